@@ -1,0 +1,5 @@
+//! jabsocket: lets web browsers talk to any XMPP server.
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod buf;

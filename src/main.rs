@@ -1,0 +1,2 @@
+//! The jabsocket daemon.
+fn main() {}

@@ -3,3 +3,6 @@
 #![warn(missing_docs)]
 
 pub mod buf;
+pub mod cli;
+pub mod config;
+pub mod log;

@@ -1,0 +1,270 @@
+//! The command line: arguments in, one [`Command`] out.
+//!
+//! Owns the options, their defaults, and the texts of `--help` and
+//! `--version`. Prints nothing, reads no file and never ends the process: the
+//! caller puts help and version on standard output (exit status 0), and a
+//! [`UsageError`] with the usage text on standard error
+//! ([`USAGE_EXIT_STATUS`]).
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use getopts::{Fail, HasArg, Occur, Options};
+
+/// The configuration file when `--config` names none.
+pub const DEFAULT_CONFIG_PATH: &str = "/etc/jabsocket.conf";
+
+/// The exit status after a [`UsageError`].
+pub const USAGE_EXIT_STATUS: u8 = 2;
+
+/// What the command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Serve.
+    Run {
+        /// The configuration file.
+        config: PathBuf,
+        /// Stay in the foreground and log to standard error too.
+        foreground: bool,
+    },
+    /// Read the configuration file, say what is wrong with it, and end.
+    CheckConfig {
+        /// The configuration file.
+        config: PathBuf,
+    },
+    /// Show [`usage_text`].
+    Help,
+    /// Show [`version_text`].
+    Version,
+}
+
+/// Why a command line is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UsageError {
+    /// An option that does not exist.
+    UnknownOption(String),
+    /// An option that needs a value stands without one.
+    MissingValue(String),
+    /// An option that takes no value was given one.
+    UnexpectedValue(String),
+    /// An argument that belongs to no option.
+    StrayArgument(String),
+    /// An argument that is not UTF-8 text, shown with replacement characters.
+    NotUtf8(String),
+}
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownOption(name) => write!(f, "unknown option {}", Dashed(name)),
+            Self::MissingValue(name) => write!(f, "option {} needs a value", Dashed(name)),
+            Self::UnexpectedValue(name) => write!(f, "option {} takes no value", Dashed(name)),
+            Self::StrayArgument(text) => write!(
+                f,
+                "unexpected argument '{text}'; a configuration file is named by --config"
+            ),
+            Self::NotUtf8(text) => write!(f, "argument '{text}' is not UTF-8 text"),
+        }
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// An option's name with the dashes the operator typed.
+struct Dashed<'a>(&'a str);
+
+impl fmt::Display for Dashed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dashes = if self.0.chars().count() == 1 {
+            "-"
+        } else {
+            "--"
+        };
+        write!(f, "{dashes}{}", self.0)
+    }
+}
+
+/// Reads the arguments that follow the program's name. An option given twice
+/// counts as given last.
+pub fn parse(arguments: &[OsString]) -> Result<Command, UsageError> {
+    let mut texts = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        match argument.to_str() {
+            Some(text) => texts.push(text),
+            None => {
+                return Err(UsageError::NotUtf8(argument.to_string_lossy().into_owned()));
+            }
+        }
+    }
+    let matches = options().parse(texts).map_err(|fail| match fail {
+        Fail::ArgumentMissing(name) | Fail::OptionMissing(name) => UsageError::MissingValue(name),
+        Fail::UnexpectedArgument(name) => UsageError::UnexpectedValue(name),
+        Fail::UnrecognizedOption(name) | Fail::OptionDuplicated(name) => {
+            UsageError::UnknownOption(name)
+        }
+    })?;
+    if let Some(stray) = matches.free.first() {
+        return Err(UsageError::StrayArgument(stray.clone()));
+    }
+    let config = matches
+        .opt_strs("config")
+        .pop()
+        .map_or_else(|| PathBuf::from(DEFAULT_CONFIG_PATH), PathBuf::from);
+    Ok(if matches.opt_present("help") {
+        Command::Help
+    } else if matches.opt_present("version") {
+        Command::Version
+    } else if matches.opt_present("check-config") {
+        Command::CheckConfig { config }
+    } else {
+        Command::Run {
+            config,
+            foreground: matches.opt_present("nodaemon"),
+        }
+    })
+}
+
+/// The options. Only names and shapes: [`usage_text`] keeps the wording.
+fn options() -> Options {
+    let mut options = Options::new();
+    for (short, long, has_arg) in [
+        ("c", "config", HasArg::Yes),
+        ("n", "nodaemon", HasArg::No),
+        ("v", "version", HasArg::No),
+        ("h", "help", HasArg::No),
+        ("", "check-config", HasArg::No),
+    ] {
+        options.opt(short, long, "", "", has_arg, Occur::Multi);
+    }
+    options
+}
+
+/// The name the program was called by: the last part of `argv[0]`.
+pub fn program_name(argv0: Option<&OsStr>) -> String {
+    argv0
+        .and_then(|path| Path::new(path).file_name())
+        .map_or_else(
+            || "jabsocket".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        )
+}
+
+/// The text of `--help`, ending in a newline.
+pub fn usage_text(program: &str) -> String {
+    format!(
+        "\
+Usage: {program} [OPTION]...
+Lets web browsers talk to XMPP servers over WebSocket.
+
+  --config, -c <config file>  - Configuration file (default is {DEFAULT_CONFIG_PATH})
+  --nodaemon, -n              - Don't run as daemon (default is running as daemon)
+  --version, -v               - Display the version
+  --help, -h                  - Help message
+  --check-config              - Check the configuration file, say what is wrong with it, and exit
+"
+    )
+}
+
+/// The text of `--version`, ending in a newline.
+pub fn version_text(program: &str) -> String {
+    format!("{program} version {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    fn parsed(line: &str) -> Result<Command, UsageError> {
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        parse(&arguments)
+    }
+
+    fn run(config: &str, foreground: bool) -> Result<Command, UsageError> {
+        let config = PathBuf::from(config);
+        Ok(Command::Run { config, foreground })
+    }
+
+    #[test]
+    fn without_arguments_runs_as_daemon_on_the_default_file() {
+        assert_eq!(parsed(""), run("/etc/jabsocket.conf", false));
+    }
+
+    #[test]
+    fn every_spelling_of_the_options() {
+        for line in ["-c a.conf -n", "-nca.conf", "-ca.conf -n"] {
+            assert_eq!(parsed(line), run("a.conf", true), "{line}");
+        }
+        assert_eq!(parsed("--config=a.conf --nodaemon"), run("a.conf", true));
+        assert_eq!(parsed("--config a.conf"), run("a.conf", false));
+        assert_eq!(parsed("-v"), Ok(Command::Version));
+        assert_eq!(parsed("--version"), Ok(Command::Version));
+        assert_eq!(parsed("-h"), Ok(Command::Help));
+        assert_eq!(parsed("--help -v"), Ok(Command::Help));
+        let config = PathBuf::from("a.conf");
+        assert_eq!(
+            parsed("--check-config -n -c a.conf"),
+            Ok(Command::CheckConfig { config })
+        );
+    }
+
+    #[test]
+    fn the_last_of_two_files_counts() {
+        assert_eq!(
+            parsed("-c a.conf -n -n --config b.conf"),
+            run("b.conf", true)
+        );
+    }
+
+    #[test]
+    fn refusals_name_the_argument() {
+        for (line, message) in [
+            ("-x", "unknown option -x"),
+            ("--bogus", "unknown option --bogus"),
+            ("-c", "option -c needs a value"),
+            ("--config", "option --config needs a value"),
+            ("--help=1", "option --help takes no value"),
+            (
+                "a.conf",
+                "unexpected argument 'a.conf'; a configuration file is named by --config",
+            ),
+        ] {
+            assert_eq!(parsed(line).unwrap_err().to_string(), message, "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_are_not_utf8_are_refused() {
+        let arguments = ["-c".into(), OsString::from_vec(b"/etc/\xff".to_vec())];
+        assert_eq!(
+            parse(&arguments).unwrap_err().to_string(),
+            "argument '/etc/\u{fffd}' is not UTF-8 text"
+        );
+    }
+
+    #[test]
+    fn texts_name_the_program_as_it_was_called() {
+        let program = program_name(Some(OsStr::new("/usr/bin/jabsocket-old")));
+        assert_eq!(
+            version_text(&program),
+            concat!("jabsocket-old version ", env!("CARGO_PKG_VERSION"), "\n")
+        );
+        assert!(usage_text(&program).starts_with("Usage: jabsocket-old [OPTION]...\n"));
+        assert_eq!(program_name(None), "jabsocket");
+    }
+
+    #[test]
+    fn usage_keeps_the_wording_of_the_manual() {
+        let usage = usage_text("jabsocket");
+        for wording in [
+            "--config, -c <config file>",
+            "- Configuration file (default is /etc/jabsocket.conf)",
+            "- Don't run as daemon (default is running as daemon)",
+            "- Display the version",
+            "- Help message",
+        ] {
+            assert!(usage.contains(wording), "{wording}");
+        }
+    }
+}

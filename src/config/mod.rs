@@ -1,0 +1,173 @@
+//! The configuration: a file in, plain immutable data out.
+//!
+//! Owns [`Config`], its defaults and the look-ups on it. `yaml` reads the text,
+//! `keys` knows the keys and their values, `domains` the `domains` list, `glob`
+//! the origin patterns, `problem` the wording of what is wrong. A file is taken
+//! as a whole or not at all, and every error in it is told at once. Never
+//! changes after it was read, looks up no name, and opens no other file.
+
+mod domains;
+mod glob;
+mod keys;
+mod problem;
+mod yaml;
+
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::log::Level;
+
+pub use domains::{Domain, DomainRule, Domains, Host, ServerAddress};
+pub use glob::Glob;
+pub use keys::names as key_names;
+pub use problem::{Problem, What};
+
+use problem::Report;
+
+/// The largest file that is read.
+const MAX_FILE_BYTES: usize = 1024 * 1024;
+
+/// What the operator has decided. [`Config::default`] is an empty file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The TCP port for browsers; 0 lets the system choose.
+    pub port: u16,
+    /// The addresses to listen on; empty means all interfaces.
+    pub listen: Vec<IpAddr>,
+    /// What the Host header must say; `None` is not checked.
+    pub host: Option<String>,
+    /// What the request target must be; `None` is not checked.
+    pub resource: Option<String>,
+    /// Lower-cased patterns of acceptable origins; empty accepts any.
+    /// Ask [`Config::origin_allowed`].
+    pub origin: Vec<Glob>,
+    /// The least important lines that are logged.
+    pub log_level: Level,
+    /// The largest message taken from a browser; `usize::MAX` is no limit.
+    pub max_message_bytes: usize,
+    /// The largest frame taken from a browser; `usize::MAX` is no limit.
+    pub max_frame_bytes: usize,
+    /// The largest stanza taken from a server.
+    pub max_stanza_bytes: usize,
+    /// The domains that browsers may reach; `None` means any.
+    /// Ask [`Config::domain`].
+    pub domains: Option<Domains>,
+    /// From the accepted connection to the end of the opening handshake.
+    pub handshake_timeout: Duration,
+    /// From the opening handshake to the browser's stream header.
+    pub open_timeout: Duration,
+    /// From the browser's stream header to a usable stream with the server.
+    pub connect_timeout: Duration,
+    /// How long a browser may be silent before it is pinged; `None`: no pings.
+    pub ping_interval: Option<Duration>,
+    /// How long a full queue may stand still before its session is dropped.
+    pub write_timeout: Duration,
+    /// How long a closing handshake may take.
+    pub close_timeout: Duration,
+    /// How long sessions have to end after SIGTERM.
+    pub drain_timeout: Duration,
+    /// The most sessions at a time; `None` derives it from RLIMIT_NOFILE.
+    pub max_connections: Option<usize>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        const MIB: usize = 1024 * 1024;
+        Config {
+            port: 5000,
+            listen: Vec::new(),
+            host: None,
+            resource: None,
+            origin: Vec::new(),
+            log_level: Level::Err,
+            max_message_bytes: MIB,
+            max_frame_bytes: MIB,
+            max_stanza_bytes: MIB,
+            domains: None,
+            handshake_timeout: Duration::from_secs(10),
+            open_timeout: Duration::from_secs(15),
+            connect_timeout: Duration::from_secs(20),
+            ping_interval: Some(Duration::from_secs(30)),
+            write_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+            max_connections: None,
+        }
+    }
+}
+
+impl Config {
+    /// What the `domains` list says about an XMPP domain, the `to` of a stream.
+    /// An exact name wins over patterns, and the longest pattern over others.
+    pub fn domain(&self, domain: &str) -> DomainRule<'_> {
+        match &self.domains {
+            None => DomainRule::Any,
+            Some(domains) => domains
+                .find(domain)
+                .map_or(DomainRule::Unlisted, DomainRule::Listed),
+        }
+    }
+
+    /// Whether a request with this Origin header may pass. A missing header is
+    /// matched as the empty text.
+    pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
+        if self.origin.is_empty() {
+            return true;
+        }
+        let origin = origin.unwrap_or_default().to_lowercase();
+        self.origin.iter().any(|pattern| pattern.matches(&origin))
+    }
+}
+
+/// A configuration file that can be used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Config,
+    /// What the operator should know about it, in the order of lines.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a configuration file. What is wrong comes back in the order of lines,
+/// at least one error and the warnings between.
+pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
+    let file_name = path.to_string_lossy();
+    let refuse = |line: Option<usize>, what| {
+        let file = file_name.clone().into_owned();
+        Err(vec![Problem { file, line, what }])
+    };
+    let mut bytes = Vec::new();
+    let read = File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        return refuse(None, What::Unreadable(error.to_string()));
+    }
+    match std::str::from_utf8(&bytes) {
+        _ if bytes.len() > MAX_FILE_BYTES => refuse(None, What::TooLarge(MAX_FILE_BYTES)),
+        Ok(text) => parse(&file_name, text),
+        Err(error) => {
+            let before = &bytes[..error.valid_up_to()];
+            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+            refuse(Some(line), What::NotUtf8)
+        }
+    }
+}
+
+/// Reads the text of a configuration file; `file_name` is for the messages.
+pub fn parse(file_name: &str, text: &str) -> Result<Loaded, Vec<Problem>> {
+    let mut report = Report::new(file_name);
+    let mut config = Config::default();
+    if text.len() > MAX_FILE_BYTES {
+        report.add(None, What::TooLarge(MAX_FILE_BYTES));
+    } else {
+        let entries = yaml::entries(text, &mut report);
+        keys::apply(&entries, &mut config, &mut report);
+    }
+    match report.finish() {
+        (problems, true) => Err(problems),
+        (warnings, false) => Ok(Loaded { config, warnings }),
+    }
+}

@@ -1,0 +1,124 @@
+//! The `domains` list.
+
+use jabsocket::config::{DomainRule, Host};
+
+use super::{address, good, listed, refused, warned};
+
+#[test]
+fn without_a_domains_list_any_domain_may_be_reached() {
+    assert_eq!(good("port: 1").domain("example.com"), DomainRule::Any);
+}
+
+#[test]
+fn an_exact_domain_wins_and_then_the_longest_pattern() {
+    let config = good(
+        "domains:\n  - example.com\n  - '*.example.org'\n  - '*.b.example.org.'\n\
+         \x20 - name: a.b.Example.org\n    server: h:1\n  - B\u{dc}CHER.example\n"
+            .replace(
+                "'*.b.example.org.'",
+                "{name: '*.b.example.org.', server: 'h:2'}",
+            )
+            .as_str(),
+    );
+    for (domain, entry) in [
+        ("example.com", "example.com"),
+        ("EXAMPLE.com.", "example.com"),
+        ("a.example.com", "(unlisted)"),
+        ("example.org", "(unlisted)"),
+        (".example.org", "(unlisted)"),
+        ("xexample.org", "(unlisted)"),
+        ("a.example.org", "*.example.org"),
+        ("x.y.Example.ORG", "*.example.org"),
+        ("x.b.example.org", "*.b.example.org"),
+        ("b.example.org", "*.example.org"),
+        ("a.b.example.org", "a.b.example.org"),
+        ("b\u{fc}cher.example", "b\u{fc}cher.example"),
+        ("", "(unlisted)"),
+        (".", "(unlisted)"),
+    ] {
+        assert_eq!(listed(&config, domain), entry, "{domain}");
+    }
+    let long = "a.".repeat(600) + "example.org";
+    assert_eq!(listed(&config, &long), "(unlisted)");
+}
+
+#[test]
+fn a_domain_may_name_its_server() {
+    for (text, host, port) in [
+        (
+            "xmpp.Example.com:5222",
+            Host::Name("xmpp.example.com".into()),
+            5222,
+        ),
+        ("192.0.2.1:5223", Host::Address(address("192.0.2.1")), 5223),
+        (
+            "'[2001:db8::1]:5222'",
+            Host::Address(address("2001:db8::1")),
+            5222,
+        ),
+    ] {
+        let config = good(&format!(
+            "domains:\n  - name: example.com\n    server: {text}\n"
+        ));
+        let DomainRule::Listed(domain) = config.domain("example.com") else {
+            panic!("{text}");
+        };
+        let server = domain.server.as_ref().unwrap();
+        assert_eq!((&server.host, server.port), (&host, port));
+        let shown = text.trim_matches('\'').to_lowercase();
+        assert_eq!(server.to_string(), shown);
+    }
+}
+
+#[test]
+fn an_unknown_key_of_a_domain_is_an_error() {
+    assert_eq!(
+        refused("domains:\n  - name: a.b\n    tls: required\n    servr: x:1\n"),
+        [
+            "x.conf:3: key 'domains.tls' is not known; allowed: name, server",
+            "x.conf:4: key 'domains.servr' is not known; allowed: name, server; did you mean \
+             'server'?",
+        ]
+    );
+}
+
+#[test]
+fn a_domains_list_that_would_lock_everybody_out_is_an_error() {
+    for text in [
+        "domains:",
+        "domains: []",
+        "domains: ~",
+        "domains: any",
+        "domains: {name: a}",
+    ] {
+        let messages = refused(text);
+        assert_eq!(messages.len(), 1, "{text}");
+        assert!(
+            messages[0].contains("without the key any domain may be reached"),
+            "{text} gave {messages:?}"
+        );
+    }
+    let messages = refused("domains:\n  - server: h:1\n");
+    assert!(messages[0].starts_with("x.conf:2: key 'domains': an entry without 'name'"));
+}
+
+#[test]
+fn a_domain_that_adds_nothing_gives_a_warning() {
+    let (config, warnings) = warned(
+        "domains:\n  - a.b\n  - {name: A.B., server: 'h:1'}\n  - '*.c.d'\n  - x.c.d\n  - '*.y.c.d'\n",
+    );
+    assert_eq!(
+        warnings,
+        [
+            "x.conf:3: warning: key 'domains': 'a.b' stands on line 2 already; only this one counts",
+            "x.conf:5: warning: key 'domains': 'x.c.d' adds nothing, '*.c.d' covers it with the \
+             same settings",
+            "x.conf:6: warning: key 'domains': '*.y.c.d' adds nothing, '*.c.d' covers it with the \
+             same settings",
+        ]
+    );
+    let DomainRule::Listed(domain) = config.domain("a.b") else {
+        panic!();
+    };
+    assert!(domain.server.is_some());
+}

@@ -1,0 +1,243 @@
+//! The configuration file: what it takes, what it refuses, and how it says so.
+
+mod domains;
+mod refusals;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use jabsocket::config::{self, Config, DomainRule, Problem};
+use jabsocket::log::Level;
+
+/// The configuration of a text without any problem.
+fn good(text: &str) -> Config {
+    let loaded = config::parse("x.conf", text).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert_eq!(loaded.warnings, [], "{text}");
+    loaded.config
+}
+
+fn shown(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn refused(text: &str) -> Vec<String> {
+    match config::parse("x.conf", text) {
+        Ok(loaded) => panic!("{text:?} gave {loaded:#?}"),
+        Err(problems) => shown(&problems),
+    }
+}
+
+fn warned(text: &str) -> (Config, Vec<String>) {
+    let loaded = config::parse("x.conf", text).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let warnings = shown(&loaded.warnings);
+    (loaded.config, warnings)
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn listed<'a>(config: &'a Config, domain: &str) -> &'a str {
+    match config.domain(domain) {
+        DomainRule::Listed(domain) => &domain.name,
+        DomainRule::Any => "(any)",
+        DomainRule::Unlisted => "(unlisted)",
+    }
+}
+
+#[test]
+fn a_file_that_says_nothing_gives_the_defaults() {
+    for text in [
+        "",
+        "\n",
+        "# nothing\n",
+        "---\n",
+        "---\n...\n",
+        "~\n",
+        "{}",
+        "\u{feff}",
+    ] {
+        assert_eq!(good(text), Config::default(), "{text:?}");
+    }
+}
+
+#[test]
+fn the_sample_of_the_original_manual_works_unchanged() {
+    let config = good(
+        "# jabsocket configuration\n\n\
+         # Listening port for WebSocket connection\nport: 5000\n\n\
+         # CIDR to listen on (0.0.0.0 for all)\nlisten: 0.0.0.0\n\n\
+         # Host - the value of the Host key in the request must match\n# this parameter\n\
+         host: example.com:5000\n\n\
+         # Resource that is expected in the first line\n\
+         # e.g. in the line GET /mychat HTTP/1.1 the resource is /mychat\nresource: /mychat\n\n\
+         # Acceptable origin\norigin:\n  - http://firstdomain.com\n  - http://seconddomain.com\n\n\
+         # Minimum log level\nlog_level: LOG_DEBUG\n",
+    );
+    assert_eq!(config.port, 5000);
+    assert_eq!(config.listen, [address("0.0.0.0")]);
+    assert_eq!(config.host.as_deref(), Some("example.com:5000"));
+    assert_eq!(config.resource.as_deref(), Some("/mychat"));
+    assert!(config.origin_allowed(Some("http://seconddomain.com")));
+    assert!(!config.origin_allowed(Some("http://thirddomain.com")));
+    assert_eq!(config.log_level, Level::Debug);
+}
+
+#[test]
+fn values_are_the_text_that_stands_there() {
+    assert_eq!(good("port: 05000").port, 5000);
+    assert_eq!(good("port: '5000'").port, 5000);
+    assert_eq!(good("host: no").host.as_deref(), Some("no"));
+    assert_eq!(good("host: 1.0").host.as_deref(), Some("1.0"));
+    assert!(good("origin: null").origin_allowed(Some("null")));
+}
+
+#[test]
+fn line_ends_of_other_systems_are_taken() {
+    assert_eq!(good("port: 1\r\nlisten: 127.0.0.1\r\n").port, 1);
+}
+
+#[test]
+fn a_key_without_a_value_is_as_good_as_absent() {
+    for key in config::key_names().filter(|key| *key != "domains") {
+        assert_eq!(good(&format!("{key}:\n")), Config::default(), "{key}");
+        assert_eq!(good(&format!("{key}: ~")), Config::default(), "{key}");
+    }
+}
+
+#[test]
+fn listen_takes_addresses_of_both_families() {
+    for (text, addresses) in [
+        ("127.0.0.1", &["127.0.0.1"][..]),
+        ("::1", &["::1"]),
+        ("'::'", &["::"]),
+        ("'[::1]'", &["::1"]),
+        ("[::1]", &["::1"]),
+        ("[127.0.0.1, '::1']", &["127.0.0.1", "::1"]),
+        (
+            "\n - 127.0.0.1\n - '[2001:db8::1]'",
+            &["127.0.0.1", "2001:db8::1"],
+        ),
+    ] {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|text| address(text)).collect();
+        assert_eq!(good(&format!("listen: {text}")).listen, addresses, "{text}");
+    }
+}
+
+#[test]
+fn log_levels_go_by_any_spelling() {
+    for (text, level) in [
+        ("LOG_EMERG", Level::Emerg),
+        ("log_warning", Level::Warning),
+        ("Notice", Level::Notice),
+        ("ERR", Level::Err),
+    ] {
+        assert_eq!(
+            good(&format!("log_level: {text}")).log_level,
+            level,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn size_0_is_no_limit() {
+    let config = good("max_message_size: 0\nmax_frame_size: 65536\nmax_stanza_size: 10000");
+    assert_eq!(config.max_message_bytes, usize::MAX);
+    assert_eq!(config.max_frame_bytes, 65536);
+    assert_eq!(config.max_stanza_bytes, 10_000);
+}
+
+#[test]
+fn times_are_seconds_with_decimals() {
+    let config = good("open_timeout: 0.5\nclose_timeout: 86400\nping_interval: 0\n");
+    assert_eq!(config.open_timeout, Duration::from_millis(500));
+    assert_eq!(config.close_timeout, Duration::from_secs(86_400));
+    assert_eq!(config.ping_interval, None);
+    assert_eq!(good("ping_interval: 0.0").ping_interval, None);
+}
+
+#[test]
+fn the_later_of_two_equal_keys_counts() {
+    let (config, warnings) = warned("port: 70000\nhost: a\nport: 2\n");
+    assert_eq!(config.port, 2);
+    assert_eq!(
+        warnings,
+        ["x.conf:3: warning: key 'port' stands on line 1 already; only this one counts"]
+    );
+}
+
+#[test]
+fn origins_are_patterns_without_regard_to_case() {
+    let config = good("origin:\n  - HTTP://*.Example.com\n  - https://[a-c]\n");
+    assert!(config.origin_allowed(Some("http://a.b.EXAMPLE.com")));
+    assert!(config.origin_allowed(Some("https://B")));
+    assert!(!config.origin_allowed(Some("http://example.com")));
+    assert!(!config.origin_allowed(Some("")));
+    assert!(!config.origin_allowed(None));
+}
+
+#[test]
+fn a_lone_origin_is_a_list_of_one() {
+    let config = good("origin: https://example.com");
+    assert!(config.origin_allowed(Some("https://example.com")));
+    assert!(!config.origin_allowed(Some("https://example.org")));
+}
+
+#[test]
+fn without_origins_any_origin_passes() {
+    for text in ["", "origin:", "origin: []"] {
+        let config = good(text);
+        assert!(config.origin_allowed(Some("http://anywhere")), "{text}");
+        assert!(config.origin_allowed(None), "{text}");
+    }
+}
+
+#[test]
+fn a_missing_origin_passes_where_a_pattern_matches_the_empty_text() {
+    assert!(good("origin: '*'").origin_allowed(None));
+    assert!(good("origin: [http://a, '']").origin_allowed(None));
+}
+
+#[test]
+fn the_installed_file_is_good_and_explains_every_key() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/jabsocket.conf");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let loaded = config::load(&path).unwrap();
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.listen, [address("127.0.0.1")]);
+    for key in config::key_names() {
+        let explained = text.lines().any(|line| {
+            let line = line.strip_prefix('#').unwrap_or(line);
+            line.starts_with(&format!("{key}:"))
+        });
+        assert!(explained, "{key}");
+    }
+}
+
+#[test]
+fn the_commented_values_of_the_installed_file_are_good_too() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/jabsocket.conf");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut active = String::new();
+    for line in text.lines() {
+        // Values are commented as '#key', words as '# words'.
+        let value = line
+            .strip_prefix('#')
+            .filter(|rest| {
+                rest.starts_with(|c: char| c.is_ascii_lowercase()) || rest.starts_with("  ")
+            })
+            .filter(|rest| !rest.trim_start().starts_with("jabsocket "));
+        active.push_str(value.unwrap_or(line));
+        active.push('\n');
+    }
+    let (config, warnings) = warned(&active);
+    assert_eq!(warnings.len(), 1, "only listen stands twice: {warnings:?}");
+    assert_eq!(listed(&config, "x.example.org"), "*.example.org");
+    assert_eq!(config.listen.len(), 2);
+    let defaults = Config::default();
+    assert_eq!(config.handshake_timeout, defaults.handshake_timeout);
+    assert_eq!(config.ping_interval, defaults.ping_interval);
+    assert_eq!(config.max_stanza_bytes, defaults.max_stanza_bytes);
+}

@@ -6,3 +6,4 @@ pub mod buf;
 pub mod cli;
 pub mod config;
 pub mod log;
+pub mod proto;

@@ -1,0 +1,298 @@
+//! Frame headers, control frames to send, and close codes.
+//!
+//! Owns the layout of RFC 6455 5.2 in both directions: it reads the header of
+//! a client's frame and writes the frames of a server, which are unmasked and
+//! never fragmented. It checks what one header alone can break; the order of
+//! frames is the reader's. It never touches payload. RFC 6455 5.2, 5.5, 7.4.
+
+use super::Error;
+use crate::buf::Buf;
+
+/// The longest payload of a control frame (5.5).
+pub const MAX_CONTROL_PAYLOAD: usize = 125;
+
+/// The longest close reason: a control frame's payload without the code.
+pub const MAX_CLOSE_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
+
+/// The longest header of a client's frame: 2 bytes, length, masking key.
+pub const MAX_CLIENT_HEADER: usize = 14;
+
+/// The longest header of a server's frame: 2 bytes and the length.
+pub const MAX_SERVER_HEADER: usize = 10;
+
+/// What a frame carries (5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Opcode {
+    /// A further fragment of a message.
+    Continuation = 0,
+    /// A text message, or its first fragment.
+    Text = 1,
+    /// A binary message, or its first fragment.
+    Binary = 2,
+    /// The closing handshake.
+    Close = 8,
+    /// Asks for a Pong.
+    Ping = 9,
+    /// Answers a Ping.
+    Pong = 10,
+}
+
+impl Opcode {
+    fn parse(bits: u8) -> Result<Opcode, Error> {
+        Ok(match bits {
+            0 => Opcode::Continuation,
+            1 => Opcode::Text,
+            2 => Opcode::Binary,
+            8 => Opcode::Close,
+            9 => Opcode::Ping,
+            10 => Opcode::Pong,
+            _ => return Err(Error::ReservedOpcode(bits)),
+        })
+    }
+
+    /// Whether frames of this kind are control frames (5.5).
+    pub fn is_control(self) -> bool {
+        self as u8 & 0x8 != 0
+    }
+}
+
+/// The header of a frame sent by a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Whether this is the message's last fragment.
+    pub fin: bool,
+    /// What the frame carries.
+    pub opcode: Opcode,
+    /// The masking key.
+    pub key: [u8; 4],
+    /// Bytes of payload that follow.
+    pub payload_len: u64,
+}
+
+impl Header {
+    /// Reads a header from the front of `input`: the header and its length in
+    /// bytes, or `None` while bytes are missing. A broken rule is reported as
+    /// soon as the bytes that break it are there.
+    pub fn parse(input: &[u8]) -> Result<Option<(Header, usize)>, Error> {
+        let &[first, second, ref rest @ ..] = input else {
+            return Ok(None);
+        };
+        if first & 0x70 != 0 {
+            return Err(Error::ReservedBits);
+        }
+        let fin = first & 0x80 != 0;
+        let opcode = Opcode::parse(first & 0x0f)?;
+        if second & 0x80 == 0 {
+            return Err(Error::Unmasked);
+        }
+        let short_len = second & 0x7f;
+        if opcode.is_control() {
+            if !fin {
+                return Err(Error::FragmentedControl);
+            }
+            if usize::from(short_len) > MAX_CONTROL_PAYLOAD {
+                return Err(Error::LongControl);
+            }
+        }
+        let (payload_len, rest) = match short_len {
+            126 => {
+                let Some((bytes, rest)) = rest.split_first_chunk() else {
+                    return Ok(None);
+                };
+                let len = u64::from(u16::from_be_bytes(*bytes));
+                if len < 126 {
+                    return Err(Error::LengthNotMinimal);
+                }
+                (len, rest)
+            }
+            127 => {
+                let Some((bytes, rest)) = rest.split_first_chunk() else {
+                    return Ok(None);
+                };
+                let len = u64::from_be_bytes(*bytes);
+                if len >> 63 != 0 {
+                    return Err(Error::LengthOutOfRange);
+                }
+                if len <= u64::from(u16::MAX) {
+                    return Err(Error::LengthNotMinimal);
+                }
+                (len, rest)
+            }
+            _ => (u64::from(short_len), rest),
+        };
+        let Some((key, rest)) = rest.split_first_chunk() else {
+            return Ok(None);
+        };
+        let header = Header {
+            fin,
+            opcode,
+            key: *key,
+            payload_len,
+        };
+        Ok(Some((header, input.len() - rest.len())))
+    }
+}
+
+/// The header of a server's whole, unfragmented frame: the first `n` bytes of
+/// the array, for a caller who puts it before a payload of his own.
+pub fn encode_header(opcode: Opcode, payload_len: usize) -> ([u8; MAX_SERVER_HEADER], usize) {
+    let mut header = [0; MAX_SERVER_HEADER];
+    header[0] = 0x80 | opcode as u8;
+    let len = payload_len as u64;
+    if len < 126 {
+        header[1] = len as u8;
+        (header, 2)
+    } else if len <= u64::from(u16::MAX) {
+        header[1] = 126;
+        header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        (header, 4)
+    } else {
+        header[1] = 127;
+        header[2..].copy_from_slice(&len.to_be_bytes());
+        (header, MAX_SERVER_HEADER)
+    }
+}
+
+/// Appends the header of a server's whole, unfragmented frame.
+pub fn write_header(out: &mut Buf, opcode: Opcode, payload_len: usize) {
+    let (header, n) = encode_header(opcode, payload_len);
+    out.extend(&header[..n]);
+}
+
+/// Appends a text message in one frame.
+pub fn write_text(out: &mut Buf, text: &[u8]) {
+    write_header(out, Opcode::Text, text.len());
+    out.extend(text);
+}
+
+/// Appends a Ping frame.
+///
+/// # Panics
+/// If `payload` is longer than [`MAX_CONTROL_PAYLOAD`].
+pub fn write_ping(out: &mut Buf, payload: &[u8]) {
+    write_control(out, Opcode::Ping, payload);
+}
+
+/// Appends a Pong frame.
+///
+/// # Panics
+/// If `payload` is longer than [`MAX_CONTROL_PAYLOAD`]; that of a received
+/// Ping never is.
+pub fn write_pong(out: &mut Buf, payload: &[u8]) {
+    write_control(out, Opcode::Pong, payload);
+}
+
+/// Appends a Close frame. Without a code the body is empty and `reason` is not
+/// sent. A reason above [`MAX_CLOSE_REASON`] bytes is cut between two
+/// characters.
+pub fn write_close(out: &mut Buf, code: Option<CloseCode>, reason: &str) {
+    let Some(CloseCode(code)) = code else {
+        return write_control(out, Opcode::Close, &[]);
+    };
+    let mut end = reason.len().min(MAX_CLOSE_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    write_header(out, Opcode::Close, 2 + end);
+    out.extend(&code.to_be_bytes());
+    out.extend(&reason.as_bytes()[..end]);
+}
+
+fn write_control(out: &mut Buf, opcode: Opcode, payload: &[u8]) {
+    assert!(payload.len() <= MAX_CONTROL_PAYLOAD, "long control frame");
+    write_header(out, opcode, payload.len());
+    out.extend(payload);
+}
+
+/// Why a connection is closed (7.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CloseCode(pub u16);
+
+impl CloseCode {
+    /// The purpose of the connection is fulfilled.
+    pub const NORMAL: CloseCode = CloseCode(1000);
+    /// The endpoint goes away.
+    pub const GOING_AWAY: CloseCode = CloseCode(1001);
+    /// The peer broke the WebSocket protocol.
+    pub const PROTOCOL_ERROR: CloseCode = CloseCode(1002);
+    /// The peer sent a kind of message that is not accepted.
+    pub const UNSUPPORTED_DATA: CloseCode = CloseCode(1003);
+    /// The peer sent a message that does not fit its kind.
+    pub const INVALID_PAYLOAD: CloseCode = CloseCode(1007);
+    /// The peer broke a rule that has no code of its own.
+    pub const POLICY_VIOLATION: CloseCode = CloseCode(1008);
+    /// The peer sent a message that is too big.
+    pub const TOO_BIG: CloseCode = CloseCode(1009);
+    /// Something unexpected kept the server from going on.
+    pub const INTERNAL_ERROR: CloseCode = CloseCode(1011);
+
+    /// Whether a received Close frame may carry this code: those that RFC 6455
+    /// 7.4.1 defines for the wire, 1012 to 1014 of the IANA registry, and
+    /// 3000 to 4999 (7.4.2). The RFC says nothing of 5000 and above; clients
+    /// in the field send them, so they pass.
+    pub fn is_valid_on_wire(self) -> bool {
+        matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Buf)) -> Vec<u8> {
+        let mut out = Buf::new();
+        write(&mut out);
+        out.take()
+    }
+
+    #[test]
+    fn lengths_take_the_fewest_bytes() {
+        let header = |len| written(|out| write_header(out, Opcode::Text, len));
+        assert_eq!(header(0), [0x81, 0]);
+        assert_eq!(header(125), [0x81, 125]);
+        assert_eq!(header(126), [0x81, 126, 0, 126]);
+        assert_eq!(header(65535), [0x81, 126, 0xff, 0xff]);
+        assert_eq!(header(65536), [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn writes_control_frames() {
+        assert_eq!(written(|o| write_ping(o, b"k")), [0x89, 1, b'k']);
+        assert_eq!(written(|o| write_pong(o, b"")), [0x8a, 0]);
+        assert_eq!(written(|o| write_close(o, None, "unsent")), [0x88, 0]);
+        let close = written(|o| write_close(o, Some(CloseCode::NORMAL), "ok"));
+        assert_eq!(close, [0x88, 4, 3, 0xe8, b'o', b'k']);
+    }
+
+    #[test]
+    fn cuts_a_reason_between_characters() {
+        let reason = format!("x{}", "\u{20ac}".repeat(50));
+        let close = written(|o| write_close(o, Some(CloseCode::NORMAL), &reason));
+        assert_eq!(close[1], 2 + 121);
+        assert_eq!(std::str::from_utf8(&close[4..]), Ok(&reason[..121]));
+    }
+
+    #[test]
+    fn reads_the_three_lengths() {
+        let parse = |input: &[u8]| Header::parse(input).map(|h| h.map(|(h, n)| (h.payload_len, n)));
+        assert_eq!(parse(&[0x81, 0xfd, 1, 2, 3, 4, 9]), Ok(Some((125, 6))));
+        assert_eq!(parse(&[0x81, 0xfe, 0, 126, 1, 2, 3, 4]), Ok(Some((126, 8))));
+        let long = [0x81, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4];
+        assert_eq!(parse(&long), Ok(Some((65536, 14))));
+        for n in 0..long.len() {
+            assert_eq!(parse(&long[..n]), Ok(None), "{n} bytes");
+        }
+    }
+
+    #[test]
+    fn close_codes_of_the_wire() {
+        let valid = |code| CloseCode(code).is_valid_on_wire();
+        for code in [1000, 1003, 1007, 1014, 3000, 4999, 5000, 16706, 65535] {
+            assert!(valid(code), "{code}");
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999] {
+            assert!(!valid(code), "{code}");
+        }
+    }
+}

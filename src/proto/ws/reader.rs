@@ -1,0 +1,445 @@
+//! From a client's bytes to messages and control frames.
+//!
+//! Owns the position in the current frame, the fragments of the current
+//! message and the check of its UTF-8. A message that lies whole in the input
+//! is lent out of the input; only what is unfinished is copied. It never
+//! answers a frame, and does not know that a Close ends the connection: after
+//! an [`Event::Close`] or an error the caller stops feeding. RFC 6455 5.4
+//! (fragments), 5.5 (control frames), 5.6, 8.1 (UTF-8), 10.4 (limits).
+
+use super::frame::{CloseCode, Header, MAX_CLIENT_HEADER, Opcode};
+use super::{Error, mask};
+
+/// The most fragments of one message: 8 MiB in fragments of 64 bytes. It bounds
+/// the work of a message made of empty fragments, which no size limit catches.
+pub const MAX_FRAGMENTS: u32 = 1 << 17;
+
+/// What a client may send. Control frames are bounded by RFC 6455 5.5 alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most payload bytes of a data frame; 0 = no limit.
+    pub max_frame_size: u64,
+    /// Most bytes of a message; 0 = no limit.
+    pub max_message_size: u64,
+    /// Whether binary messages are accepted.
+    pub binary: bool,
+}
+
+/// What a client sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A text message.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+    /// A Ping with its payload.
+    Ping(&'a [u8]),
+    /// A Pong with its payload.
+    Pong(&'a [u8]),
+    /// A Close frame; the code is absent when its body is empty.
+    Close {
+        /// The close code.
+        code: Option<CloseCode>,
+        /// The reason, often empty.
+        reason: &'a str,
+    },
+}
+
+/// Reads a client's frames. Holds no heap memory between two messages.
+#[derive(Debug, Default)]
+pub struct Reader {
+    step: Step,
+    message: Message,
+    /// Payload of a control frame that arrives in pieces.
+    control: Vec<u8>,
+    fragments: u32,
+    lent: Lent,
+}
+
+/// What of the reader's own memory the last event borrowed.
+#[derive(Debug, Default)]
+enum Lent {
+    #[default]
+    Nothing,
+    Message,
+    Control,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Between frames, or inside a header of which these bytes came.
+    Header([u8; MAX_CLIENT_HEADER], u8),
+    Payload(Payload),
+}
+
+impl Default for Step {
+    fn default() -> Self {
+        Step::Header([0; MAX_CLIENT_HEADER], 0)
+    }
+}
+
+/// The payload still to come.
+#[derive(Debug, Clone, Copy)]
+struct Payload {
+    remaining: u64,
+    key: [u8; 4],
+    phase: u8,
+    opcode: Opcode,
+    fin: bool,
+    /// Whether bytes of this payload were copied already.
+    begun: bool,
+}
+
+/// The message under way.
+#[derive(Debug, Default)]
+enum Message {
+    #[default]
+    None,
+    Text(Text),
+    Binary(Vec<u8>),
+}
+
+impl Message {
+    fn len(&self) -> usize {
+        match self {
+            Message::None => 0,
+            Message::Text(text) => text.valid.len() + usize::from(text.tail_len),
+            Message::Binary(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// Text checked so far, and the first bytes of a character cut by the end of
+/// the input or of a fragment.
+#[derive(Debug, Default)]
+struct Text {
+    valid: String,
+    tail: [u8; 4],
+    tail_len: u8,
+}
+
+impl Text {
+    fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while self.tail_len > 0 {
+            let Some((&byte, rest)) = bytes.split_first() else {
+                return Ok(());
+            };
+            bytes = rest;
+            self.tail[usize::from(self.tail_len)] = byte;
+            self.tail_len += 1;
+            match std::str::from_utf8(&self.tail[..usize::from(self.tail_len)]) {
+                Ok(character) => {
+                    self.valid.push_str(character);
+                    self.tail_len = 0;
+                }
+                Err(e) if e.error_len().is_some() => return Err(Error::TextNotUtf8),
+                Err(_) => {}
+            }
+        }
+        let valid = match std::str::from_utf8(bytes) {
+            Ok(valid) => valid,
+            Err(e) if e.error_len().is_some() => return Err(Error::TextNotUtf8),
+            Err(e) => {
+                let (valid, tail) = bytes.split_at(e.valid_up_to());
+                self.tail[..tail.len()].copy_from_slice(tail);
+                self.tail_len = tail.len() as u8;
+                std::str::from_utf8(valid).map_err(|_| Error::TextNotUtf8)?
+            }
+        };
+        self.valid.push_str(valid);
+        Ok(())
+    }
+}
+
+impl Reader {
+    /// A reader at the start of a connection.
+    pub fn new() -> Reader {
+        Reader::default()
+    }
+
+    /// Reads frames from the front of `input`, unmasking in place, until an
+    /// event is complete or the input is used up. Returns the bytes consumed
+    /// and the event; without an event all of `input` was consumed. Consumed
+    /// bytes must not be given again.
+    pub fn next<'a>(
+        &'a mut self,
+        input: &'a mut [u8],
+        limits: &Limits,
+    ) -> Result<(usize, Option<Event<'a>>), Error> {
+        self.release();
+        let total = input.len();
+        let mut rest = input;
+        loop {
+            let mut payload = match self.step {
+                Step::Payload(payload) => payload,
+                Step::Header(..) => {
+                    let Some((header, n)) = self.read_header(rest)? else {
+                        return Ok((total, None));
+                    };
+                    rest = { rest }.split_at_mut(n).1;
+                    self.admit(&header, limits)?
+                }
+            };
+            let n = usize::try_from(payload.remaining).map_or(rest.len(), |r| r.min(rest.len()));
+            let (piece, tail) = { rest }.split_at_mut(n);
+            rest = tail;
+            mask::unmask(piece, payload.key, payload.phase.into());
+            payload.remaining -= n as u64;
+            payload.phase = (usize::from(payload.phase) + n) as u8 & 3;
+            let complete = payload.remaining == 0;
+            let whole = complete && !payload.begun;
+            payload.begun |= n > 0;
+            self.step = if complete {
+                Step::default()
+            } else {
+                Step::Payload(payload)
+            };
+            let consumed = total - rest.len();
+
+            if payload.opcode.is_control() {
+                if whole {
+                    return Ok((consumed, Some(control_event(payload.opcode, piece)?)));
+                }
+                self.control.extend_from_slice(piece);
+                if complete {
+                    self.lent = Lent::Control;
+                    let event = control_event(payload.opcode, &self.control)?;
+                    return Ok((consumed, Some(event)));
+                }
+                return Ok((total, None));
+            }
+            let end = complete && payload.fin;
+            if whole && end && self.fragments == 1 {
+                let text = matches!(self.message, Message::Text(_));
+                self.message = Message::None;
+                let event = if text {
+                    Event::Text(std::str::from_utf8(piece).map_err(|_| Error::TextNotUtf8)?)
+                } else {
+                    Event::Binary(piece)
+                };
+                return Ok((consumed, Some(event)));
+            }
+            match &mut self.message {
+                Message::None => {}
+                Message::Text(text) => {
+                    text.push(piece)?;
+                    if end && text.tail_len > 0 {
+                        return Err(Error::TextNotUtf8);
+                    }
+                }
+                Message::Binary(bytes) => bytes.extend_from_slice(piece),
+            }
+            if end {
+                self.lent = Lent::Message;
+                let event = match &self.message {
+                    Message::None => None,
+                    Message::Text(text) => Some(Event::Text(&text.valid)),
+                    Message::Binary(bytes) => Some(Event::Binary(bytes)),
+                };
+                return Ok((consumed, event));
+            }
+            if !complete {
+                return Ok((total, None));
+            }
+        }
+    }
+
+    /// Frees what the last event borrowed; to be called once it is dealt with.
+    /// [`Reader::next`] does the same, but an idle client may let it wait.
+    pub fn release(&mut self) {
+        match std::mem::take(&mut self.lent) {
+            Lent::Nothing => {}
+            Lent::Message => self.message = Message::None,
+            Lent::Control => self.control = Vec::new(),
+        }
+    }
+
+    /// Whether the reader stands between two messages and holds no memory.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.step, Step::Header(_, 0))
+            && matches!(self.message, Message::None)
+            && self.control.capacity() == 0
+    }
+
+    /// Bytes of unfinished data held.
+    pub fn held(&self) -> usize {
+        self.message.len() + self.control.len()
+    }
+
+    /// Reads a header from the bytes kept and those of `input`: the header and
+    /// how much of `input` it took. Keeps all of `input` while bytes are
+    /// missing.
+    fn read_header(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, Error> {
+        let Step::Header(bytes, len) = &mut self.step else {
+            return Ok(None);
+        };
+        let old_len = usize::from(*len);
+        if old_len == 0 {
+            if let Some(found) = Header::parse(input)? {
+                return Ok(Some(found));
+            }
+        }
+        let n = input.len().min(MAX_CLIENT_HEADER - old_len);
+        bytes[old_len..old_len + n].copy_from_slice(&input[..n]);
+        *len += n as u8;
+        let found = Header::parse(&bytes[..old_len + n])?;
+        Ok(found.map(|(header, header_len)| (header, header_len - old_len)))
+    }
+
+    /// Checks a header against the message under way and the limits.
+    fn admit(&mut self, header: &Header, limits: &Limits) -> Result<Payload, Error> {
+        let open = !matches!(self.message, Message::None);
+        match header.opcode {
+            Opcode::Close | Opcode::Ping | Opcode::Pong => {}
+            Opcode::Continuation if !open => return Err(Error::UnexpectedContinuation),
+            Opcode::Text | Opcode::Binary if open => return Err(Error::ExpectedContinuation),
+            Opcode::Binary if !limits.binary => return Err(Error::BinaryMessage),
+            Opcode::Continuation if self.fragments == MAX_FRAGMENTS => {
+                return Err(Error::TooManyFragments);
+            }
+            opcode => {
+                if exceeds(header.payload_len, limits.max_frame_size) {
+                    return Err(Error::FrameTooBig(header.payload_len));
+                }
+                let size = header.payload_len.saturating_add(self.message.len() as u64);
+                if exceeds(size, limits.max_message_size) {
+                    return Err(Error::MessageTooBig(size));
+                }
+                match opcode {
+                    Opcode::Text => self.message = Message::Text(Text::default()),
+                    Opcode::Binary => self.message = Message::Binary(Vec::new()),
+                    _ => {}
+                }
+                self.fragments = if open { self.fragments + 1 } else { 1 };
+            }
+        }
+        Ok(Payload {
+            remaining: header.payload_len,
+            key: header.key,
+            phase: 0,
+            opcode: header.opcode,
+            fin: header.fin,
+            begun: false,
+        })
+    }
+}
+
+fn exceeds(size: u64, limit: u64) -> bool {
+    limit != 0 && size > limit
+}
+
+fn control_event(opcode: Opcode, payload: &[u8]) -> Result<Event<'_>, Error> {
+    match (opcode, payload) {
+        (Opcode::Ping, _) => Ok(Event::Ping(payload)),
+        (Opcode::Pong, _) => Ok(Event::Pong(payload)),
+        (_, []) => Ok(Event::Close {
+            code: None,
+            reason: "",
+        }),
+        (_, [_]) => Err(Error::ShortCloseBody),
+        (_, &[high, low, ref reason @ ..]) => {
+            let code = CloseCode(u16::from_be_bytes([high, low]));
+            if !code.is_valid_on_wire() {
+                return Err(Error::InvalidCloseCode(code.0));
+            }
+            let reason = std::str::from_utf8(reason).map_err(|_| Error::CloseReasonNotUtf8)?;
+            Ok(Event::Close {
+                code: Some(code),
+                reason,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_LIMITS: Limits = Limits {
+        max_frame_size: 0,
+        max_message_size: 0,
+        binary: true,
+    };
+
+    /// A frame masked with zeros: its payload reads as it is sent.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn is_small() {
+        assert!(size_of::<Reader>() <= 96, "{}", size_of::<Reader>());
+    }
+
+    #[test]
+    fn lends_a_whole_message_out_of_the_input() {
+        let mut reader = Reader::new();
+        let mut input = frame(0x81, "h\u{e9}llo".as_bytes());
+        let here = input.as_ptr_range();
+        let (n, event) = reader.next(&mut input, &NO_LIMITS).unwrap();
+        let Some(Event::Text(text)) = event else {
+            panic!("{event:?}");
+        };
+        assert_eq!((n, text), (12, "h\u{e9}llo"));
+        assert!(here.contains(&text.as_ptr()));
+        assert!(reader.is_idle());
+    }
+
+    #[test]
+    fn gives_its_memory_back_after_an_event() {
+        let mut reader = Reader::new();
+        for (first, payload) in [(0x81, "text"), (0x89, "ping")] {
+            let mut input = frame(first, payload.as_bytes());
+            let (start, end) = input.split_at_mut(8);
+            assert_eq!(reader.next(start, &NO_LIMITS), Ok((8, None)));
+            assert_eq!(reader.held(), 2);
+            assert!(reader.next(end, &NO_LIMITS).unwrap().1.is_some());
+            reader.release();
+            assert!(reader.is_idle());
+        }
+    }
+
+    #[test]
+    fn grows_with_the_bytes_and_not_with_the_declared_length() {
+        let mut reader = Reader::new();
+        let mut input = [0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        assert_eq!(reader.next(&mut input, &NO_LIMITS), Ok((15, None)));
+        let Message::Binary(bytes) = &reader.message else {
+            panic!("{:?}", reader.message);
+        };
+        assert!(bytes.capacity() < 1024);
+    }
+
+    #[test]
+    fn decides_on_sizes_and_kinds_from_the_header_alone() {
+        let limits = Limits {
+            max_frame_size: 6,
+            max_message_size: 10,
+            binary: false,
+        };
+        let header = |first: u8, len: u8| [first, 0x80 | len, 0, 0, 0, 0];
+        let mut reader = Reader::new();
+        let refused = reader.next(&mut header(0x81, 7), &limits).err();
+        assert_eq!(refused, Some(Error::FrameTooBig(7)));
+        let refused = Reader::new().next(&mut header(0x82, 1), &limits).err();
+        assert_eq!(refused, Some(Error::BinaryMessage));
+        let mut reader = Reader::new();
+        let mut first = frame(0x01, b"123456");
+        assert_eq!(reader.next(&mut first, &limits), Ok((12, None)));
+        let refused = reader.next(&mut header(0x80, 5), &limits).err();
+        assert_eq!(refused, Some(Error::MessageTooBig(11)));
+    }
+
+    #[test]
+    fn bounds_the_fragments_of_a_message() {
+        let mut reader = Reader::new();
+        reader.next(&mut frame(0x01, b""), &NO_LIMITS).unwrap();
+        for _ in 1..MAX_FRAGMENTS {
+            reader.next(&mut frame(0x00, b""), &NO_LIMITS).unwrap();
+        }
+        let refused = reader.next(&mut frame(0x00, b""), &NO_LIMITS).err();
+        assert_eq!(refused, Some(Error::TooManyFragments));
+    }
+}

@@ -1,0 +1,193 @@
+//! One client of the echo server.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use jabsocket::buf::Buf;
+use jabsocket::proto::http::{self, Policy, Subprotocol};
+use jabsocket::proto::ws::frame::{write_close, write_header, write_pong, write_text};
+use jabsocket::proto::ws::{Event, Limits, Opcode, Reader};
+use mio::net::TcpStream;
+
+/// Reading stops while more than this waits to be sent.
+const HIGH_WATER: usize = 1 << 20;
+
+/// Reads and writes of one turn.
+const BUDGET: usize = 16;
+
+/// How long a client may take to close after the server did.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a turn left behind.
+pub enum Turn {
+    /// Nothing to do until the next edge.
+    Waiting,
+    /// The budget ended the turn: there will be no edge.
+    Unfinished,
+    /// The connection is over.
+    Gone,
+}
+
+enum Phase {
+    /// The request gathers.
+    Opening(Buf),
+    Open(Reader),
+    /// The last bytes are queued; input is dropped until the client closes.
+    Closing {
+        shut: bool,
+    },
+}
+
+/// A client and the bytes that wait for it.
+pub struct Connection {
+    stream: TcpStream,
+    phase: Phase,
+    out: Buf,
+    deadline: Option<Instant>,
+}
+
+impl Connection {
+    /// A connection whose opening handshake is to come.
+    pub fn new(stream: TcpStream) -> Connection {
+        Connection {
+            stream,
+            phase: Phase::Opening(Buf::new()),
+            out: Buf::new(),
+            deadline: None,
+        }
+    }
+
+    /// When the connection ends whatever the client does.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Reads, answers and writes until nothing moves or the budget is used up.
+    pub fn turn(&mut self, now: Instant, scratch: &mut [u8], limits: &Limits) -> Turn {
+        for _ in 0..BUDGET {
+            let mut moved = false;
+            if self.out.len() < HIGH_WATER {
+                match self.stream.read(scratch) {
+                    Ok(0) => {
+                        // A client that is done sending may still be reading.
+                        self.flush();
+                        return Turn::Gone;
+                    }
+                    Ok(n) => {
+                        moved = true;
+                        self.feed(&mut scratch[..n], limits);
+                    }
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                    Err(e) if e.kind() == ErrorKind::Interrupted => moved = true,
+                    Err(_) => return Turn::Gone,
+                }
+            }
+            match self.flush() {
+                Some(wrote) => moved |= wrote,
+                None => return Turn::Gone,
+            }
+            if let Phase::Closing { shut } = &mut self.phase {
+                if self.out.is_empty() && !*shut {
+                    *shut = true;
+                    if self.stream.shutdown(Shutdown::Write).is_err() {
+                        return Turn::Gone;
+                    }
+                }
+                self.deadline.get_or_insert(now + LINGER);
+            }
+            if !moved {
+                return Turn::Waiting;
+            }
+        }
+        Turn::Unfinished
+    }
+
+    /// Writes what waits: whether bytes moved, `None` when the client is gone.
+    fn flush(&mut self) -> Option<bool> {
+        let mut wrote = false;
+        while !self.out.is_empty() {
+            match self.stream.write(self.out.as_slice()) {
+                Ok(0) => return None,
+                Ok(n) => {
+                    wrote = true;
+                    self.out.consume(n);
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+        }
+        Some(wrote)
+    }
+
+    fn feed(&mut self, input: &mut [u8], limits: &Limits) {
+        match &mut self.phase {
+            Phase::Closing { .. } => {}
+            Phase::Open(_) => self.feed_frames(input, limits),
+            Phase::Opening(head) => {
+                let old_len = head.len();
+                head.extend(input);
+                if !http::worth_parsing(head.as_slice(), old_len) {
+                    return;
+                }
+                let policy = Policy {
+                    host: None,
+                    resource: None,
+                    origin_allowed: &|_| true,
+                    subprotocol: Subprotocol::Any,
+                };
+                match http::parse(head.as_slice(), &policy) {
+                    Ok(None) => {}
+                    Ok(Some(accept)) => {
+                        accept.write(&mut self.out);
+                        let mut rest = std::mem::take(head);
+                        rest.consume(accept.consumed);
+                        self.phase = Phase::Open(Reader::new());
+                        self.feed_frames(rest.as_mut_slice(), limits);
+                    }
+                    Err(refusal) => {
+                        refusal.write(&mut self.out);
+                        self.phase = Phase::Closing { shut: false };
+                    }
+                }
+            }
+        }
+    }
+
+    fn feed_frames(&mut self, mut input: &mut [u8], limits: &Limits) {
+        let Phase::Open(reader) = &mut self.phase else {
+            return;
+        };
+        let out = &mut self.out;
+        let closed = loop {
+            match reader.next(input, limits) {
+                Ok((_, None)) => break false,
+                Ok((n, Some(event))) => {
+                    match event {
+                        Event::Text(text) => write_text(out, text.as_bytes()),
+                        Event::Binary(bytes) => {
+                            write_header(out, Opcode::Binary, bytes.len());
+                            out.extend(bytes);
+                        }
+                        Event::Ping(payload) => write_pong(out, payload),
+                        Event::Pong(_) => {}
+                        Event::Close { code, reason } => {
+                            write_close(out, code, reason);
+                            break true;
+                        }
+                    }
+                    reader.release();
+                    input = &mut input[n..];
+                }
+                Err(error) => {
+                    write_close(out, Some(error.close_code()), &error.to_string());
+                    break true;
+                }
+            }
+        };
+        if closed {
+            self.phase = Phase::Closing { shut: false };
+        }
+    }
+}

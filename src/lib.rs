@@ -5,5 +5,6 @@
 pub mod buf;
 pub mod cli;
 pub mod config;
+pub mod expat;
 pub mod log;
 pub mod proto;

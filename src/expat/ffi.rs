@@ -1,0 +1,82 @@
+//! The Expat functions that the parser calls, declared by hand.
+//!
+//! `expat-sys` only links the library and declares nothing. Types follow
+//! `expat.h` as distributions build it: `XML_Char` is `char` holding UTF-8,
+//! `XML_Bool` an `unsigned char`, `XML_Index` a `long`.
+
+use expat_sys as _;
+use nix::libc::{c_char, c_int, c_long, c_uchar, c_void};
+
+/// The parser object, known only by its address.
+#[repr(C)]
+pub struct ParserStruct {
+    opaque: [u8; 0],
+}
+
+/// `XML_Parser`.
+pub type RawParser = *mut ParserStruct;
+
+/// `XML_STATUS_ERROR`; any other status of `XML_Parse` is success here, since
+/// nothing suspends a parser.
+pub const STATUS_ERROR: c_int = 0;
+/// `XML_ERROR_UNDEFINED_ENTITY`.
+pub const ERROR_UNDEFINED_ENTITY: c_int = 11;
+
+/// `XML_StartElementHandler`; the attributes are name, value, ..., NULL.
+pub type StartElement =
+    unsafe extern "C" fn(data: *mut c_void, name: *const c_char, atts: *mut *const c_char);
+/// `XML_EndElementHandler`.
+pub type EndElement = unsafe extern "C" fn(data: *mut c_void, name: *const c_char);
+/// `XML_StartDoctypeDeclHandler`.
+pub type StartDoctype = unsafe extern "C" fn(
+    data: *mut c_void,
+    name: *const c_char,
+    sysid: *const c_char,
+    pubid: *const c_char,
+    has_internal_subset: c_int,
+);
+/// `XML_CommentHandler`.
+pub type Comment = unsafe extern "C" fn(data: *mut c_void, text: *const c_char);
+/// `XML_ProcessingInstructionHandler`.
+pub type ProcessingInstruction =
+    unsafe extern "C" fn(data: *mut c_void, target: *const c_char, text: *const c_char);
+/// `XML_XmlDeclHandler`.
+pub type XmlDecl = unsafe extern "C" fn(
+    data: *mut c_void,
+    version: *const c_char,
+    encoding: *const c_char,
+    standalone: c_int,
+);
+/// `XML_SetReparseDeferralEnabled`, which older libraries lack.
+pub type SetReparseDeferral = unsafe extern "C" fn(parser: RawParser, enabled: c_uchar) -> c_uchar;
+
+/// `XML_Expat_Version`.
+#[repr(C)]
+pub struct Version {
+    /// The first number of a version such as 2.5.0.
+    pub major: c_int,
+    /// The second number.
+    pub minor: c_int,
+    /// The third number.
+    pub micro: c_int,
+}
+
+unsafe extern "C" {
+    pub fn XML_ParserCreate(encoding: *const c_char) -> RawParser;
+    pub fn XML_ParserCreateNS(encoding: *const c_char, separator: c_char) -> RawParser;
+    pub fn XML_ParserFree(parser: RawParser);
+    pub fn XML_SetUserData(parser: RawParser, data: *mut c_void);
+    pub fn XML_SetElementHandler(parser: RawParser, start: StartElement, end: EndElement);
+    pub fn XML_SetStartDoctypeDeclHandler(parser: RawParser, handler: StartDoctype);
+    pub fn XML_SetCommentHandler(parser: RawParser, handler: Comment);
+    pub fn XML_SetProcessingInstructionHandler(parser: RawParser, handler: ProcessingInstruction);
+    pub fn XML_SetXmlDeclHandler(parser: RawParser, handler: XmlDecl);
+    pub fn XML_Parse(parser: RawParser, bytes: *const c_char, len: c_int, is_final: c_int)
+    -> c_int;
+    pub fn XML_StopParser(parser: RawParser, resumable: c_uchar) -> c_int;
+    pub fn XML_GetErrorCode(parser: RawParser) -> c_int;
+    pub fn XML_ErrorString(code: c_int) -> *const c_char;
+    pub fn XML_GetCurrentByteIndex(parser: RawParser) -> c_long;
+    pub fn XML_GetCurrentByteCount(parser: RawParser) -> c_int;
+    pub fn XML_ExpatVersionInfo() -> Version;
+}

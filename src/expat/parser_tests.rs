@@ -1,0 +1,117 @@
+//! What a parser reports, and what it refuses.
+
+use super::*;
+
+fn ends(parser: &Parser) -> Vec<(u32, u64)> {
+    let end = |t: &Token| match t {
+        Token::End { depth, end } => Some((*depth, *end)),
+        Token::Start(_) => None,
+    };
+    parser.tokens().iter().filter_map(end).collect()
+}
+
+fn verdict(names: Names, text: &str) -> Result<(), Error> {
+    Parser::new(names, 1).finish(text.as_bytes())
+}
+
+#[test]
+fn the_library_is_usable() {
+    assert_eq!(check_library(), Ok(()));
+}
+
+#[test]
+fn reports_positions_of_tags() {
+    let mut parser = Parser::new(Names::Raw, 1);
+    parser
+        .feed(b"<r a='1'><x xmlns='n' b='2'/><y><z/></y> ")
+        .unwrap();
+    assert_eq!(ends(&parser), [(1, 29), (1, 40)]);
+    let Token::Start(root) = &parser.tokens()[0] else {
+        panic!("no root")
+    };
+    let attributes: Vec<_> = parser.attributes(root).collect();
+    assert_eq!(attributes, [(&b"a"[..], &b"1"[..])]);
+    let Token::Start(x) = &parser.tokens()[1] else {
+        panic!("no child")
+    };
+    assert_eq!((x.start, x.end, parser.name(x)), (9, 29, &b"x"[..]));
+    let attributes: Vec<_> = parser.attributes(x).collect();
+    assert_eq!(attributes, [(&b"xmlns"[..], &b"n"[..])]);
+}
+
+#[test]
+fn a_completed_tag_is_reported_at_once() {
+    let text = b"<r><message to='a@b'><body>x</body></message></r>";
+    for cut in 1..text.len() - 4 {
+        let mut parser = Parser::new(Names::Raw, 1);
+        parser.feed(&text[..cut]).unwrap();
+        parser.feed(&text[cut..text.len() - 4]).unwrap();
+        assert_eq!(ends(&parser), [(1, 45)], "cut at {cut}");
+    }
+}
+
+#[test]
+fn the_token_in_work_is_known() {
+    let mut parser = Parser::new(Names::Raw, 1);
+    parser.feed(b"<r><a>text</a><b c='").unwrap();
+    assert_eq!(parser.token_start(), 14);
+    parser.feed(b"more>more").unwrap();
+    assert_eq!(parser.token_start(), 14);
+    parser.feed(b"'>and text").unwrap();
+    assert!(parser.token_start() >= 31, "{}", parser.token_start());
+}
+
+#[test]
+fn refuses_restricted_xml() {
+    for (text, what) in [
+        ("<!DOCTYPE r [<!ENTITY e 'x'>]><r>&e;</r>", "document type"),
+        ("<r><!-- x --></r>", "comment"),
+        ("<r><?x y?></r>", "processing instruction"),
+        ("<r>&e;</r>", "entity reference"),
+    ] {
+        assert_eq!(verdict(Names::Raw, text), Err(Error::Restricted(what)));
+    }
+    assert_eq!(
+        verdict(Names::Raw, "<r>&lt;&#x41;<![CDATA[<]]></r>"),
+        Ok(())
+    );
+    let latin = "<?xml version='1.0' encoding='ISO-8859-1'?><r/>";
+    assert_eq!(verdict(Names::Raw, latin), Err(Error::Encoding));
+    let utf8 = "<?xml version='1.0' encoding='utf-8'?><r/>";
+    assert_eq!(verdict(Names::Raw, utf8), Ok(()));
+}
+
+#[test]
+fn nothing_is_reported_behind_a_violation() {
+    let mut parser = Parser::new(Names::Raw, 1);
+    assert!(parser.feed(b"<r><a/><!-- --><b/><c/>").is_err());
+    assert_eq!(ends(&parser), [(1, 7)]);
+    assert_eq!(parser.feed(b"<d/>"), Err(Error::Restricted("comment")));
+}
+
+#[test]
+fn depth_is_bounded() {
+    let deep = |n: u32| "<a>".repeat(n as usize) + &"</a>".repeat(n as usize);
+    assert_eq!(verdict(Names::Raw, &deep(MAX_DEPTH)), Ok(()));
+    let too_deep = verdict(Names::Raw, &deep(MAX_DEPTH + 1));
+    assert_eq!(too_deep, Err(Error::TooDeep));
+}
+
+#[test]
+fn prefixes_count_only_when_names_are_resolved() {
+    assert_eq!(verdict(Names::Raw, "<r><p:a/></r>"), Ok(()));
+    let error = verdict(Names::Resolved, "<r><p:a/></r>").unwrap_err();
+    assert_eq!(error, Error::NotWellFormed("unbound prefix"));
+    let mut parser = Parser::new(Names::Resolved, 1);
+    parser.feed(b"<r><p:a xmlns:p='urn:x'/><b/>").unwrap();
+    let names: Vec<_> = parser
+        .tokens()
+        .iter()
+        .filter_map(|t| match t {
+            Token::Start(tag) => Some(parser.resolved_name(tag)),
+            Token::End { .. } => None,
+        })
+        .collect();
+    let expected: [(&[u8], &[u8]); 3] = [(b"", b"r"), (b"urn:x", b"a"), (b"", b"b")];
+    assert_eq!(names, expected);
+}

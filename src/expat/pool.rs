@@ -1,0 +1,92 @@
+//! A free list of parsers parked at depth 1.
+//!
+//! At the boundary of two depth-1 elements a parser carries nothing into the
+//! future, so any parser serves any session, and an idle session needs none.
+//! Parsers that grew (Expat keeps every distinct name it ever saw) or that
+//! failed are dropped instead of parked.
+
+use super::parser::{Names, Parser};
+
+/// A parser is dropped after this much input, in bytes.
+const MAX_INPUT: u64 = 1 << 20;
+/// A parser is dropped after an element of this size: its buffers grew.
+const MAX_ELEMENT: usize = 16 << 10;
+/// Parsers kept at most.
+const MAX_PARKED: usize = 128;
+
+/// Parsers of one kind, each with its root element open.
+pub struct Pool {
+    names: Names,
+    root: &'static [u8],
+    parked: Vec<Parser>,
+}
+
+impl Pool {
+    /// A pool of parsers that have read the start tag `root`.
+    pub fn new(names: Names, root: &'static [u8]) -> Pool {
+        Pool {
+            names,
+            root,
+            parked: Vec::new(),
+        }
+    }
+
+    /// A parser inside an open root element; tags of depth 1 are reported.
+    pub fn take(&mut self) -> Parser {
+        self.parked.pop().unwrap_or_else(|| {
+            let mut parser = Parser::new(self.names, 1);
+            parser.feed(self.root).expect("the root tag parses");
+            parser.forget(true);
+            parser
+        })
+    }
+
+    /// Parks `parser` again. It must stand exactly behind the end of a depth-1
+    /// element; `largest` is the size in bytes of the largest element it read
+    /// since it was taken.
+    pub fn put(&mut self, mut parser: Parser, largest: usize) {
+        let fit = parser.position() < MAX_INPUT && largest <= MAX_ELEMENT;
+        if fit && self.parked.len() < MAX_PARKED {
+            parser.forget(true);
+            self.parked.push(parser);
+        }
+    }
+
+    /// Parsers parked now.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parser_serves_one_document_after_another() {
+        let mut pool = Pool::new(Names::Raw, b"<r>");
+        for i in 0..100 {
+            let mut parser = pool.take();
+            let start = parser.position();
+            parser.feed(b"<a/>").unwrap();
+            assert_eq!(parser.tokens().len(), 2, "turn {i}");
+            assert_eq!(parser.position() - start, 4);
+            pool.put(parser, 4);
+            assert_eq!(pool.parked(), 1);
+        }
+    }
+
+    #[test]
+    fn grown_parsers_are_not_parked() {
+        let mut pool = Pool::new(Names::Raw, b"<r>");
+        let parser = pool.take();
+        pool.put(parser, MAX_ELEMENT + 1);
+        assert_eq!(pool.parked(), 0);
+        let mut parser = pool.take();
+        for _ in 0..(MAX_INPUT / 1024) {
+            parser.feed(&[b' '; 1024]).unwrap();
+        }
+        pool.put(parser, 1024);
+        assert_eq!(pool.parked(), 0);
+    }
+}

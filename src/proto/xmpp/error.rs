@@ -1,0 +1,142 @@
+//! Stream errors: the condition a peer is told (RFC 6120, section 4.9.3).
+//!
+//! Owns their XML. The text that goes with one is for people who debug a
+//! client; it never names an address or a cause inside.
+
+use super::ns;
+
+/// A stream error condition that jabsocket itself raises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamError {
+    /// XML that cannot be processed (4.9.3.1).
+    BadFormat(&'static str),
+    /// The client sent no `<open/>` in time (4.9.3.4).
+    ConnectionTimeout,
+    /// The domain is not served here (4.9.3.6).
+    HostUnknown,
+    /// The `to` is missing or is no domain name (4.9.3.7).
+    ImproperAddressing(&'static str),
+    /// A stream header in a wrong namespace (4.9.3.10).
+    InvalidNamespace,
+    /// Something other than the expected stream header (4.9.3.12).
+    NotAuthorized(&'static str),
+    /// XML that is not well-formed (4.9.3.13).
+    NotWellFormed,
+    /// A limit was passed (4.9.3.14): the message or stanza is too big.
+    TooBig,
+    /// A limit was passed (4.9.3.14): elements nested too deep.
+    TooDeep,
+    /// No connection to the server, or it was lost (4.9.3.15).
+    RemoteConnectionFailed(&'static str),
+    /// Comment, processing instruction, document type, entity (4.9.3.18).
+    RestrictedXml,
+    /// An encoding other than UTF-8 (4.9.3.22).
+    UnsupportedEncoding,
+    /// An element that has no place here (4.9.3.24).
+    UnsupportedStanzaType(&'static str),
+    /// No `version`, or one that is no number (4.9.3.25).
+    UnsupportedVersion,
+}
+
+impl StreamError {
+    /// The name of the condition element.
+    pub fn condition(&self) -> &'static str {
+        match self {
+            StreamError::BadFormat(_) => "bad-format",
+            StreamError::ConnectionTimeout => "connection-timeout",
+            StreamError::HostUnknown => "host-unknown",
+            StreamError::ImproperAddressing(_) => "improper-addressing",
+            StreamError::InvalidNamespace => "invalid-namespace",
+            StreamError::NotAuthorized(_) => "not-authorized",
+            StreamError::NotWellFormed => "not-well-formed",
+            StreamError::TooBig | StreamError::TooDeep => "policy-violation",
+            StreamError::RemoteConnectionFailed(_) => "remote-connection-failed",
+            StreamError::RestrictedXml => "restricted-xml",
+            StreamError::UnsupportedEncoding => "unsupported-encoding",
+            StreamError::UnsupportedStanzaType(_) => "unsupported-stanza-type",
+            StreamError::UnsupportedVersion => "unsupported-version",
+        }
+    }
+
+    /// What the text element says.
+    pub fn text(&self) -> &'static str {
+        match self {
+            StreamError::BadFormat(text)
+            | StreamError::ImproperAddressing(text)
+            | StreamError::NotAuthorized(text)
+            | StreamError::RemoteConnectionFailed(text)
+            | StreamError::UnsupportedStanzaType(text) => text,
+            StreamError::ConnectionTimeout => "no stream was opened in time",
+            StreamError::HostUnknown => "this domain is not served here",
+            StreamError::InvalidNamespace => "the stream header is in a wrong namespace",
+            StreamError::NotWellFormed => "the XML is not well-formed",
+            StreamError::TooBig => "the stanza is too big",
+            StreamError::TooDeep => "the elements are nested too deep",
+            StreamError::RestrictedXml => {
+                "comments, processing instructions, document types and entities are not allowed"
+            }
+            StreamError::UnsupportedEncoding => "the encoding must be UTF-8",
+            StreamError::UnsupportedVersion => "the stream header has no usable version",
+        }
+    }
+
+    /// Appends the error as one stand-alone element.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let put = |out: &mut Vec<u8>, parts: &[&str]| {
+            for part in parts {
+                out.extend_from_slice(part.as_bytes());
+            }
+        };
+        let condition = self.condition();
+        put(
+            out,
+            &[
+                "<stream:error xmlns:stream='",
+                ns::STREAMS,
+                "'><",
+                condition,
+            ],
+        );
+        put(out, &[" xmlns='", ns::STREAM_ERRORS, "'/><text xmlns='"]);
+        put(out, &[ns::STREAM_ERRORS, "' xml:lang='en'>", self.text()]);
+        put(out, &["</text>"]);
+        if *self == StreamError::TooBig {
+            put(out, &["<stanza-too-big xmlns='urn:xmpp:errors'/>"]);
+        }
+        put(out, &["</stream:error>"]);
+    }
+}
+
+impl From<crate::expat::Error> for StreamError {
+    fn from(error: crate::expat::Error) -> Self {
+        use crate::expat::Error;
+        match error {
+            Error::Restricted(_) => StreamError::RestrictedXml,
+            Error::Encoding => StreamError::UnsupportedEncoding,
+            Error::TooDeep => StreamError::TooDeep,
+            Error::NotWellFormed(_) => StreamError::NotWellFormed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expat::{Names, Parser};
+
+    #[test]
+    fn every_error_is_one_well_formed_element() {
+        for error in [
+            StreamError::HostUnknown,
+            StreamError::TooBig,
+            StreamError::BadFormat("why"),
+            StreamError::ConnectionTimeout,
+        ] {
+            let mut out = Vec::new();
+            error.write(&mut out);
+            assert_eq!(Parser::new(Names::Resolved, 0).finish(&out), Ok(()));
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains(&format!("<{} xmlns='", error.condition())));
+        }
+    }
+}

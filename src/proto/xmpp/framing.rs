@@ -1,0 +1,140 @@
+//! RFC 7395 framing: what an element of the server's stream needs to stand
+//! alone in a message (section 3.3.3).
+//!
+//! Owns the namespace declarations of the server's stream header and the
+//! bytes they add to an element. An element inherits on TCP the default
+//! namespace and every prefix of the header; in a message nothing is
+//! inherited. `xml:lang` is not repeated: the client has it from `<open/>`.
+
+use std::sync::LazyLock;
+
+use super::header::split_name;
+use super::{attribute, ns};
+use crate::expat::{Parser, Tag};
+
+/// `<close/>`, byte for byte as clients compare it.
+pub const CLOSE: &str = "<close xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" />";
+
+/// `</stream:stream>`, the end of a stream on TCP.
+pub const STREAM_END: &str = "</stream:stream>";
+
+/// Bytes that the declarations of a stream header may add to an element.
+const MAX_DECLARATIONS: usize = 2048;
+
+/// The namespace declarations of a server's stream header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declarations {
+    default: Vec<u8>,
+    prefixes: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What nearly every server declares, shared by all their sessions.
+static USUAL: LazyLock<Declarations> = LazyLock::new(|| Declarations {
+    default: ns::CLIENT.into(),
+    prefixes: vec![(b"stream".to_vec(), ns::STREAMS.into())],
+});
+
+impl Declarations {
+    /// The declarations that servers usually make: `jabber:client` by default
+    /// and the prefix `stream`.
+    pub fn usual() -> &'static Declarations {
+        &USUAL
+    }
+
+    /// The declarations on `tag`, a root seen by a parser with raw names;
+    /// `None` if they are longer than an element may bear.
+    pub fn read(parser: &Parser, tag: &Tag) -> Option<Declarations> {
+        let mut declarations = Declarations {
+            default: Vec::new(),
+            prefixes: Vec::new(),
+        };
+        let mut added = 0;
+        for (name, value) in parser.attributes(tag) {
+            let Some(rest) = name.strip_prefix(b"xmlns") else {
+                continue;
+            };
+            // An escaped byte takes six at most.
+            added += name.len() + 6 * value.len() + 4;
+            match rest.strip_prefix(b":") {
+                Some(prefix) => declarations
+                    .prefixes
+                    .push((prefix.to_vec(), value.to_vec())),
+                None if rest.is_empty() => declarations.default = value.to_vec(),
+                None => {}
+            }
+        }
+        (added <= MAX_DECLARATIONS).then_some(declarations)
+    }
+
+    fn find(&self, prefix: &[u8]) -> &[u8] {
+        if prefix.is_empty() {
+            return &self.default;
+        }
+        let found = self.prefixes.iter().find(|(p, _)| p == prefix);
+        found.map_or(&[], |(_, uri)| uri)
+    }
+}
+
+/// A complete first-level element of the server's stream.
+#[derive(Clone, Copy)]
+pub struct Element<'a> {
+    /// The element's bytes, as the server sent them.
+    pub bytes: &'a [u8],
+    pub(super) parser: &'a Parser,
+    pub(super) tag: &'a Tag,
+    pub(super) declarations: &'a Declarations,
+}
+
+impl<'a> Element<'a> {
+    /// Whether the element has this namespace and local name.
+    pub fn is(&self, namespace: &str, name: &str) -> bool {
+        let (prefix, local) = split_name(self.parser.name(self.tag));
+        local == name.as_bytes() && self.namespace(prefix) == namespace.as_bytes()
+    }
+
+    /// Offset in `bytes` behind the element's name, where attributes begin.
+    pub fn name_end(&self) -> usize {
+        1 + self.parser.name(self.tag).len()
+    }
+
+    /// Appends the declarations that the element inherits and uses, to be
+    /// inserted at [`Element::name_end`]. Nothing for an element that is
+    /// complete in itself.
+    pub fn inherited(&self, out: &mut Vec<u8>) {
+        let own = |name: &[u8]| self.own_declaration(name).is_some();
+        let declarations = self.declarations;
+        if !declarations.default.is_empty() && !own(b"") {
+            attribute(out, b"xmlns", &declarations.default);
+        }
+        for (prefix, uri) in &declarations.prefixes {
+            if !own(prefix) && uses_prefix(self.bytes, prefix) {
+                attribute(out, &[b"xmlns:", &prefix[..]].concat(), uri);
+            }
+        }
+    }
+
+    fn namespace(&self, prefix: &[u8]) -> &'a [u8] {
+        self.own_declaration(prefix)
+            .unwrap_or_else(|| self.declarations.find(prefix))
+    }
+
+    /// The namespace that the element's own tag binds to `prefix` (empty for
+    /// the default namespace).
+    fn own_declaration(&self, prefix: &[u8]) -> Option<&'a [u8]> {
+        let (parser, tag) = (self.parser, self.tag);
+        let mut attributes = parser.attributes(tag);
+        let found = attributes.find(|(name, _)| match name.strip_prefix(b"xmlns") {
+            Some(b"") => prefix.is_empty(),
+            Some(rest) => !prefix.is_empty() && rest.strip_prefix(b":") == Some(prefix),
+            None => false,
+        });
+        found.map(|(_, uri)| uri)
+    }
+}
+
+/// Whether `prefix:` stands anywhere in `bytes`. A hit inside text costs a
+/// declaration that is not needed; a miss would cost well-formedness.
+fn uses_prefix(bytes: &[u8], prefix: &[u8]) -> bool {
+    let len = prefix.len();
+    memchr::memmem::find_iter(bytes, prefix).any(|at| bytes.get(at + len) == Some(&b':'))
+}

@@ -1,0 +1,187 @@
+//! Stream headers: `<stream:stream>` (RFC 6120, section 4.7) and `<open/>`
+//! (RFC 7395, section 3.3.1), which carry the same attributes.
+//!
+//! Owns reading them off a start tag and writing them in either form. Values
+//! are kept unescaped and escaped anew when written, never pasted.
+
+use super::{attribute, ns};
+use crate::expat::{Parser, Tag};
+
+/// The attributes of a stream header.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// The receiving entity.
+    pub to: Option<String>,
+    /// The initiating entity.
+    pub from: Option<String>,
+    /// The stream's identifier, given by the server.
+    pub id: Option<String>,
+    /// XMPP version; absent means 0.9.
+    pub version: Option<String>,
+    /// Default language of the stream (`xml:lang`).
+    pub lang: Option<String>,
+    /// Any other attributes, and the declarations of the prefixes they use.
+    pub others: Vec<(String, String)>,
+}
+
+impl Header {
+    /// Reads the attributes of `tag`, a root seen by a parser with raw names.
+    pub fn read(parser: &Parser, tag: &Tag) -> Header {
+        let mut header = Header::default();
+        let mut declared = Vec::new();
+        for (name, value) in parser.attributes(tag) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            let value = String::from_utf8_lossy(value).into_owned();
+            match name.as_str() {
+                "to" => header.to = Some(value),
+                "from" => header.from = Some(value),
+                "id" => header.id = Some(value),
+                "version" => header.version = Some(value),
+                "xml:lang" => header.lang = Some(value),
+                "xmlns" | "xmlns:stream" => {}
+                _ if name.starts_with("xmlns:") => declared.push((name, value)),
+                _ => header.others.push((name, value)),
+            }
+        }
+        let prefix = |name: &str| name.split_once(':').map(|(prefix, _)| prefix.to_owned());
+        let used: Vec<_> = header.others.iter().map(|(name, _)| prefix(name)).collect();
+        declared.retain(|(name, _)| used.contains(&Some(name["xmlns:".len()..].to_owned())));
+        header.others.extend(declared);
+        header
+    }
+
+    /// Whether `version` says XMPP 1.0 or later (RFC 6120, section 4.7.5).
+    pub fn has_usable_version(&self) -> bool {
+        let major = self.version.as_deref().and_then(|v| v.split_once('.'));
+        major.is_some_and(|(major, minor)| {
+            let minor: Result<u32, _> = minor.parse();
+            major.parse().is_ok_and(|m: u32| m >= 1) && minor.is_ok()
+        })
+    }
+
+    /// Appends XML declaration and `<stream:stream>` start tag, as the client
+    /// of a TCP stream sends them. A client gives no `id`.
+    pub fn write_stream(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"<?xml version='1.0'?><stream:stream");
+        self.write_common(out);
+        for (name, value) in &self.others {
+            attribute(out, name.as_bytes(), value.as_bytes());
+        }
+        attribute(out, b"xmlns", ns::CLIENT.as_bytes());
+        attribute(out, b"xmlns:stream", ns::STREAMS.as_bytes());
+        out.push(b'>');
+    }
+
+    /// Appends `<open/>`, spelled as all clients accept it: namespace first,
+    /// no prefix, no other declaration.
+    pub fn write_open(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"<open");
+        attribute(out, b"xmlns", ns::FRAMING.as_bytes());
+        self.write_common(out);
+        out.extend_from_slice(b" />");
+    }
+
+    /// Appends XML declaration and start tag as a server sends them.
+    pub fn write_server_stream(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"<stream:stream");
+        attribute(out, b"xmlns", ns::CLIENT.as_bytes());
+        attribute(out, b"xmlns:stream", ns::STREAMS.as_bytes());
+        self.write_common(out);
+        out.push(b'>');
+    }
+
+    fn write_common(&self, out: &mut Vec<u8>) {
+        for (name, value) in [
+            ("from", &self.from),
+            ("to", &self.to),
+            ("id", &self.id),
+            ("version", &self.version),
+            ("xml:lang", &self.lang),
+        ] {
+            if let Some(value) = value {
+                attribute(out, name.as_bytes(), value.as_bytes());
+            }
+        }
+    }
+}
+
+/// Splits a raw name into prefix (empty for none) and local part.
+pub(crate) fn split_name(name: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(b':', name) {
+        Some(at) => (&name[..at], &name[at + 1..]),
+        None => (&[], name),
+    }
+}
+
+/// Namespace and local name of a root element, by the declarations on it.
+pub(crate) fn root_name<'a>(parser: &'a Parser, tag: &'a Tag) -> (&'a [u8], &'a [u8]) {
+    let (prefix, local) = split_name(parser.name(tag));
+    let wanted = |name: &[u8]| match name.strip_prefix(b"xmlns") {
+        Some(b"") => prefix.is_empty(),
+        Some(rest) => rest.strip_prefix(b":") == Some(prefix) && !prefix.is_empty(),
+        None => false,
+    };
+    let namespace = parser.attributes(tag).find(|(name, _)| wanted(name));
+    (namespace.map_or(&[][..], |(_, value)| value), local)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expat::{Names, Token};
+
+    fn read(tag: &str) -> Header {
+        let mut parser = Parser::new(Names::Raw, 0);
+        parser.feed(tag.as_bytes()).unwrap();
+        let Token::Start(root) = &parser.tokens()[0] else {
+            panic!("no root")
+        };
+        Header::read(&parser, root)
+    }
+
+    #[test]
+    fn an_open_becomes_a_stream_header() {
+        let header = read(
+            "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to=\"a'b\" version='1.0' \
+             xml:lang='de' id='x' from='u@h' odd='1' p:q='2' xmlns:p='urn:p' xmlns:unused='u'/>",
+        );
+        let mut out = Vec::new();
+        Header { id: None, ..header }.write_stream(&mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "<?xml version='1.0'?><stream:stream from=\"u@h\" to=\"a&apos;b\" version=\"1.0\" \
+             xml:lang=\"de\" odd=\"1\" p:q=\"2\" xmlns:p=\"urn:p\" xmlns=\"jabber:client\" \
+             xmlns:stream=\"http://etherx.jabber.org/streams\">"
+        );
+    }
+
+    #[test]
+    fn a_stream_header_becomes_an_open() {
+        let header = read(
+            "<stream:stream id='i>d' version='1.0' xml:lang='en' from='localhost' \
+             xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:client'>",
+        );
+        let mut out = Vec::new();
+        header.write_open(&mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "<open xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" from=\"localhost\" \
+             id=\"i&gt;d\" version=\"1.0\" xml:lang=\"en\" />"
+        );
+    }
+
+    #[test]
+    fn versions() {
+        let usable = |version: &str| {
+            let version = Some(version.to_owned());
+            Header {
+                version,
+                ..Header::default()
+            }
+            .has_usable_version()
+        };
+        assert!(usable("1.0") && usable("1.1") && usable("2.0") && usable("10.3"));
+        assert!(!usable("0.9") && !usable("") && !usable("1") && !usable("x.y"));
+        assert!(!Header::default().has_usable_version());
+    }
+}

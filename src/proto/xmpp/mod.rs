@@ -1,0 +1,113 @@
+//! XMPP streams, as bytes: RFC 6120 towards the server, RFC 7395 or the draft
+//! before it towards the client.
+//!
+//! `header` reads and writes stream headers, `<open/>` among them. `stream`
+//! cuts the server's stream into units. `message` judges what the client sends.
+//! `framing` and `features` make a unit of the server fit to stand alone.
+//! `address` judges the `to`. `error` holds the stream errors. No socket, no
+//! clock, no log.
+
+pub mod address;
+pub mod error;
+pub mod features;
+pub mod framing;
+pub mod header;
+pub mod message;
+pub mod stream;
+
+use crate::expat::{Names, Pool};
+
+/// Namespaces this protocol is made of.
+pub mod ns {
+    /// `<open/>` and `<close/>` (RFC 7395, section 3.3.2).
+    pub const FRAMING: &str = "urn:ietf:params:xml:ns:xmpp-framing";
+    /// The stream element, its features and errors (RFC 6120, section 4.8.1).
+    pub const STREAMS: &str = "http://etherx.jabber.org/streams";
+    /// Stanzas between client and server (RFC 6120, section 4.8.3).
+    pub const CLIENT: &str = "jabber:client";
+    /// Conditions of stream errors (RFC 6120, section 4.9.2).
+    pub const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+    /// SASL (RFC 6120, section 6).
+    pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+    /// STARTTLS (RFC 6120, section 5).
+    pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+    /// The stream feature of XEP-0138.
+    pub const COMPRESS_FEATURE: &str = "http://jabber.org/features/compress";
+    /// The elements of XEP-0138.
+    pub const COMPRESS: &str = "http://jabber.org/protocol/compress";
+}
+
+/// The parsers of a worker, shared by all its sessions.
+pub struct Parsers {
+    /// For the server's streams.
+    pub stream: Pool,
+    /// For single messages that must stand alone.
+    pub message: Pool,
+}
+
+impl Parsers {
+    /// No parser is made before the first is needed.
+    pub fn new() -> Parsers {
+        Parsers {
+            stream: Pool::new(Names::Raw, b"<stream:stream>"),
+            message: Pool::new(Names::Resolved, b"<r>"),
+        }
+    }
+}
+
+impl Default for Parsers {
+    fn default() -> Self {
+        Parsers::new()
+    }
+}
+
+/// How the client frames its stream; its first message decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// RFC 7395: `<open/>`, stand-alone elements, `<close/>`.
+    Framed,
+    /// The drafts before it: `<stream:stream>`, inherited namespaces.
+    Draft,
+}
+
+impl Dialect {
+    /// The name in log lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Framed => "rfc7395",
+            Dialect::Draft => "draft",
+        }
+    }
+}
+
+/// Appends `text` escaped for an attribute value in double quotes or for
+/// character data.
+pub(crate) fn escape(out: &mut Vec<u8>, text: &[u8]) {
+    for &byte in text {
+        match byte {
+            b'&' => out.extend_from_slice(b"&amp;"),
+            b'<' => out.extend_from_slice(b"&lt;"),
+            b'>' => out.extend_from_slice(b"&gt;"),
+            b'"' => out.extend_from_slice(b"&quot;"),
+            b'\'' => out.extend_from_slice(b"&apos;"),
+            b'\t' => out.extend_from_slice(b"&#9;"),
+            b'\n' => out.extend_from_slice(b"&#10;"),
+            b'\r' => out.extend_from_slice(b"&#13;"),
+            _ => out.push(byte),
+        }
+    }
+}
+
+/// Appends ` name="value"`, the value escaped.
+pub(crate) fn attribute(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.push(b' ');
+    out.extend_from_slice(name);
+    out.extend_from_slice(b"=\"");
+    escape(out, value);
+    out.push(b'"');
+}
+
+/// Whether `byte` is white space in XML.
+pub(crate) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}

@@ -7,4 +7,5 @@ pub mod cli;
 pub mod config;
 pub mod expat;
 pub mod log;
+pub mod net;
 pub mod proto;

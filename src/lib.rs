@@ -1,4 +1,25 @@
 //! jabsocket: lets web browsers talk to any XMPP server.
+//!
+//! A browser comes by WebSocket (RFC 6455) with the sub-protocol `xmpp`
+//! (RFC 7395, or the draft before it); jabsocket opens one TCP connection to the
+//! XMPP server of the browser's domain and relays stanza by stanza. One thread,
+//! one event loop, one state machine a session.
+//!
+//! The house, and who may know whom:
+//!
+//! ```text
+//! main -> reactor -> session -> { net, proto } -> { expat, buf }
+//! ```
+//!
+//! - [`cli`]: the command line.
+//! - [`config`]: the configuration file; read by all but `proto`.
+//! - [`log`]: syslog and standard error without waiting; the same.
+//! - [`reactor`]: the loop, the clock, deadlines, new clients.
+//! - [`session`]: one browser and its server; `phase` decides what happens.
+//! - [`net`]: sockets, names, signals; knows no protocol.
+//! - [`proto`]: HTTP, WebSocket and XMPP as bytes; knows no socket, clock or log.
+//! - [`expat`]: the XML parser behind a safe face.
+//! - [`buf`]: a byte queue.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -9,3 +30,5 @@ pub mod expat;
 pub mod log;
 pub mod net;
 pub mod proto;
+pub mod reactor;
+pub mod session;

@@ -1,0 +1,385 @@
+//! The loop: poll, signals, resolver, sessions with work, deadlines, accept.
+//!
+//! Owns the poll, the sessions in their slots and the only clock. A turn: wait
+//! for readiness; let each event set bits and put its session on the run list
+//! once; let every session on the list work within its budget; then what is due;
+//! then new clients; then free the slots of those that are over, last, so that
+//! no event of this turn meets a newcomer in an old slot.
+
+mod timers;
+mod token;
+
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::signal::Signal;
+use slab::Slab;
+
+use crate::config::Config;
+use crate::log::Log;
+use crate::net::listener::{self, Accepted};
+use crate::net::resolver::Resolver;
+use crate::net::signals::Signals;
+use crate::session::worker::Worker;
+use crate::session::{Session, Tick, Turn};
+use timers::{Armed, Timers};
+use token::Owner;
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+/// Clients accepted in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Descriptors that are no client's or server's: log, resolver, listeners.
+const SPARE_DESCRIPTORS: u64 = 64;
+/// Descriptors of a session: one to each side.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
+/// How long accepting rests when no descriptor is left.
+const ACCEPT_REST_MS: Tick = 1000;
+
+/// A session in its slot.
+struct Slot {
+    session: Session,
+    armed: Armed,
+    /// Whether it is on the run list.
+    listed: bool,
+}
+
+/// The event loop of one worker.
+pub struct Reactor {
+    poll: Poll,
+    worker: Worker,
+    signals: Signals,
+    listeners: Vec<TcpListener>,
+    sessions: Slab<Slot>,
+    run_list: Vec<usize>,
+    timers: Timers,
+    max_sessions: usize,
+    started: Instant,
+    /// Clients may be waiting that no edge will tell of again.
+    accept_due: bool,
+    /// Accepting rests until then: no descriptor was left.
+    accept_rest: Option<Tick>,
+    /// When the drain is given up; set once it began.
+    drain_deadline: Option<Tick>,
+    /// A second signal came: leave at once.
+    leave: bool,
+}
+
+/// The largest number of sessions that the limit of open files allows.
+fn session_limit() -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let files = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    let sessions = files.saturating_sub(SPARE_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
+    usize::try_from(sessions).unwrap_or(usize::MAX).max(1)
+}
+
+/// The one clock.
+#[expect(clippy::disallowed_methods, reason = "here and nowhere else")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Reactor {
+    /// A loop that serves `listeners`.
+    ///
+    /// # Errors
+    /// What the kernel or the resolver refused, in words for the operator.
+    pub fn new(
+        config: Rc<Config>,
+        log: Rc<Log>,
+        mut listeners: Vec<TcpListener>,
+    ) -> Result<Reactor, String> {
+        let words = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+        let poll = Poll::new().map_err(words("cannot create the poll"))?;
+        let registry = poll.registry().try_clone().map_err(words("epoll"))?;
+        let signals =
+            Signals::new(&registry, token::SIGNALS).map_err(words("cannot take signals"))?;
+        let for_resolver = registry.try_clone().map_err(words("epoll"))?;
+        let resolver = Resolver::new(for_resolver, token::RESOLVER)?;
+        if listeners.len() > token::MAX_LISTENERS {
+            return Err(format!(
+                "more than {} addresses to listen on",
+                token::MAX_LISTENERS
+            ));
+        }
+        for (at, listener) in listeners.iter_mut().enumerate() {
+            let token = Token(token::FIRST_LISTENER + at);
+            registry
+                .register(listener, token, Interest::READABLE)
+                .map_err(words("cannot poll a listener"))?;
+        }
+        let limit = session_limit();
+        let max_sessions = config.max_connections.map_or(limit, |max| max.min(limit));
+        Ok(Reactor {
+            poll,
+            worker: Worker::new(config, log, resolver, registry),
+            signals,
+            listeners,
+            sessions: Slab::new(),
+            run_list: Vec::new(),
+            timers: Timers::default(),
+            max_sessions,
+            started: now(),
+            accept_due: true,
+            accept_rest: None,
+            drain_deadline: None,
+            leave: false,
+        })
+    }
+
+    /// Runs until a signal ends it and the sessions are drained.
+    ///
+    /// # Errors
+    /// The poll failed.
+    pub fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.is_finished() {
+            self.turn(&mut events)?;
+        }
+        for (_, slot) in &self.sessions {
+            slot.session.bury(&self.worker);
+        }
+        Ok(())
+    }
+
+    fn is_finished(&self) -> bool {
+        let timed_out = |deadline: Tick| self.worker.now >= deadline;
+        self.leave
+            || self
+                .drain_deadline
+                .is_some_and(|deadline| self.sessions.is_empty() || timed_out(deadline))
+    }
+
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = self.timeout();
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        self.read_clock();
+        let (mut signalled, mut resolved) = (false, false);
+        for event in events.iter() {
+            match token::owner(event.token()) {
+                Owner::Signals => signalled = true,
+                Owner::Resolver => resolved = true,
+                Owner::Listener(_) => self.accept_due = true,
+                Owner::Session { slot, side } => {
+                    if let Some(entry) = self.sessions.get_mut(slot) {
+                        entry.session.edge(side, event);
+                        self.list(slot);
+                    }
+                }
+            }
+        }
+        if signalled {
+            self.take_signals();
+        }
+        let asked = self.worker.resolver.timeout();
+        if resolved || asked.is_some_and(|wait| wait.is_zero()) {
+            self.worker.resolver.process();
+        }
+        self.take_answers();
+        self.work_off();
+        self.expire();
+        self.accept();
+        // Look-ups that the hosts file answered at once.
+        self.take_answers();
+        Ok(())
+    }
+
+    /// How long the poll may wait.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.run_list.is_empty() || (self.accept_due && self.may_accept()) {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.timers.next(), self.accept_rest, self.drain_deadline];
+        let nearest = deadlines.into_iter().flatten().min();
+        let wait = nearest.map(|at| {
+            // Rounded up: waking too early would only mean another turn.
+            Duration::from_millis(at.saturating_sub(self.worker.now) + 1)
+        });
+        let resolver = self.worker.resolver.timeout();
+        wait.into_iter().chain(resolver).min()
+    }
+
+    fn read_clock(&mut self) {
+        let now = now();
+        let age = now.duration_since(self.started).as_millis();
+        self.worker.now = Tick::try_from(age).unwrap_or(Tick::MAX);
+        self.worker.log.tick(now);
+    }
+
+    /// Puts a session on the run list, once.
+    fn list(&mut self, slot: usize) {
+        if let Some(entry) = self.sessions.get_mut(slot)
+            && !entry.listed
+        {
+            entry.listed = true;
+            self.run_list.push(slot);
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = self.signals.take() {
+            match signal {
+                Signal::SIGTERM | Signal::SIGINT => self.drain(signal),
+                _ => {}
+            }
+        }
+    }
+
+    /// Stops accepting and lets every session end in its way; at the second call
+    /// leaves.
+    fn drain(&mut self, signal: Signal) {
+        if self.drain_deadline.is_some() {
+            self.leave = true;
+            return;
+        }
+        self.worker.log.notice(format_args!(
+            "{signal}: stopping, {} sessions to drain",
+            self.sessions.len()
+        ));
+        self.listeners.clear();
+        let wait = self.worker.config.drain_timeout.as_millis();
+        let wait = Tick::try_from(wait).unwrap_or(Tick::MAX / 2);
+        self.drain_deadline = Some(self.worker.now + wait);
+        let slots: Vec<_> = self.sessions.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.sessions[slot].session.drain(&mut self.worker);
+            self.list(slot);
+        }
+    }
+
+    fn take_answers(&mut self) {
+        while let Some((first_token, answer)) = self.worker.next_answer() {
+            if let Owner::Session { slot, .. } = token::owner(Token(first_token))
+                && let Some(entry) = self.sessions.get_mut(slot)
+            {
+                entry.session.located(answer, &mut self.worker);
+                self.list(slot);
+            }
+        }
+    }
+
+    /// Lets every session on the run list work once; those that want more are on
+    /// the next turn's list.
+    fn work_off(&mut self) {
+        let list = std::mem::take(&mut self.run_list);
+        for slot in list {
+            let Some(entry) = self.sessions.get_mut(slot) else {
+                continue;
+            };
+            entry.listed = false;
+            match entry.session.turn(&mut self.worker) {
+                Turn::Over => {
+                    entry.session.bury(&self.worker);
+                    self.sessions.remove(slot);
+                    self.accept_rest = None;
+                    continue;
+                }
+                Turn::Again => {
+                    entry.listed = true;
+                    self.run_list.push(slot);
+                }
+                Turn::Idle => {}
+            }
+            self.timers
+                .arm(slot, entry.session.deadline(), &mut entry.armed);
+        }
+    }
+
+    fn expire(&mut self) {
+        while let Some((slot, generation)) = self.timers.pop(self.worker.now) {
+            let Some(entry) = self.sessions.get_mut(slot) else {
+                continue;
+            };
+            if !entry.armed.take(generation) {
+                continue;
+            }
+            let deadline = entry.session.deadline();
+            if deadline <= self.worker.now {
+                entry.session.expire(&mut self.worker);
+                self.list(slot);
+            } else {
+                self.timers.arm(slot, deadline, &mut entry.armed);
+            }
+        }
+    }
+
+    fn may_accept(&self) -> bool {
+        self.drain_deadline.is_none()
+            && self.accept_rest.is_none()
+            && self.sessions.len() < self.max_sessions
+    }
+
+    fn accept(&mut self) {
+        if self
+            .accept_rest
+            .is_some_and(|until| self.worker.now >= until)
+        {
+            self.accept_rest = None;
+        }
+        if !self.accept_due || !self.may_accept() {
+            return;
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.may_accept() {
+                return;
+            }
+            let mut nobody = true;
+            for at in 0..self.listeners.len() {
+                nobody &= !self.accept_one(at);
+            }
+            if nobody {
+                self.accept_due = false;
+                return;
+            }
+        }
+    }
+
+    /// Accepts a client of a listener; false if none waits there.
+    fn accept_one(&mut self, at: usize) -> bool {
+        if !self.may_accept() {
+            return true;
+        }
+        match listener::accept(&self.listeners[at]) {
+            Accepted::Nobody => false,
+            Accepted::Left => true,
+            Accepted::Exhausted(error) => {
+                self.accept_rest = Some(self.worker.now + ACCEPT_REST_MS);
+                self.worker.log.err(format_args!(
+                    "cannot accept with {} sessions open: {error}",
+                    self.sessions.len()
+                ));
+                true
+            }
+            Accepted::Client(socket, peer) => {
+                let entry = self.sessions.vacant_entry();
+                let slot = entry.key();
+                let first_token = token::of_session(slot);
+                match Session::new(socket, peer, first_token, &self.worker) {
+                    Ok(session) => {
+                        entry.insert(Slot {
+                            session,
+                            armed: Armed::NOT,
+                            listed: false,
+                        });
+                        self.list(slot);
+                    }
+                    Err(error) => self
+                        .worker
+                        .log
+                        .err(format_args!("session {peer}: cannot be polled: {error}")),
+                }
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Deadlines of sessions: a heap with one live entry a session.
+//!
+//! Lazy: a deadline that moves away costs nothing, its entry pops early and is
+//! pushed again. Only one that comes nearer is pushed at once; the entry that it
+//! replaces is known as dead by its generation when it pops.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::session::{NEVER, Tick};
+
+/// What the owner of a deadline keeps.
+#[derive(Clone, Copy, Debug)]
+pub struct Armed {
+    at: Tick,
+    generation: u64,
+}
+
+impl Armed {
+    /// No entry is in the heap.
+    pub const NOT: Armed = Armed {
+        at: NEVER,
+        generation: 0,
+    };
+
+    /// Whether the entry of this generation is the live one; it is used up.
+    pub fn take(&mut self, generation: u64) -> bool {
+        let live = self.generation == generation;
+        if live {
+            *self = Armed::NOT;
+        }
+        live
+    }
+}
+
+/// All deadlines.
+#[derive(Debug, Default)]
+pub struct Timers {
+    heap: BinaryHeap<Reverse<(Tick, usize, u64)>>,
+    generation: u64,
+}
+
+impl Timers {
+    /// Sees to it that `slot` is popped at `deadline` or before.
+    pub fn arm(&mut self, slot: usize, deadline: Tick, armed: &mut Armed) {
+        if deadline < armed.at {
+            self.generation += 1;
+            *armed = Armed {
+                at: deadline,
+                generation: self.generation,
+            };
+            self.heap.push(Reverse((deadline, slot, self.generation)));
+        }
+    }
+
+    /// When the next entry pops, dead or alive.
+    pub fn next(&self) -> Option<Tick> {
+        self.heap.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// An entry that is due: its slot and generation. It counts only if the
+    /// slot's owner is still [`Armed`] with that generation.
+    pub fn pop(&mut self, now: Tick) -> Option<(usize, u64)> {
+        if self.next()? > now {
+            return None;
+        }
+        let Reverse((_, slot, generation)) = self.heap.pop()?;
+        Some((slot, generation))
+    }
+
+    /// Entries held, dead ones included.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(timers: &mut Timers, now: Tick, armed: &mut [Armed]) -> Vec<usize> {
+        let mut slots = Vec::new();
+        while let Some((slot, generation)) = timers.pop(now) {
+            if armed[slot].take(generation) {
+                slots.push(slot);
+            }
+        }
+        slots
+    }
+
+    #[test]
+    fn pops_in_order_and_only_what_is_due() {
+        let mut timers = Timers::default();
+        let mut armed = [Armed::NOT; 3];
+        for (slot, at) in [(0, 30), (1, 10), (2, 20)] {
+            timers.arm(slot, at, &mut armed[slot]);
+        }
+        assert_eq!(timers.next(), Some(10));
+        assert_eq!(due(&mut timers, 9, &mut armed), []);
+        assert_eq!(due(&mut timers, 20, &mut armed), [1, 2]);
+        assert_eq!(due(&mut timers, 99, &mut armed), [0]);
+        assert_eq!(timers.len(), 0);
+    }
+
+    #[test]
+    fn a_later_deadline_costs_no_entry_and_a_nearer_one_replaces() {
+        let mut timers = Timers::default();
+        let mut armed = [Armed::NOT];
+        timers.arm(0, 50, &mut armed[0]);
+        timers.arm(0, 80, &mut armed[0]);
+        assert_eq!(timers.len(), 1);
+        timers.arm(0, 20, &mut armed[0]);
+        assert_eq!(due(&mut timers, 20, &mut armed), [0]);
+        assert_eq!(due(&mut timers, 99, &mut armed), []);
+    }
+
+    #[test]
+    fn an_entry_of_a_slot_used_anew_is_dead() {
+        let mut timers = Timers::default();
+        let mut armed = [Armed::NOT];
+        timers.arm(0, 10, &mut armed[0]);
+        armed[0] = Armed::NOT;
+        timers.arm(0, 20, &mut armed[0]);
+        assert_eq!(due(&mut timers, 10, &mut armed), []);
+        assert_eq!(due(&mut timers, 20, &mut armed), [0]);
+    }
+}

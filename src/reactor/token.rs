@@ -1,0 +1,70 @@
+//! Tokens of the poll: whose event it is.
+
+use mio::Token;
+
+use crate::session::TOKENS;
+
+/// The signal descriptor.
+pub const SIGNALS: Token = Token(0);
+/// The resolver's sockets.
+pub const RESOLVER: Token = Token(1);
+/// The first listener; the others follow.
+pub const FIRST_LISTENER: usize = 2;
+/// The first token of the first session.
+const FIRST_SESSION: usize = 1024;
+/// Listeners that have a token.
+pub const MAX_LISTENERS: usize = FIRST_SESSION - FIRST_LISTENER;
+
+/// Whose event it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A signal arrived.
+    Signals,
+    /// The DNS answered.
+    Resolver,
+    /// Clients wait at this listener.
+    Listener(usize),
+    /// A side of the session in this slot: 0 the client, then the lanes to the
+    /// server.
+    Session {
+        /// The session's slot.
+        slot: usize,
+        /// Which of its tokens.
+        side: usize,
+    },
+}
+
+/// Whose event comes with `token`.
+pub fn owner(token: Token) -> Owner {
+    match token {
+        SIGNALS => Owner::Signals,
+        RESOLVER => Owner::Resolver,
+        Token(n) if n < FIRST_SESSION => Owner::Listener(n - FIRST_LISTENER),
+        Token(n) => Owner::Session {
+            slot: (n - FIRST_SESSION) / TOKENS,
+            side: (n - FIRST_SESSION) % TOKENS,
+        },
+    }
+}
+
+/// The first token of the session in `slot`.
+pub fn of_session(slot: usize) -> usize {
+    FIRST_SESSION + slot * TOKENS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_tell_slot_and_side() {
+        for slot in [0, 1, 2, 9_999] {
+            for side in 0..TOKENS {
+                let token = Token(of_session(slot) + side);
+                assert_eq!(owner(token), Owner::Session { slot, side });
+            }
+        }
+        assert_eq!(owner(Token(FIRST_LISTENER + 3)), Owner::Listener(3));
+        assert_eq!(owner(SIGNALS), Owner::Signals);
+    }
+}

@@ -1,0 +1,312 @@
+//! What the client sends: the request, frames, messages.
+//!
+//! Owns the path from the client's socket to the server's queue. In RFC 7395
+//! nothing passes that was not judged to be one complete element; the draft's
+//! messages behind the stream header pass as they are.
+
+use super::phase::{Event, Phase};
+use super::side::Read;
+use super::worker::Worker;
+use super::{READS_PER_TURN, Session};
+use crate::config::DomainRule;
+use crate::proto::http::{self, Policy, Refusal, Subprotocol};
+use crate::proto::ws::{self, CloseCode, frame};
+use crate::proto::xmpp::address;
+use crate::proto::xmpp::error::StreamError;
+use crate::proto::xmpp::features::{COMPRESS_FAILURE, STARTTLS_FAILURE};
+use crate::proto::xmpp::header::Header;
+use crate::proto::xmpp::message::{self, First, Message};
+use crate::proto::xmpp::{Dialect, escape};
+
+impl Session {
+    /// Reads from the client while there is something and the queues have room;
+    /// true when the turn's budget ended it.
+    pub(super) fn take_client(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
+        let mut reads = 0;
+        while self.phase != Phase::Gone {
+            if self.phase.is_open() && self.is_paused() {
+                return false;
+            }
+            if !self.client.tail.is_empty() && self.phase != Phase::Opening {
+                let mut tail = self.client.tail.take();
+                self.take_frames(&mut tail, worker);
+                continue;
+            }
+            if !self.client.is_readable() {
+                return false;
+            }
+            if reads == READS_PER_TURN {
+                return true;
+            }
+            reads += 1;
+            match self.client.read(scratch) {
+                Read::Bytes(n) => {
+                    self.heard = true;
+                    self.take_client_bytes(&mut scratch[..n], worker);
+                }
+                Read::Nothing => return false,
+                // What is queued for a client that only ended its direction is
+                // flushed before it counts as gone.
+                Read::End if !self.phase.is_open() => return false,
+                Read::End | Read::Broken => {
+                    self.step(Event::ClientGone, "", worker);
+                }
+            }
+        }
+        false
+    }
+
+    fn take_client_bytes(&mut self, bytes: &mut [u8], worker: &mut Worker) {
+        match self.phase {
+            Phase::Opening => self.take_request(bytes, worker),
+            Phase::Lingering | Phase::Gone => {
+                if !self.client.drop_bytes(bytes.len()) {
+                    self.step(Event::ClientGone, "", worker);
+                }
+            }
+            _ => self.take_frames(bytes, worker),
+        }
+    }
+
+    fn take_request(&mut self, bytes: &[u8], worker: &mut Worker) {
+        let old_len = self.client.tail.len();
+        self.client.tail.extend(bytes);
+        if !http::worth_parsing(self.client.tail.as_slice(), old_len) {
+            return;
+        }
+        let config = &self.config;
+        let policy = Policy {
+            host: config.host.as_deref(),
+            resource: config.resource.as_deref(),
+            origin_allowed: &|origin| config.origin_allowed(origin),
+            subprotocol: Subprotocol::Xmpp,
+        };
+        match http::parse(self.client.tail.as_slice(), &policy) {
+            Ok(None) => {}
+            Ok(Some(accept)) => {
+                accept.write(&mut self.client.out);
+                self.client.tail.consume(accept.consumed);
+                self.report.origin = accept.origin;
+                self.step(Event::Accepted, "", worker);
+            }
+            Err(refusal) => {
+                self.refuse(refusal);
+                let detail = format!("{} {refusal}", refusal.status());
+                self.step(Event::Refused, &detail, worker);
+            }
+        }
+    }
+
+    /// Queues the answer to a request that is refused.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        refusal.write(&mut self.client.out);
+    }
+
+    /// Works off frames; keeps what is left when a queue is full.
+    fn take_frames(&mut self, mut bytes: &mut [u8], worker: &mut Worker) {
+        let mut reader = std::mem::take(&mut self.reader);
+        let limits = ws::Limits {
+            max_frame_size: self.config.max_frame_bytes as u64,
+            max_message_size: self.config.max_message_bytes as u64,
+            binary: false,
+        };
+        while !bytes.is_empty() && self.phase < Phase::Lingering {
+            if self.phase.is_open() && self.is_paused() {
+                self.client.tail.extend(bytes);
+                break;
+            }
+            let used = match reader.next(bytes, &limits) {
+                Ok((used, event)) => {
+                    if let Some(event) = event {
+                        self.take_frame(event, worker);
+                    }
+                    used
+                }
+                Err(error) => {
+                    self.fail(error, worker);
+                    break;
+                }
+            };
+            bytes = &mut bytes[used..];
+        }
+        reader.release();
+        if self.phase < Phase::Lingering {
+            self.reader = reader;
+        }
+    }
+
+    fn take_frame(&mut self, event: ws::Event<'_>, worker: &mut Worker) {
+        // Once our Close is sent only the client's is of interest.
+        let open = self.phase.is_open();
+        match event {
+            ws::Event::Text(text) if open => self.take_message(text, worker),
+            ws::Event::Ping(payload) if open => frame::write_pong(&mut self.client.out, payload),
+            ws::Event::Close { code, reason } => {
+                let detail = code.map_or(String::new(), |code| code.0.to_string());
+                let actions = self.step(Event::CloseFrame, &detail, worker);
+                if actions.echo_close {
+                    let code = code.unwrap_or(CloseCode::GOING_AWAY);
+                    frame::write_close(&mut self.client.out, Some(code), reason);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Fails the connection as RFC 6455, section 7.1.7 says. A message too big
+    /// is also told in XMPP's words, or the client would only try it again.
+    fn fail(&mut self, error: ws::Error, worker: &mut Worker) {
+        let code = error.close_code();
+        if code == CloseCode::TOO_BIG && self.phase.is_open() {
+            let event = Event::Violation(StreamError::TooBig, code);
+            self.step(event, &error.to_string(), worker);
+        }
+        self.step(Event::FrameViolation(code), &error.to_string(), worker);
+    }
+
+    fn take_message(&mut self, text: &str, worker: &mut Worker) {
+        let verdict = match (self.phase, self.dialect) {
+            (Phase::AwaitOpen, _) => self.take_first(text, worker),
+            (_, Some(Dialect::Draft)) => self.take_draft(text, worker),
+            _ => self.take_element(text, worker),
+        };
+        if let Err(error) = verdict {
+            let code = match error {
+                StreamError::TooBig => CloseCode::TOO_BIG,
+                _ => CloseCode::NORMAL,
+            };
+            self.step(Event::Violation(error, code), "", worker);
+        }
+    }
+
+    /// The first message: which dialect, which domain.
+    fn take_first(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
+        let first = message::first(text).map_err(|(dialect, error)| {
+            self.dialect = Some(dialect);
+            error
+        })?;
+        match first {
+            First::Close => {
+                self.dialect = Some(Dialect::Framed);
+                self.step(Event::Ended, "", worker);
+                return Ok(());
+            }
+            First::Framed(header) => {
+                self.dialect = Some(Dialect::Framed);
+                self.choose_domain(&header)?;
+                if !header.has_usable_version() {
+                    return Err(StreamError::UnsupportedVersion);
+                }
+                self.send_header(&header, worker);
+            }
+            First::Draft { header, tag, rest } => {
+                self.dialect = Some(Dialect::Draft);
+                self.choose_domain(&header)?;
+                self.send_draft_header(tag, rest);
+            }
+        }
+        self.step(Event::Opened, "", worker);
+        Ok(())
+    }
+
+    /// Takes the `to` of a stream header, if the domain is served.
+    fn choose_domain(&mut self, header: &Header) -> Result<(), StreamError> {
+        let domain = address::domain(header.to.as_deref())
+            .map_err(|error| StreamError::ImproperAddressing(error.text()))?;
+        let unlisted = matches!(self.config.domain(&domain), DomainRule::Unlisted);
+        self.domain = Some(domain.into());
+        match unlisted {
+            true => Err(StreamError::HostUnknown),
+            false => Ok(()),
+        }
+    }
+
+    fn send_header(&mut self, header: &Header, worker: &mut Worker) {
+        worker.text.clear();
+        header.write_stream(&mut worker.text);
+        self.server.out.extend(&worker.text);
+    }
+
+    fn send_draft_header(&mut self, tag: &str, rest: &str) {
+        let name = tag[1..].split([' ', '\t', '\r', '\n']).next();
+        self.draft_root = name
+            .filter(|name| *name != "stream:stream")
+            .map(|name| name.into());
+        for part in ["<?xml version='1.0'?>", tag, ">", rest] {
+            self.server.out.extend(part.as_bytes());
+        }
+    }
+
+    /// A message of RFC 7395 behind the first.
+    fn take_element(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
+        match message::read(&mut worker.parsers, text)? {
+            Message::Blank => {}
+            Message::Close => {
+                self.step(Event::Ended, "", worker);
+            }
+            Message::StartTls => {
+                self.write_text(&[STARTTLS_FAILURE.as_bytes()]);
+                self.step(Event::Ended, "STARTTLS asked for", worker);
+            }
+            Message::Compress => self.write_text(&[COMPRESS_FAILURE.as_bytes()]),
+            Message::Open(header) => {
+                if !self.awaits_restart {
+                    return Err(StreamError::BadFormat("the stream is open already"));
+                }
+                self.check_restart(&header)?;
+                self.awaits_restart = false;
+                self.send_header(&header, worker);
+            }
+            Message::Element(_) if self.awaits_restart => {
+                let rule = "a new <open/> must follow the authentication";
+                return Err(StreamError::NotAuthorized(rule));
+            }
+            Message::Element(element) => self.relay_up(element, worker),
+        }
+        Ok(())
+    }
+
+    /// A message of the draft behind the first.
+    fn take_draft(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
+        if self.awaits_restart
+            && let Ok(First::Draft { header, tag, rest }) = message::first(text)
+        {
+            self.check_restart(&header)?;
+            self.awaits_restart = false;
+            self.send_draft_header(tag, rest);
+            return Ok(());
+        }
+        self.relay_up(text, worker);
+        if message::ends_draft(text) {
+            self.end_sent = true;
+            self.step(Event::Ended, "", worker);
+        }
+        Ok(())
+    }
+
+    /// The connection was made for one domain; a restart cannot change it.
+    fn check_restart(&self, header: &Header) -> Result<(), StreamError> {
+        match address::domain(header.to.as_deref()) {
+            Ok(domain) if Some(&*domain) == self.domain.as_deref() => Ok(()),
+            _ => Err(StreamError::NotAuthorized(
+                "a restart must name the same domain",
+            )),
+        }
+    }
+
+    fn relay_up(&mut self, text: &str, worker: &mut Worker) {
+        if self.step(Event::Unit, "", worker).relay {
+            self.report.up.count(text.len());
+            self.server.out.extend(text.as_bytes());
+        }
+    }
+
+    /// Queues the end tag of our stream to the server.
+    pub(super) fn write_stream_end(&mut self) {
+        let root = self.draft_root.as_deref().unwrap_or("stream:stream");
+        let mut tag = b"</".to_vec();
+        escape(&mut tag, root.as_bytes());
+        tag.push(b'>');
+        self.server.out.extend(&tag);
+    }
+}

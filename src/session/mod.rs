@@ -1,0 +1,373 @@
+//! One browser and its server: the session.
+//!
+//! Owns both sides and turns their readiness into events for the phase table
+//! (`phase`), then carries out the actions it gives. `client` reads what the
+//! browser sends, `server` finds the server and reads what it sends, `relay`
+//! writes to both. `side` is a socket with its queue, `worker` what all sessions
+//! share, `report` the log line at the end.
+
+mod client;
+pub mod phase;
+mod relay;
+mod report;
+mod server;
+mod side;
+pub mod worker;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::Token;
+use mio::event::Event as Edge;
+use mio::net::TcpStream;
+
+use crate::config::Config;
+use crate::net::transport::Transport;
+use crate::proto::ws::{self, frame};
+use crate::proto::xmpp::Dialect;
+use crate::proto::xmpp::stream::Stream;
+use phase::{Actions, Event, Phase, Refuse, Server};
+use report::Report;
+use side::Side;
+use worker::Worker;
+
+/// Milliseconds since the reactor started.
+pub type Tick = u64;
+
+/// No deadline.
+pub const NEVER: Tick = Tick::MAX;
+
+/// Above this many queued bytes on either side nothing more is read.
+pub const HIGH_WATER: usize = 64 << 10;
+/// Below this many queued bytes on both sides reading goes on.
+pub const LOW_WATER: usize = 16 << 10;
+
+/// Tokens of one session: the client's, then the lanes of a dial.
+pub const TOKENS: usize = 1 + crate::net::dial::LANES;
+
+/// Reads on one side in one turn, so that others get theirs.
+const READS_PER_TURN: u32 = 4;
+/// How long the end of a connection is awaited once all is said.
+const LINGER: Duration = Duration::from_secs(2);
+/// Pings that may stay unanswered before the client is given up.
+const MISSED_PINGS: u8 = 2;
+
+/// What a turn left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing to do before the next edge or deadline.
+    Idle,
+    /// The budget ended before the work did.
+    Again,
+    /// Both sides are closed.
+    Over,
+}
+
+/// One browser and its server.
+pub struct Session {
+    config: Rc<Config>,
+    phase: Phase,
+    client: Side,
+    server: Side,
+    reader: ws::Reader,
+    stream: Stream,
+    /// The way to the server while it is sought.
+    route: Option<Box<server::Route>>,
+    domain: Option<Box<str>>,
+    /// Root of the draft's stream if it is not `stream:stream`.
+    draft_root: Option<Box<str>>,
+    report: Report,
+    /// When the phase has lasted too long; in `Relaying`, the next ping.
+    phase_deadline: Tick,
+    /// First of the session's tokens.
+    token: usize,
+    /// Lane of the dial that connected.
+    lane: u8,
+    dialect: Option<Dialect>,
+    missed_pings: u8,
+    /// Whether a queue rose above high water and has not come down yet.
+    paused: bool,
+    /// Whether the server's stream holds units back because of that.
+    stream_paused: bool,
+    /// Whether bytes came from the client since the last ping.
+    heard: bool,
+    /// Whether the client has its `<open/>` or stream header.
+    opened: bool,
+    /// SASL succeeded; the client is to open its stream anew.
+    awaits_restart: bool,
+    /// The client's own end tag of the draft went to the server.
+    end_sent: bool,
+    /// The server sent a stream error: the end that follows is no loss.
+    server_erred: bool,
+}
+
+impl Session {
+    /// A session for a client just accepted; its events come with `token`, those
+    /// of its server with the next [`TOKENS`] - 1.
+    ///
+    /// # Errors
+    /// The socket cannot be registered.
+    pub fn new(
+        socket: TcpStream,
+        peer: SocketAddr,
+        token: usize,
+        worker: &Worker,
+    ) -> std::io::Result<Session> {
+        let transport = Transport::register(socket, &worker.registry, Token(token))?;
+        let mut client = Side::default();
+        client.connect(transport, worker.now);
+        let config = Rc::clone(&worker.config);
+        Ok(Session {
+            phase_deadline: worker.now + millis(config.handshake_timeout),
+            config,
+            phase: Phase::Opening,
+            client,
+            server: Side::default(),
+            reader: ws::Reader::new(),
+            stream: Stream::new(),
+            route: None,
+            domain: None,
+            draft_root: None,
+            report: Report::new(peer, worker.now),
+            token,
+            lane: 0,
+            dialect: None,
+            missed_pings: 0,
+            paused: false,
+            stream_paused: false,
+            heard: true,
+            opened: false,
+            awaits_restart: false,
+            end_sent: false,
+            server_erred: false,
+        })
+    }
+
+    /// Notes an edge of the token `token + side`.
+    pub fn edge(&mut self, side: usize, edge: &Edge) {
+        match side {
+            0 => self.client.edge(edge),
+            lane if lane - 1 == usize::from(self.lane) && self.server.is_connected() => {
+                self.server.edge(edge);
+            }
+            _ => {}
+        }
+    }
+
+    /// Works off what the edges promised, both ways, and writes on both sides.
+    pub fn turn(&mut self, worker: &mut Worker) -> Turn {
+        if self.phase == Phase::Connecting {
+            self.dial(worker);
+        }
+        let mut scratch = std::mem::take(&mut worker.scratch);
+        let mut again = self.take_client(worker, &mut scratch);
+        again |= self.take_server(worker, &mut scratch);
+        worker.scratch = scratch;
+        again |= self.flush(worker);
+        match again {
+            _ if self.is_over() => Turn::Over,
+            true => Turn::Again,
+            false => Turn::Idle,
+        }
+    }
+
+    /// When the session wants `expire`, at the latest.
+    pub fn deadline(&self) -> Tick {
+        let mut deadline = self.phase_deadline;
+        if let Some(start) = self.route.as_ref().and_then(|route| route.next_start()) {
+            deadline = deadline.min(start);
+        }
+        for side in [&self.client, &self.server] {
+            if side.out.len() >= HIGH_WATER && side.is_connected() {
+                deadline = deadline.min(self.stalls_at(side));
+            }
+        }
+        deadline
+    }
+
+    /// Does what is due; to be followed by `turn`.
+    pub fn expire(&mut self, worker: &mut Worker) {
+        let now = worker.now;
+        let stalled = |session: &Session, side: &Side| {
+            side.out.len() >= HIGH_WATER && side.is_connected() && now >= session.stalls_at(side)
+        };
+        if stalled(self, &self.client) {
+            self.step(Event::ClientStalled, "", worker);
+        }
+        if stalled(self, &self.server) {
+            self.step(Event::ServerGone, "it takes nothing", worker);
+        }
+        if now < self.phase_deadline {
+            return;
+        }
+        if self.phase != Phase::Relaying {
+            self.step(Event::Deadline, "", worker);
+            return;
+        }
+        // A client that is not read because of its server may well be alive.
+        let silent = !self.heard && !self.paused;
+        self.missed_pings = if silent { self.missed_pings + 1 } else { 0 };
+        self.heard = false;
+        self.arm(now);
+        if self.missed_pings >= MISSED_PINGS {
+            self.step(Event::ClientSilent, "", worker);
+        } else {
+            self.step(Event::Deadline, "", worker);
+        }
+    }
+
+    /// The daemon is stopping; to be followed by `turn`.
+    pub fn drain(&mut self, worker: &mut Worker) {
+        self.step(Event::Drain, "", worker);
+    }
+
+    /// Writes the session's log line.
+    pub fn bury(&self, worker: &Worker) {
+        let line = self.report.line(self.domain.as_deref(), self.dialect);
+        worker.log.info(format_args!("{line}"));
+    }
+
+    /// The most bytes that wait in queues and unfinished units of one direction.
+    pub fn held(&self) -> usize {
+        let up = self.server.out.len() + self.client.tail.len() + self.reader.held();
+        let down = self.client.out.len() + self.stream.held();
+        up.max(down)
+    }
+
+    fn is_over(&self) -> bool {
+        self.phase == Phase::Gone && !self.server.is_connected()
+    }
+
+    fn stalls_at(&self, side: &Side) -> Tick {
+        side.progress_at() + millis(self.config.write_timeout)
+    }
+
+    /// Whether either queue is so full that reading must wait.
+    fn is_paused(&mut self) -> bool {
+        let fullest = self.client.out.len().max(self.server.out.len());
+        if fullest >= HIGH_WATER {
+            self.paused = true;
+        } else if fullest <= LOW_WATER {
+            self.paused = false;
+        }
+        self.paused
+    }
+
+    /// Writes on both sides; true when that let reading go on.
+    fn flush(&mut self, worker: &mut Worker) -> bool {
+        let was_paused = self.is_paused();
+        self.client.flush(worker.now);
+        self.server.flush(worker.now);
+        let done = self.client.has_ended() && self.client.out.is_empty();
+        if done && !self.phase.is_open() && self.phase != Phase::Gone {
+            self.step(Event::ClientGone, "", worker);
+        }
+        if self.server.is_done() {
+            self.server.close();
+        }
+        let waiting = self.client.is_readable()
+            || self.server.is_readable()
+            || self.stream_paused
+            || !self.client.tail.is_empty();
+        let broken = self.client.is_broken() || self.server.is_broken();
+        broken || (was_paused && !self.is_paused() && waiting)
+    }
+
+    /// Takes an event through the phase table and does what it says. `detail`
+    /// is for the log.
+    fn step(&mut self, event: Event, detail: &str, worker: &mut Worker) -> Actions {
+        let before = self.phase;
+        let (after, actions) = before.step(event);
+        self.report
+            .step((before, after), event, actions.server, detail, worker.now);
+        self.phase = after;
+        if before != after {
+            self.enter(after, worker.now);
+        }
+        self.carry_out(&actions, worker);
+        actions
+    }
+
+    /// Does what the phase table says, but for relaying a unit and echoing a
+    /// Close frame, which only who has them can do.
+    fn carry_out(&mut self, actions: &Actions, worker: &mut Worker) {
+        if let Some(refuse) = actions.refuse {
+            self.refuse(match refuse {
+                Refuse::Timeout => crate::proto::http::Refusal::Timeout,
+                Refuse::Unavailable => crate::proto::http::Refusal::Overloaded {
+                    retry_after_secs: 5,
+                },
+            });
+        }
+        if actions.error.is_some() || actions.end_stream {
+            self.tell_client(actions.error, actions.end_stream, worker);
+        }
+        if let Some((code, reason)) = actions.close {
+            frame::write_close(&mut self.client.out, Some(code), reason);
+        }
+        if actions.ping {
+            frame::write_ping(&mut self.client.out, b"");
+        }
+        match actions.server {
+            Server::Keep | Server::Greet => {}
+            Server::LookUp => self.look_up(worker),
+            Server::Dial => self.dial(worker),
+            Server::End => {
+                if !self.end_sent && self.server.is_connected() {
+                    self.write_stream_end();
+                }
+                self.server.finish();
+            }
+            Server::Cut => self.server.finish(),
+            Server::Abort => {
+                self.server.close();
+                self.abandon_route(worker);
+            }
+        }
+    }
+
+    /// Sets the deadline of a phase just entered, and ends the client's side
+    /// where the phase says so.
+    fn enter(&mut self, phase: Phase, now: Tick) {
+        match phase {
+            Phase::Lingering => {
+                self.client.tail.clear();
+                self.reader = ws::Reader::new();
+                self.client.finish();
+            }
+            Phase::Gone => {
+                self.reader = ws::Reader::new();
+                self.client.close();
+            }
+            _ => {}
+        }
+        self.arm(now);
+    }
+
+    fn arm(&mut self, now: Tick) {
+        let config = &self.config;
+        let wait = match self.phase {
+            Phase::Opening => config.handshake_timeout,
+            Phase::AwaitOpen => config.open_timeout,
+            Phase::Locating => config.connect_timeout,
+            // The set-up has one deadline in all.
+            Phase::Connecting | Phase::Greeting => return,
+            Phase::Relaying => match config.ping_interval {
+                Some(interval) => interval,
+                None => {
+                    self.phase_deadline = NEVER;
+                    return;
+                }
+            },
+            Phase::Lingering if !self.server.is_connected() => LINGER,
+            Phase::Closing | Phase::Lingering | Phase::Gone => config.close_timeout,
+        };
+        self.phase_deadline = now + millis(wait);
+    }
+}
+
+/// A configured time in the reactor's unit.
+fn millis(time: Duration) -> Tick {
+    Tick::try_from(time.as_millis()).unwrap_or(NEVER / 2)
+}

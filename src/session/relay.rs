@@ -1,0 +1,241 @@
+//! What goes to the client: units of the server's stream, stream errors, ends.
+//!
+//! Owns their form in both dialects: RFC 7395 (one stand-alone element a
+//! message, section 3.3.3) and the draft (the server's own bytes).
+
+use super::phase::Event;
+use super::worker::Worker;
+use super::{HIGH_WATER, Session};
+use crate::buf::Buf;
+use crate::log::Escaped;
+use crate::proto::ws::{Opcode, frame};
+use crate::proto::xmpp::error::StreamError;
+use crate::proto::xmpp::framing::{self, Element};
+use crate::proto::xmpp::header::Header;
+use crate::proto::xmpp::stream::{Flow, Unit};
+use crate::proto::xmpp::{Dialect, features, ns};
+
+/// What a run over the server's bytes met.
+#[derive(Default)]
+struct Met {
+    header: bool,
+    element: bool,
+    end: bool,
+    bad_features: bool,
+}
+
+impl Session {
+    /// Takes bytes of the server: frames each complete unit for the client
+    /// until the client's queue is full; the rest waits in the stream reader.
+    pub(super) fn relay_down(&mut self, bytes: &[u8], worker: &mut Worker) {
+        let framed = self.dialect != Some(Dialect::Draft);
+        let domain = self.domain.as_deref().unwrap_or_default();
+        let limit = self.config.max_stanza_bytes;
+        let mut met = Met::default();
+        let (text, out, down) = (
+            &mut worker.text,
+            &mut self.client.out,
+            &mut self.report.down,
+        );
+        let (awaits_restart, server_erred) = (&mut self.awaits_restart, &mut self.server_erred);
+
+        let result = self
+            .stream
+            .feed(&mut worker.parsers.stream, bytes, limit, |unit| {
+                let sent = match unit {
+                    Unit::Header { bytes, header } => {
+                        met.header = true;
+                        text.clear();
+                        match framed {
+                            true => answer(header, domain).write_open(text),
+                            false => text.extend_from_slice(bytes),
+                        }
+                        write_message(out, &[text])
+                    }
+                    Unit::Element(element) => {
+                        met.element = true;
+                        *awaits_restart |= element.is(ns::SASL, "success");
+                        *server_erred |= element.is(ns::STREAMS, "error");
+                        if element.is(ns::STREAMS, "features") {
+                            match write_features(out, &element, framed, text) {
+                                Some(sent) => sent,
+                                None => {
+                                    met.bad_features = true;
+                                    return Flow::Pause;
+                                }
+                            }
+                        } else {
+                            text.clear();
+                            if framed {
+                                element.inherited(text);
+                            }
+                            let (head, tail) = element.bytes.split_at(element.name_end());
+                            write_message(out, &[head, text, tail])
+                        }
+                    }
+                    // Said in the client's own dialect by the phase table.
+                    Unit::End { .. } => {
+                        met.end = true;
+                        return Flow::Pause;
+                    }
+                };
+                down.count(sent);
+                match out.len() >= HIGH_WATER {
+                    true => Flow::Pause,
+                    false => Flow::Continue,
+                }
+            });
+        self.stream_paused = result == Ok(Flow::Pause);
+
+        if met.header {
+            self.opened = true;
+            self.step(Event::Greeted, "", worker);
+        }
+        if met.element {
+            self.step(Event::ServerUnit, "", worker);
+        }
+        if met.end {
+            self.step(Event::ServerEnded, "", worker);
+        }
+        let broken = match result {
+            Err(error) => Some(error.to_string()),
+            Ok(_) => met
+                .bad_features
+                .then(|| "stream features not well-formed".to_owned()),
+        };
+        if let Some(why) = broken {
+            worker.log.warning(format_args!(
+                "session {}: the server of {} broke its stream: {why}",
+                self.report.peer(),
+                Escaped(self.domain.as_deref().unwrap_or_default()),
+            ));
+            self.step(Event::ServerViolation, &why, worker);
+        }
+    }
+
+    /// Tells the client a stream error, the end of its stream, or both (RFC
+    /// 7395, sections 3.5 and 3.6).
+    pub(super) fn tell_client(
+        &mut self,
+        error: Option<StreamError>,
+        end: bool,
+        worker: &mut Worker,
+    ) {
+        let opening = error.is_some() && !self.opened;
+        let header = opening.then(|| self.own_header(error));
+        self.opened |= opening;
+        let text = &mut worker.text;
+        let out = &mut self.client.out;
+        text.clear();
+        match self.dialect {
+            None | Some(Dialect::Framed) => {
+                if let Some(header) = header {
+                    header.write_open(text);
+                    write_message(out, &[text]);
+                }
+                if let Some(error) = error {
+                    text.clear();
+                    error.write(text);
+                    write_message(out, &[text]);
+                }
+                if end {
+                    write_message(out, &[framing::CLOSE.as_bytes()]);
+                }
+            }
+            // An error while opening is one message in the draft.
+            Some(Dialect::Draft) => {
+                if let Some(header) = &header {
+                    header.write_server_stream(text);
+                }
+                if let Some(error) = error {
+                    error.write(text);
+                }
+                if header.is_none() && !text.is_empty() {
+                    write_message(out, &[text]);
+                    text.clear();
+                }
+                if end {
+                    write_message(out, &[text, framing::STREAM_END.as_bytes()]);
+                }
+            }
+        }
+    }
+
+    /// Queues a text message for the client.
+    pub(super) fn write_text(&mut self, parts: &[&[u8]]) {
+        write_message(&mut self.client.out, parts);
+    }
+
+    /// The stream header of an answer that no server gave. Its `from` is empty
+    /// where the domain is none of ours (RFC 6120, section 4.9.1.3).
+    fn own_header(&self, error: Option<StreamError>) -> Header {
+        let ours = !matches!(
+            error,
+            Some(StreamError::HostUnknown | StreamError::ImproperAddressing(_))
+        );
+        let domain = self.domain.as_deref().filter(|_| ours);
+        Header {
+            from: Some(domain.unwrap_or_default().to_owned()),
+            id: Some(fresh_id()),
+            version: Some("1.0".to_owned()),
+            lang: Some("en".to_owned()),
+            ..Header::default()
+        }
+    }
+}
+
+/// The `<open/>` that the client gets for the server's stream header.
+fn answer(header: Header, domain: &str) -> Header {
+    Header {
+        from: header.from.or_else(|| Some(domain.to_owned())),
+        to: header.to,
+        id: header
+            .id
+            .filter(|id| !id.is_empty())
+            .or_else(|| Some(fresh_id())),
+        version: header.version,
+        lang: header.lang.or_else(|| Some("en".to_owned())),
+        others: Vec::new(),
+    }
+}
+
+/// An identifier that nobody can guess (RFC 6120, section 4.7.3).
+fn fresh_id() -> String {
+    let mut bytes = [0; 16];
+    // Without randomness the id is still there, though not a secret.
+    let _ = openssl::rand::rand_bytes(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Queues one text message made of `parts`; its length in bytes.
+fn write_message(out: &mut Buf, parts: &[&[u8]]) -> usize {
+    let len = parts.iter().map(|part| part.len()).sum();
+    frame::write_header(out, Opcode::Text, len);
+    for part in parts {
+        out.extend(part);
+    }
+    len
+}
+
+/// Queues stream features without those that have no place on a WebSocket;
+/// `None` if they are not well-formed.
+fn write_features(
+    out: &mut Buf,
+    element: &Element<'_>,
+    framed: bool,
+    text: &mut Vec<u8>,
+) -> Option<usize> {
+    let (head, tail) = element.bytes.split_at(element.name_end());
+    text.clear();
+    text.extend_from_slice(head);
+    element.inherited(text);
+    let inherited = head.len()..text.len();
+    text.extend_from_slice(tail);
+    for range in features::removed(text).ok()?.into_iter().rev() {
+        text.drain(range);
+    }
+    if !framed {
+        text.drain(inherited);
+    }
+    Some(write_message(out, &[text]))
+}

@@ -1,0 +1,206 @@
+//! What is known of a session when it ends: one log line.
+//!
+//! Owns the counters and the reason of the end. Never holds a stanza or a
+//! credential.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use super::Tick;
+use super::phase::{Event, Phase, Server};
+use crate::log::Escaped;
+use crate::proto::xmpp::Dialect;
+
+/// Longest peer-chosen text in the line, in bytes.
+const MAX_TEXT: usize = 128;
+
+/// Payload passed on in one direction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    bytes: u64,
+    messages: u64,
+}
+
+impl Traffic {
+    /// Counts one message.
+    pub fn count(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.messages += 1;
+    }
+}
+
+/// The story of a session.
+#[derive(Debug)]
+pub struct Report {
+    peer: SocketAddr,
+    accepted_at: Tick,
+    handshake_ms: Option<u32>,
+    open_ms: Option<u32>,
+    relaying_ms: Option<u32>,
+    /// The Origin header.
+    pub origin: Option<Box<str>>,
+    /// From the client to the server.
+    pub up: Traffic,
+    /// From the server to the client.
+    pub down: Traffic,
+    end: Option<Box<End>>,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+struct End {
+    by: &'static str,
+    why: String,
+    /// What became of the server's side.
+    server: Server,
+}
+
+impl Report {
+    /// Begins with the accepted connection of `peer`.
+    pub fn new(peer: SocketAddr, now: Tick) -> Report {
+        Report {
+            peer,
+            accepted_at: now,
+            handshake_ms: None,
+            open_ms: None,
+            relaying_ms: None,
+            origin: None,
+            up: Traffic::default(),
+            down: Traffic::default(),
+            end: None,
+        }
+    }
+
+    /// The client's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Notes when a phase was reached first, and by what a session ended.
+    pub fn step(
+        &mut self,
+        (from, to): (Phase, Phase),
+        event: Event,
+        server: Server,
+        detail: &str,
+        now: Tick,
+    ) {
+        let age = u32::try_from(now - self.accepted_at).unwrap_or(u32::MAX);
+        match to {
+            Phase::AwaitOpen => self.handshake_ms = self.handshake_ms.or(Some(age)),
+            Phase::Locating => self.open_ms = self.open_ms.or(Some(age)),
+            Phase::Relaying => self.relaying_ms = self.relaying_ms.or(Some(age)),
+            _ => {}
+        }
+        if from.is_open() && !to.is_open() {
+            let (by, why) = describe(from, event);
+            let separator = if why.is_empty() || detail.is_empty() {
+                ""
+            } else {
+                ": "
+            };
+            let why = format!("{why}{separator}{detail}");
+            self.end.get_or_insert(Box::new(End { by, why, server }));
+        }
+    }
+
+    /// The line for the log.
+    pub fn line<'a>(&'a self, domain: Option<&'a str>, dialect: Option<Dialect>) -> Line<'a> {
+        Line {
+            report: self,
+            domain,
+            dialect,
+        }
+    }
+}
+
+/// Who ended a session, and why.
+fn describe(phase: Phase, event: Event) -> (&'static str, String) {
+    let text = |text: &str| text.to_owned();
+    match event {
+        Event::Refused => ("jabsocket", text("refused")),
+        Event::Ended => ("client", text("stream closed")),
+        Event::CloseFrame => ("client", text("Close frame")),
+        Event::ClientGone => ("client", text("connection lost")),
+        Event::Violation(error, code) => (
+            "jabsocket",
+            format!("{} ({}), Close {}", error.condition(), error.text(), code.0),
+        ),
+        Event::FrameViolation(code) => ("jabsocket", format!("Close {}", code.0)),
+        Event::ClientStalled => ("jabsocket", text("client does not read")),
+        Event::ClientSilent => ("jabsocket", text("client answers no ping")),
+        Event::Unreachable(error) => ("jabsocket", text(error.condition())),
+        Event::ServerEnded => ("server", text("stream closed")),
+        Event::ServerGone => ("server", text("connection lost")),
+        Event::ServerViolation => ("jabsocket", text("server broke a rule")),
+        Event::Drain => ("jabsocket", text("shutting down")),
+        Event::Deadline => (
+            "jabsocket",
+            text(match phase {
+                Phase::Opening => "no complete request in time",
+                Phase::AwaitOpen => "no <open/> in time",
+                Phase::Locating => "no answer of the DNS in time",
+                Phase::Connecting => "no connection to the server in time",
+                _ => "no stream header of the server in time",
+            }),
+        ),
+        _ => ("jabsocket", String::new()),
+    }
+}
+
+/// A [`Report`] as one line of text.
+pub struct Line<'a> {
+    report: &'a Report,
+    domain: Option<&'a str>,
+    dialect: Option<Dialect>,
+}
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.report;
+        write!(f, "session {}", report.peer)?;
+        for (name, text) in [
+            ("origin", report.origin.as_deref()),
+            ("domain", self.domain),
+        ] {
+            match text {
+                Some(text) => write!(f, " {name}={}", Escaped(shortened(text)))?,
+                None => write!(f, " {name}=-")?,
+            }
+        }
+        write!(f, " dialect={}", self.dialect.map_or("-", Dialect::name))?;
+        for (name, ms) in [
+            ("handshake", report.handshake_ms),
+            ("open", report.open_ms),
+            ("relaying", report.relaying_ms),
+        ] {
+            match ms {
+                Some(ms) => write!(f, " {name}={ms}ms")?,
+                None => write!(f, " {name}=-")?,
+            }
+        }
+        for (name, traffic) in [("up", report.up), ("down", report.down)] {
+            write!(f, " {name}={}B/{}", traffic.bytes, traffic.messages)?;
+        }
+        match &report.end {
+            Some(end) => {
+                write!(f, " ended by {}: {}", end.by, end.why)?;
+                f.write_str(match end.server {
+                    Server::End => ", server's stream ended",
+                    Server::Cut => ", server's stream cut",
+                    _ => "",
+                })
+            }
+            None => f.write_str(" ended"),
+        }
+    }
+}
+
+/// `text` cut to what a log line has room for.
+fn shortened(text: &str) -> &str {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -1,0 +1,192 @@
+//! One side of a session: its socket, what waits for it, how it ends.
+//!
+//! Owns edge-triggered readiness (a bit each way, cleared by the call that
+//! finds nothing) and the staged close: flush, end our direction, read and drop
+//! until the peer ends its own (RFC 6455, section 7.1.1; RFC 9112, section 9.6).
+
+use std::io;
+
+use mio::event::Event as Edge;
+
+use super::Tick;
+use crate::buf::Buf;
+use crate::net::transport::Transport;
+
+/// Bytes dropped at most while a close is under way: enough for a client to
+/// finish a message that was refused for its size, so that it reads why.
+const MAX_DROPPED: usize = 4 << 20;
+
+/// What a read gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Nothing,
+    /// The peer has ended its direction; it may still read.
+    End,
+    /// The connection is broken.
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Course {
+    #[default]
+    Open,
+    /// No more will be queued: once flushed, our direction ends.
+    Finishing,
+    /// Our direction has ended.
+    Finished,
+}
+
+/// One side of a session.
+#[derive(Debug, Default)]
+pub struct Side {
+    transport: Option<Transport>,
+    /// Bytes to be written.
+    pub out: Buf,
+    /// Bytes read that nobody has worked off.
+    pub tail: Buf,
+    /// When bytes were last written, or first queued.
+    progress_at: Tick,
+    dropped: usize,
+    readable: bool,
+    writable: bool,
+    /// A short read is not the last: the peer's end was announced, or there may
+    /// have been edges that nobody noted.
+    until_dry: bool,
+    /// The peer's end was read.
+    ended: bool,
+    /// A write failed; what was received before may still be read.
+    broken: bool,
+    course: Course,
+}
+
+impl Side {
+    /// Takes a connected socket. Whatever was queued before is kept.
+    pub fn connect(&mut self, transport: Transport, now: Tick) {
+        self.transport = Some(transport);
+        self.readable = true;
+        self.writable = true;
+        self.until_dry = true;
+        self.progress_at = now;
+    }
+
+    /// Notes what the poll said.
+    pub fn edge(&mut self, edge: &Edge) {
+        self.until_dry |= edge.is_read_closed() || edge.is_error();
+        self.readable |= edge.is_readable() || self.until_dry;
+        self.writable |= edge.is_writable() || edge.is_error();
+    }
+
+    /// Whether there is a socket.
+    pub fn is_connected(&self) -> bool {
+        self.transport.is_some()
+    }
+
+    /// Whether it is worth reading.
+    pub fn is_readable(&self) -> bool {
+        self.readable && self.transport.is_some()
+    }
+
+    /// Whether a write failed and the end has not been read yet.
+    pub fn is_broken(&self) -> bool {
+        self.broken && self.is_readable()
+    }
+
+    /// Reads once into `buffer`. A read that does not fill it was the last until
+    /// the next edge.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Read {
+        let Some(transport) = &mut self.transport else {
+            return Read::Nothing;
+        };
+        match transport.read(buffer) {
+            Ok(0) => {
+                self.readable = false;
+                self.ended = true;
+                Read::End
+            }
+            Ok(n) => {
+                self.readable = n == buffer.len() || self.until_dry || self.broken;
+                Read::Bytes(n)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.broken => {
+                self.readable = false;
+                self.until_dry = false;
+                Read::Nothing
+            }
+            Err(_) => {
+                self.readable = false;
+                Read::Broken
+            }
+        }
+    }
+
+    /// Counts bytes that are dropped while the side closes; false when it was
+    /// more than a peer may expect of us.
+    pub fn drop_bytes(&mut self, n: usize) -> bool {
+        self.dropped += n;
+        self.dropped <= MAX_DROPPED
+    }
+
+    /// Writes what is queued, as far as the socket takes it. A write error shows
+    /// as the connection's end once all that was received has been read.
+    pub fn flush(&mut self, now: Tick) {
+        let Some(transport) = &mut self.transport else {
+            return;
+        };
+        if self.out.is_empty() {
+            self.progress_at = now;
+        }
+        while self.writable && !self.out.is_empty() {
+            match transport.write(self.out.as_slice()) {
+                Ok(n) => {
+                    self.writable = n == self.out.len();
+                    self.out.consume(n);
+                    self.progress_at = now;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(_) => {
+                    self.writable = false;
+                    self.broken = true;
+                    self.readable = true;
+                    self.out.clear();
+                }
+            }
+        }
+        if self.out.is_empty() && self.course == Course::Finishing {
+            transport.finish();
+            self.course = Course::Finished;
+        }
+    }
+
+    /// No more will be queued: flush, then end our direction.
+    pub fn finish(&mut self) {
+        if self.course == Course::Open {
+            self.course = Course::Finishing;
+        }
+    }
+
+    /// Whether both directions are at their end and the socket can go.
+    pub fn is_done(&self) -> bool {
+        self.course == Course::Finished && self.ended
+    }
+
+    /// Whether the peer's end was read.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Closes the socket at once and forgets what is queued.
+    pub fn close(&mut self) {
+        *self = Side {
+            course: Course::Finished,
+            ..Side::default()
+        };
+    }
+
+    /// Since when the queue has made no progress.
+    pub fn progress_at(&self) -> Tick {
+        self.progress_at
+    }
+}

@@ -1,0 +1,104 @@
+#!/bin/bash
+# Installs what the build, the demo and the tests need, as far as it is missing.
+#
+#   tests/install.sh build   C compiler and libraries, rustfmt and clippy
+#   tests/install.sh demo    that, Prosody, Node.js and the packages from npm
+#   tests/install.sh all     that and ejabberd (the default)
+#
+# Made for Debian 12; a Rust toolchain is taken for granted. It asks nothing, is
+# quick when nothing is missing, and starts no service.
+
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
+what=${1:-all}
+
+say() { printf 'install: %s\n' "$*"; }
+die() { printf 'install: %s\n' "$*" >&2; exit 1; }
+
+case $what in build|demo|all) ;; *) die "usage: $0 [build|demo|all]" ;; esac
+[ -d "$HOME/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
+
+# --- Debian packages --------------------------------------------------------
+
+installed() { dpkg-query -W -f '${Status} ${Version}\n' "$1" 2>/dev/null | awk '$3 == "installed" { print $4 }'; }
+candidate() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | awk '$1 == "Candidate:" { print $2 }'; }
+
+missing=()
+services=()
+want() { [ -n "$(installed "$1")" ] || missing+=("$1"); }
+want_service() { [ -n "$(installed "$1")" ] || { missing+=("$1"); services+=("$1"); }; }
+
+for package in gcc libc6-dev pkg-config libssl-dev libc-ares-dev; do want "$package"; done
+# Expat parses what strangers send: only the newest will do.
+expat=$(installed libexpat1-dev)
+[ -n "$expat" ] && [ "$expat" = "$(candidate libexpat1-dev)" ] || missing+=(libexpat1-dev)
+if [ "$what" != build ]; then
+    want_service prosody
+    command -v node >/dev/null || missing+=(nodejs)
+    command -v npm >/dev/null || missing+=(npm)
+fi
+[ "$what" = all ] && want_service ejabberd
+
+install_packages() {
+    local sudo=() policy=/usr/sbin/policy-rc.d own_policy=
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "as root: apt-get install ${missing[*]}"
+        sudo=(sudo -n --preserve-env=DEBIAN_FRONTEND)
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    say "apt-get install ${missing[*]}"
+    # No package may start its service; a policy that is there already stays.
+    if [ ${#services[@]} -gt 0 ] && [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
+        "${sudo[@]}" chmod 755 $policy
+        own_policy=yes
+        trap '"${sudo[@]}" rm -f '"$policy" EXIT
+    fi
+    "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null || say 'apt-get update failed, going on'
+    "${sudo[@]}" apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+        -o Dpkg::Options::=--force-confold --no-install-recommends \
+        install "${missing[@]}" </dev/null || die 'apt-get install failed'
+    if [ -n "$own_policy" ]; then
+        "${sudo[@]}" rm -f $policy
+        trap - EXIT
+    fi
+    # The tests start servers of their own; the packages' services stay off.
+    for service in "${services[@]}"; do
+        if [ -d /run/systemd/system ]; then
+            "${sudo[@]}" systemctl disable --now "$service" >/dev/null 2>&1
+        else
+            "${sudo[@]}" service "$service" stop >/dev/null 2>&1
+            "${sudo[@]}" systemctl disable "$service" >/dev/null 2>&1
+        fi
+    done
+    return 0
+}
+
+[ ${#missing[@]} -eq 0 ] || install_packages >&2
+
+# --- Rust -------------------------------------------------------------------
+
+command -v cargo >/dev/null || die 'there is no cargo: install a Rust toolchain (https://rustup.rs)'
+if [ "$what" != demo ]; then
+    for component in rustfmt clippy; do
+        binary=$component
+        [ $component = clippy ] && binary=cargo-clippy
+        "$binary" --version >/dev/null 2>&1 && continue
+        command -v rustup >/dev/null || die "there is no $component and no rustup to add it"
+        say "rustup component add $component"
+        rustup component add "$component" </dev/null >&2 || die "rustup component add $component failed"
+    done
+fi
+
+# --- npm --------------------------------------------------------------------
+
+if [ "$what" != build ]; then
+    # The stamp is the lock file that node_modules was made from.
+    stamp=real/node_modules/.installed
+    if ! cmp -s real/package-lock.json "$stamp"; then
+        say 'npm ci (in tests/real)'
+        (cd real && npm ci --no-audit --no-fund --no-progress --loglevel=error </dev/null >&2) || die 'npm ci failed'
+        cp real/package-lock.json "$stamp"
+    fi
+fi
+exit 0

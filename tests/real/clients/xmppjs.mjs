@@ -1,0 +1,108 @@
+// xmpp.js (@xmpp/client).
+
+import { webcrypto } from 'node:crypto';
+import { client, xml } from '@xmpp/client';
+import { WebSocket } from 'ws';
+import { Inbox, leaveAndWait, within, PATIENCE_MS } from '../lib/wait.mjs';
+import { NS } from '../lib/xml.mjs';
+
+globalThis.crypto ??= webcrypto;
+globalThis.WebSocket = WebSocket;
+
+export async function login(options) {
+  const session = new XmppJsSession(options);
+  await session.start();
+  return session;
+}
+
+class XmppJsSession {
+  kind = 'xmpp.js';
+  messages = new Inbox();
+  presences = new Inbox();
+  nonzas = new Inbox();
+  errors = [];
+
+  constructor({ url, domain, user, password, mechanism, resource, streamManagement = false }) {
+    const name = mechanism === 'SCRAM' ? 'SCRAM-SHA-1' : 'PLAIN';
+    this.entity = client({
+      service: url,
+      domain,
+      resource,
+      username: user,
+      credentials: async (authenticate, mechanisms) => {
+        if (!mechanisms.includes(name)) throw new Error(`${name} is not offered, but ${mechanisms}`);
+        await authenticate({ username: user, password }, name);
+      },
+    });
+    // Where resumption is not the matter, a lost session must not come back unseen.
+    if (!streamManagement) this.entity.reconnect.stop();
+    this.sm = this.entity.streamManagement;
+    this.resumed = new Inbox();
+    this.sm.on('resumed', () => this.resumed.push('resumed'));
+    this.entity.on('error', (error) => this.errors.push(error));
+    this.entity.on('nonza', (element) => this.nonzas.push(element));
+    this.entity.on('stanza', (stanza) => {
+      const { from, type = 'available' } = stanza.attrs;
+      if (stanza.is('message') && stanza.getChild('body')) {
+        this.messages.push({ from, body: stanza.getChildText('body') });
+      } else if (stanza.is('presence')) {
+        this.presences.push({ from, type, show: stanza.getChildText('show') ?? undefined, status: stanza.getChildText('status') ?? undefined });
+      }
+    });
+  }
+
+  get ws() {
+    return this.entity.socket?.socket;
+  }
+
+  async start() {
+    try {
+      this.jid = (await within(PATIENCE_MS, 'xmpp.js’s start()', this.entity.start())).toString();
+    } catch (error) {
+      this.entity.reconnect.stop();
+      throw new Error(`${error.name}: ${error.message}${this.errors.length ? `; ${this.errors.join('; ')}` : ''}`);
+    }
+    // It asks for stream management by itself and is "online" before the answer
+    // has come: stanzas sent in between upset its count.
+    await this.nonzas.next((element) => element.is('enabled', NS.sm), '<enabled/>');
+  }
+
+  async roster() {
+    const query = await this.entity.iqCaller.get(xml('query', { xmlns: NS.roster }));
+    return query.getChildren('item').map(({ attrs }) => ({ jid: attrs.jid, subscription: attrs.subscription }));
+  }
+
+  sendMessage(to, body) {
+    this.#send(xml('message', { to, type: 'chat', id: Math.random().toString(36).slice(2) }, xml('body', {}, body)));
+  }
+
+  presence({ type, to, show, status } = {}) {
+    this.#send(xml('presence', { type, to }, show && xml('show', {}, show), status && xml('status', {}, status)));
+  }
+
+  #send(stanza) {
+    this.entity.send(stanza).catch((error) => this.errors.push(error));
+  }
+
+  /** A stanza of ours still passes through its stream management, which counts it. */
+  sendRaw(text) {
+    this.#send(Object.assign(xml('message'), { toString: () => text }));
+  }
+
+  close() {
+    this.entity.reconnect.stop();
+    return leaveAndWait(this.ws, () => this.entity.stop());
+  }
+
+  /** Its own reconnection does it, a second after the cut. */
+  async resume() {
+    await this.resumed.next(() => true, 'xmpp.js’s event resumed');
+  }
+
+  /** A TCP reset, until xmpp.js has noticed. */
+  async reset() {
+    const noticed = new Promise((resolve) => this.entity.once('disconnect', resolve));
+    this.ws._socket.resetAndDestroy();
+    await within(PATIENCE_MS, 'xmpp.js’s disconnect', noticed);
+  }
+}

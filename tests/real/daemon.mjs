@@ -1,0 +1,45 @@
+// jabsocket itself: started with a configuration of ours, stopped with SIGTERM.
+
+import { existsSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Child, temporaryDirectory } from './lib/process.mjs';
+
+const top = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const binary = process.env.JABSOCKET ?? resolve(top, process.env.CARGO_TARGET_DIR ?? 'target', 'release', 'jabsocket');
+
+/** `servers` are what startProsody and startEjabberd give; `settings` are further lines of configuration. */
+export async function startJabsocket(servers, { settings = '' } = {}) {
+  if (!existsSync(binary)) throw new Error(`there is no ${binary}: cargo build --release`);
+  const directory = temporaryDirectory('daemon');
+  const file = join(directory, 'jabsocket.conf');
+  const domains = servers.map(({ domain, address }) => `  - name: ${domain}\n    server: ${address}\n`).join('');
+  const text = `port: 0
+listen: 127.0.0.1
+log_level: LOG_DEBUG
+resource: /xmpp-websocket
+${settings}domains:
+${domains}`;
+  writeFileSync(file, text);
+  const child = new Child('jabsocket', binary, ['-n', '-c', file], { cwd: directory });
+  let port;
+  try {
+    [, port] = await child.waitForLine(/listening on .*:(\d+)/, { ms: 10_000 });
+  } catch (error) {
+    await child.stop('SIGKILL');
+    throw error;
+  }
+  return {
+    binary,
+    child,
+    config: text,
+    pid: child.pid,
+    url: `ws://127.0.0.1:${port}/xmpp-websocket`,
+    log: (count) => child.tail(count),
+    /** SIGTERM; anything but an exit status of 0 is an error. */
+    async stop() {
+      const { code, signal } = await child.stop('SIGTERM', 20_000);
+      if (code !== 0) throw new Error(`jabsocket ended with ${signal ?? `status ${code}`}\n${child.tail()}`);
+    },
+  };
+}

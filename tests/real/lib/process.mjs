@@ -1,0 +1,157 @@
+// Child processes and temporary directories, none of which outlives this one.
+//
+// A child gets a process group of its own: Ctrl-C in a terminal then reaches
+// this process alone, which ends the others in order. Should this process be
+// killed outright, the kernel kills the child (setpriv --pdeathsig).
+
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const children = new Set();
+const directories = new Set();
+const SETPRIV = ['/usr/bin/setpriv', '/bin/setpriv'].find(existsSync);
+
+function kill(pid, signal) {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error;
+  }
+}
+
+// Also after an uncaught exception; everything in here is synchronous.
+process.on('exit', () => {
+  for (const child of children) kill(-child.pid, 'SIGKILL');
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
+});
+for (const [signal, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]]) {
+  process.on(signal, () => process.exit(128 + number));
+}
+
+export function temporaryDirectory(name) {
+  const directory = mkdtempSync(join(tmpdir(), `jabsocket-${name}-`));
+  directories.add(directory);
+  return directory;
+}
+
+export class Child {
+  constructor(name, command, args, { cwd, env } = {}) {
+    this.name = name;
+    this.lines = [];
+    this.waiting = new Set();
+    const line = SETPRIV ? [SETPRIV, '--pdeathsig', 'KILL', '--', command, ...args] : [command, ...args];
+    this.process = spawn(line[0], line.slice(1), {
+      cwd,
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    });
+    this.pid = this.process.pid;
+    if (this.pid !== undefined) children.add(this);
+    for (const stream of [this.process.stdout, this.process.stderr]) this.#read(stream);
+    this.exited = new Promise((resolve) => {
+      const end = (code, signal) => {
+        children.delete(this);
+        this.ended = { code, signal };
+        for (const wait of this.waiting) wait.end();
+        resolve(this.ended);
+      };
+      this.process.on('error', (error) => {
+        this.#line(`${name} did not start: ${error.message}`);
+        end(null, null);
+      });
+      this.process.on('close', end);
+    });
+  }
+
+  #read(stream) {
+    let rest = '';
+    stream.setEncoding('utf8');
+    stream.on('data', (text) => {
+      const lines = (rest + text).split('\n');
+      rest = lines.pop();
+      for (const line of lines) this.#line(line);
+    });
+    stream.on('end', () => rest && this.#line(rest));
+  }
+
+  #line(text) {
+    this.lines.push(text);
+    for (const wait of this.waiting) wait.line(text);
+  }
+
+  /** The first line, from number `from` on, that `pattern` matches, as its match. */
+  waitForLine(pattern, { from = 0, ms = 30_000 } = {}) {
+    for (const line of this.lines.slice(from)) {
+      const match = pattern.exec(line);
+      if (match) return Promise.resolve(match);
+    }
+    return new Promise((resolve, reject) => {
+      const done = (settle, value) => {
+        clearTimeout(timer);
+        this.waiting.delete(wait);
+        settle(value);
+      };
+      const wait = {
+        line: (text) => {
+          const match = pattern.exec(text);
+          if (match) done(resolve, match);
+        },
+        end: () => done(reject, new Error(`${this.name} ended before it wrote ${pattern}:\n${this.tail()}`)),
+      };
+      const timer = setTimeout(
+        () => done(reject, new Error(`${this.name} has not written ${pattern} in ${ms} ms:\n${this.tail()}`)), ms);
+      this.waiting.add(wait);
+      if (this.ended) wait.end();
+    });
+  }
+
+  tail(count = 40) {
+    return this.lines.slice(-count).map((line) => `    ${this.name}| ${line}`).join('\n');
+  }
+
+  /** Sends `signal`, after `ms` SIGKILL; how it ended. */
+  async stop(signal = 'SIGTERM', ms = 10_000) {
+    if (this.ended || this.pid === undefined) return this.exited;
+    kill(this.pid, signal);
+    const timer = setTimeout(() => kill(-this.pid, 'SIGKILL'), ms);
+    const ended = await this.exited;
+    clearTimeout(timer);
+    return ended;
+  }
+}
+
+/**
+ * A loopback port that nobody uses. It lies below the range that outgoing
+ * connections take theirs from, so only another test run could snatch it.
+ */
+export async function freePort() {
+  for (let attempt = 0; attempt < 200; attempt++) {
+    const port = 12_000 + Math.floor(Math.random() * 18_000);
+    const free = await new Promise((resolve) => {
+      const server = createServer();
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+  throw new Error('found no free port');
+}
+
+/** Resolves once something accepts connections there. */
+export async function waitForPort(port, ms = 20_000) {
+  const deadline = Date.now() + ms;
+  for (;;) {
+    const open = await new Promise((resolve) => {
+      const socket = connect(port, '127.0.0.1');
+      socket.once('connect', () => { socket.destroy(); resolve(true); });
+      socket.once('error', () => resolve(false));
+    });
+    if (open) return;
+    if (Date.now() > deadline) throw new Error(`nothing listens on port ${port}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}

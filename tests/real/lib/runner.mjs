@@ -1,0 +1,44 @@
+// One line a test, a limit for each, nothing left open between groups.
+
+const LIMIT_MS = 30_000;
+
+export class Runner {
+  passed = 0;
+  failed = 0;
+
+  /** Runs one test; whether it passed. */
+  async test(name, body) {
+    let timer;
+    const limit = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`not done in ${LIMIT_MS} ms`)), LIMIT_MS);
+    });
+    try {
+      await Promise.race([body(), limit]);
+    } catch (error) {
+      this.failed++;
+      console.log(`FAIL ${name}: ${(error?.message ?? String(error)).split('\n')[0]}`);
+      const more = [...(error?.message ?? '').split('\n').slice(1), ...(error?.stack ?? '').split('\n').filter((line) => /^\s+at .*tests\/real/.test(line)).slice(0, 4)];
+      for (const line of more) console.log(`  ${line.trimStart().replace(/file:\/\/\S*tests\/real\//, '')}`);
+      if (this.onFailure) console.log(this.onFailure());
+      return false;
+    } finally {
+      clearTimeout(timer);
+    }
+    this.passed++;
+    console.log(`ok ${name}`);
+    return true;
+  }
+}
+
+export function equal(actual, expected, what) {
+  const [a, e] = [actual, expected].map((value) => JSON.stringify(value));
+  if (a === e) return;
+  let at = 0;
+  while (a?.[at] === e?.[at]) at++;
+  const cut = (text) => (text && text.length > 160 ? `…${text.slice(Math.max(0, at - 40), at + 120)}…` : text);
+  throw new Error(`${what}: ${cut(a)} instead of ${cut(e)}`);
+}
+
+export function check(condition, message) {
+  if (!condition) throw new Error(message);
+}

@@ -1,0 +1,76 @@
+// Waiting: for an event, for one thing among many, never without a limit.
+
+/** What anything here waits at most unless told otherwise. */
+export const PATIENCE_MS = 15_000;
+
+/** `promise`, or an error that names `what` after `ms`. */
+export function within(ms, what, promise) {
+  let timer;
+  const limit = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: nothing in ${ms} ms`)), ms);
+  });
+  return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
+}
+
+/** What has come and was not asked for yet, in order. */
+export class Inbox {
+  #items = [];
+  #waiting = [];
+  #error;
+
+  push(item) {
+    const index = this.#waiting.findIndex(({ match }) => match(item));
+    if (index < 0) this.#items.push(item);
+    else this.#waiting.splice(index, 1)[0].resolve(item);
+  }
+
+  /** The first item that matches, taken out; what it leaves keeps its order. */
+  next(match, what = 'the next item', ms = PATIENCE_MS) {
+    const index = this.#items.findIndex(match);
+    if (index >= 0) return Promise.resolve(this.#items.splice(index, 1)[0]);
+    if (this.#error) return Promise.reject(this.#error);
+    let entry;
+    const found = new Promise((resolve, reject) => {
+      entry = { match, resolve, reject };
+      this.#waiting.push(entry);
+    });
+    return within(ms, what, found).catch((error) => {
+      this.#waiting = this.#waiting.filter((other) => other !== entry);
+      if (this.#items.length > 0) error.message += `; other items: ${JSON.stringify(this.#items).slice(0, 300)}`;
+      throw error;
+    });
+  }
+
+  /** Everything that matches and is there already, taken out. */
+  take(match = () => true) {
+    const taken = this.#items.filter(match);
+    this.#items = this.#items.filter((item) => !taken.includes(item));
+    return taken;
+  }
+
+  /** Nothing more will come: who waits is told so. */
+  fail(error) {
+    this.#error = error;
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
+  }
+}
+
+/** Promise of the WebSocket's close: its code, its reason and the time it came. */
+export function closeOf(socket) {
+  return new Promise((resolve) => {
+    socket.once('close', (code, reason) => resolve({ code, reason: reason.toString(), at: performance.now() }));
+  });
+}
+
+/**
+ * Ends a session by `leave`, the library's own way, and waits until the
+ * library has done and the WebSocket is closed.
+ */
+export async function leaveAndWait(socket, leave) {
+  const closed = closeOf(socket);
+  const start = performance.now();
+  await within(PATIENCE_MS, 'the client’s own close', leave());
+  const libraryMs = performance.now() - start;
+  const { code, reason, at } = await within(PATIENCE_MS, 'the WebSocket’s close', closed);
+  return { code, reason, libraryMs, socketMs: at - start };
+}

@@ -1,0 +1,107 @@
+// An ejabberd of our own on loopback: plain TCP, its data in a temporary
+// directory. It runs as an Erlang node without a name, hence without
+// distribution and without epmd; ejabberdctl, which needs both, is not used.
+
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Child, freePort, temporaryDirectory, waitForPort } from '../lib/process.mjs';
+import { USERS } from './prosody.mjs';
+
+export async function startEjabberd({ domain = 'ejabberd.example' } = {}) {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await start(domain);
+    } catch (error) {
+      // Another process may have taken a port in the meantime.
+      if (attempt === 3) throw error;
+    }
+  }
+}
+
+/** Where Debian keeps ejabberd's library; ejabberdctl knows. */
+function libraries() {
+  const match = /^ERL_LIBS='?([^'\n]+)'?$/m.exec(readFileSync('/usr/sbin/ejabberdctl', 'utf8'));
+  if (match) return match[1];
+  return readdirSync('/usr/lib').map((name) => join('/usr/lib', name))
+    .find((path) => existsSync(path) && readdirSync(path).some((name) => name.startsWith('ejabberd-')));
+}
+
+async function start(domain) {
+  const directory = temporaryDirectory('ejabberd');
+  const port = await freePort();
+  const httpPort = await freePort();
+  const config = join(directory, 'ejabberd.yml');
+  for (const name of ['log', 'spool']) mkdirSync(join(directory, name));
+  writeFileSync(config, `
+hosts:
+  - "${domain}"
+loglevel: info
+listen:
+  -
+    port: ${port}
+    ip: "127.0.0.1"
+    module: ejabberd_c2s
+    max_stanza_size: 1048576
+    starttls: false
+    access: all
+  -
+    port: ${httpPort}
+    ip: "127.0.0.1"
+    module: ejabberd_http
+    request_handlers:
+      /xmpp-websocket: ejabberd_http_ws
+auth_method: internal
+auth_password_format: plain
+s2s_access: none
+acme:
+  auto: false
+modules:
+  mod_blocking: {}
+  mod_caps: {}
+  mod_carboncopy: {}
+  mod_disco: {}
+  mod_offline: {}
+  mod_ping: {}
+  mod_privacy: {}
+  mod_private: {}
+  mod_roster: {}
+  mod_stream_mgmt:
+    resend_on_timeout: if_offline
+    resume_timeout: 300
+  mod_vcard: {}
+  mod_version: {}
+`);
+  const register = Object.entries(USERS)
+    .map(([user, password]) => `ok = ejabberd_auth:try_register(<<"${user}">>, <<"${domain}">>, <<"${password}">>)`);
+  const child = new Child('ejabberd', 'erl', [
+    '-noinput', '+K', 'true', '+S', '2', '+sbwt', 'none',
+    '-mnesia', 'dir', `"${directory}/spool"`,
+    '-eval', `{ok, _} = application:ensure_all_started(ejabberd), ${register.join(', ')}, io:format("ejabberd is ready~n").`,
+  ], {
+    cwd: directory,
+    env: {
+      HOME: directory,
+      ERL_LIBS: libraries(),
+      ERL_CRASH_DUMP: join(directory, 'log', 'erl_crash.dump'),
+      EJABBERD_CONFIG_PATH: config,
+      EJABBERD_LOG_PATH: join(directory, 'log', 'ejabberd.log'),
+    },
+  });
+  try {
+    await child.waitForLine(/ejabberd is ready/, { ms: 60_000 });
+    await waitForPort(port);
+  } catch (error) {
+    await child.stop('SIGKILL');
+    throw error;
+  }
+  return {
+    name: 'ejabberd',
+    domain,
+    users: USERS,
+    port,
+    address: `127.0.0.1:${port}`,
+    ownWebSocket: `ws://127.0.0.1:${httpPort}/xmpp-websocket`,
+    log: () => child.tail(),
+    stop: () => child.stop(),
+  };
+}

@@ -18,11 +18,12 @@ esac
 [ -d "${HOME-}/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
 
 demo=
+directory=$(mktemp -d) || exit 1
 end() {
     trap '' INT TERM HUP
-    # It ends Prosody and jabsocket and removes their directories.
+    # It ends Prosody and jabsocket.
     [ -n "$demo" ] && kill -TERM "$demo" 2>/dev/null && wait "$demo"
-    demo=
+    rm -rf "$directory"
 }
 trap end EXIT
 trap 'exit 130' INT
@@ -35,7 +36,7 @@ bash tests/install.sh demo || exit 1
 echo '2. cargo build --release'
 cargo build --release </dev/null || exit 1
 
-DEMO_STEP=3 node tests/demo/demo.mjs "$@" </dev/null &
+TMPDIR=$directory DEMO_STEP=3 node tests/demo/demo.mjs "$@" </dev/null &
 demo=$!
 wait "$demo"
 status=$?

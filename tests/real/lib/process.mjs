@@ -109,7 +109,7 @@ export class Child {
     });
   }
 
-  tail(count = 40) {
+  tail(count = 15) {
     return this.lines.slice(-count).map((line) => `    ${this.name}| ${line}`).join('\n');
   }
 

@@ -41,6 +41,7 @@ listen:
     port: ${port}
     ip: "127.0.0.1"
     module: ejabberd_c2s
+    backlog: 128
     max_stanza_size: 1048576
     starttls: false
     access: all

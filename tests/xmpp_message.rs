@@ -1,0 +1,267 @@
+//! What a client's message is judged to be, and what never passes.
+
+use jabsocket::proto::xmpp::error::StreamError;
+use jabsocket::proto::xmpp::header::Header;
+use jabsocket::proto::xmpp::message::{First, Message, ends_draft, first, read};
+use jabsocket::proto::xmpp::{Dialect, Parsers, ns};
+
+const STREAM: &str =
+    "<stream:stream to='d' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'";
+
+fn open(attributes: &str) -> String {
+    format!("<open xmlns='{}'{attributes}/>", ns::FRAMING)
+}
+
+fn to(domain: &str) -> Header {
+    Header {
+        to: Some(domain.to_owned()),
+        ..Header::default()
+    }
+}
+
+#[test]
+fn an_open_in_any_spelling_chooses_the_framed_dialect() {
+    for text in [
+        open(" to='d'"),
+        format!("<open to=\"d\"\n xmlns=\"{}\"></open>", ns::FRAMING),
+        format!("<f:open to='d' xmlns:f='{}' />", ns::FRAMING),
+        format!("<?xml version='1.0' encoding='UTF-8'?>{}", open(" to='d'")),
+        open(" to='d'") + " \r\n",
+        open(" to='d' xmlns:stream='http://etherx.jabber.org/streams'"),
+    ] {
+        assert_eq!(first(&text), Ok(First::Framed(to("d"))), "{text}");
+    }
+}
+
+#[test]
+fn a_stream_start_tag_chooses_the_draft() {
+    let tag = STREAM;
+    for (text, rest) in [
+        (format!("{STREAM}>"), ""),
+        (format!("<?xml version='1.0'?>{STREAM}>"), ""),
+        (format!("{STREAM}/>"), ""),
+        (format!("{STREAM}/>\n"), "\n"),
+        (format!("{STREAM}><auth/>"), "<auth/>"),
+    ] {
+        let header = to("d");
+        assert_eq!(
+            first(&text),
+            Ok(First::Draft { header, tag, rest }),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_first_message_that_opens_nothing() {
+    let framed = |error| Err((Dialect::Framed, error));
+    let draft = |error| Err((Dialect::Draft, error));
+    assert_eq!(
+        first(&format!("<close xmlns='{}'/>", ns::FRAMING)),
+        Ok(First::Close)
+    );
+    for (text, verdict) in [
+        (
+            "<open to='d'/>".to_owned(),
+            framed(StreamError::InvalidNamespace),
+        ),
+        ("<close/>".to_owned(), framed(StreamError::InvalidNamespace)),
+        (
+            "<stream:stream xmlns:stream='x'>".to_owned(),
+            draft(StreamError::InvalidNamespace),
+        ),
+        (
+            "<stream to='d'>".to_owned(),
+            draft(StreamError::InvalidNamespace),
+        ),
+        (
+            "<open xmlns='x'".to_owned(),
+            framed(StreamError::NotWellFormed),
+        ),
+        (
+            open("")[..20].to_owned(),
+            framed(StreamError::NotWellFormed),
+        ),
+        (open("") + &open(""), framed(StreamError::NotWellFormed)),
+        (
+            "<f:open xmlns='x'/>".to_owned(),
+            framed(StreamError::NotWellFormed),
+        ),
+        (
+            format!("<!-- -->{}", open("")),
+            framed(StreamError::RestrictedXml),
+        ),
+        (
+            format!("<!DOCTYPE open>{}", open("")),
+            framed(StreamError::RestrictedXml),
+        ),
+        (
+            format!("{}<!-- -->", open("")),
+            framed(StreamError::RestrictedXml),
+        ),
+        (
+            format!("<?xml version='1.0' encoding='UTF-16'?>{}", open("")),
+            framed(StreamError::UnsupportedEncoding),
+        ),
+    ] {
+        assert_eq!(first(&text), verdict, "{text}");
+    }
+    for text in ["", " ", "hello", " <open/>", "\u{feff}<open/>"] {
+        let verdict = first(text);
+        assert!(
+            matches!(verdict, Err((_, StreamError::BadFormat(_)))),
+            "{text:?}"
+        );
+    }
+    let verdict = first("<presence xmlns='jabber:client'/>");
+    assert!(matches!(verdict, Err((_, StreamError::NotAuthorized(_)))));
+}
+
+#[test]
+fn one_whole_element_passes_as_it_is() {
+    let mut parsers = Parsers::new();
+    for text in [
+        "<presence/>",
+        "<message xmlns='jabber:client' to='a&gt;b'><body>]]&gt; \u{1f600}</body></message>",
+        "<message><body><![CDATA[</message>]]></body></message>",
+        "<p:x xmlns:p='urn:p' p:a='1'><p:y/></p:x>",
+        "<a>&lt;&#x41;</a>",
+    ] {
+        assert_eq!(read(&mut parsers, text), Ok(Message::Element(text)));
+        let spaced = format!("{text}\r\n \t");
+        assert_eq!(read(&mut parsers, &spaced), Ok(Message::Element(text)));
+        let declared = format!("<?xml version='1.0'?>\n{text}");
+        assert_eq!(read(&mut parsers, &declared), Ok(Message::Element(text)));
+    }
+    assert_eq!(parsers.message.parked(), 1, "one parser served them all");
+}
+
+#[test]
+fn the_elements_of_the_framing() {
+    let mut parsers = Parsers::new();
+    let close = format!("<close xmlns=\"{}\" />", ns::FRAMING);
+    assert_eq!(read(&mut parsers, &close), Ok(Message::Close));
+    assert_eq!(
+        read(&mut parsers, &open(" to='d'")),
+        Ok(Message::Open(to("d")))
+    );
+    let prefixed = format!("<f:close xmlns:f='{}'/>", ns::FRAMING);
+    assert_eq!(read(&mut parsers, &prefixed), Ok(Message::Close));
+    let odd = format!("<odd xmlns='{}'/>", ns::FRAMING);
+    let verdict = read(&mut parsers, &odd);
+    assert!(matches!(
+        verdict,
+        Err(StreamError::UnsupportedStanzaType(_))
+    ));
+    let other = "<close xmlns='urn:other'/>";
+    assert_eq!(read(&mut parsers, other), Ok(Message::Element(other)));
+    let starttls = format!("<starttls xmlns='{}'/>", ns::TLS);
+    assert_eq!(read(&mut parsers, &starttls), Ok(Message::StartTls));
+    let compress = format!(
+        "<compress xmlns='{}'><method>zlib</method></compress>",
+        ns::COMPRESS
+    );
+    assert_eq!(read(&mut parsers, &compress), Ok(Message::Compress));
+    for blank in ["", " ", "\r\n\r\n"] {
+        assert_eq!(read(&mut parsers, blank), Ok(Message::Blank));
+    }
+}
+
+#[test]
+fn nothing_else_passes() {
+    let mut parsers = Parsers::new();
+    for text in [
+        "</stream:stream>",
+        "</r>",
+        "</r><r>",
+        "<a/></r>",
+        "<a/></r><r><b/>",
+        "<a/><b/>",
+        "<a/> <b/>",
+        "<a/>text",
+        "<a/><b",
+        "<a",
+        "<a>",
+        "<a><b></a>",
+        "<a></b>",
+        "<a b='1' b='2'/>",
+        "<a><![CDATA[</a>",
+        "<![CDATA[<a/>]]>",
+        "<a/><![CDATA[x]]>",
+        "<stream:error/>",
+        "<a><p:b/></a>",
+        "<a p:b='1'/>",
+        "<a xmlns:p=''/>",
+        "text",
+        " <a/>",
+        "\u{feff}<a/>",
+        "<a>\u{1}</a>",
+        "<a>\u{fffe}</a>",
+        "<a>&#0;</a>",
+        "<a>&e;</a>",
+        "<a><!-- --></a>",
+        "<!-- --><a/>",
+        "<a/><!-- -->",
+        "<a><?x y?></a>",
+        "<?x y?><a/>",
+        "<a/><?x y?>",
+        "<!DOCTYPE a><a/>",
+        "<!DOCTYPE a [<!ENTITY e 'x'>]><a>&e;</a>",
+        "<?xml version='1.0'?>",
+        "<?xml version='1.0'?><a/><b/>",
+        "<?xml version='1.0' encoding='ISO-8859-1'?><a/>",
+        "<a/><?xml version='1.0'?>",
+        "<a><?xml version='1.0'?></a>",
+    ] {
+        let verdict = read(&mut parsers, text);
+        assert!(verdict.is_err(), "{text:?} passed as {verdict:?}");
+        // Nor does it spoil the parsers for the next session.
+        assert_eq!(read(&mut parsers, "<b/>"), Ok(Message::Element("<b/>")));
+    }
+}
+
+#[test]
+fn depth_is_bounded() {
+    let mut parsers = Parsers::new();
+    let deep = "<a>".repeat(600) + &"</a>".repeat(600);
+    assert_eq!(read(&mut parsers, &deep), Err(StreamError::TooDeep));
+}
+
+#[test]
+fn a_namespace_of_one_message_does_not_reach_the_next() {
+    let mut parsers = Parsers::new();
+    let with = "<p:a xmlns:p='urn:p'/>";
+    assert_eq!(read(&mut parsers, with), Ok(Message::Element(with)));
+    assert_eq!(
+        read(&mut parsers, "<p:a/>"),
+        Err(StreamError::NotWellFormed)
+    );
+    let default = "<a xmlns='jabber:client'/>";
+    assert_eq!(read(&mut parsers, default), Ok(Message::Element(default)));
+    let framing = format!("<close xmlns='{}'/>", ns::FRAMING);
+    assert_eq!(read(&mut parsers, &framing), Ok(Message::Close));
+    assert_eq!(
+        read(&mut parsers, "<close/>"),
+        Ok(Message::Element("<close/>"))
+    );
+}
+
+#[test]
+fn the_end_of_a_draft_stream() {
+    for text in [
+        "</stream:stream>",
+        "</stream:stream >\r\n",
+        "<a/></stream:stream>",
+        "</stream>",
+    ] {
+        assert!(ends_draft(text), "{text}");
+    }
+    for text in [
+        "<a/>",
+        "",
+        "<a><![CDATA[</stream:stream>]]></a>",
+        "</stream:stream",
+    ] {
+        assert!(!ends_draft(text), "{text}");
+    }
+}

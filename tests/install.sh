@@ -28,7 +28,7 @@ services=()
 want() { [ -n "$(installed "$1")" ] || missing+=("$1"); }
 want_service() { [ -n "$(installed "$1")" ] || { missing+=("$1"); services+=("$1"); }; }
 
-for package in gcc libc6-dev pkg-config libssl-dev libc-ares-dev; do want "$package"; done
+for package in gcc libc6-dev pkg-config libssl-dev libc-ares-dev procps; do want "$package"; done
 # Expat parses what strangers send: only the newest will do.
 expat=$(installed libexpat1-dev)
 [ -n "$expat" ] && [ "$expat" = "$(candidate libexpat1-dev)" ] || missing+=(libexpat1-dev)
@@ -39,37 +39,57 @@ if [ "$what" != build ]; then
 fi
 [ "$what" = all ] && want_service ejabberd
 
+sudo=()
+policy=/usr/sbin/policy-rc.d
+own_policy=
+
+forbids_start() {
+    [ -x $policy ] || return 1
+    $policy ejabberd start </dev/null >/dev/null 2>&1
+    [ $? = 101 ]
+}
+
+restore_policy() {
+    trap - EXIT INT TERM
+    [ -n "$own_policy" ] || return 0
+    own_policy=
+    "${sudo[@]}" rm -f $policy
+    [ -e $policy.aside ] && "${sudo[@]}" mv $policy.aside $policy
+}
+
 install_packages() {
-    local sudo=() policy=/usr/sbin/policy-rc.d own_policy=
+    local epmd_before pid
+    epmd_before=$(pgrep -x epmd 2>/dev/null | tr '\n' ' ')
     if [ "$(id -u)" != 0 ]; then
         command -v sudo >/dev/null || die "as root: apt-get install ${missing[*]}"
         sudo=(sudo -n --preserve-env=DEBIAN_FRONTEND)
     fi
     export DEBIAN_FRONTEND=noninteractive
     say "apt-get install ${missing[*]}"
-    # No package may start its service; a policy that is there already stays.
-    if [ ${#services[@]} -gt 0 ] && [ ! -e $policy ]; then
+    # No package may start its service. A policy that forbids it stays; any other
+    # is put aside for the while.
+    if [ ${#services[@]} -gt 0 ] && ! forbids_start; then
+        [ -e $policy ] && "${sudo[@]}" mv $policy $policy.aside
         printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
         "${sudo[@]}" chmod 755 $policy
         own_policy=yes
-        trap '"${sudo[@]}" rm -f '"$policy" EXIT
+        trap restore_policy EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
     fi
     "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null || say 'apt-get update failed, going on'
     "${sudo[@]}" apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
         -o Dpkg::Options::=--force-confold --no-install-recommends \
         install "${missing[@]}" </dev/null || die 'apt-get install failed'
-    if [ -n "$own_policy" ]; then
-        "${sudo[@]}" rm -f $policy
-        trap - EXIT
-    fi
+    restore_policy
     # The tests start servers of their own; the packages' services stay off.
     for service in "${services[@]}"; do
-        if [ -d /run/systemd/system ]; then
-            "${sudo[@]}" systemctl disable --now "$service" >/dev/null 2>&1
-        else
-            "${sudo[@]}" service "$service" stop >/dev/null 2>&1
-            "${sudo[@]}" systemctl disable "$service" >/dev/null 2>&1
-        fi
+        command -v systemctl >/dev/null && "${sudo[@]}" systemctl disable "$service" >/dev/null 2>&1
+        [ -d /run/systemd/system ] && "${sudo[@]}" systemctl stop "$service" >/dev/null 2>&1
+    done
+    # ejabberdctl, which its package's scripts call, leaves Erlang's port mapper behind.
+    for pid in $(pgrep -x epmd); do
+        case " $epmd_before " in *" $pid "*) ;; *) "${sudo[@]}" kill "$pid" ;; esac
     done
     return 0
 }

@@ -2,4 +2,76 @@
 #![allow(dead_code)]
 
 pub mod chop;
+pub mod daemon;
+pub mod stage;
 pub mod ws_client;
+pub mod xmpp_server;
+
+use std::io::{Error, ErrorKind};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
+
+/// How long anything may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a socket must stay unwritable for its reader to count as stalled.
+const STALL_MS: u16 = 300;
+
+/// Whether `error` says that the peer broke the connection off.
+pub fn is_reset(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+    )
+}
+
+/// Closes `stream` so that the peer gets a reset.
+pub fn reset(stream: TcpStream) {
+    let linger = nix::libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(&stream, sockopt::Linger, &linger).expect("SO_LINGER");
+}
+
+/// Waits for readiness of `socket`; false after `wait_ms`.
+pub fn wait_for(socket: &impl AsFd, what: PollFlags, wait_ms: u16) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), what)];
+    loop {
+        match poll(&mut fds, PollTimeout::from(wait_ms)) {
+            Err(Errno::EINTR) => {}
+            result => return result.expect("poll") > 0,
+        }
+    }
+}
+
+/// Writes pieces to `stream` until there are no more (true) or nobody has taken
+/// any for a while (false). A piece not wholly written stays in `pending`.
+pub fn write_until_stalled(
+    stream: &TcpStream,
+    pending: &mut Vec<u8>,
+    mut next: impl FnMut() -> Option<Vec<u8>>,
+) -> bool {
+    loop {
+        if pending.is_empty() {
+            match next() {
+                Some(piece) => *pending = piece,
+                None => return true,
+            }
+        }
+        match send(stream.as_raw_fd(), pending, MsgFlags::MSG_DONTWAIT) {
+            Ok(n) => drop(pending.drain(..n)),
+            Err(Errno::EAGAIN) => {
+                if !wait_for(stream, PollFlags::POLLOUT, STALL_MS) {
+                    return false;
+                }
+            }
+            Err(error) => panic!("cannot write: {error}"),
+        }
+    }
+}

@@ -1,5 +1,6 @@
 // stanza.js.
 
+import '../lib/globals.mjs';
 import { createClient } from 'stanza';
 import { Inbox, closeOf, leaveAndWait, within, PATIENCE_MS } from '../lib/wait.mjs';
 

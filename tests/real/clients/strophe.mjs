@@ -1,5 +1,6 @@
 // Strophe.js, which brings the DOM (xmldom) and the WebSocket (ws) that it needs in Node.
 
+import '../lib/globals.mjs';
 import { $iq, $msg, $pres, Strophe } from 'strophe.js';
 import { Inbox, closeOf, leaveAndWait, within, PATIENCE_MS } from '../lib/wait.mjs';
 import { NS } from '../lib/xml.mjs';

@@ -1,13 +1,9 @@
 // xmpp.js (@xmpp/client).
 
-import { webcrypto } from 'node:crypto';
+import '../lib/globals.mjs';
 import { client, xml } from '@xmpp/client';
-import { WebSocket } from 'ws';
 import { Inbox, leaveAndWait, within, PATIENCE_MS } from '../lib/wait.mjs';
 import { NS } from '../lib/xml.mjs';
-
-globalThis.crypto ??= webcrypto;
-globalThis.WebSocket = WebSocket;
 
 export async function login(options) {
   const session = new XmppJsSession(options);

@@ -1,0 +1,146 @@
+//! The command line as a script sees it: what is printed where, the exit
+//! status, and what keeps the daemon from starting.
+
+mod common;
+
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+use common::daemon::{Daemon, PROGRAM, TempFile};
+use common::ws_client::WsClient;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM)
+        .args(arguments)
+        .output()
+        .expect("run the daemon")
+}
+
+/// Standard output, standard error and exit status.
+fn told(output: &Output) -> (&str, &str, i32) {
+    let text = |bytes| std::str::from_utf8(bytes).expect("text");
+    let status = output.status.code().expect("no signal");
+    (text(&output.stdout), text(&output.stderr), status)
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for option in ["-h", "--help"] {
+        let output = run(&[option]);
+        let (out, err, status) = told(&output);
+        assert_eq!((err, status), ("", 0), "{option}");
+        assert!(out.starts_with("Usage: jabsocket [OPTION]...\n"), "{out}");
+        for line in [
+            "--config, -c",
+            "--nodaemon, -n",
+            "--version, -v",
+            "--help, -h",
+        ] {
+            assert!(out.contains(line), "{out}");
+        }
+    }
+    for option in ["-v", "--version"] {
+        let output = run(&[option]);
+        let version = format!("jabsocket version {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(told(&output), (&version[..], "", 0), "{option}");
+    }
+}
+
+#[test]
+fn an_unknown_option_is_an_error() {
+    for arguments in [&["-x"][..], &["--bogus"], &["-c"], &["file.conf"]] {
+        let output = run(arguments);
+        let (out, err, status) = told(&output);
+        assert_eq!((out, status), ("", 2), "{arguments:?}");
+        assert!(err.contains("Usage: jabsocket"), "{err}");
+    }
+}
+
+#[test]
+fn check_config_judges_a_file() {
+    let good = TempFile::new("port: 05000\nlisten: [127.0.0.1, '::1']\nlog_level: LOG_INFO\n");
+    let path = good.0.to_str().unwrap();
+    let output = run(&["--check-config", "-c", path]);
+    let (out, err, status) = told(&output);
+    assert_eq!((err, status), ("", 0));
+    assert!(out.contains(path), "{out}");
+
+    let warned = TempFile::new("prot: 5000\n");
+    let path = warned.0.to_str().unwrap();
+    let output = run(&["--check-config", "-c", path]);
+    let (_, err, status) = told(&output);
+    assert_eq!(status, 0, "an unknown key is no error");
+    let warning = format!("{path}:1: warning: key 'prot' is not known");
+    assert!(err.starts_with(&warning), "{err}");
+
+    let output = run(&["--check-config", "-c", "/nonexistent/jabsocket.conf"]);
+    let (out, err, status) = told(&output);
+    assert_eq!((out, status), ("", 1));
+    assert!(err.contains("/nonexistent/jabsocket.conf"), "{err}");
+}
+
+#[test]
+fn a_bad_file_is_told_by_line_and_starts_nothing() {
+    let bad = TempFile::new("log_level: LOG_DEBUG\nport: 99999\nlisten: localhost\n");
+    let path = bad.0.to_str().unwrap();
+    for arguments in [&["--check-config", "-c", path][..], &["-n", "-c", path]] {
+        let output = run(arguments);
+        let (out, err, status) = told(&output);
+        assert_eq!((out, status), ("", 1), "{arguments:?}");
+        for part in [
+            &format!("{path}:2: key 'port': '99999' is not allowed; allowed: a whole number")[..],
+            &format!("{path}:3: key 'listen': 'localhost' is not allowed; allowed: a numeric"),
+        ] {
+            assert!(err.contains(part), "{err}");
+        }
+        assert!(!err.contains("listening"), "{err}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let port = address.port();
+    let config = TempFile::new(&format!("port: {port}\nlisten: 127.0.0.1\n"));
+    let output = run(&["-n", "-c", config.0.to_str().unwrap()]);
+    let (out, err, status) = told(&output);
+    assert_eq!((out, status), ("", 1));
+    assert!(
+        err.contains(&format!("cannot listen on {address}")),
+        "{err}"
+    );
+    assert!(err.contains("in use"), "{err}");
+}
+
+#[test]
+fn a_list_of_addresses_shares_one_port() {
+    let daemon = Daemon::start_on("[127.0.0.1, '::1']", "");
+    let port = daemon.address.port();
+    assert_ne!(port, 0, "the line names the port that the kernel picked");
+    let last = daemon.wait_for_line("listening on [");
+    let version = env!("CARGO_PKG_VERSION");
+    let line = format!("version {version} listening on [::1]:{port}");
+    assert!(last.ends_with(&line), "{last}");
+    for host in ["127.0.0.1", "::1"] {
+        let opened = WsClient::connect((host, port), "/", &[], Some("xmpp"));
+        assert!(opened.is_ok(), "{host}: {:?}", opened.err());
+    }
+    daemon.stop();
+}
+
+#[test]
+fn open_domains_are_warned_of_once() {
+    let warnings = |daemon: &Daemon| {
+        let lines = daemon.lines().into_iter();
+        lines.filter(|line| line.contains("'domains'")).count()
+    };
+    // The line on the address comes after it, if it comes.
+    let daemon = Daemon::start("log_level: LOG_EMERG\n");
+    drop((daemon.client(), daemon.client()));
+    assert_eq!(warnings(&daemon), 1);
+    daemon.stop();
+    let daemon = Daemon::start("domains: [example.org]\n");
+    assert_eq!(warnings(&daemon), 0);
+    daemon.stop();
+}

@@ -1,0 +1,181 @@
+//! Runs the daemon itself, in the foreground, on a port that the kernel picks.
+//!
+//! Owns the process, its configuration file and what it says on standard error.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::PATIENCE;
+use super::ws_client::WsClient;
+
+/// The daemon's program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_jabsocket");
+
+/// A file for one test, removed with it.
+pub struct TempFile(pub PathBuf);
+
+impl TempFile {
+    pub fn new(text: &str) -> TempFile {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "jabsocket-test-{}-{}.conf",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, text).expect("write a configuration file");
+        TempFile(path)
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// What the daemon said so far.
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+type Shared = Arc<(Mutex<Said>, Condvar)>;
+
+/// A daemon under test.
+pub struct Daemon {
+    child: Child,
+    said: Shared,
+    /// Where it listens: the first address.
+    pub address: SocketAddr,
+    _config: TempFile,
+}
+
+impl Daemon {
+    /// Starts a daemon on 127.0.0.1 and waits until it listens. It logs all
+    /// there is to log unless `config` has a `log_level`.
+    pub fn start(config: &str) -> Daemon {
+        Daemon::start_on("127.0.0.1", config)
+    }
+
+    /// The same on other addresses: a value of the key `listen`.
+    pub fn start_on(listen: &str, config: &str) -> Daemon {
+        let level = match config.contains("log_level:") {
+            true => "",
+            false => "log_level: LOG_DEBUG\n",
+        };
+        let config = TempFile::new(&format!("port: 0\nlisten: {listen}\n{level}{config}"));
+        let mut child = Command::new(PROGRAM)
+            .arg("-n")
+            .arg("-c")
+            .arg(&config.0)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start the daemon");
+        let stderr = child.stderr.take().expect("a pipe");
+        let said = Shared::default();
+        let shared = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                let Ok(line) = line else { break };
+                shared.0.lock().unwrap().lines.push(line);
+                shared.1.notify_all();
+            }
+            shared.0.lock().unwrap().ended = true;
+            shared.1.notify_all();
+        });
+        let mut daemon = Daemon {
+            child,
+            said,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            _config: config,
+        };
+        let line = daemon.wait_for_line("listening on ");
+        let address = line.rsplit(' ').next().unwrap_or_default();
+        daemon.address = address.parse().expect("an address in the log");
+        daemon
+    }
+
+    /// The first line that contains `text`, there already or still to come.
+    pub fn wait_for_line(&self, text: &str) -> String {
+        let found = |said: &Said| said.lines.iter().any(|line| line.contains(text));
+        drop(self.wait_until(|said| found(said) || said.ended));
+        let lines = self.lines();
+        match lines.iter().find(|line| line.contains(text)) {
+            Some(line) => line.clone(),
+            None => panic!("no line with {text:?} in {lines:#?}"),
+        }
+    }
+
+    fn wait_until(&self, mut done: impl FnMut(&Said) -> bool) -> MutexGuard<'_, Said> {
+        let said = self.said.0.lock().unwrap();
+        let waited = self
+            .said
+            .1
+            .wait_timeout_while(said, PATIENCE, |said| !done(said));
+        waited.unwrap().0
+    }
+
+    /// All lines so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.said.0.lock().unwrap().lines.clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32);
+        kill(pid, signal).expect("signal the daemon");
+    }
+
+    /// Waits until the daemon has ended by itself.
+    pub fn wait_exit(&mut self) -> ExitStatus {
+        let ended = self.wait_until(|said| said.ended).ended;
+        assert!(ended, "the daemon goes on: {:#?}", self.lines());
+        self.child.wait().expect("wait for the daemon")
+    }
+
+    /// Ends the daemon: by two signals, so that it does not wait for clients
+    /// that the test has left connected.
+    pub fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        self.signal(Signal::SIGINT);
+        let status = self.wait_exit();
+        assert_eq!(status.code(), Some(0), "{:#?}", self.lines());
+    }
+
+    /// A client that has done the opening handshake.
+    pub fn client(&self) -> WsClient {
+        WsClient::connect(self.address, "/", &[], Some("xmpp")).expect("opening handshake")
+    }
+
+    /// The daemon's memory in use, in bytes.
+    pub fn resident(&self) -> usize {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(path).expect("the daemon's status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.and_then(|kib| kib.parse::<usize>().ok())
+            .expect("VmRSS in kB")
+            * 1024
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

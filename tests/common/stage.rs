@@ -1,0 +1,130 @@
+//! A daemon between a scripted client and a scripted server of `example.org`,
+//! and the words that both say before a test comes to its point.
+
+use super::daemon::Daemon;
+use super::ws_client::WsClient;
+use super::xmpp_server::{Connection, XmppServer};
+
+/// The client's `<open/>`.
+pub const OPEN: &str =
+    "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='example.org' version='1.0'/>";
+
+/// What the server gets for it.
+pub const OPEN_UP: &str = "<?xml version='1.0'?><stream:stream to=\"example.org\" version=\"1.0\" \
+    xmlns=\"jabber:client\" xmlns:stream=\"http://etherx.jabber.org/streams\">";
+
+/// The server's header.
+pub const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+    xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='example.org' version='1.0' \
+    xml:lang='en'>";
+
+/// What the client gets for it.
+pub const HEADER_DOWN: &str = "<open xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" \
+    from=\"example.org\" id=\"s1\" version=\"1.0\" xml:lang=\"en\" />";
+
+/// The client's header in the draft.
+pub const DRAFT_OPEN: &str = "<stream:stream to='example.org' xmlns='jabber:client' \
+    xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>";
+
+/// `<close/>` as jabsocket writes it: the bytes that clients compare.
+pub const CLOSE: &str = "<close xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" />";
+
+/// `<close/>` as a client writes it.
+pub const CLIENT_CLOSE: &str = "<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>";
+
+/// The end of a stream on TCP.
+pub const END: &str = "</stream:stream>";
+
+/// A stanza of the client.
+pub const PRESENCE: &str = "<presence xmlns='jabber:client'/>";
+
+/// SASL's success, and that of SASL2.
+pub const SUCCESS: &str = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
+pub const SUCCESS2: &str = "<success xmlns='urn:xmpp:sasl:2'><x/></success>";
+
+/// A daemon and the server of the one domain it serves.
+pub struct Stage {
+    pub server: XmppServer,
+    pub daemon: Daemon,
+}
+
+impl Stage {
+    /// Starts both; `config` is added to the daemon's configuration.
+    pub fn set(config: &str) -> Stage {
+        let server = XmppServer::start();
+        let domains = format!(
+            "domains:\n  - name: example.org\n    server: {}\n",
+            server.address
+        );
+        let daemon = Daemon::start(&format!("{domains}{config}"));
+        Stage { server, daemon }
+    }
+
+    /// A client that has sent `first`, and the server's side of it with the
+    /// header read.
+    pub fn greeting(&self, first: &str, header_up: &str) -> (WsClient, Connection) {
+        let mut client = self.daemon.client();
+        client.send_text(first).expect("send");
+        let mut server = self.server.accept();
+        server.expect(header_up);
+        (client, server)
+    }
+
+    /// A session of RFC 7395 with both headers exchanged.
+    pub fn framed(&self) -> (WsClient, Connection) {
+        let (mut client, mut server) = self.greeting(OPEN, OPEN_UP);
+        server.send(HEADER);
+        expect_text(&mut client, HEADER_DOWN);
+        (client, server)
+    }
+
+    /// A session of the draft with both headers exchanged.
+    pub fn draft(&self) -> (WsClient, Connection) {
+        let header_up = format!("<?xml version='1.0'?>{DRAFT_OPEN}");
+        let (mut client, mut server) = self.greeting(DRAFT_OPEN, &header_up);
+        server.send(HEADER);
+        expect_text(&mut client, HEADER);
+        (client, server)
+    }
+}
+
+/// Fails unless the next message is this.
+pub fn expect_text(client: &mut WsClient, text: &str) {
+    match client.read_text() {
+        Ok(read) => assert_eq!(read, text, "what the client received"),
+        Err(error) => panic!("{error} instead of {text:?}"),
+    }
+}
+
+/// The stream error as jabsocket tells it, less its text.
+pub fn error_start(condition: &str) -> String {
+    format!(
+        "<stream:error xmlns:stream='http://etherx.jabber.org/streams'><{condition} \
+         xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+    )
+}
+
+/// Fails unless the next message is this stream error; gives it.
+pub fn expect_error(client: &mut WsClient, condition: &str, case: &str) -> String {
+    let text = client
+        .read_text()
+        .unwrap_or_else(|error| panic!("{case}: {error} instead of {condition}"));
+    let good = text.starts_with(&error_start(condition)) && text.ends_with("</stream:error>");
+    assert!(good, "{case}: {text} instead of {condition}");
+    text
+}
+
+/// Fails unless a Close frame comes; answers it and waits for the end.
+pub fn expect_close(client: &mut WsClient, code: u16, reason: &str) {
+    let close = client.read_close().expect("a Close frame");
+    assert_eq!(close, (Some(code), reason.to_owned()), "the Close frame");
+    // A daemon that failed the connection may be gone already.
+    let _ = client.send_close(code, reason);
+    client.read_eof().expect("the end of the connection");
+}
+
+/// Fails unless the stream is closed in the orderly way of RFC 7395.
+pub fn expect_stream_close(client: &mut WsClient, code: u16) {
+    expect_text(client, CLOSE);
+    expect_close(client, code, "");
+}

@@ -1,0 +1,165 @@
+//! A scripted XMPP server: it says what the test tells it to, and remembers
+//! every byte it was sent. It can dribble, stall, break off and lie.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+
+use nix::poll::PollFlags;
+
+use super::{PATIENCE, is_reset, reset, wait_for};
+
+/// How a connection ended, seen from the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In the orderly way of TCP.
+    Fin,
+    /// Broken off.
+    Reset,
+}
+
+/// A listening server.
+pub struct XmppServer {
+    listener: TcpListener,
+    pub address: SocketAddr,
+}
+
+impl XmppServer {
+    pub fn start() -> XmppServer {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let address = listener.local_addr().expect("address");
+        XmppServer { listener, address }
+    }
+
+    /// Waits for the next connection.
+    pub fn accept(&self) -> Connection {
+        let wait_ms = PATIENCE.as_millis() as u16;
+        let came = wait_for(&self.listener, PollFlags::POLLIN, wait_ms);
+        assert!(came, "nobody connects to the XMPP server");
+        let (stream, _) = self.listener.accept().expect("accept");
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("read timeout");
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("write timeout");
+        Connection {
+            stream,
+            received: Vec::new(),
+            read: 0,
+        }
+    }
+
+    /// Whether nobody has connected since the last `accept`.
+    pub fn is_alone(&self) -> bool {
+        !wait_for(&self.listener, PollFlags::POLLIN, 0)
+    }
+}
+
+/// One connection of the daemon.
+pub struct Connection {
+    pub stream: TcpStream,
+    /// All that was received.
+    received: Vec<u8>,
+    /// How much of it the test has read.
+    read: usize,
+}
+
+impl Connection {
+    /// Reads up to and with `pattern`.
+    pub fn read_until(&mut self, pattern: &str) -> String {
+        loop {
+            let unread = &self.received[self.read..];
+            let found = unread
+                .windows(pattern.len())
+                .position(|window| window == pattern.as_bytes());
+            if let Some(at) = found {
+                return self.take(at + pattern.len());
+            }
+            if let Err(end) = self.fill() {
+                panic!("{end:?} before {pattern:?}, after {:?}", self.text());
+            }
+        }
+    }
+
+    /// Fails unless the next bytes are these.
+    pub fn expect(&mut self, text: &str) {
+        while self.received.len() - self.read < text.len() {
+            if let Err(end) = self.fill() {
+                panic!("{end:?} before {text:?}, after {:?}", self.text());
+            }
+        }
+        let taken = self.take(text.len());
+        assert_eq!(taken, text, "what the server received");
+    }
+
+    pub fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).expect("send");
+    }
+
+    /// Sends each byte in a segment of its own.
+    pub fn dribble(&mut self, text: &str) {
+        for byte in text.as_bytes() {
+            self.stream.write_all(&[*byte]).expect("send");
+        }
+    }
+
+    /// Ends the server's direction only.
+    pub fn half_close(&mut self) {
+        self.stream.shutdown(Shutdown::Write).expect("shutdown");
+    }
+
+    /// Breaks the connection off.
+    pub fn reset(self) {
+        reset(self.stream);
+    }
+
+    /// Waits for the end, and gives what came before it unread.
+    pub fn read_end(&mut self) -> (End, String) {
+        let end = loop {
+            if let Err(end) = self.fill() {
+                break end;
+            }
+        };
+        let rest = self.take(self.received.len() - self.read);
+        (end, rest)
+    }
+
+    /// Fails unless the connection ends now, without an end tag.
+    pub fn expect_cut(&mut self) {
+        assert_eq!(self.read_end(), (End::Fin, String::new()), "a cut");
+    }
+
+    /// Fails unless the end tag of the stream comes now, and then the end.
+    pub fn expect_end(&mut self) {
+        let ended = (End::Fin, "</stream:stream>".to_owned());
+        assert_eq!(self.read_end(), ended, "the end of the stream");
+    }
+
+    /// All that was received, read or not.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.received).into_owned()
+    }
+
+    fn take(&mut self, len: usize) -> String {
+        let bytes = self.received[self.read..][..len].to_vec();
+        self.read += len;
+        String::from_utf8(bytes).expect("the daemon sent UTF-8")
+    }
+
+    fn fill(&mut self) -> Result<(), End> {
+        let mut piece = [0; 16 << 10];
+        loop {
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Err(End::Fin),
+                Ok(n) => {
+                    self.received.extend_from_slice(&piece[..n]);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_reset(&error) => return Err(End::Reset),
+                Err(error) => panic!("{error}; received so far: {:?}", self.text()),
+            }
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The house's own rules, read off the source: who may know whom, where
+//! `unsafe` may stand, how long a file may be.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room and the rooms it may name. A room may always name itself.
+const KNOWS: [(&str, &[&str]); 10] = [
+    ("main", &["cli", "config", "expat", "log", "net", "reactor"]),
+    ("cli", &[]),
+    ("config", &["log"]),
+    ("log", &[]),
+    ("reactor", &["config", "log", "net", "session"]),
+    (
+        "session",
+        &["config", "log", "net", "proto", "expat", "buf"],
+    ),
+    ("net", &["config", "log", "buf"]),
+    ("proto", &["expat", "buf"]),
+    ("expat", &[]),
+    ("buf", &[]),
+];
+
+/// Rooms that may hold `unsafe`.
+const UNSAFE: [&str; 1] = ["expat"];
+
+const MAX_LINES: usize = 500;
+
+struct Source {
+    path: PathBuf,
+    /// The file or directory right under src/.
+    room: String,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    let mut places = vec![root.clone()];
+    while let Some(place) = places.pop() {
+        for entry in fs::read_dir(&place).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                places.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let inside = path.strip_prefix(&root).expect("under src");
+                let first = inside.iter().next().expect("a name");
+                let room = Path::new(first).with_extension("");
+                sources.push(Source {
+                    room: room.to_string_lossy().into_owned(),
+                    text: fs::read_to_string(&path).expect("UTF-8"),
+                    path,
+                });
+            }
+        }
+    }
+    assert!(sources.len() > 20, "too few files found");
+    sources
+}
+
+/// The lines of code: without comments.
+fn code(source: &Source) -> impl Iterator<Item = (usize, &str)> {
+    let lines = source.text.lines().enumerate();
+    lines.filter_map(|(at, line)| {
+        let code = line.split("//").next().unwrap_or_default();
+        (!code.trim().is_empty()).then_some((at + 1, code))
+    })
+}
+
+/// The rooms that a line of code names: `crate::room`, `jabsocket::room`, and
+/// those of `use crate::{room, room::...}`.
+fn named(line: &str) -> Vec<&str> {
+    let mut rooms = Vec::new();
+    for (at, _) in line
+        .match_indices("crate::")
+        .chain(line.match_indices("jabsocket::"))
+    {
+        let rest = &line[at..];
+        let path = &rest[rest.find("::").map_or(0, |colons| colons + 2)..];
+        let word = |text: &'_ str| {
+            let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
+            end.unwrap_or(text.len())
+        };
+        match path.strip_prefix('{') {
+            Some(list) => {
+                let items = list.split(',').map(str::trim);
+                rooms.extend(items.map(|item| &item[..word(item)]));
+            }
+            None => rooms.push(&path[..word(path)]),
+        }
+    }
+    rooms
+}
+
+#[test]
+fn rooms_know_only_those_below() {
+    let names: Vec<&str> = KNOWS.iter().map(|(room, _)| *room).collect();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for source in sources().iter().filter(|source| source.room != "lib") {
+        let Some((room, known)) = KNOWS.iter().find(|(room, _)| *room == source.room) else {
+            panic!(
+                "{}: a room that this test does not know",
+                source.path.display()
+            );
+        };
+        for (line, text) in code(source) {
+            for name in named(text).into_iter().filter(|name| names.contains(name)) {
+                seen += 1;
+                if name != *room && !known.contains(&name) {
+                    wrong.push(format!(
+                        "{}:{line}: {room} names {name}",
+                        source.path.display()
+                    ));
+                }
+            }
+        }
+    }
+    assert!(seen > 50, "only {seen} names found");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn names_are_found_in_every_form() {
+    assert_eq!(named("use crate::proto::ws::{self, frame};"), ["proto"]);
+    assert_eq!(named("use crate::{buf::Buf, net};"), ["buf", "net"]);
+    assert_eq!(
+        named("let a: crate::log::Log = jabsocket::config::load();"),
+        ["log", "config"]
+    );
+    assert!(named("use super::crates;").is_empty());
+}
+
+#[test]
+fn unsafe_stands_in_its_room_only_and_is_explained() {
+    for source in sources() {
+        let lines: Vec<&str> = source.text.lines().collect();
+        for (at, text) in code(&source) {
+            let is_unsafe = |word: &str| word == "unsafe";
+            let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+            if !words.any(is_unsafe) {
+                continue;
+            }
+            let place = format!("{}:{at}", source.path.display());
+            assert!(UNSAFE.contains(&source.room.as_str()), "{place}: unsafe");
+            if text.contains("unsafe {") && !text.contains("unsafe extern") {
+                let before = lines[at.saturating_sub(7)..at].iter();
+                let explained = before.rev().any(|line| line.contains("// SAFETY:"));
+                assert!(explained, "{place}: unsafe without SAFETY");
+            }
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_say_what_they_are_for() {
+    for source in sources() {
+        let lines = source.text.lines().count();
+        let path = source.path.display();
+        assert!(lines <= MAX_LINES, "{path}: {lines} lines");
+        assert!(source.text.starts_with("//!"), "{path}: no head");
+    }
+}

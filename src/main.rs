@@ -91,28 +91,38 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
             ),
         );
     }
+    let mut addresses = Vec::with_capacity(listeners.len());
     for listener in &listeners {
         match listener.local_addr() {
-            Ok(address) => log.startup(
-                Level::Notice,
-                format_args!(
-                    "version {} listening on {address}",
-                    env!("CARGO_PKG_VERSION")
-                ),
-            ),
+            Ok(address) => addresses.push(address),
             Err(error) => {
                 fail(format!("a listener has no address: {error}"));
                 return Err(());
             }
         }
     }
-    run(config, log, listeners)
+    run(config, log, listeners, &addresses)
 }
 
-fn run(config: Config, log: Log, listeners: Vec<mio::net::TcpListener>) -> Result<(), ()> {
+fn run(
+    config: Config,
+    log: Log,
+    listeners: Vec<mio::net::TcpListener>,
+    addresses: &[std::net::SocketAddr],
+) -> Result<(), ()> {
     let log = Rc::new(log);
     let fail = |why: String| log.startup(Level::Crit, format_args!("{why}"));
     let mut reactor = Reactor::new(Rc::new(config), Rc::clone(&log), listeners).map_err(fail)?;
+    // Said when signals are taken: who reads it may send one.
+    for address in addresses {
+        log.startup(
+            Level::Notice,
+            format_args!(
+                "version {} listening on {address}",
+                env!("CARGO_PKG_VERSION")
+            ),
+        );
+    }
     reactor
         .run()
         .map_err(|error| fail(format!("the event loop failed: {error}")))?;

@@ -7,9 +7,8 @@ mod common;
 use std::thread;
 
 use common::stage::*;
-use common::write_until_stalled;
 use common::ws_client::{FIN, PING, PONG, TEXT, WsClient, frame};
-use common::xmpp_server::End;
+use common::{try_write_until_stalled, write_to_the_end, write_until_stalled};
 
 const MIB: usize = 1 << 20;
 /// What is sent at a peer that does not read: far more than the kernel holds.
@@ -53,11 +52,9 @@ fn a_flood_from_the_server_waits_for_the_client() {
     assert_small(&stage, before);
     exchange(&mut other);
     thread::scope(|scope| {
-        scope.spawn(
-            || {
-                while !write_until_stalled(&server.stream, &mut pending, &mut next) {}
-            },
-        );
+        scope.spawn(|| {
+            write_to_the_end(&server.stream, &mut pending, &mut next);
+        });
         for n in 0..STANZAS {
             expect_text(&mut client, &stanza(n));
         }
@@ -84,11 +81,9 @@ fn a_flood_from_the_client_waits_for_the_server() {
     assert_small(&stage, before);
     exchange(&mut other);
     thread::scope(|scope| {
-        scope.spawn(
-            || {
-                while !write_until_stalled(&client.stream, &mut pending, &mut next) {}
-            },
-        );
+        scope.spawn(|| {
+            write_to_the_end(&client.stream, &mut pending, &mut next);
+        });
         for n in 0..STANZAS {
             server.expect(&stanza(n));
         }
@@ -120,7 +115,7 @@ fn a_flood_of_pings_waits_for_the_client() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut left = std::mem::take(&mut pending);
-            while !write_until_stalled(&client.stream, &mut left, || None) {}
+            write_to_the_end(&client.stream, &mut left, || None);
             client.send_frame(FIN | PING, b"last").unwrap();
             client.send_text(PRESENCE).unwrap();
         });
@@ -144,78 +139,89 @@ fn a_flood_of_pings_waits_for_the_client() {
 fn small_stanzas_with_large_declarations_are_bounded_as_sent() {
     const COUNT: usize = 16 << 10;
     let stage = Stage::set("");
-    let (mut client, mut server) = stage.greeting(OPEN, OPEN_UP);
-    // Nearly all that a header may declare; each stanza of four bytes carries it.
+    // Nearly all that a header may declare; each stanza of four bytes gets it.
     let long = "n".repeat(280);
-    server.send(&format!(
-        "<stream:stream xmlns='{long}' xmlns:stream='http://etherx.jabber.org/streams' \
-         id='s1' from='example.org' version='1.0' xml:lang='en'>"
-    ));
-    expect_text(&mut client, HEADER_DOWN);
-    let before = stage.daemon.resident();
-    let flood = "<a/>".repeat(COUNT);
-    thread::scope(|scope| {
-        scope.spawn(|| server.send(&flood));
-        // The daemon is at work on them: the client has the first, and then
-        // reads no more until the rest must have met its bound.
-        let expected = format!("<a xmlns=\"{long}\"/>");
-        expect_text(&mut client, &expected);
-        for _ in 1..COUNT {
-            expect_text(&mut client, &expected);
-        }
-    });
-    assert_small(&stage, before);
-    // And without a reader at all.
-    let (mut client, server) = stage.greeting(OPEN, OPEN_UP);
     let header = format!(
         "<stream:stream xmlns='{long}' xmlns:stream='http://etherx.jabber.org/streams' \
          id='s1' from='example.org' version='1.0' xml:lang='en'>"
     );
-    let mut pieces =
-        std::iter::once(header.into_bytes()).chain((0..64).map(|_| flood.clone().into_bytes()));
-    let done = write_until_stalled(&server.stream, &mut Vec::new(), || pieces.next());
+    let expected = format!("<a xmlns=\"{long}\"/>");
+    let flood = "<a/>".repeat(COUNT);
+    let (mut client, server) = stage.greeting(OPEN, OPEN_UP);
+    let before = stage.daemon.resident();
+    let mut floods = 0;
+    let mut next = || {
+        floods += 1;
+        match floods {
+            1 => Some(header.clone().into_bytes()),
+            2..100 => Some(flood.clone().into_bytes()),
+            _ => None,
+        }
+    };
+    let done = write_until_stalled(&server.stream, &mut Vec::new(), &mut next);
     assert!(!done, "all was taken, though nobody reads");
     assert_small(&stage, before);
     expect_text(&mut client, HEADER_DOWN);
+    for _ in 0..COUNT {
+        expect_text(&mut client, &expected);
+    }
+    assert_small(&stage, before);
     stage.daemon.stop();
+}
+
+/// Sizes of stanzas that leave the daemon's queue at all heights when the kernel
+/// takes no more: above high water, and between low and high.
+const BODIES: [usize; 6] = [700, 2500, 9000, 20_000, 30_000, 50_000];
+
+/// Endless stanzas of one size, each made fit for its way by `wrap`.
+fn flood(stream: &std::net::TcpStream, body: usize, wrap: impl Fn(&str) -> Vec<u8>) {
+    let stanza = wrap(&format!("<a xmlns='u'>{}</a>", "x".repeat(body)));
+    let mut left = FLOOD_BYTES;
+    let done = try_write_until_stalled(stream, &mut Vec::new(), || {
+        left = left.checked_sub(stanza.len())?;
+        Some(stanza.clone())
+    });
+    // It may be dropped before this side has noticed the stall.
+    assert_ne!(done, Ok(true), "all was taken, though nobody reads");
 }
 
 #[test]
 fn a_client_that_takes_nothing_is_dropped() {
     let stage = Stage::set("write_timeout: 0.5\n");
     let mut other = stage.framed();
-    let (client, mut server) = stage.framed();
-    let mut numbers = 0..STANZAS;
-    let done = write_until_stalled(&server.stream, &mut Vec::new(), || {
-        numbers.next().map(|n| stanza(n).into_bytes())
-    });
-    assert!(!done, "all was taken, though nobody reads");
-    stage
-        .daemon
-        .wait_for_line("ended by jabsocket: client does not read");
-    let (_, text) = server.read_end();
-    assert_eq!(text, "", "a cut");
+    for body in BODIES {
+        let (client, mut server) = stage.framed();
+        flood(&server.stream, body, |stanza| stanza.into());
+        let peer = client.stream.local_addr().unwrap();
+        let (_, text) = server.read_end();
+        assert_eq!(text, "", "a cut");
+        drop(server);
+        let line = stage
+            .daemon
+            .wait_for_line(&format!("session {peer} origin="));
+        assert!(
+            line.contains("ended by jabsocket: client does not read"),
+            "{line}"
+        );
+    }
     exchange(&mut other);
-    drop(client);
     stage.daemon.stop();
 }
 
 #[test]
 fn a_server_that_takes_nothing_is_lost() {
     let stage = Stage::set("write_timeout: 0.5\n");
-    let (mut client, server) = stage.framed();
-    let mut numbers = 0..STANZAS;
-    let done = write_until_stalled(&client.stream, &mut Vec::new(), || {
-        numbers
-            .next()
-            .map(|n| frame(FIN | TEXT, stanza(n).as_bytes()))
-    });
-    assert!(!done, "all was taken, though nobody reads");
-    let close = client.read_close().unwrap();
-    assert_eq!(close, (Some(1001), "XMPP server closed".to_owned()));
-    let mut server = server;
-    let (end, text) = server.read_end();
-    assert!(matches!(end, End::Fin | End::Reset));
-    assert!(!text.contains(END), "a cut");
+    let mut other = stage.framed();
+    for body in BODIES {
+        let (mut client, mut server) = stage.framed();
+        flood(&client.stream, body, |stanza| {
+            frame(FIN | TEXT, stanza.as_bytes())
+        });
+        let close = client.read_close().unwrap();
+        assert_eq!(close, (Some(1001), "XMPP server closed".to_owned()));
+        let (_, text) = server.read_end();
+        assert!(!text.contains(END), "a cut");
+    }
+    exchange(&mut other);
     stage.daemon.stop();
 }

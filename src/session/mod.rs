@@ -179,7 +179,7 @@ impl Session {
             deadline = deadline.min(start);
         }
         for side in [&self.client, &self.server] {
-            if side.out.len() >= HIGH_WATER && side.is_connected() {
+            if self.is_stuck(side) {
                 deadline = deadline.min(self.stalls_at(side));
             }
         }
@@ -190,7 +190,7 @@ impl Session {
     pub fn expire(&mut self, worker: &mut Worker) {
         let now = worker.now;
         let stalled = |session: &Session, side: &Side| {
-            side.out.len() >= HIGH_WATER && side.is_connected() && now >= session.stalls_at(side)
+            session.is_stuck(side) && now >= session.stalls_at(side)
         };
         if stalled(self, &self.client) {
             self.step(Event::ClientStalled, "", worker);
@@ -237,6 +237,12 @@ impl Session {
 
     fn is_over(&self) -> bool {
         self.phase == Phase::Gone && !self.server.is_connected()
+    }
+
+    /// Whether the queue of `side` keeps others from being read.
+    fn is_stuck(&self, side: &Side) -> bool {
+        let len = side.out.len();
+        side.is_connected() && (len >= HIGH_WATER || (self.paused && len > LOW_WATER))
     }
 
     fn stalls_at(&self, side: &Side) -> Tick {

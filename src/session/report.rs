@@ -164,7 +164,11 @@ impl fmt::Display for Line<'_> {
             ("domain", self.domain),
         ] {
             match text {
-                Some(text) => write!(f, " {name}={}", Escaped(shortened(text)))?,
+                // A space would begin the next field.
+                Some(text) => {
+                    let text = shortened(text).replace(' ', "\\x20");
+                    write!(f, " {name}={}", Escaped(&text))?;
+                }
                 None => write!(f, " {name}=-")?,
             }
         }

@@ -52,26 +52,49 @@ pub fn wait_for(socket: &impl AsFd, what: PollFlags, wait_ms: u16) -> bool {
 
 /// Writes pieces to `stream` until there are no more (true) or nobody has taken
 /// any for a while (false). A piece not wholly written stays in `pending`.
-pub fn write_until_stalled(
+///
+/// # Errors
+/// The peer broke the connection off.
+pub fn try_write_until_stalled(
     stream: &TcpStream,
     pending: &mut Vec<u8>,
     mut next: impl FnMut() -> Option<Vec<u8>>,
-) -> bool {
+) -> Result<bool, Errno> {
     loop {
         if pending.is_empty() {
             match next() {
                 Some(piece) => *pending = piece,
-                None => return true,
+                None => return Ok(true),
             }
         }
         match send(stream.as_raw_fd(), pending, MsgFlags::MSG_DONTWAIT) {
             Ok(n) => drop(pending.drain(..n)),
             Err(Errno::EAGAIN) => {
                 if !wait_for(stream, PollFlags::POLLOUT, STALL_MS) {
-                    return false;
+                    return Ok(false);
                 }
             }
-            Err(error) => panic!("cannot write: {error}"),
+            Err(error) => return Err(error),
         }
     }
+}
+
+/// The same where the peer must not break the connection off.
+pub fn write_until_stalled(
+    stream: &TcpStream,
+    pending: &mut Vec<u8>,
+    next: impl FnMut() -> Option<Vec<u8>>,
+) -> bool {
+    try_write_until_stalled(stream, pending, next).expect("write")
+}
+
+/// Writes all pieces, with patience for a reader that stalls now and then.
+pub fn write_to_the_end(
+    stream: &TcpStream,
+    pending: &mut Vec<u8>,
+    mut next: impl FnMut() -> Option<Vec<u8>>,
+) {
+    let stalls = PATIENCE.as_millis() / u128::from(STALL_MS);
+    let done = (0..stalls).any(|_| write_until_stalled(stream, pending, &mut next));
+    assert!(done, "nobody reads");
 }

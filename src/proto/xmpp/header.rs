@@ -60,10 +60,11 @@ impl Header {
     }
 
     /// Appends XML declaration and `<stream:stream>` start tag, as the client
-    /// of a TCP stream sends them. A client gives no `id`.
+    /// of a TCP stream sends them. A client gives no `id` (RFC 6120, section
+    /// 4.7.3): one that came is left out.
     pub fn write_stream(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<?xml version='1.0'?><stream:stream");
-        self.write_common(out);
+        self.write_common(None, out);
         for (name, value) in &self.others {
             attribute(out, name.as_bytes(), value.as_bytes());
         }
@@ -77,7 +78,7 @@ impl Header {
     pub fn write_open(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<open");
         attribute(out, b"xmlns", ns::FRAMING.as_bytes());
-        self.write_common(out);
+        self.write_common(self.id.as_deref(), out);
         out.extend_from_slice(b" />");
     }
 
@@ -86,17 +87,17 @@ impl Header {
         out.extend_from_slice(b"<stream:stream");
         attribute(out, b"xmlns", ns::CLIENT.as_bytes());
         attribute(out, b"xmlns:stream", ns::STREAMS.as_bytes());
-        self.write_common(out);
+        self.write_common(self.id.as_deref(), out);
         out.push(b'>');
     }
 
-    fn write_common(&self, out: &mut Vec<u8>) {
+    fn write_common(&self, id: Option<&str>, out: &mut Vec<u8>) {
         for (name, value) in [
-            ("from", &self.from),
-            ("to", &self.to),
-            ("id", &self.id),
-            ("version", &self.version),
-            ("xml:lang", &self.lang),
+            ("from", self.from.as_deref()),
+            ("to", self.to.as_deref()),
+            ("id", id),
+            ("version", self.version.as_deref()),
+            ("xml:lang", self.lang.as_deref()),
         ] {
             if let Some(value) = value {
                 attribute(out, name.as_bytes(), value.as_bytes());
@@ -146,7 +147,7 @@ mod tests {
              xml:lang='de' id='x' from='u@h' odd='1' p:q='2' xmlns:p='urn:p' xmlns:unused='u'/>",
         );
         let mut out = Vec::new();
-        Header { id: None, ..header }.write_stream(&mut out);
+        header.write_stream(&mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "<?xml version='1.0'?><stream:stream from=\"u@h\" to=\"a&apos;b\" version=\"1.0\" \

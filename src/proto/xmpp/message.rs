@@ -107,7 +107,8 @@ pub fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, Str
     let text = text.trim_end_matches([' ', '\t', '\r', '\n']);
     match text.as_bytes() {
         [] => return Ok(Message::Blank),
-        [b'<', b'?', ..] => {
+        // A declaration or a document type: not to be had inside a root.
+        [b'<', b'?' | b'!', ..] => {
             let names = whole(text)?;
             let element = &text[names.start..];
             return classify(&names.namespace, &names.local, element);

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::access::{self, Access};
 use super::keys::{last_of_each, refuse, text, whole};
 use super::problem::{Report, What, meant};
 use super::yaml::{Node, Value};
@@ -20,7 +21,15 @@ const NAME_ALLOWED: &str =
     "a domain such as example.com, or '*.example.com' in quotes for all its subdomains";
 const SERVER_ALLOWED: &str =
     "host:port, such as xmpp.example.com:5222, 192.0.2.1:5222 or '[2001:db8::1]:5222' in quotes";
-const INNER_KEYS: [&str; 2] = ["name", "server"];
+const INNER_KEYS: [&str; 7] = [
+    "name",
+    "server",
+    "tls",
+    "verify",
+    "ca_file",
+    "proxy_protocol",
+    "channel_binding",
+];
 
 /// One entry of the `domains` list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +38,8 @@ pub struct Domain {
     pub name: String,
     /// Where its server is; `None` asks DNS.
     pub server: Option<ServerAddress>,
+    /// How its server is reached.
+    pub access: Access,
 }
 
 /// A server's place, not yet looked up.
@@ -180,6 +191,7 @@ pub(super) fn read(node: &Node, report: &mut Report) -> Option<Domains> {
         let bare = domain.name.strip_prefix("*.").unwrap_or(&domain.name);
         if let Some(by) = domains.cover(bare).map(|by| &domains.entries[*by])
             && by.server == domain.server
+            && by.access == domain.access
         {
             report.add(
                 *line,
@@ -198,11 +210,16 @@ fn domain(node: &Node, report: &mut Report) -> Option<Domain> {
     let Value::Mapping(entries) = &node.value else {
         let name = text("domains", node, NAME_ALLOWED, report)?;
         let name = checked_name("domains", node, name, report)?;
-        return Some(Domain { name, server: None });
+        return Some(Domain {
+            name,
+            server: None,
+            access: Access::default(),
+        });
     };
     let last = last_of_each(entries, "domains.", report);
     let mut name = None;
     let mut server = None;
+    let mut access = Access::default();
     for (index, entry) in entries.iter().enumerate() {
         let key = format!("domains.{}", entry.key);
         if !INNER_KEYS.contains(&entry.key.as_str()) {
@@ -219,7 +236,11 @@ fn domain(node: &Node, report: &mut Report) -> Option<Domain> {
         } else if entry.key == "name" {
             name = text(&key, &entry.node, NAME_ALLOWED, report)
                 .and_then(|name| checked_name(&key, &entry.node, name, report));
-        } else if !matches!(entry.node.value, Value::Null) {
+        } else if matches!(entry.node.value, Value::Null) {
+            // As good as absent.
+        } else if entry.key != "server" {
+            access::read(&entry.key, &key, &entry.node, &mut access, report);
+        } else {
             let address = text(&key, &entry.node, SERVER_ALLOWED, report)?;
             server = server_address(address);
             if server.is_none() {
@@ -240,6 +261,7 @@ fn domain(node: &Node, report: &mut Report) -> Option<Domain> {
     Some(Domain {
         name: name?,
         server,
+        access,
     })
 }
 

@@ -6,17 +6,20 @@
 //! come as the text that stands in the file.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::problem::{Report, What, meant, quoted};
 use super::yaml::{Entry, Node, Value};
-use super::{Config, Glob, domains};
+use super::{Config, Glob, access, domains};
 use crate::log::Level;
 
 /// RFC 6120 13.12: a limit on stanzas is at least this.
 const MIN_STANZA_BYTES: u64 = 10_000;
+
+/// Where DNS servers listen.
+const DNS_PORT: u16 = 53;
 
 /// The longest time that a key takes: a day.
 const MAX_SECONDS: f64 = 86_400.0;
@@ -86,6 +89,31 @@ const KEYS: &[Key] = &[
         set: |config, setting| {
             config.domains = domains::read(setting.node, setting.report);
         },
+    },
+    Key {
+        name: "server_tls",
+        set: |config, setting| {
+            set(&mut config.server_tls, setting.choice(access::TLS));
+        },
+    },
+    Key {
+        name: "server_ca_file",
+        set: |config, setting| {
+            config.server_ca_file = access::file(setting.key, setting.node, setting.report);
+        },
+    },
+    Key {
+        name: "private_addresses",
+        set: |config, setting| {
+            set(
+                &mut config.private_addresses,
+                setting.choice(access::PRIVATE_ADDRESSES),
+            );
+        },
+    },
+    Key {
+        name: "dns_servers",
+        set: |config, setting| config.dns_servers = dns_servers(setting),
     },
     Key {
         name: "handshake_timeout",
@@ -241,6 +269,11 @@ impl<'a> Setting<'a> {
         Some(text.to_owned())
     }
 
+    /// One of a few words.
+    fn choice<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
+        access::choice(self.key, self.node, choices, self.report)
+    }
+
     fn whole<T: TryFrom<u64>>(&mut self, range: RangeInclusive<u64>, allowed: &str) -> Option<T> {
         let text = self.text(allowed)?;
         let number = whole(text)
@@ -370,6 +403,22 @@ fn listen(setting: &mut Setting<'_>) -> Vec<IpAddr> {
         }
     }
     addresses.into_iter().map(|(address, _)| address).collect()
+}
+
+fn dns_servers(setting: &mut Setting<'_>) -> Vec<SocketAddr> {
+    let allowed = "a numeric address such as 192.0.2.53, 192.0.2.53:5353 or \
+                   '[2001:db8::53]:53' in quotes, or a list of them";
+    let mut servers = Vec::new();
+    for (node, text) in setting.texts(allowed) {
+        let address = text
+            .parse::<IpAddr>()
+            .map(|ip| SocketAddr::new(ip, DNS_PORT));
+        match address.or_else(|_| text.parse()) {
+            Ok(address) => servers.push(address),
+            Err(_) => refuse(setting.key, node, allowed, setting.report),
+        }
+    }
+    servers
 }
 
 fn resource(setting: &mut Setting<'_>) -> Option<String> {

@@ -1,11 +1,12 @@
 //! The configuration: a file in, plain immutable data out.
 //!
 //! Owns [`Config`], its defaults and the look-ups on it. `yaml` reads the text,
-//! `keys` knows the keys and their values, `domains` the `domains` list, `glob`
-//! the origin patterns, `problem` the wording of what is wrong. A file is taken
+//! `keys` knows the keys and their values, `domains` the `domains` list and `access`
+//! how its servers are reached, `glob` the origin patterns, `problem` the wording of what is wrong. A file is taken
 //! as a whole or not at all, and every error in it is told at once. Never
 //! changes after it was read, looks up no name, and opens no other file.
 
+pub mod access;
 mod domains;
 mod glob;
 mod keys;
@@ -14,8 +15,8 @@ mod yaml;
 
 use std::fs::File;
 use std::io::Read;
-use std::net::IpAddr;
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::log::Level;
@@ -55,6 +56,15 @@ pub struct Config {
     /// The domains that browsers may reach; `None` means any.
     /// Ask [`Config::domain`].
     pub domains: Option<Domains>,
+    /// Encryption towards servers whose domain does not say.
+    pub server_tls: access::Tls,
+    /// Certificate authorities for servers whose domain does not say; `None`
+    /// is the system's.
+    pub server_ca_file: Option<PathBuf>,
+    /// Where domains that no list has may lead.
+    pub private_addresses: access::PrivateAddresses,
+    /// DNS servers; empty leaves it to /etc/resolv.conf.
+    pub dns_servers: Vec<SocketAddr>,
     /// From the accepted connection to the end of the opening handshake.
     pub handshake_timeout: Duration,
     /// From the opening handshake to the browser's stream header.
@@ -87,6 +97,10 @@ impl Default for Config {
             max_frame_bytes: MIB,
             max_stanza_bytes: MIB,
             domains: None,
+            server_tls: access::Tls::Auto,
+            server_ca_file: None,
+            private_addresses: access::PrivateAddresses::StandardPort,
+            dns_servers: Vec::new(),
             handshake_timeout: Duration::from_secs(10),
             open_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(20),

@@ -109,7 +109,8 @@ impl fmt::Display for Problem {
             Some(line) => write!(f, "{}:{line}: ", Escaped(&self.file))?,
             None => write!(f, "{}: ", Escaped(&self.file))?,
         }
-        if self.what.is_warning() {
+        // The log says the level itself.
+        if self.what.is_warning() && !f.alternate() {
             f.write_str("warning: ")?;
         }
         self.what.fmt(f)

@@ -1,5 +1,6 @@
 //! The `domains` list.
 
+use jabsocket::config::access::{Access, ProxyProtocol, Tls};
 use jabsocket::config::{DomainRule, Host};
 
 use super::{address, good, listed, refused, warned};
@@ -73,11 +74,12 @@ fn a_domain_may_name_its_server() {
 #[test]
 fn an_unknown_key_of_a_domain_is_an_error() {
     assert_eq!(
-        refused("domains:\n  - name: a.b\n    tls: required\n    servr: x:1\n"),
+        refused("domains:\n  - name: a.b\n    starttls: required\n    servr: x:1\n"),
         [
-            "x.conf:3: key 'domains.tls' is not known; allowed: name, server",
-            "x.conf:4: key 'domains.servr' is not known; allowed: name, server; did you mean \
-             'server'?",
+            "x.conf:3: key 'domains.starttls' is not known; allowed: name, server, tls, verify, \
+             ca_file, proxy_protocol, channel_binding",
+            "x.conf:4: key 'domains.servr' is not known; allowed: name, server, tls, verify, \
+             ca_file, proxy_protocol, channel_binding; did you mean 'server'?",
         ]
     );
 }
@@ -121,4 +123,47 @@ fn a_domain_that_adds_nothing_gives_a_warning() {
         panic!();
     };
     assert!(domain.server.is_some());
+}
+
+#[test]
+fn how_a_server_is_reached_is_read_for_each_domain() {
+    let config = good(
+        "domains:\n  - a.b\n  - name: c.d\n    tls: required\n    verify: false\n    \
+         ca_file: /ca.pem\n    proxy_protocol: v2\n    channel_binding: strip\n",
+    );
+    let access = |domain| match config.domain(domain) {
+        DomainRule::Listed(entry) => entry.access.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(access("a.b"), Access::default());
+    let expected = Access {
+        tls: Some(Tls::Required),
+        verify: false,
+        ca_file: Some("/ca.pem".into()),
+        proxy_protocol: Some(ProxyProtocol::V2),
+        strip_channel_binding: true,
+    };
+    assert_eq!(access("c.d"), expected);
+}
+
+#[test]
+fn a_word_that_is_none_of_the_choices_is_an_error() {
+    for (line, allowed) in [
+        ("tls: always", "one of auto, required, direct, none"),
+        ("verify: perhaps", "one of true, yes, on, false, no, off"),
+        (
+            "ca_file: ca.pem",
+            "the path of a file, from the root, such as /etc/ssl/xmpp-ca.pem",
+        ),
+        ("proxy_protocol: v3", "one of v1, v2, none"),
+        ("channel_binding: keep", "one of relay, strip"),
+    ] {
+        let (key, value) = line.split_once(": ").unwrap();
+        assert_eq!(
+            refused(&format!("domains:\n  - name: a.b\n    {line}\n")),
+            [format!(
+                "x.conf:3: key 'domains.{key}': '{value}' is not allowed; allowed: {allowed}"
+            )]
+        );
+    }
 }

@@ -1,0 +1,149 @@
+//! How a domain's server is reached: TLS, certificates, PROXY protocol.
+//!
+//! Owns the choices that a `domains` entry or a `server_` key makes, and their
+//! words in the file. Opens no file: a certificate authority that cannot be
+//! read is reported by whoever loads it.
+
+use std::path::PathBuf;
+
+use super::keys::{refuse, text};
+use super::problem::Report;
+use super::yaml::Node;
+
+/// Whether the connection to a server is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// STARTTLS where it is offered; else plain text, but only to a loopback
+    /// address or a configured `server`.
+    Auto,
+    /// STARTTLS, or no session.
+    Required,
+    /// TLS from the first byte (XEP-0368), or no session.
+    Direct,
+    /// Plain text, whatever is offered.
+    None,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// The line of text.
+    V1,
+    /// The binary header.
+    V2,
+}
+
+/// Where a name that the `domains` list does not have may lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrivateAddresses {
+    /// To an inside address only at port 5222 by the domain's own A or AAAA
+    /// record: an SRV record may not choose host and port inside.
+    StandardPort,
+    /// Never to an inside address.
+    Refuse,
+    /// Anywhere.
+    Allow,
+}
+
+/// How a domain's server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// Encryption; `None` leaves it to `server_tls`.
+    pub tls: Option<Tls>,
+    /// Whether the server's certificate is verified.
+    pub verify: bool,
+    /// Certificate authorities to trust, and no others; `None` leaves it to
+    /// `server_ca_file`.
+    pub ca_file: Option<PathBuf>,
+    /// Header that tells the server the client's address.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Whether SASL mechanisms with channel binding are taken out.
+    pub strip_channel_binding: bool,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Access {
+            tls: None,
+            verify: true,
+            ca_file: None,
+            proxy_protocol: None,
+            strip_channel_binding: false,
+        }
+    }
+}
+
+pub(super) const TLS: &[(&str, Tls)] = &[
+    ("auto", Tls::Auto),
+    ("required", Tls::Required),
+    ("direct", Tls::Direct),
+    ("none", Tls::None),
+];
+
+pub(super) const PRIVATE_ADDRESSES: &[(&str, PrivateAddresses)] = &[
+    ("standard-port", PrivateAddresses::StandardPort),
+    ("refuse", PrivateAddresses::Refuse),
+    ("allow", PrivateAddresses::Allow),
+];
+
+const YES_NO: &[(&str, bool)] = &[
+    ("true", true),
+    ("yes", true),
+    ("on", true),
+    ("false", false),
+    ("no", false),
+    ("off", false),
+];
+
+const PROXY_PROTOCOL: &[(&str, Option<ProxyProtocol>)] = &[
+    ("v1", Some(ProxyProtocol::V1)),
+    ("v2", Some(ProxyProtocol::V2)),
+    ("none", None),
+];
+
+const CHANNEL_BINDING: &[(&str, bool)] = &[("relay", false), ("strip", true)];
+
+/// Reads the key `name` of a `domains` entry; `key` is its name for messages.
+pub(super) fn read(name: &str, key: &str, node: &Node, access: &mut Access, report: &mut Report) {
+    match name {
+        "tls" => access.tls = choice(key, node, TLS, report),
+        "verify" => access.verify = choice(key, node, YES_NO, report).unwrap_or(true),
+        "ca_file" => access.ca_file = file(key, node, report),
+        "proxy_protocol" => {
+            access.proxy_protocol = choice(key, node, PROXY_PROTOCOL, report).flatten();
+        }
+        "channel_binding" => {
+            access.strip_channel_binding =
+                choice(key, node, CHANNEL_BINDING, report).unwrap_or(false);
+        }
+        _ => {}
+    }
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(
+    key: &str,
+    node: &Node,
+    choices: &[(&str, T)],
+    report: &mut Report,
+) -> Option<T> {
+    let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+    let allowed = format!("one of {}", words.join(", "));
+    let word = text(key, node, &allowed, report)?;
+    let found = choices.iter().find(|(choice, _)| *choice == word);
+    if found.is_none() {
+        refuse(key, node, &allowed, report);
+    }
+    found.map(|(_, value)| *value)
+}
+
+/// The path of a file.
+pub(super) fn file(key: &str, node: &Node, report: &mut Report) -> Option<PathBuf> {
+    let allowed = "the path of a file, from the root, such as /etc/ssl/xmpp-ca.pem";
+    let path = text(key, node, allowed, report)?;
+    if !path.starts_with('/') {
+        refuse(key, node, allowed, report);
+        return None;
+    }
+    Some(path.into())
+}

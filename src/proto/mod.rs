@@ -4,5 +4,6 @@
 //! the frames of RFC 6455, `xmpp` both sides' streams.
 
 pub mod http;
+pub mod proxy;
 pub mod ws;
 pub mod xmpp;

@@ -231,7 +231,7 @@ fn write_features(
     element.inherited(text);
     let inherited = head.len()..text.len();
     text.extend_from_slice(tail);
-    for range in features::removed(text).ok()?.into_iter().rev() {
+    for range in features::removed(text, false).ok()?.into_iter().rev() {
         text.drain(range);
     }
     if !framed {

@@ -107,6 +107,11 @@ pub enum Refusal {
         /// When to come again.
         retry_after_secs: u32,
     },
+    /// The server is stopping (RFC 9110 15.6.4).
+    Stopping {
+        /// When to come again.
+        retry_after_secs: u32,
+    },
 }
 
 impl Refusal {
@@ -125,7 +130,7 @@ impl Refusal {
             Refusal::HeadTooLarge | Refusal::TooManyHeaders => {
                 (431, "Request Header Fields Too Large")
             }
-            Refusal::Overloaded { .. } => (503, "Service Unavailable"),
+            Refusal::Overloaded { .. } | Refusal::Stopping { .. } => (503, "Service Unavailable"),
             _ => (400, "Bad Request"),
         }
     }
@@ -139,7 +144,7 @@ impl Refusal {
             Refusal::WebSocketVersion => "Connection: Upgrade, close\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\n"
                 .to_owned(),
-            Refusal::Overloaded { retry_after_secs } => {
+            Refusal::Overloaded { retry_after_secs } | Refusal::Stopping { retry_after_secs } => {
                 format!("Connection: close\r\nRetry-After: {retry_after_secs}\r\n")
             }
             _ => "Connection: close\r\n".to_owned(),
@@ -187,6 +192,7 @@ impl fmt::Display for Refusal {
             Refusal::Body => "opening handshake with a body",
             Refusal::Timeout => "request was not complete in time",
             Refusal::Overloaded { .. } => "too many connections",
+            Refusal::Stopping { .. } => "this server is stopping",
         })
     }
 }

@@ -274,10 +274,10 @@ impl Reader {
             return Ok(None);
         };
         let old_len = usize::from(*len);
-        if old_len == 0 {
-            if let Some(found) = Header::parse(input)? {
-                return Ok(Some(found));
-            }
+        if old_len == 0
+            && let Some(found) = Header::parse(input)?
+        {
+            return Ok(Some(found));
         }
         let n = input.len().min(MAX_CLIENT_HEADER - old_len);
         bytes[old_len..old_len + n].copy_from_slice(&input[..n]);

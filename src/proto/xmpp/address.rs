@@ -72,6 +72,17 @@ pub fn domain(to: Option<&str>) -> Result<String, Error> {
     Ok(name.to_lowercase())
 }
 
+/// The A-labels of a domain as [`domain`] gave it (RFC 5890), as DNS and
+/// certificates have it.
+pub fn to_ascii(name: &str) -> Result<String, Error> {
+    if name.is_ascii() {
+        return Ok(name.to_owned());
+    }
+    let ascii = idna::domain_to_ascii(name).map_err(|_| Error::BadCharacter)?;
+    // What looked like letters may have become an address or a port.
+    domain(Some(&ascii))
+}
+
 /// Whether a last label makes the name an address: resolvers of C libraries
 /// take `127.1`, `2130706433` and `0x7f.1` for IPv4 addresses too.
 fn is_number(label: &str) -> bool {
@@ -112,6 +123,18 @@ mod tests {
         ] {
             assert_eq!(domain(Some(to)).as_deref(), Ok(name));
         }
+    }
+
+    #[test]
+    fn other_scripts_become_a_labels() {
+        assert_eq!(
+            to_ascii("b\u{fc}cher.example").as_deref(),
+            Ok("xn--bcher-kva.example")
+        );
+        assert_eq!(to_ascii("example.com").as_deref(), Ok("example.com"));
+        // Full-width digits and dots are an address all the same.
+        let wide = domain(Some("\u{ff11}27.0.0.\u{ff11}")).unwrap();
+        assert_eq!(to_ascii(&wide), Err(Error::AddressLiteral));
     }
 
     #[test]

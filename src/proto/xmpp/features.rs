@@ -1,11 +1,14 @@
-//! Stream features that must not reach a WebSocket client.
+//! What stream features offer, and what of it must not reach a client.
 //!
-//! Owns their removal: STARTTLS (RFC 7395, section 3.9) and compression
-//! (XEP-0138), both of which would turn the text stream into binary. The rest
-//! of the element keeps its bytes.
+//! Owns the removal of STARTTLS (RFC 7395, section 3.9) and compression
+//! (XEP-0138), both of which would turn the text stream into binary, and on
+//! demand of SASL mechanisms with channel binding, which cannot hold through a
+//! relay that ends TLS. The rest of the element keeps its bytes.
+
+use std::ops::Range;
 
 use super::ns;
-use crate::expat::{Error, Names, Parser, Token};
+use crate::expat::{Error, Names, Parser, Tag, Token};
 
 /// Features removed, by namespace and name.
 const REMOVED: [(&str, &[u8]); 2] = [
@@ -13,31 +16,109 @@ const REMOVED: [(&str, &[u8]); 2] = [
     (ns::COMPRESS_FEATURE, b"compression"),
 ];
 
-/// The byte ranges of `features` to leave out, in order. `features` is a
-/// complete element with all namespaces it uses declared.
+/// SASL and SASL2 (XEP-0388), whose mechanisms stand one level below.
+const SASL: [&str; 2] = [ns::SASL, "urn:xmpp:sasl:2"];
+/// The channel bindings that a server offers (XEP-0440).
+const CHANNEL_BINDINGS: (&str, &[u8]) = ("urn:xmpp:sasl-cb:0", b"sasl-channel-binding");
+/// What ends the name of a mechanism with channel binding (RFC 5802, section 4).
+const BOUND: &[u8] = b"-PLUS";
+
+/// The byte ranges of `features` to leave out, in order; with `unbind` those of
+/// channel binding too. `features` is a complete element with all namespaces it
+/// uses declared.
 ///
 /// # Errors
 /// The element is not well-formed by itself.
-pub fn removed(features: &[u8]) -> Result<Vec<std::ops::Range<usize>>, Error> {
-    let mut parser = Parser::new(Names::Resolved, 1);
-    parser.finish(features)?;
-    let mut ranges = Vec::new();
-    let mut start = None;
+pub fn removed(features: &[u8], unbind: bool) -> Result<Vec<Range<usize>>, Error> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    each_child(features, |parser, tag, end| {
+        let (namespace, local) = parser.resolved_name(tag);
+        let named = |(space, name): &(&str, &[u8])| namespace == space.as_bytes() && local == *name;
+        let bound = || {
+            let mechanism =
+                SASL.iter().any(|space| namespace == space.as_bytes()) && local == b"mechanism";
+            named(&CHANNEL_BINDINGS)
+                || (mechanism && content(features, tag, end).trim_ascii().ends_with(BOUND))
+        };
+        if (tag.depth == 1 && REMOVED.iter().any(named)) || (unbind && bound()) {
+            ranges.push(tag.start as usize..end);
+        }
+    })?;
+    ranges.sort_by_key(|range| range.start);
+    // What stands inside another range goes with it.
+    let mut last_end = 0;
+    ranges.retain(|range| {
+        let outside = range.start >= last_end;
+        last_end = last_end.max(range.end);
+        outside
+    });
+    Ok(ranges)
+}
+
+/// Whether `features` offer STARTTLS.
+///
+/// # Errors
+/// The element is not well-formed by itself.
+pub fn offers_starttls(features: &[u8]) -> Result<bool, Error> {
+    let mut offered = false;
+    each_child(features, |parser, tag, _| {
+        offered |= tag.depth == 1 && parser.resolved_name(tag) == (ns::TLS.as_bytes(), b"starttls");
+    })?;
+    Ok(offered)
+}
+
+/// The text of a child of `element`, as it stands there.
+pub fn child_text(element: &[u8], namespace: &str, name: &[u8]) -> Option<String> {
+    let mut text = None;
+    each_child(element, |parser, tag, end| {
+        if tag.depth == 1 && parser.resolved_name(tag) == (namespace.as_bytes(), name) {
+            let bytes = content(element, tag, end).trim_ascii();
+            text = Some(String::from_utf8_lossy(bytes).into_owned());
+        }
+    })
+    .ok()?;
+    text
+}
+
+/// Local names of the children of `element` in `namespace`, in their order; none
+/// if it is not well-formed.
+pub fn children(element: &[u8], namespace: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let verdict = each_child(element, |parser, tag, _| {
+        let (space, local) = parser.resolved_name(tag);
+        if tag.depth == 1 && space == namespace.as_bytes() {
+            names.push(String::from_utf8_lossy(local).into_owned());
+        }
+    });
+    match verdict {
+        Ok(()) => names,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Calls `each` with every element down to depth 3 and the offset of its end.
+fn each_child(element: &[u8], mut each: impl FnMut(&Parser, &Tag, usize)) -> Result<(), Error> {
+    let mut parser = Parser::new(Names::Resolved, 3);
+    parser.finish(element)?;
+    let mut open: Vec<&Tag> = Vec::new();
     for token in parser.tokens() {
         match token {
-            Token::Start(tag) if tag.depth == 1 => {
-                let (namespace, local) = parser.resolved_name(tag);
-                let listed =
-                    |(space, name): &(&str, &[u8])| namespace == space.as_bytes() && local == *name;
-                start = REMOVED.iter().any(listed).then_some(tag.start as usize);
+            Token::Start(tag) => open.push(tag),
+            Token::End { end, .. } => {
+                if let Some(tag) = open.pop() {
+                    each(&parser, tag, *end as usize);
+                }
             }
-            Token::End { depth: 1, end } => {
-                ranges.extend(start.take().map(|start| start..*end as usize));
-            }
-            _ => {}
         }
     }
-    Ok(ranges)
+    Ok(())
+}
+
+/// The bytes between the tags of an element that ends at `end`.
+fn content<'a>(element: &'a [u8], tag: &Tag, end: usize) -> &'a [u8] {
+    let inner = &element[tag.end as usize..end.max(tag.end as usize)];
+    let end_tag = memchr::memmem::rfind(inner, b"</").unwrap_or(0);
+    &inner[..end_tag]
 }
 
 /// What a server says to `<starttls/>` that it does not offer (RFC 6120,
@@ -47,3 +128,72 @@ pub const STARTTLS_FAILURE: &str = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-
 /// What a server says to `<compress/>` that it does not offer (XEP-0138).
 pub const COMPRESS_FAILURE: &str =
     "<failure xmlns='http://jabber.org/protocol/compress'><setup-failed/></failure>";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FEATURES: &str = "<f:features xmlns:f='http://etherx.jabber.org/streams'>\
+        <starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>\
+        <mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+        <mechanism>SCRAM-SHA-1-PLUS</mechanism><mechanism> PLAIN </mechanism></mechanisms>\
+        <sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='x'/>\
+        </sasl-channel-binding><authentication xmlns='urn:xmpp:sasl:2'>\
+        <mechanism>SCRAM-SHA-256-PLUS</mechanism><mechanism>SCRAM-SHA-256</mechanism>\
+        <inline><bind/></inline></authentication>\
+        <compression xmlns='http://jabber.org/features/compress'><method>zlib</method></compression>\
+        <bind xmlns='urn:x'><starttls/></bind></f:features>";
+
+    fn left(unbind: bool) -> String {
+        let mut text = FEATURES.as_bytes().to_vec();
+        for range in removed(FEATURES.as_bytes(), unbind)
+            .unwrap()
+            .into_iter()
+            .rev()
+        {
+            text.drain(range);
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn starttls_and_compression_go() {
+        let text = left(false);
+        assert!(
+            !text.contains("xmpp-tls") && !text.contains("compress"),
+            "{text}"
+        );
+        assert!(text.contains("-PLUS") && text.contains("sasl-cb"), "{text}");
+        assert!(text.contains("<bind xmlns='urn:x'><starttls/></bind></f:features>"));
+    }
+
+    #[test]
+    fn channel_binding_goes_whole_on_demand() {
+        let text = left(true);
+        assert!(
+            !text.contains("PLUS") && !text.contains("sasl-cb"),
+            "{text}"
+        );
+        assert!(text.contains("<mechanism> PLAIN </mechanism></mechanisms>"));
+        assert!(text.contains("<mechanism>SCRAM-SHA-256</mechanism><inline>"));
+    }
+
+    #[test]
+    fn an_offer_of_starttls_is_found() {
+        assert_eq!(offers_starttls(FEATURES.as_bytes()), Ok(true));
+        assert_eq!(offers_starttls(left(false).as_bytes()), Ok(false));
+    }
+
+    #[test]
+    fn the_text_of_a_child() {
+        let error =
+            "<error><other xmlns='u'/><see-other-host xmlns='u'> a.b:1 </see-other-host></error>";
+        let text = child_text(error.as_bytes(), "u", b"see-other-host");
+        assert_eq!(text.as_deref(), Some("a.b:1"));
+        assert_eq!(
+            child_text(error.as_bytes(), "u", b"other").as_deref(),
+            Some("")
+        );
+        assert_eq!(child_text(error.as_bytes(), "v", b"other"), None);
+    }
+}

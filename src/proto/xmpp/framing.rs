@@ -113,6 +113,15 @@ impl<'a> Element<'a> {
         }
     }
 
+    /// The element with what it inherits inserted, so that it stands alone.
+    pub fn whole(&self) -> Vec<u8> {
+        let (head, tail) = self.bytes.split_at(self.name_end());
+        let mut whole = head.to_vec();
+        self.inherited(&mut whole);
+        whole.extend_from_slice(tail);
+        whole
+    }
+
     fn namespace(&self, prefix: &[u8]) -> &'a [u8] {
         self.own_declaration(prefix)
             .unwrap_or_else(|| self.declarations.find(prefix))

@@ -82,7 +82,7 @@ impl Header {
         out.extend_from_slice(b" />");
     }
 
-    /// Appends XML declaration and start tag as a server sends them.
+    /// Appends the start tag of a server's stream, without XML declaration.
     pub fn write_server_stream(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<stream:stream");
         attribute(out, b"xmlns", ns::CLIENT.as_bytes());

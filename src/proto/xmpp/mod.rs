@@ -13,6 +13,7 @@ pub mod features;
 pub mod framing;
 pub mod header;
 pub mod message;
+pub mod starttls;
 pub mod stream;
 
 use crate::expat::{Names, Pool};

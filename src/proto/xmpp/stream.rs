@@ -169,6 +169,11 @@ impl Stream {
         self.tail.len()
     }
 
+    /// Whether nothing but white space is kept.
+    pub fn rest_is_blank(&self) -> bool {
+        self.tail.as_slice().iter().all(|&byte| is_space(byte))
+    }
+
     /// Works off `bytes`, which begin with the unit in work.
     fn run(
         &mut self,

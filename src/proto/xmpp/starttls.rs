@@ -1,0 +1,292 @@
+//! The dialogue that ends in TLS: header, features, `<starttls/>`,
+//! `<proceed/>` (RFC 6120, section 5.4).
+//!
+//! Owns what is said before TLS, which no client ever sees. Bytes behind
+//! `<proceed/>` in clear text are an injection and refused. Where the server
+//! offers no TLS the caller decides whether plain text will do; what the server
+//! has said is kept for that case.
+
+use std::fmt;
+
+use super::framing::Element;
+use super::stream::{self, Flow, Stream, Unit};
+use super::{features, ns};
+use crate::buf::Buf;
+use crate::expat::Pool;
+
+/// Asks for TLS.
+pub const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+
+/// Largest element before TLS, in bytes.
+const MAX_ELEMENT: usize = 64 << 10;
+/// Most that a server may say before TLS, in bytes.
+const MAX_SAID: usize = 256 << 10;
+
+/// Why the dialogue failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The server's stream broke a rule.
+    Stream(stream::Error),
+    /// The server refused with `<failure/>` (section 5.4.2.2).
+    Refused,
+    /// The server ended its stream, or sent a stream error: its condition.
+    Ended(String),
+    /// More came in clear text behind `<proceed/>` (section 5.4.3.3).
+    Injection,
+    /// An element that has no place in the dialogue.
+    Unexpected,
+    /// The server talks on and on.
+    TooMuch,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Stream(error) => error.fmt(f),
+            Error::Refused => f.write_str("the server refused STARTTLS"),
+            Error::Ended(why) => write!(f, "the server ended the stream before TLS: {why}"),
+            Error::Injection => f.write_str("clear text behind <proceed/>: an injection"),
+            Error::Unexpected => f.write_str("unexpected element before TLS"),
+            Error::TooMuch => f.write_str("the server says too much before TLS"),
+        }
+    }
+}
+
+/// Where the dialogue stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The server is to say more.
+    Wait,
+    /// Send [`STARTTLS`].
+    Ask,
+    /// TLS begins now.
+    Proceed,
+    /// The server offers no TLS.
+    NotOffered,
+    /// The server sends its clients elsewhere (section 4.9.3.19).
+    SeeOther(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Header,
+    Features,
+    Proceed,
+}
+
+/// The dialogue with one server.
+pub struct Dialogue {
+    stream: Stream,
+    step: Step,
+    said: Buf,
+}
+
+/// What an element means for the dialogue.
+enum Meaning {
+    Offer(bool),
+    Proceed,
+    SeeOther(String),
+    Failed(Error),
+}
+
+impl Dialogue {
+    /// The dialogue after our stream header was sent.
+    pub fn new() -> Dialogue {
+        Dialogue {
+            stream: Stream::new(),
+            step: Step::Header,
+            said: Buf::new(),
+        }
+    }
+
+    /// Takes bytes of the server.
+    ///
+    /// # Errors
+    /// The rule that was broken; the connection is of no use then.
+    pub fn feed(&mut self, pool: &mut Pool, bytes: &[u8]) -> Result<Progress, Error> {
+        if self.said.len() + bytes.len() > MAX_SAID {
+            return Err(Error::TooMuch);
+        }
+        if self.step != Step::Proceed {
+            self.said.extend(bytes);
+        }
+        let mut step = self.step;
+        let mut met = None;
+        let flow = self.stream.feed(pool, bytes, MAX_ELEMENT, |unit| {
+            let meaning = match unit {
+                Unit::Header { header, .. } => {
+                    step = Step::Features;
+                    if header.has_usable_version() {
+                        return Flow::Continue;
+                    }
+                    // XMPP 0.9 knows no features (section 4.7.5).
+                    Meaning::Offer(false)
+                }
+                Unit::Element(element) => judge(step, &element),
+                Unit::End { .. } => Meaning::Failed(Error::Ended("no reason given".to_owned())),
+            };
+            met = Some(meaning);
+            Flow::Pause
+        });
+        let flow = match (flow, &met) {
+            (Err(error), None) => return Err(Error::Stream(error)),
+            (flow, _) => flow,
+        };
+        self.step = step;
+        match met {
+            None => Ok(Progress::Wait),
+            Some(Meaning::Offer(true)) => {
+                self.step = Step::Proceed;
+                self.said.clear();
+                match self.stream.rest_is_blank() {
+                    true => Ok(Progress::Ask),
+                    false => Err(Error::Unexpected),
+                }
+            }
+            Some(Meaning::Offer(false)) => Ok(Progress::NotOffered),
+            Some(Meaning::Proceed) => match flow {
+                // White space alone is no injection, though no peer of ours
+                // should send it.
+                Ok(_) if self.stream.rest_is_blank() => Ok(Progress::Proceed),
+                _ => Err(Error::Injection),
+            },
+            Some(Meaning::SeeOther(to)) => Ok(Progress::SeeOther(to)),
+            Some(Meaning::Failed(error)) => Err(error),
+        }
+    }
+
+    /// All that the server has said, for a session in plain text.
+    pub fn into_said(mut self) -> Vec<u8> {
+        self.said.take()
+    }
+
+    /// Whether the server's header is there, and not yet its features.
+    pub fn awaits_features(&self) -> bool {
+        self.step == Step::Features
+    }
+}
+
+impl Default for Dialogue {
+    fn default() -> Self {
+        Dialogue::new()
+    }
+}
+
+fn judge(step: Step, element: &Element<'_>) -> Meaning {
+    if element.is(ns::STREAMS, "error") {
+        return match see_other_host(element) {
+            Some(to) => Meaning::SeeOther(to),
+            None => Meaning::Failed(Error::Ended(condition(element))),
+        };
+    }
+    match step {
+        Step::Features if element.is(ns::STREAMS, "features") => {
+            match features::offers_starttls(&element.whole()) {
+                Ok(offered) => Meaning::Offer(offered),
+                Err(error) => Meaning::Failed(Error::Stream(stream::Error::Xml(error))),
+            }
+        }
+        Step::Proceed if element.is(ns::TLS, "proceed") => Meaning::Proceed,
+        Step::Proceed if element.is(ns::TLS, "failure") => Meaning::Failed(Error::Refused),
+        _ => Meaning::Failed(Error::Unexpected),
+    }
+}
+
+/// The condition of a stream error.
+fn condition(error: &Element<'_>) -> String {
+    let names = features::children(&error.whole(), ns::STREAM_ERRORS);
+    let condition = names.into_iter().find(|name| name != "text");
+    condition.unwrap_or_else(|| "stream error without condition".to_owned())
+}
+
+/// Where a stream error sends its clients, if it is `see-other-host`.
+pub fn see_other_host(error: &Element<'_>) -> Option<String> {
+    features::child_text(&error.whole(), ns::STREAM_ERRORS, b"see-other-host")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expat::Names;
+
+    const HEADER: &str = "<?xml version='1.0'?><stream:stream version='1.0' id='x' \
+        xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+    const OFFER: &str = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'>\
+        <required/></starttls></stream:features>";
+    const PROCEED: &str = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+
+    /// What comes of each of `pieces`, up to the first that is not `Wait`, for
+    /// the pieces behind `Ask` anew.
+    fn talk(pieces: &[&str]) -> Vec<Result<Progress, Error>> {
+        let mut pool = Pool::new(Names::Raw, b"<stream:stream>");
+        let mut dialogue = Dialogue::new();
+        let talk = pieces.iter();
+        talk.map(|piece| dialogue.feed(&mut pool, piece.as_bytes()))
+            .filter(|progress| *progress != Ok(Progress::Wait))
+            .collect()
+    }
+
+    #[test]
+    fn an_offer_is_taken_in_whatever_pieces() {
+        let said = format!("{HEADER}{OFFER}");
+        for cut in 0..said.len() {
+            let (head, tail) = said.split_at(cut);
+            for cut in 0..PROCEED.len() {
+                let (first, second) = PROCEED.split_at(cut);
+                assert_eq!(
+                    talk(&[head, tail, "\n", first, second]),
+                    [Ok(Progress::Ask), Ok(Progress::Proceed)]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn clear_text_behind_proceed_is_an_injection() {
+        let said = format!("{HEADER}{OFFER}");
+        for more in ["<a/>", "<", "x", "\u{16}\u{3}\u{1}", HEADER] {
+            let proceed = format!("{PROCEED}{more}");
+            let outcome = talk(&[&said, &proceed]);
+            assert_eq!(outcome, [Ok(Progress::Ask), Err(Error::Injection)]);
+        }
+        let proceed = format!("{PROCEED}\n");
+        assert_eq!(talk(&[&said, &proceed])[1], Ok(Progress::Proceed));
+        let early = format!("{said}{PROCEED}");
+        assert_eq!(talk(&[&early]), [Err(Error::Unexpected)]);
+    }
+
+    #[test]
+    fn no_offer_keeps_what_was_said() {
+        let said = format!("{HEADER}<stream:features><x xmlns='x'/></stream:features><more/>");
+        let mut pool = Pool::new(Names::Raw, b"<stream:stream>");
+        let mut dialogue = Dialogue::new();
+        let progress = dialogue.feed(&mut pool, said.as_bytes());
+        assert_eq!(progress, Ok(Progress::NotOffered));
+        assert_eq!(dialogue.into_said(), said.as_bytes());
+        let old = HEADER.replace("version='1.0' id", "id");
+        assert_eq!(talk(&[&old]), [Ok(Progress::NotOffered)]);
+    }
+
+    #[test]
+    fn all_else_fails() {
+        let failure = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>";
+        let said = format!("{HEADER}{OFFER}");
+        assert_eq!(talk(&[&said, failure])[1], Err(Error::Refused));
+        assert_eq!(talk(&[&said, "<message/>"])[1], Err(Error::Unexpected));
+        let message = format!("{HEADER}<message/>");
+        assert_eq!(talk(&[&message]), [Err(Error::Unexpected)]);
+        let ended = format!("{HEADER}</stream:stream>");
+        assert!(matches!(talk(&[&ended])[0], Err(Error::Ended(_))));
+        assert!(matches!(talk(&["garbage"])[0], Err(Error::Stream(_))));
+        let other = format!(
+            "{HEADER}<stream:error><see-other-host xmlns='{}'>b.c:5</see-other-host></stream:error>",
+            ns::STREAM_ERRORS
+        );
+        assert_eq!(
+            talk(&[&other]),
+            [Ok(Progress::SeeOther("b.c:5".to_owned()))]
+        );
+        let endless = "<stream:features>".to_owned() + &"<a/>".repeat(20_000);
+        assert!(talk(&[HEADER, &endless])[0].is_err());
+    }
+}

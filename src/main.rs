@@ -91,6 +91,17 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
             ),
         );
     }
+    for domain in config.domains.iter().flat_map(|domains| domains.iter()) {
+        if !domain.access.verify {
+            log.startup(
+                Level::Warning,
+                format_args!(
+                    "'verify: false': any certificate is taken for the server of {}",
+                    domain.name
+                ),
+            );
+        }
+    }
     let mut addresses = Vec::with_capacity(listeners.len());
     for listener in &listeners {
         match listener.local_addr() {
@@ -136,6 +147,6 @@ fn report(log: &Log, problems: &[Problem]) {
             true => Level::Warning,
             false => Level::Err,
         };
-        log.startup(level, format_args!("{problem}"));
+        log.startup(level, format_args!("{problem:#}"));
     }
 }

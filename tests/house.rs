@@ -24,6 +24,10 @@ const KNOWS: [(&str, &[&str]); 10] = [
 /// Rooms that may hold `unsafe`.
 const UNSAFE: [&str; 1] = ["expat"];
 
+/// The one file elsewhere: OpenSSL's binding marks the use of a session ticket
+/// so, and there is no other way to resume a session.
+const UNSAFE_FILE: &str = "net/tls.rs";
+
 const MAX_LINES: usize = 500;
 
 struct Source {
@@ -142,7 +146,9 @@ fn unsafe_stands_in_its_room_only_and_is_explained() {
                 continue;
             }
             let place = format!("{}:{at}", source.path.display());
-            assert!(UNSAFE.contains(&source.room.as_str()), "{place}: unsafe");
+            let allowed =
+                UNSAFE.contains(&source.room.as_str()) || source.path.ends_with(UNSAFE_FILE);
+            assert!(allowed, "{place}: unsafe");
             if text.contains("unsafe {") && !text.contains("unsafe extern") {
                 let before = lines[at.saturating_sub(7)..at].iter();
                 let explained = before.rev().any(|line| line.contains("// SAFETY:"));

@@ -4,11 +4,12 @@ use jabsocket::proto::ws::CloseCode;
 use jabsocket::proto::xmpp::error::StreamError;
 use jabsocket::session::phase::{Actions, Event, Phase, Refuse, Server};
 
-const ALL: [Phase; 9] = [
+const ALL: [Phase; 10] = [
     Phase::Opening,
     Phase::AwaitOpen,
     Phase::Locating,
     Phase::Connecting,
+    Phase::Securing,
     Phase::Greeting,
     Phase::Relaying,
     Phase::Closing,
@@ -16,10 +17,11 @@ const ALL: [Phase; 9] = [
     Phase::Gone,
 ];
 
-const SETTING_UP: [Phase; 4] = [
+const SETTING_UP: [Phase; 5] = [
     Phase::AwaitOpen,
     Phase::Locating,
     Phase::Connecting,
+    Phase::Securing,
     Phase::Greeting,
 ];
 
@@ -53,6 +55,9 @@ fn events() -> Vec<Event> {
         Event::ClientSilent,
         Event::Located,
         Event::Connected,
+        Event::Secured,
+        Event::Insecure,
+        Event::Redirected,
         Event::Unreachable(StreamError::HostUnknown),
         Event::Greeted,
         Event::ServerUnit,
@@ -89,7 +94,8 @@ fn the_way_from_request_to_relaying() {
         (Event::Accepted, Phase::AwaitOpen, Server::Keep),
         (Event::Opened, Phase::Locating, Server::LookUp),
         (Event::Located, Phase::Connecting, Server::Dial),
-        (Event::Connected, Phase::Greeting, Server::Greet),
+        (Event::Connected, Phase::Securing, Server::Secure),
+        (Event::Secured, Phase::Greeting, Server::Greet),
         (Event::Greeted, Phase::Relaying, Server::Keep),
     ] {
         let (after, actions) = phase.step(event);
@@ -221,7 +227,13 @@ fn a_violation_of_the_frames_fails_the_connection_and_ends() {
 
 #[test]
 fn no_way_to_the_server_is_told() {
-    for phase in [Phase::Locating, Phase::Connecting, Phase::Greeting] {
+    for phase in [
+        Phase::Locating,
+        Phase::Connecting,
+        Phase::Securing,
+        Phase::Greeting,
+        Phase::Relaying,
+    ] {
         let (after, actions) = phase.step(Event::Unreachable(StreamError::HostUnknown));
         let expected = Actions {
             server: Server::Abort,
@@ -250,6 +262,30 @@ fn no_way_to_the_server_is_told() {
             ),
             "{event:?}"
         );
+    }
+}
+
+#[test]
+fn an_insecure_connection_gives_way_to_the_next_address() {
+    let dial = Actions {
+        server: Server::Dial,
+        ..NOTHING
+    };
+    assert_eq!(
+        Phase::Securing.step(Event::Insecure),
+        (Phase::Connecting, dial)
+    );
+}
+
+#[test]
+fn a_server_that_sends_elsewhere_is_followed() {
+    let look_up = Actions {
+        server: Server::LookUp,
+        ..NOTHING
+    };
+    for phase in [Phase::Securing, Phase::Relaying] {
+        let (after, actions) = phase.step(Event::Redirected);
+        assert_eq!((after, actions), (Phase::Locating, look_up));
     }
 }
 
@@ -352,6 +388,10 @@ fn events_out_of_place_change_nothing() {
         (Phase::Locating, Event::Connected),
         (Phase::Connecting, Event::Located),
         (Phase::Connecting, Event::Greeted),
+        (Phase::Connecting, Event::Secured),
+        (Phase::Securing, Event::Greeted),
+        (Phase::Securing, Event::Connected),
+        (Phase::Greeting, Event::Insecure),
         (Phase::Greeting, Event::Connected),
         (Phase::Relaying, Event::Opened),
         (Phase::Relaying, Event::Located),

@@ -1,6 +1,6 @@
 //! Connecting to one of several addresses: attempts raced as RFC 8305 says.
 //!
-//! Owns the addresses not tried yet and the sockets under way. The next attempt
+//! Owns the targets not tried yet and the sockets under way. The next attempt
 //! starts when one fails or after a delay (section 5); the first that connects
 //! wins and the others are closed.
 
@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 
+use super::locator::Target;
 use super::transport::Transport;
 
 /// Sockets under way at once; the oldest gives way to a further address.
@@ -21,56 +22,52 @@ pub const LANES: usize = 3;
 const ATTEMPT_DELAY_MS: u64 = 250;
 
 /// Connects under way to the addresses of one server.
+#[derive(Default)]
 pub struct Dial {
-    waiting: VecDeque<SocketAddr>,
+    waiting: VecDeque<Target>,
     under_way: Vec<Attempt>,
     next_start_ms: u64,
+    /// Whether more targets may be added.
+    expecting: bool,
     failure: Option<(SocketAddr, io::Error)>,
 }
 
 struct Attempt {
     lane: usize,
-    address: SocketAddr,
+    target: Target,
     transport: Transport,
 }
 
 /// How a dial stands.
 pub enum Progress {
-    /// Sockets are under way.
+    /// Sockets are under way, or targets are to come.
     Pending,
     /// This one is connected; its events come with the token of its lane.
     Connected {
         /// The connection.
         transport: Transport,
         /// Where to.
-        address: SocketAddr,
+        target: Target,
         /// The lane it was dialled in.
         lane: usize,
     },
-    /// No address is left; the last failure in words.
-    Failed(String),
+    /// No target is left; the last failure in words, if any was tried.
+    Failed(Option<String>),
 }
 
 impl Dial {
-    /// A dial of `addresses`, to be tried with the families taking turns
-    /// (RFC 8305, section 4), IPv6 first.
-    pub fn new(addresses: &[SocketAddr]) -> Dial {
-        let mut waiting = VecDeque::with_capacity(addresses.len());
-        let mut v6 = addresses.iter().filter(|address| address.is_ipv6());
-        let mut v4 = addresses.iter().filter(|address| address.is_ipv4());
-        loop {
-            let pair = (v6.next(), v4.next());
-            if pair == (None, None) {
-                break;
-            }
-            waiting.extend(pair.0.into_iter().chain(pair.1));
-        }
+    /// A dial that expects targets.
+    pub fn new() -> Dial {
         Dial {
-            waiting,
-            under_way: Vec::new(),
-            next_start_ms: 0,
-            failure: None,
+            expecting: true,
+            ..Dial::default()
         }
+    }
+
+    /// Adds targets behind those that wait; with `last` no more will come.
+    pub fn add(&mut self, targets: &[Target], last: bool) {
+        self.waiting.extend(targets);
+        self.expecting = !last;
     }
 
     /// Looks how the sockets stand and starts what is due at `now_ms`. `token`
@@ -87,40 +84,45 @@ impl Dial {
                 None => at += 1,
                 Some(Ok(())) => {
                     let attempt = self.under_way.swap_remove(at);
+                    // The others are closed; they may be tried again should this
+                    // one be no good after all.
+                    for loser in self.under_way.drain(..).rev() {
+                        self.waiting.push_front(loser.target);
+                    }
                     return Progress::Connected {
                         transport: attempt.transport,
-                        address: attempt.address,
+                        target: attempt.target,
                         lane: attempt.lane,
                     };
                 }
                 Some(Err(error)) => {
                     let attempt = self.under_way.remove(at);
-                    self.failed(attempt.address, error, now_ms);
+                    self.failed(attempt.target.address, error, now_ms);
                 }
             }
         }
         while now_ms >= self.next_start_ms || self.under_way.is_empty() {
-            let Some(address) = self.waiting.pop_front() else {
+            let Some(target) = self.waiting.pop_front() else {
                 break;
             };
             self.next_start_ms = now_ms + ATTEMPT_DELAY_MS;
             let lane = self.free_lane();
-            let started = TcpStream::connect(address)
+            let started = TcpStream::connect(target.address)
                 .and_then(|socket| Transport::register(socket, registry, token(lane)));
             match started {
                 Ok(transport) => self.under_way.push(Attempt {
                     lane,
-                    address,
+                    target,
                     transport,
                 }),
-                Err(error) => self.failed(address, error, now_ms),
+                Err(error) => self.failed(target.address, error, now_ms),
             }
         }
-        match &self.failure {
-            _ if !self.under_way.is_empty() => Progress::Pending,
-            Some((address, error)) => Progress::Failed(format!("{address}: {error}")),
-            None => Progress::Failed("no address".to_owned()),
+        if !self.under_way.is_empty() || self.expecting {
+            return Progress::Pending;
         }
+        let words = |(address, error): &(SocketAddr, io::Error)| format!("{address}: {error}");
+        Progress::Failed(self.failure.as_ref().map(words))
     }
 
     /// When the next attempt is due, in the milliseconds of `progress`.
@@ -161,6 +163,18 @@ mod tests {
         Progress::Pending
     }
 
+    fn dial(addresses: &[SocketAddr]) -> Dial {
+        let target = |address: &SocketAddr| Target {
+            address: *address,
+            direct: false,
+            by_srv: false,
+        };
+        let mut dial = Dial::new();
+        let targets: Vec<_> = addresses.iter().map(target).collect();
+        dial.add(&targets, true);
+        dial
+    }
+
     #[test]
     fn a_refused_address_is_followed_by_the_next_at_once() {
         let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -168,9 +182,8 @@ mod tests {
         let (open_at, shut_at) = (open.local_addr().unwrap(), shut.local_addr().unwrap());
         drop(shut);
         let mut poll = mio::Poll::new().unwrap();
-        let mut dial = Dial::new(&[shut_at, open_at]);
-        match run(&mut dial, &mut poll, 0) {
-            Progress::Connected { address, .. } => assert_eq!(address, open_at),
+        match run(&mut dial(&[shut_at, open_at]), &mut poll, 0) {
+            Progress::Connected { target, .. } => assert_eq!(target.address, open_at),
             _ => panic!("not connected"),
         }
     }
@@ -181,18 +194,31 @@ mod tests {
         let address = shut.local_addr().unwrap();
         drop(shut);
         let mut poll = mio::Poll::new().unwrap();
-        match run(&mut Dial::new(&[address]), &mut poll, 0) {
-            Progress::Failed(why) => assert!(why.starts_with(&address.to_string()), "{why}"),
+        match run(&mut dial(&[address]), &mut poll, 0) {
+            Progress::Failed(Some(why)) => assert!(why.starts_with(&address.to_string()), "{why}"),
             _ => panic!("connected to a closed port"),
         }
     }
 
     #[test]
-    fn families_take_turns() {
-        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let all = ["1.1.1.1:1", "2.2.2.2:1", "[::1]:1", "3.3.3.3:1"].map(address);
-        let dial = Dial::new(&all);
-        let order: Vec<_> = dial.waiting.iter().map(|a| a.to_string()).collect();
-        assert_eq!(order, ["[::1]:1", "1.1.1.1:1", "2.2.2.2:1", "3.3.3.3:1"]);
+    fn targets_may_come_later() {
+        let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut poll = mio::Poll::new().unwrap();
+        let mut dial = Dial::new();
+        let pending = dial.progress(poll.registry(), Token, 0);
+        assert!(matches!(pending, Progress::Pending));
+        let target = Target {
+            address: open.local_addr().unwrap(),
+            direct: true,
+            by_srv: true,
+        };
+        dial.add(&[target], true);
+        match run(&mut dial, &mut poll, 0) {
+            Progress::Connected { target: got, .. } => assert_eq!(got, target),
+            _ => panic!("not connected"),
+        }
+        dial.add(&[], true);
+        let over = dial.progress(poll.registry(), Token, 0);
+        assert!(matches!(over, Progress::Failed(None)));
     }
 }

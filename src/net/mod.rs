@@ -1,11 +1,15 @@
 //! Sockets, names and signals; knows no protocol.
 //!
-//! `listener` binds and accepts, `transport` is one connected socket, `dial`
-//! races connects, `resolver` asks the DNS, `signals` turns signals into
-//! readiness. Nothing here blocks.
+//! `listener` binds and accepts, `transport` is one connected socket, `tls` its
+//! encryption, `resolver` asks the DNS, `locator` makes places to dial of the
+//! answers, `inside` knows which are not public, `dial` races connects, `signals`
+//! turns signals into readiness. Nothing here blocks.
 
 pub mod dial;
+pub mod inside;
 pub mod listener;
+pub mod locator;
 pub mod resolver;
 pub mod signals;
+pub mod tls;
 pub mod transport;

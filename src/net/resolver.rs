@@ -1,19 +1,22 @@
-//! Names to addresses without waiting: c-ares on the poll.
+//! DNS without waiting: c-ares on the poll.
 //!
-//! Owns the library's channel, the registration of its sockets and the look-ups
-//! not asked yet. The hosts file counts before the DNS. Answers carry the id of
-//! their look-up; nobody needs to be there any more when one comes.
+//! Owns the library's channel, the registration of its sockets, the questions
+//! not asked yet and a cache. One question is asked once, however many want to
+//! know. The hosts file counts before the DNS for addresses. What answers mean
+//! for a domain is the locator's business.
 
-use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use c_ares::{AddrInfoFlags, AddrInfoHints, Channel, Flags, Options, Socket};
+use c_ares::{
+    AddrInfoFlags, AddrInfoHints, AddressFamily, Channel, Flags, Options, SRVResults, Socket,
+};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-/// Look-ups asked at once; the others wait their turn.
+/// Questions asked at once; the others wait their turn.
 const MAX_IN_FLIGHT: usize = 64;
 /// Addresses taken of one answer.
 const MAX_ADDRESSES: usize = 16;
@@ -21,13 +24,65 @@ const MAX_ADDRESSES: usize = 16;
 const TRY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// How often each DNS server is asked.
 const TRIES: u32 = 3;
+/// The longest time an answer is kept.
+const MAX_CACHED_MS: u64 = 60_000;
+/// The time that the lack of a record is kept: c-ares does not tell for how long
+/// it holds (RFC 2308, section 5).
+const MISSING_CACHED_MS: u64 = 5_000;
+/// Answers kept at most.
+const MAX_CACHED: usize = 4096;
 
-/// Why a name has no address.
+/// Class IN and type SRV (RFC 1035, RFC 2782).
+const IN: u16 = 1;
+const SRV: u16 = 33;
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// The SRV records of a name.
+    Service(String),
+    /// The addresses of a name that are of one family: the other may keep its
+    /// answer to itself (RFC 8305, section 3).
+    Host(String, Family),
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv6.
+    V6,
+    /// IPv4.
+    V4,
+}
+
+/// An SRV record (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Lower comes first.
+    pub priority: u16,
+    /// Share within a priority.
+    pub weight: u16,
+    /// The port.
+    pub port: u16,
+    /// The host; `.` or nothing means that the service is not there.
+    pub host: String,
+}
+
+/// What a question brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Records {
+    /// SRV records, at least one.
+    Services(Vec<Service>),
+    /// Addresses, at least one.
+    Addresses(Vec<IpAddr>),
+}
+
+/// Why a question brought nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The name does not exist, or has no address.
+    /// The name does not exist, or has no such record.
     NotFound,
-    /// The DNS gave no answer: the name may well exist.
+    /// The DNS gave no answer: the record may well exist.
     Failed(c_ares::Error),
 }
 
@@ -40,13 +95,11 @@ impl std::fmt::Display for Error {
     }
 }
 
-/// An answer and the id of its look-up.
-pub struct Answer {
-    /// The id that the look-up was given.
-    pub id: u64,
-    /// Addresses, at least one.
-    pub addresses: Result<Vec<IpAddr>, Error>,
-}
+/// An answer to a question.
+pub type Answer = (Question, Result<Records, Error>);
+
+/// Records and the seconds that they hold.
+type Timed = (Records, u32);
 
 /// What c-ares tells through its callbacks, which must be `Send` though no
 /// thread but this one calls them.
@@ -54,7 +107,7 @@ pub struct Answer {
 struct Told {
     /// Descriptor, and whether reads and writes on it are of interest.
     sockets: Vec<(Socket, bool, bool)>,
-    answers: VecDeque<Answer>,
+    answers: VecDeque<(Question, Result<Timed, Error>)>,
 }
 
 /// The asynchronous resolver of a worker.
@@ -63,19 +116,27 @@ pub struct Resolver {
     told: Arc<Mutex<Told>>,
     /// Sockets registered, each with its interest.
     open: Vec<(Socket, Interest)>,
-    waiting: VecDeque<(u64, String)>,
+    waiting: VecDeque<Question>,
+    /// Questions asked or waiting to be.
+    pending: std::collections::HashSet<Question>,
     in_flight: usize,
+    cache: HashMap<Question, (Result<Records, Error>, u64)>,
+    cached: VecDeque<Answer>,
     registry: Registry,
     token: Token,
 }
 
 impl Resolver {
-    /// A resolver as /etc/resolv.conf and the hosts file have it; events of its
-    /// sockets come with `token`.
+    /// A resolver that asks `servers`, or those of /etc/resolv.conf if there are
+    /// none; events of its sockets come with `token`.
     ///
     /// # Errors
     /// c-ares does not start, in words for the operator.
-    pub fn new(registry: Registry, token: Token) -> Result<Resolver, String> {
+    pub fn new(
+        registry: Registry,
+        token: Token,
+        servers: &[SocketAddr],
+    ) -> Result<Resolver, String> {
         let told = Arc::new(Mutex::new(Told::default()));
         let sockets = Arc::clone(&told);
         let mut options = Options::new();
@@ -87,29 +148,50 @@ impl Resolver {
             .set_socket_state_callback(move |socket, read, write| {
                 lock(&sockets).sockets.push((socket, read, write));
             });
-        let channel = Channel::with_options(options)
-            .map_err(|error| format!("the DNS resolver does not start: {error}"))?;
+        let words = |error| format!("the DNS resolver does not start: {error}");
+        let mut channel = Channel::with_options(options).map_err(words)?;
+        if !servers.is_empty() {
+            let servers: Vec<_> = servers.iter().map(SocketAddr::to_string).collect();
+            channel.set_servers(&servers).map_err(words)?;
+        }
         Ok(Resolver {
             channel,
             told,
             open: Vec::new(),
             waiting: VecDeque::new(),
+            pending: std::collections::HashSet::new(),
             in_flight: 0,
+            cache: HashMap::new(),
+            cached: VecDeque::new(),
             registry,
             token,
         })
     }
 
-    /// Asks for the addresses of `name`; the answer comes with `id`.
-    pub fn look_up(&mut self, id: u64, name: &str) {
-        self.waiting.push_back((id, name.to_owned()));
-        self.ask();
-    }
-
-    /// Forgets a look-up that has not been asked yet; the answer of one that
-    /// has still comes.
-    pub fn forget(&mut self, id: u64) {
-        self.waiting.retain(|(waiting, _)| *waiting != id);
+    /// Asks a question at `now_ms`. Its answer comes once, even if it is asked
+    /// again before.
+    pub fn ask(&mut self, question: Question, now_ms: u64) {
+        // c-ares would ask the DNS for a numeric address.
+        if let Question::Host(name, family) = &question
+            && let Ok(address) = name.parse::<IpAddr>()
+        {
+            let result = match address.is_ipv6() == (*family == Family::V6) {
+                true => Ok(Records::Addresses(vec![address])),
+                false => Err(Error::NotFound),
+            };
+            self.cached.push_back((question, result));
+            return;
+        }
+        if let Some((result, until)) = self.cache.get(&question)
+            && now_ms < *until
+        {
+            self.cached.push_back((question, result.clone()));
+            return;
+        }
+        if self.pending.insert(question.clone()) {
+            self.waiting.push_back(question);
+            self.go_on();
+        }
     }
 
     /// Works off what arrived on the sockets, and what timed out.
@@ -121,7 +203,7 @@ impl Resolver {
         self.channel.process_fd(None, None);
         self.open = open;
         self.register(true);
-        self.ask();
+        self.go_on();
     }
 
     /// The longest wait before `process` is to be called again.
@@ -133,40 +215,75 @@ impl Resolver {
     }
 
     /// The next answer, if there is one.
-    pub fn next_answer(&mut self) -> Option<Answer> {
-        let answer = lock(&self.told).answers.pop_front()?;
+    pub fn next_answer(&mut self, now_ms: u64) -> Option<Answer> {
+        if let Some(answer) = self.cached.pop_front() {
+            return Some(answer);
+        }
+        let (question, result) = lock(&self.told).answers.pop_front()?;
         self.in_flight -= 1;
-        self.ask();
-        Some(answer)
+        self.pending.remove(&question);
+        self.go_on();
+        let keep_ms = match &result {
+            Ok((_, ttl)) => (u64::from(*ttl) * 1000).min(MAX_CACHED_MS),
+            Err(Error::NotFound) => MISSING_CACHED_MS,
+            Err(Error::Failed(_)) => 0,
+        };
+        let result = result.map(|(records, _)| records);
+        if keep_ms > 0 {
+            self.keep(&question, &result, now_ms, keep_ms);
+        }
+        Some((question, result))
     }
 
-    fn ask(&mut self) {
+    fn keep(
+        &mut self,
+        question: &Question,
+        result: &Result<Records, Error>,
+        now_ms: u64,
+        keep_ms: u64,
+    ) {
+        if self.cache.len() >= MAX_CACHED {
+            self.cache.retain(|_, (_, until)| now_ms < *until);
+            if self.cache.len() >= MAX_CACHED {
+                self.cache.clear();
+            }
+        }
+        let entry = (result.clone(), now_ms + keep_ms);
+        self.cache.insert(question.clone(), entry);
+    }
+
+    fn go_on(&mut self) {
         while self.in_flight < MAX_IN_FLIGHT {
-            let Some((id, name)) = self.waiting.pop_front() else {
+            let Some(question) = self.waiting.pop_front() else {
                 break;
             };
             self.in_flight += 1;
             let told = Arc::clone(&self.told);
-            let hints = AddrInfoHints {
-                flags: AddrInfoFlags::NOSORT,
-                ..AddrInfoHints::default()
-            };
-            self.channel
-                .get_addrinfo(&name, None, &hints, move |result| {
-                    let addresses = result.map_err(from_library).and_then(|results| {
-                        let mut addresses = Vec::new();
-                        for address in results.nodes().filter_map(|node| node.ip_addr()) {
-                            if !addresses.contains(&address) && addresses.len() < MAX_ADDRESSES {
-                                addresses.push(address);
-                            }
-                        }
-                        match addresses.is_empty() {
-                            true => Err(Error::NotFound),
-                            false => Ok(addresses),
-                        }
+            match &question {
+                Question::Host(name, family) => {
+                    let hints = AddrInfoHints {
+                        family: Some(match family {
+                            Family::V6 => AddressFamily::INET6,
+                            Family::V4 => AddressFamily::INET,
+                        }),
+                        flags: AddrInfoFlags::NOSORT,
+                        ..AddrInfoHints::default()
+                    };
+                    let name = name.clone();
+                    self.channel
+                        .get_addrinfo(&name, None, &hints, move |result| {
+                            let result = result.map_err(from_library).and_then(addresses);
+                            lock(&told).answers.push_back((question, result));
+                        });
+                }
+                Question::Service(name) => {
+                    let name = name.clone();
+                    self.channel.query(&name, IN, SRV, move |result| {
+                        let result = result.map_err(from_library).and_then(services);
+                        lock(&told).answers.push_back((question, result));
                     });
-                    lock(&told).answers.push_back(Answer { id, addresses });
-                });
+                }
+            }
         }
         self.register(false);
     }
@@ -202,6 +319,70 @@ impl Resolver {
     }
 }
 
+fn addresses(results: c_ares::AddrInfoResults) -> Result<Timed, Error> {
+    let mut addresses = Vec::new();
+    let mut ttl = u32::MAX;
+    for node in results.nodes() {
+        if let Some(address) = node.ip_addr()
+            && !addresses.contains(&address)
+            && addresses.len() < MAX_ADDRESSES
+        {
+            addresses.push(address);
+            ttl = ttl.min(u32::try_from(node.ttl()).unwrap_or(0));
+        }
+    }
+    match addresses.is_empty() {
+        true => Err(Error::NotFound),
+        false => Ok((Records::Addresses(addresses), ttl)),
+    }
+}
+
+fn services(answer: &[u8]) -> Result<Timed, Error> {
+    let results = SRVResults::parse_from(answer).map_err(from_library)?;
+    let services: Vec<_> = results
+        .iter()
+        .map(|service| Service {
+            priority: service.priority(),
+            weight: service.weight(),
+            port: service.port(),
+            host: service.host().to_ascii_lowercase(),
+        })
+        .collect();
+    match services.is_empty() {
+        true => Err(Error::NotFound),
+        false => Ok((Records::Services(services), least_ttl(answer).unwrap_or(0))),
+    }
+}
+
+/// The least TTL in the answer section of a DNS message (RFC 1035, section
+/// 4.1), which the library's SRV parser does not tell; `None` if there is none.
+fn least_ttl(message: &[u8]) -> Option<u32> {
+    let word = |at: usize| {
+        let bytes = message.get(at..at + 2)?;
+        Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+    };
+    let name_end = |mut at: usize| loop {
+        match *message.get(at)? {
+            0 => return Some(at + 1),
+            pointer if pointer >= 0xc0 => return Some(at + 2),
+            label => at += 1 + usize::from(label),
+        }
+    };
+    let (questions, answers) = (word(4)?, word(6)?);
+    let mut at = 12;
+    for _ in 0..questions {
+        at = name_end(at)? + 4;
+    }
+    let mut least = None;
+    for _ in 0..answers {
+        at = name_end(at)?;
+        let ttl = u32::from(word(at + 4)?) << 16 | u32::from(word(at + 6)?);
+        least = Some(least.map_or(ttl, |least: u32| least.min(ttl)));
+        at += 10 + usize::from(word(at + 8)?);
+    }
+    least
+}
+
 fn from_library(error: c_ares::Error) -> Error {
     match error {
         c_ares::Error::ENODATA | c_ares::Error::ENOTFOUND | c_ares::Error::EBADNAME => {
@@ -213,4 +394,24 @@ fn from_library(error: c_ares::Error) -> Error {
 
 fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
     told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_ttl_of_an_answer() {
+        let mut message = vec![0, 1, 0x81, 0x80, 0, 1, 0, 2, 0, 0, 0, 0];
+        message.extend(b"\x01a\x00\x00\x21\x00\x01");
+        for ttl in [300u32, 70] {
+            message.extend(b"\xc0\x0c\x00\x21\x00\x01");
+            message.extend(ttl.to_be_bytes());
+            message.extend(b"\x00\x03abc");
+        }
+        assert_eq!(least_ttl(&message), Some(70));
+        for cut in 0..message.len() - 4 {
+            assert_eq!(least_ttl(&message[..cut]), None, "cut at {cut}");
+        }
+    }
 }

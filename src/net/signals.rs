@@ -20,7 +20,7 @@ impl Signals {
     /// The kernel gives no descriptor.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Signals> {
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
             set.add(signal);
         }
         set.thread_block()?;

@@ -1,19 +1,26 @@
-//! One connected socket, non-blocking and registered once with the poll.
+//! One connected socket, non-blocking and registered once with the poll, in
+//! plain text or under TLS.
 //!
-//! Owns the socket's life: registration for both directions at birth, half
-//! close, close. Readiness is edge-triggered: its owner tries again only after
-//! an edge.
+//! Owns the socket's life: registration for both directions at birth, TLS,
+//! half close, close. Readiness is edge-triggered: its owner tries again only
+//! after an edge. Bytes inside a TLS object raise no edge: it must be read
+//! until it would block.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use openssl::ssl::{ErrorCode, Ssl, SslStream};
+use openssl::x509::X509VerifyResult;
 
 /// A connection to a client or a server.
 #[derive(Debug)]
-pub struct Transport {
-    socket: TcpStream,
+pub enum Transport {
+    /// Bytes as they are.
+    Plain(TcpStream),
+    /// TLS, perhaps with the handshake under way.
+    Tls(Box<SslStream<TcpStream>>),
 }
 
 impl Transport {
@@ -26,7 +33,56 @@ impl Transport {
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         // Only a matter of speed: a socket that dies at once may refuse.
         let _ = socket.set_nodelay(true);
-        Ok(Transport { socket })
+        Ok(Transport::Plain(socket))
+    }
+
+    /// Goes over to TLS; [`Transport::shake_hands`] does the rest.
+    ///
+    /// # Errors
+    /// It is under TLS already, or OpenSSL refuses. The socket is closed.
+    pub fn start_tls(self, ssl: Ssl) -> io::Result<Transport> {
+        match self {
+            Transport::Plain(socket) => {
+                let stream = SslStream::new(ssl, socket)?;
+                Ok(Transport::Tls(Box::new(stream)))
+            }
+            Transport::Tls(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        }
+    }
+
+    /// Goes on with the TLS handshake.
+    ///
+    /// # Errors
+    /// `WouldBlock` while it waits for the peer; any other is final and says
+    /// why, the certificate's fault included.
+    pub fn shake_hands(&mut self) -> io::Result<()> {
+        let Transport::Tls(stream) = self else {
+            return Ok(());
+        };
+        stream.connect().map_err(|error| match error.code() {
+            ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => io::ErrorKind::WouldBlock.into(),
+            _ => {
+                let verdict = stream.ssl().verify_result();
+                io::Error::other(match verdict {
+                    X509VerifyResult::OK => format!("TLS handshake: {error}"),
+                    bad => format!("certificate refused: {}", bad.error_string()),
+                })
+            }
+        })
+    }
+
+    /// Protocol version of TLS, none in plain text.
+    pub fn tls_version(&self) -> Option<&'static str> {
+        match self {
+            Transport::Plain(_) => None,
+            Transport::Tls(stream) => Some(stream.ssl().version_str()),
+        }
+    }
+
+    /// Whether TLS is spoken: then neither a short read nor a short write tells
+    /// that the next would block.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Transport::Tls(_))
     }
 
     /// Reads once.
@@ -34,7 +90,13 @@ impl Transport {
     /// # Errors
     /// `WouldBlock` when there is nothing to read now; any other is final.
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| (&self.socket).read(buffer))
+        match self {
+            Transport::Plain(socket) => retry(|| (&*socket).read(buffer)),
+            Transport::Tls(stream) => match stream.ssl_read(buffer) {
+                Err(error) if error.code() == ErrorCode::ZERO_RETURN => Ok(0),
+                done => done.map_err(from_tls),
+            },
+        }
     }
 
     /// Writes once.
@@ -42,26 +104,57 @@ impl Transport {
     /// # Errors
     /// `WouldBlock` when nothing can be written now; any other is final.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        retry(|| (&self.socket).write(bytes))
+        match self {
+            Transport::Plain(socket) => retry(|| (&*socket).write(bytes)),
+            Transport::Tls(stream) => stream.ssl_write(bytes).map_err(from_tls),
+        }
     }
 
     /// Ends our direction: the peer reads the end of the stream.
     pub fn finish(&mut self) {
-        // Fails only when the connection is gone already.
-        let _ = self.socket.shutdown(Shutdown::Write);
+        // Both fail only when the connection is gone already, or so full that
+        // the peer learns the end from TCP alone.
+        if let Transport::Tls(stream) = self {
+            let _ = stream.shutdown();
+        }
+        let _ = self.socket().shutdown(Shutdown::Write);
     }
 
     /// How a connect went; `None` while it is under way.
     pub fn connected(&self) -> Option<io::Result<()>> {
-        match self.socket.take_error() {
+        match self.socket().take_error() {
             Ok(Some(error)) | Err(error) => return Some(Err(error)),
             Ok(None) => {}
         }
-        match self.socket.peer_addr() {
+        match self.socket().peer_addr() {
             Ok(_) => Some(Ok(())),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
             Err(error) => Some(Err(error)),
         }
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().local_addr()
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Transport::Plain(socket) => socket,
+            Transport::Tls(stream) => stream.get_ref(),
+        }
+    }
+}
+
+fn from_tls(error: openssl::ssl::Error) -> io::Error {
+    match error.code() {
+        ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => io::ErrorKind::WouldBlock.into(),
+        _ => error
+            .into_io_error()
+            .unwrap_or_else(|error| io::Error::other(error.to_string())),
     }
 }
 

@@ -10,6 +10,7 @@ mod timers;
 mod token;
 
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,12 @@ use nix::sys::signal::Signal;
 use slab::Slab;
 
 use crate::config::Config;
-use crate::log::Log;
+use crate::log::{Level, Log};
 use crate::net::listener::{self, Accepted};
+use crate::net::locator::Locator;
 use crate::net::resolver::Resolver;
 use crate::net::signals::Signals;
+use crate::net::tls::Contexts;
 use crate::session::worker::Worker;
 use crate::session::{Session, Tick, Turn};
 use timers::{Armed, Timers};
@@ -62,6 +65,8 @@ pub struct Reactor {
     accept_due: bool,
     /// Accepting rests until then: no descriptor was left.
     accept_rest: Option<Tick>,
+    /// That was said in the log.
+    exhausted: bool,
     /// When the drain is given up; set once it began.
     drain_deadline: Option<Tick>,
     /// A second signal came: leave at once.
@@ -78,6 +83,21 @@ fn session_limit() -> usize {
     };
     let sessions = files.saturating_sub(SPARE_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
     usize::try_from(sessions).unwrap_or(usize::MAX).max(1)
+}
+
+/// Files of certificate authorities that the configuration names.
+fn ca_files(config: &Config) -> impl Iterator<Item = &Path> {
+    let domains = config.domains.iter().flat_map(|domains| domains.iter());
+    let files = domains.filter_map(|domain| domain.access.ca_file.as_deref());
+    files.chain(config.server_ca_file.as_deref())
+}
+
+/// A number from 0 to `most`, all alike, for the lot among SRV records.
+fn random(most: u32) -> u32 {
+    let mut bytes = [0; 8];
+    // Without randomness the first record wins: any order is allowed.
+    let _ = openssl::rand::rand_bytes(&mut bytes);
+    (u64::from_ne_bytes(bytes) % (u64::from(most) + 1)) as u32
 }
 
 /// The one clock.
@@ -102,7 +122,9 @@ impl Reactor {
         let signals =
             Signals::new(&registry, token::SIGNALS).map_err(words("cannot take signals"))?;
         let for_resolver = registry.try_clone().map_err(words("epoll"))?;
-        let resolver = Resolver::new(for_resolver, token::RESOLVER)?;
+        let resolver = Resolver::new(for_resolver, token::RESOLVER, &config.dns_servers)?;
+        let locator = Locator::new(resolver, random);
+        let tls = Contexts::new(ca_files(&config))?;
         if listeners.len() > token::MAX_LISTENERS {
             return Err(format!(
                 "more than {} addresses to listen on",
@@ -117,9 +139,17 @@ impl Reactor {
         }
         let limit = session_limit();
         let max_sessions = config.max_connections.map_or(limit, |max| max.min(limit));
+        if config.max_connections.is_some_and(|max| max > limit) {
+            log.startup(
+                Level::Warning,
+                format_args!(
+                    "max_connections is {limit}: the limit on open files (ulimit -n) has no room for more"
+                ),
+            );
+        }
         Ok(Reactor {
             poll,
-            worker: Worker::new(config, log, resolver, registry),
+            worker: Worker::new(config, log, locator, tls, registry),
             signals,
             listeners,
             sessions: Slab::new(),
@@ -129,6 +159,7 @@ impl Reactor {
             started: now(),
             accept_due: true,
             accept_rest: None,
+            exhausted: false,
             drain_deadline: None,
             leave: false,
         })
@@ -181,9 +212,8 @@ impl Reactor {
         if signalled {
             self.take_signals();
         }
-        let asked = self.worker.resolver.timeout();
-        if resolved || asked.is_some_and(|wait| wait.is_zero()) {
-            self.worker.resolver.process();
+        if resolved || self.worker.locator.is_due() {
+            self.worker.locator.process();
         }
         self.take_answers();
         self.work_off();
@@ -205,8 +235,8 @@ impl Reactor {
             // Rounded up: waking too early would only mean another turn.
             Duration::from_millis(at.saturating_sub(self.worker.now) + 1)
         });
-        let resolver = self.worker.resolver.timeout();
-        wait.into_iter().chain(resolver).min()
+        let locator = self.worker.locator.timeout(self.worker.now);
+        wait.into_iter().chain(locator).min()
     }
 
     fn read_clock(&mut self) {
@@ -229,7 +259,7 @@ impl Reactor {
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.take() {
             match signal {
-                Signal::SIGTERM | Signal::SIGINT => self.drain(signal),
+                Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP => self.drain(signal),
                 _ => {}
             }
         }
@@ -354,13 +384,16 @@ impl Reactor {
             Accepted::Left => true,
             Accepted::Exhausted(error) => {
                 self.accept_rest = Some(self.worker.now + ACCEPT_REST_MS);
-                self.worker.log.err(format_args!(
-                    "cannot accept with {} sessions open: {error}",
-                    self.sessions.len()
-                ));
+                if !std::mem::replace(&mut self.exhausted, true) {
+                    self.worker.log.err(format_args!(
+                        "cannot accept with {} sessions open: {error}",
+                        self.sessions.len()
+                    ));
+                }
                 true
             }
             Accepted::Client(socket, peer) => {
+                self.exhausted = false;
                 let entry = self.sessions.vacant_entry();
                 let slot = entry.key();
                 let first_token = token::of_session(slot);

@@ -4,7 +4,10 @@
 //! nothing passes that was not judged to be one complete element; the draft's
 //! messages behind the stream header pass as they are.
 
+use std::cell::RefCell;
+
 use super::phase::{Event, Phase};
+use super::route::Route;
 use super::side::Read;
 use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
@@ -75,18 +78,24 @@ impl Session {
             return;
         }
         let config = &self.config;
+        // Kept for the log line of a refusal too.
+        let origin = RefCell::new(None);
         let policy = Policy {
             host: config.host.as_deref(),
             resource: config.resource.as_deref(),
-            origin_allowed: &|origin| config.origin_allowed(origin),
+            origin_allowed: &|value| {
+                *origin.borrow_mut() = value.map(Box::from);
+                config.origin_allowed(value)
+            },
             subprotocol: Subprotocol::Xmpp,
         };
-        match http::parse(self.client.tail.as_slice(), &policy) {
+        let verdict = http::parse(self.client.tail.as_slice(), &policy);
+        self.report.origin = origin.into_inner();
+        match verdict {
             Ok(None) => {}
             Ok(Some(accept)) => {
                 accept.write(&mut self.client.out);
                 self.client.tail.consume(accept.consumed);
-                self.report.origin = accept.origin;
                 self.step(Event::Accepted, "", worker);
             }
             Err(refusal) => {
@@ -193,32 +202,49 @@ impl Session {
             }
             First::Framed(header) => {
                 self.dialect = Some(Dialect::Framed);
-                self.choose_domain(&header)?;
+                let mut route = self.choose_domain(&header)?;
                 if !header.has_usable_version() {
                     return Err(StreamError::UnsupportedVersion);
                 }
-                self.send_header(&header, worker);
+                header.write_stream(&mut route.header);
+                self.begin_route(route, header);
             }
             First::Draft { header, tag, rest } => {
                 self.dialect = Some(Dialect::Draft);
-                self.choose_domain(&header)?;
-                self.send_draft_header(tag, rest);
+                let mut route = self.choose_domain(&header)?;
+                self.write_draft_header(&mut route.header, tag, rest);
+                self.begin_route(route, header);
             }
         }
         self.step(Event::Opened, "", worker);
         Ok(())
     }
 
-    /// Takes the `to` of a stream header, if the domain is served.
-    fn choose_domain(&mut self, header: &Header) -> Result<(), StreamError> {
-        let domain = address::domain(header.to.as_deref())
-            .map_err(|error| StreamError::ImproperAddressing(error.text()))?;
-        let unlisted = matches!(self.config.domain(&domain), DomainRule::Unlisted);
+    /// Takes the `to` of a stream header, if the domain is served, and plans the
+    /// way there.
+    fn choose_domain(&mut self, header: &Header) -> Result<Box<Route>, StreamError> {
+        let improper = |error: address::Error| StreamError::ImproperAddressing(error.text());
+        let domain = address::domain(header.to.as_deref()).map_err(improper)?;
+        let name = address::to_ascii(&domain).map_err(improper)?;
+        let rule = self.config.domain(&domain);
+        let unlisted = matches!(rule, DomainRule::Unlisted);
+        self.unbind =
+            matches!(rule, DomainRule::Listed(entry) if entry.access.strip_channel_binding);
         self.domain = Some(domain.into());
         match unlisted {
             true => Err(StreamError::HostUnknown),
-            false => Ok(()),
+            false => Ok(Box::new(self.plan_route(name))),
         }
+    }
+
+    /// Takes the way planned, with the header that goes in clear text.
+    fn begin_route(&mut self, mut route: Box<Route>, header: Header) {
+        let bare = Header {
+            from: None,
+            ..header
+        };
+        bare.write_stream(&mut route.bare_header);
+        self.route = Some(route);
     }
 
     fn send_header(&mut self, header: &Header, worker: &mut Worker) {
@@ -227,13 +253,13 @@ impl Session {
         self.server.out.extend(&worker.text);
     }
 
-    fn send_draft_header(&mut self, tag: &str, rest: &str) {
+    fn write_draft_header(&mut self, out: &mut Vec<u8>, tag: &str, rest: &str) {
         let name = tag[1..].split([' ', '\t', '\r', '\n']).next();
         self.draft_root = name
             .filter(|name| *name != "stream:stream")
             .map(|name| name.into());
         for part in ["<?xml version='1.0'?>", tag, ">", rest] {
-            self.server.out.extend(part.as_bytes());
+            out.extend_from_slice(part.as_bytes());
         }
     }
 
@@ -273,7 +299,9 @@ impl Session {
         {
             self.check_restart(&header)?;
             self.awaits_restart = false;
-            self.send_draft_header(tag, rest);
+            worker.text.clear();
+            self.write_draft_header(&mut worker.text, tag, rest);
+            self.server.out.extend(&worker.text);
             return Ok(());
         }
         self.relay_up(text, worker);
@@ -297,7 +325,15 @@ impl Session {
     fn relay_up(&mut self, text: &str, worker: &mut Worker) {
         if self.step(Event::Unit, "", worker).relay {
             self.report.up.count(text.len());
-            self.server.out.extend(text.as_bytes());
+            if self.phase == Phase::Relaying {
+                // No other server can take over any more.
+                self.route = None;
+            } else if let Some(route) = &mut self.route {
+                route.queue.extend(text.as_bytes());
+            }
+            if self.phase >= Phase::Greeting {
+                self.server.out.extend(text.as_bytes());
+            }
         }
     }
 

@@ -2,14 +2,16 @@
 //!
 //! Owns both sides and turns their readiness into events for the phase table
 //! (`phase`), then carries out the actions it gives. `client` reads what the
-//! browser sends, `server` finds the server and reads what it sends, `relay`
-//! writes to both. `side` is a socket with its queue, `worker` what all sessions
+//! browser sends, `route` finds the server, `secure` makes the connection
+//! secure, `server` reads what it sends, `relay` writes to the browser. `side` is a socket with its queue, `worker` what all sessions
 //! share, `report` the log line at the end.
 
 mod client;
 pub mod phase;
 mod relay;
 mod report;
+mod route;
+mod secure;
 mod server;
 mod side;
 pub mod worker;
@@ -73,7 +75,7 @@ pub struct Session {
     reader: ws::Reader,
     stream: Stream,
     /// The way to the server while it is sought.
-    route: Option<Box<server::Route>>,
+    route: Option<Box<route::Route>>,
     domain: Option<Box<str>>,
     /// Root of the draft's stream if it is not `stream:stream`.
     draft_root: Option<Box<str>>,
@@ -88,6 +90,8 @@ pub struct Session {
     missed_pings: u8,
     /// Whether a queue rose above high water and has not come down yet.
     paused: bool,
+    /// The same for the client's queue alone.
+    client_full: bool,
     /// Whether the server's stream holds units back because of that.
     stream_paused: bool,
     /// Whether bytes came from the client since the last ping.
@@ -100,6 +104,8 @@ pub struct Session {
     end_sent: bool,
     /// The server sent a stream error: the end that follows is no loss.
     server_erred: bool,
+    /// SASL mechanisms with channel binding are taken out.
+    unbind: bool,
 }
 
 impl Session {
@@ -115,14 +121,12 @@ impl Session {
         worker: &Worker,
     ) -> std::io::Result<Session> {
         let transport = Transport::register(socket, &worker.registry, Token(token))?;
-        let mut client = Side::default();
-        client.connect(transport, worker.now);
         let config = Rc::clone(&worker.config);
         Ok(Session {
             phase_deadline: worker.now + millis(config.handshake_timeout),
             config,
             phase: Phase::Opening,
-            client,
+            client: Side::connected(transport, worker.now),
             server: Side::default(),
             reader: ws::Reader::new(),
             stream: Stream::new(),
@@ -135,12 +139,14 @@ impl Session {
             dialect: None,
             missed_pings: 0,
             paused: false,
+            client_full: false,
             stream_paused: false,
             heard: true,
             opened: false,
             awaits_restart: false,
             end_sent: false,
             server_erred: false,
+            unbind: false,
         })
     }
 
@@ -175,8 +181,11 @@ impl Session {
     /// When the session wants `expire`, at the latest.
     pub fn deadline(&self) -> Tick {
         let mut deadline = self.phase_deadline;
-        if let Some(start) = self.route.as_ref().and_then(|route| route.next_start()) {
-            deadline = deadline.min(start);
+        if let Some(route) = &self.route {
+            deadline = deadline.min(route.patience);
+            if self.phase == Phase::Connecting {
+                deadline = deadline.min(route.next_start());
+            }
         }
         for side in [&self.client, &self.server] {
             if self.is_stuck(side) {
@@ -197,6 +206,13 @@ impl Session {
         }
         if stalled(self, &self.server) {
             self.step(Event::ServerGone, "it takes nothing", worker);
+        }
+        if self
+            .route
+            .as_ref()
+            .is_some_and(|route| now >= route.patience)
+        {
+            self.lose_patience(worker);
         }
         if now < self.phase_deadline {
             return;
@@ -230,7 +246,8 @@ impl Session {
 
     /// The most bytes that wait in queues and unfinished units of one direction.
     pub fn held(&self) -> usize {
-        let up = self.server.out.len() + self.client.tail.len() + self.reader.held();
+        let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
+        let up = queued.max(self.server.out.len()) + self.client.tail.len() + self.reader.held();
         let down = self.client.out.len() + self.stream.held();
         up.max(down)
     }
@@ -249,20 +266,27 @@ impl Session {
         side.progress_at() + millis(self.config.write_timeout)
     }
 
-    /// Whether either queue is so full that reading must wait.
+    /// Whether either queue is so full that reading the client must wait: some
+    /// of what it sends is answered to itself.
     fn is_paused(&mut self) -> bool {
-        let fullest = self.client.out.len().max(self.server.out.len());
-        if fullest >= HIGH_WATER {
-            self.paused = true;
-        } else if fullest <= LOW_WATER {
-            self.paused = false;
-        }
+        let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
+        let fullest = self.client.out.len().max(self.server.out.len()).max(queued);
+        self.paused = is_full(fullest, self.paused);
         self.paused
+    }
+
+    /// Whether the client's queue is so full that reading the server must wait.
+    /// Its own does not count: a server that reads nothing while it writes
+    /// would never read again.
+    fn is_client_full(&mut self) -> bool {
+        self.client_full = is_full(self.client.out.len(), self.client_full);
+        self.client_full
     }
 
     /// Writes on both sides; true when that let reading go on.
     fn flush(&mut self, worker: &mut Worker) -> bool {
         let was_paused = self.is_paused();
+        let was_full = self.is_client_full();
         self.client.flush(worker.now);
         self.server.flush(worker.now);
         let done = self.client.has_ended() && self.client.out.is_empty();
@@ -277,7 +301,9 @@ impl Session {
             || self.stream_paused
             || !self.client.tail.is_empty();
         let broken = self.client.is_broken() || self.server.is_broken();
-        broken || (was_paused && !self.is_paused() && waiting)
+        let resumed = was_paused && !self.is_paused();
+        let drained = was_full && !self.is_client_full();
+        broken || ((resumed || drained) && waiting)
     }
 
     /// Takes an event through the phase table and does what it says. `detail`
@@ -301,7 +327,7 @@ impl Session {
         if let Some(refuse) = actions.refuse {
             self.refuse(match refuse {
                 Refuse::Timeout => crate::proto::http::Refusal::Timeout,
-                Refuse::Unavailable => crate::proto::http::Refusal::Overloaded {
+                Refuse::Unavailable => crate::proto::http::Refusal::Stopping {
                     retry_after_secs: 5,
                 },
             });
@@ -316,7 +342,9 @@ impl Session {
             frame::write_ping(&mut self.client.out, b"");
         }
         match actions.server {
-            Server::Keep | Server::Greet => {}
+            Server::Keep => {}
+            Server::Secure => self.secure(worker),
+            Server::Greet => self.greet(),
             Server::LookUp => self.look_up(worker),
             Server::Dial => self.dial(worker),
             Server::End => {
@@ -356,9 +384,10 @@ impl Session {
         let wait = match self.phase {
             Phase::Opening => config.handshake_timeout,
             Phase::AwaitOpen => config.open_timeout,
-            Phase::Locating => config.connect_timeout,
             // The set-up has one deadline in all.
-            Phase::Connecting | Phase::Greeting => return,
+            Phase::Locating if self.is_redirected() => return,
+            Phase::Locating => config.connect_timeout,
+            Phase::Connecting | Phase::Securing | Phase::Greeting => return,
             Phase::Relaying => match config.ping_interval {
                 Some(interval) => interval,
                 None => {
@@ -371,6 +400,11 @@ impl Session {
         };
         self.phase_deadline = now + millis(wait);
     }
+}
+
+/// Whether a queue of `len` bytes counts as full, which it did or did not before.
+fn is_full(len: usize, was_full: bool) -> bool {
+    len >= HIGH_WATER || (was_full && len > LOW_WATER)
 }
 
 /// A configured time in the reactor's unit.

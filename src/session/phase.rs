@@ -19,7 +19,9 @@ pub enum Phase {
     Locating,
     /// Dialling the server.
     Connecting,
-    /// Connected, our stream header sent; waiting for the server's.
+    /// Connected; making the connection secure.
+    Securing,
+    /// Secure, our stream header sent; waiting for the server's.
     Greeting,
     /// Passing messages on, both ways.
     Relaying,
@@ -60,6 +62,12 @@ pub enum Event {
     Located,
     /// A connection to the server stands.
     Connected,
+    /// It is as secure as it is to be.
+    Secured,
+    /// It cannot be made secure, or was lost before.
+    Insecure,
+    /// The server sends its clients elsewhere.
+    Redirected,
     /// There is no way to the server.
     Unreachable(StreamError),
     /// The server's stream header arrived.
@@ -87,8 +95,10 @@ pub enum Server {
     Keep,
     /// Look the domain up.
     LookUp,
-    /// Dial the addresses found.
+    /// Dial the addresses found, or those that are left.
     Dial,
+    /// Make the connection secure.
+    Secure,
     /// Send what is queued for it, beginning with the stream header.
     Greet,
     /// Send what is queued, then the end tag of the stream, then close.
@@ -192,9 +202,11 @@ impl Phase {
     pub fn step(self, event: Event) -> (Phase, Actions) {
         match self {
             Phase::Opening => self.opening(event),
-            Phase::AwaitOpen | Phase::Locating | Phase::Connecting | Phase::Greeting => {
-                self.setting_up(event)
-            }
+            Phase::AwaitOpen
+            | Phase::Locating
+            | Phase::Connecting
+            | Phase::Securing
+            | Phase::Greeting => self.setting_up(event),
             Phase::Relaying => self.relaying(event),
             Phase::Closing => match event {
                 Event::CloseFrame | Event::FrameViolation(_) => (Phase::Lingering, Actions::NONE),
@@ -250,7 +262,16 @@ impl Phase {
                 (Phase::Connecting, Actions::server(Server::Dial))
             }
             Event::Connected if self == Phase::Connecting => {
+                (Phase::Securing, Actions::server(Server::Secure))
+            }
+            Event::Secured if self == Phase::Securing => {
                 (Phase::Greeting, Actions::server(Server::Greet))
+            }
+            Event::Insecure if self == Phase::Securing => {
+                (Phase::Connecting, Actions::server(Server::Dial))
+            }
+            Event::Redirected if self == Phase::Securing => {
+                (Phase::Locating, Actions::server(Server::LookUp))
             }
             Event::Greeted if greeted => (Phase::Relaying, Actions::relay()),
             Event::Unit if self != Phase::AwaitOpen => (self, Actions::relay()),
@@ -293,6 +314,12 @@ impl Phase {
     fn relaying(self, event: Event) -> (Phase, Actions) {
         match event {
             Event::Unit | Event::ServerUnit | Event::Greeted => (self, Actions::relay()),
+            Event::Redirected => (Phase::Locating, Actions::server(Server::LookUp)),
+            // Sent elsewhere, in vain.
+            Event::Unreachable(error) => (
+                Phase::Closing,
+                Actions::error(error, CloseCode::NORMAL).and(Server::Abort),
+            ),
             Event::Ended => (
                 Phase::Closing,
                 Actions::orderly(CloseCode::NORMAL).and(Server::End),

@@ -3,7 +3,7 @@
 //! Owns their form in both dialects: RFC 7395 (one stand-alone element a
 //! message, section 3.3.3) and the draft (the server's own bytes).
 
-use super::phase::Event;
+use super::phase::{Event, Phase};
 use super::worker::Worker;
 use super::{HIGH_WATER, Session};
 use crate::buf::Buf;
@@ -12,6 +12,7 @@ use crate::proto::ws::{Opcode, frame};
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::framing::{self, Element};
 use crate::proto::xmpp::header::Header;
+use crate::proto::xmpp::starttls::see_other_host;
 use crate::proto::xmpp::stream::{Flow, Unit};
 use crate::proto::xmpp::{Dialect, features, ns};
 
@@ -19,6 +20,9 @@ use crate::proto::xmpp::{Dialect, features, ns};
 #[derive(Default)]
 struct Met {
     header: bool,
+    /// The server sends its clients elsewhere, which no client is told: where to
+    /// would be another WebSocket to it.
+    see_other: Option<String>,
     element: bool,
     end: bool,
     bad_features: bool,
@@ -28,6 +32,10 @@ impl Session {
     /// Takes bytes of the server: frames each complete unit for the client
     /// until the client's queue is full; the rest waits in the stream reader.
     pub(super) fn relay_down(&mut self, bytes: &[u8], worker: &mut Worker) {
+        // A server may send its clients elsewhere as long as nothing but the
+        // headers was exchanged. The next server's header is not news then.
+        let may_redirect = self.may_redirect();
+        let answered = self.opened && self.phase == Phase::Greeting;
         let framed = self.dialect != Some(Dialect::Draft);
         let domain = self.domain.as_deref().unwrap_or_default();
         let limit = self.config.max_stanza_bytes;
@@ -38,26 +46,36 @@ impl Session {
             &mut self.report.down,
         );
         let (awaits_restart, server_erred) = (&mut self.awaits_restart, &mut self.server_erred);
+        let unbind = self.unbind;
 
         let result = self
             .stream
             .feed(&mut worker.parsers.stream, bytes, limit, |unit| {
                 let sent = match unit {
                     Unit::Header { bytes, header } => {
-                        met.header = true;
                         text.clear();
                         match framed {
                             true => answer(header, domain).write_open(text),
                             false => text.extend_from_slice(bytes),
                         }
+                        met.header = true;
+                        if answered {
+                            return Flow::Continue;
+                        }
                         write_message(out, &[text])
                     }
                     Unit::Element(element) => {
+                        if element.is(ns::STREAMS, "error") {
+                            *server_erred = true;
+                            met.see_other = see_other_host(&element);
+                            if met.see_other.is_some() {
+                                return Flow::Pause;
+                            }
+                        }
                         met.element = true;
                         *awaits_restart |= element.is(ns::SASL, "success");
-                        *server_erred |= element.is(ns::STREAMS, "error");
                         if element.is(ns::STREAMS, "features") {
-                            match write_features(out, &element, framed, text) {
+                            match write_features(out, &element, (framed, unbind), text) {
                                 Some(sent) => sent,
                                 None => {
                                     met.bad_features = true;
@@ -92,7 +110,18 @@ impl Session {
             self.step(Event::Greeted, "", worker);
         }
         if met.element {
+            self.route = None;
             self.step(Event::ServerUnit, "", worker);
+        }
+        if let Some(to) = met.see_other {
+            match may_redirect && self.route.is_some() {
+                true => self.redirect(&to, worker),
+                // Too late to be followed unseen: the client comes again.
+                false => {
+                    self.step(Event::ServerGone, "see-other-host", worker);
+                }
+            }
+            return;
         }
         if met.end {
             self.step(Event::ServerEnded, "", worker);
@@ -222,7 +251,7 @@ fn write_message(out: &mut Buf, parts: &[&[u8]]) -> usize {
 fn write_features(
     out: &mut Buf,
     element: &Element<'_>,
-    framed: bool,
+    (framed, unbind): (bool, bool),
     text: &mut Vec<u8>,
 ) -> Option<usize> {
     let (head, tail) = element.bytes.split_at(element.name_end());
@@ -231,7 +260,7 @@ fn write_features(
     element.inherited(text);
     let inherited = head.len()..text.len();
     text.extend_from_slice(tail);
-    for range in features::removed(text, false).ok()?.into_iter().rev() {
+    for range in features::removed(text, unbind).ok()?.into_iter().rev() {
         text.drain(range);
     }
     if !framed {

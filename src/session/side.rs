@@ -5,8 +5,10 @@
 //! until the peer ends its own (RFC 6455, section 7.1.1; RFC 9112, section 9.6).
 
 use std::io;
+use std::net::SocketAddr;
 
 use mio::event::Event as Edge;
+use openssl::ssl::Ssl;
 
 use super::Tick;
 use crate::buf::Buf;
@@ -63,20 +65,54 @@ pub struct Side {
 }
 
 impl Side {
-    /// Takes a connected socket. Whatever was queued before is kept.
-    pub fn connect(&mut self, transport: Transport, now: Tick) {
-        self.transport = Some(transport);
-        self.readable = true;
-        self.writable = true;
-        self.until_dry = true;
-        self.progress_at = now;
+    /// A side with a connected socket and empty queues.
+    pub fn connected(transport: Transport, now: Tick) -> Side {
+        Side {
+            transport: Some(transport),
+            readable: true,
+            writable: true,
+            until_dry: true,
+            progress_at: now,
+            ..Side::default()
+        }
     }
 
     /// Notes what the poll said.
     pub fn edge(&mut self, edge: &Edge) {
         self.until_dry |= edge.is_read_closed() || edge.is_error();
-        self.readable |= edge.is_readable() || self.until_dry;
-        self.writable |= edge.is_writable() || edge.is_error();
+        // Under TLS either direction may wait for the other's edge.
+        let both = self.transport.as_ref().is_some_and(Transport::is_tls);
+        self.readable |= edge.is_readable() || self.until_dry || both;
+        self.writable |= edge.is_writable() || edge.is_error() || both;
+    }
+
+    /// Goes over to TLS.
+    ///
+    /// # Errors
+    /// There is no socket, or OpenSSL refuses; the socket is closed.
+    pub fn start_tls(&mut self, ssl: Ssl) -> io::Result<()> {
+        let transport = self.transport.take().ok_or(io::ErrorKind::NotConnected)?;
+        self.transport = Some(transport.start_tls(ssl)?);
+        Ok(())
+    }
+
+    /// Goes on with the TLS handshake: `None` while it waits for the peer, else
+    /// the version of TLS or why it failed.
+    pub fn shake_hands(&mut self) -> Option<io::Result<&'static str>> {
+        let transport = self.transport.as_mut()?;
+        match transport.shake_hands() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            done => {
+                self.readable = true;
+                self.writable = true;
+                Some(done.map(|()| transport.tls_version().unwrap_or("no TLS")))
+            }
+        }
+    }
+
+    /// Our own address on the socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.transport.as_ref()?.local_addr().ok()
     }
 
     /// Whether there is a socket.
@@ -107,7 +143,8 @@ impl Side {
                 Read::End
             }
             Ok(n) => {
-                self.readable = n == buffer.len() || self.until_dry || self.broken;
+                let more = n == buffer.len() || transport.is_tls();
+                self.readable = more || self.until_dry || self.broken;
                 Read::Bytes(n)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.broken => {
@@ -141,7 +178,7 @@ impl Side {
         while self.writable && !self.out.is_empty() {
             match transport.write(self.out.as_slice()) {
                 Ok(n) => {
-                    self.writable = n == self.out.len();
+                    self.writable = n == self.out.len() || transport.is_tls();
                     self.out.consume(n);
                     self.progress_at = now;
                 }

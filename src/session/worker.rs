@@ -9,7 +9,8 @@ use mio::Registry;
 use super::Tick;
 use crate::config::Config;
 use crate::log::Log;
-use crate::net::resolver::{Answer, Resolver};
+use crate::net::locator::{Answer, Locator, Wanted};
+use crate::net::tls::Contexts;
 use crate::proto::xmpp::Parsers;
 
 /// Bytes read from a socket at once.
@@ -24,7 +25,9 @@ pub struct Worker {
     /// XML parsers.
     pub parsers: Parsers,
     /// The DNS.
-    pub resolver: Resolver,
+    pub locator: Locator,
+    /// TLS to servers.
+    pub tls: Contexts,
     /// Where sockets are registered.
     pub registry: Registry,
     /// The time of this turn of the loop.
@@ -34,19 +37,26 @@ pub struct Worker {
     /// Where small texts are put together.
     pub(super) text: Vec<u8>,
     /// The id of the next look-up.
-    pub(super) next_query: u64,
+    next_query: u64,
     /// Who asked: the first token of the session, by look-up.
     queries: HashMap<u64, usize>,
 }
 
 impl Worker {
     /// The parts of a worker at the start of its loop.
-    pub fn new(config: Rc<Config>, log: Rc<Log>, resolver: Resolver, registry: Registry) -> Worker {
+    pub fn new(
+        config: Rc<Config>,
+        log: Rc<Log>,
+        locator: Locator,
+        tls: Contexts,
+        registry: Registry,
+    ) -> Worker {
         Worker {
             config,
             log,
             parsers: Parsers::new(),
-            resolver,
+            locator,
+            tls,
             registry,
             now: 0,
             scratch: vec![0; READ_SIZE],
@@ -56,24 +66,31 @@ impl Worker {
         }
     }
 
-    /// Asks for the addresses of `name` for the session with this token.
-    pub(super) fn look_up(&mut self, token: usize, query: u64, name: &str) {
+    /// Begins a look-up for the session with this token; its id.
+    pub(super) fn look_up(&mut self, token: usize, wanted: &Wanted) -> u64 {
+        let query = self.next_query;
+        self.next_query += 1;
         self.queries.insert(query, token);
-        self.resolver.look_up(query, name);
+        self.locator.look_up(query, wanted, self.now);
+        query
     }
 
     /// The session that asked is no longer there for the answer.
     pub(super) fn forget_look_up(&mut self, query: u64) {
         self.queries.remove(&query);
-        self.resolver.forget(query);
+        self.locator.forget(query);
     }
 
-    /// The next answer of the resolver that somebody waits for, and the first
-    /// token of the session that does.
+    /// The next answer that somebody waits for, and the first token of the
+    /// session that does.
     pub fn next_answer(&mut self) -> Option<(usize, Answer)> {
         loop {
-            let answer = self.resolver.next_answer()?;
-            if let Some(token) = self.queries.remove(&answer.id) {
+            let answer = self.locator.next_answer(self.now)?;
+            let token = match answer.last {
+                true => self.queries.remove(&answer.id),
+                false => self.queries.get(&answer.id).copied(),
+            };
+            if let Some(token) = token {
                 return Some((token, answer));
             }
         }

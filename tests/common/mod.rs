@@ -1,9 +1,13 @@
 //! What several integration tests share.
 #![allow(dead_code)]
 
+pub mod answering;
+pub mod certificates;
 pub mod chop;
 pub mod daemon;
+pub mod dns_server;
 pub mod stage;
+pub mod tls_server;
 pub mod ws_client;
 pub mod xmpp_server;
 

@@ -53,7 +53,7 @@ impl Stage {
     pub fn set(config: &str) -> Stage {
         let server = XmppServer::start();
         let domains = format!(
-            "domains:\n  - name: example.org\n    server: {}\n",
+            "domains:\n  - name: example.org\n    server: {}\n    tls: none\n",
             server.address
         );
         let daemon = Daemon::start(&format!("{domains}{config}"));

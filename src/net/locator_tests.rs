@@ -1,0 +1,109 @@
+//! The order of targets, and what is given out when.
+
+use super::*;
+
+fn service(priority: u16, weight: u16, host: &str) -> (Service, ()) {
+    let service = Service {
+        priority,
+        weight,
+        port: 1,
+        host: host.to_owned(),
+    };
+    (service, ())
+}
+
+fn hosts(records: Vec<(Service, ())>, random: fn(u32) -> u32) -> String {
+    let ordered = order(records, random).into_iter();
+    ordered.map(|(service, ())| service.host).collect()
+}
+
+#[test]
+fn priorities_come_in_order_and_weights_by_lot() {
+    let records = || {
+        vec![
+            service(20, 0, "e"),
+            service(10, 60, "a"),
+            service(10, 20, "b"),
+            service(10, 0, "c"),
+            service(5, 0, "d"),
+        ]
+    };
+    assert_eq!(hosts(records(), |_| 0), "dcabe");
+    assert_eq!(hosts(records(), |sum| sum), "dbace");
+    assert_eq!(hosts(records(), |sum| sum.min(1)), "dabce");
+}
+
+#[test]
+fn families_take_turns() {
+    let all = ["1.1.1.1", "2.2.2.2", "::1", "3.3.3.3"].map(|ip| ip.parse().unwrap());
+    let order: Vec<_> = interleaved(&all).map(|ip| ip.to_string()).collect();
+    assert_eq!(order, ["::1", "1.1.1.1", "2.2.2.2", "3.3.3.3"]);
+}
+
+fn look_up(clear: ServiceAnswer) -> LookUp {
+    LookUp {
+        domain: "d".to_owned(),
+        services: [(Kind::Clear, clear), (Kind::Direct, None)],
+        places: None,
+        hold_until: None,
+        failure: None,
+        found: false,
+    }
+}
+
+#[test]
+fn what_the_services_say() {
+    let servfail = DnsError::Failed(c_ares::Error::ESERVFAIL);
+    let known = |clear, direct| {
+        let mut look_up = look_up(Some(clear));
+        look_up.services[1].1 = Some(direct);
+        let known = look_up.services_known(false).unwrap();
+        known.map(|mixed| mixed.len())
+    };
+    let none = || Err(DnsError::NotFound);
+    let some = || Ok(vec![service(1, 1, "h").0]);
+    let dot = || Ok(vec![service(1, 1, ".").0]);
+    assert_eq!(known(some(), some()), Ok(2));
+    assert_eq!(known(some(), none()), Ok(1));
+    assert_eq!(known(some(), Err(servfail)), Ok(1));
+    assert_eq!(known(none(), none()), Ok(0));
+    assert_eq!(known(none(), dot()), Err(Error::NotOffered));
+    assert_eq!(known(dot(), none()), Err(Error::NotOffered));
+    assert_eq!(known(dot(), some()), Ok(1));
+    assert_eq!(known(none(), Err(servfail)), Err(Error::Failed(servfail)));
+    assert_eq!(known(Ok(Vec::new()), none()), Err(Error::NotFound));
+    let half = look_up(Some(some()));
+    assert!(half.services_known(false).is_none());
+    assert_eq!(
+        half.services_known(true).map(|known| known.is_ok()),
+        Some(true)
+    );
+    assert!(look_up(Some(none())).services_known(true).is_none());
+}
+
+#[test]
+fn targets_are_given_in_order_unless_one_is_slow() {
+    let mut look_up = look_up(None);
+    let place = |host: &str| Place::new(host.to_owned(), 1, false, true);
+    look_up.places = Some(vec![place("a"), place("b")]);
+    let take = |look_up: &mut LookUp, host: &str, family, ip: Option<&str>| {
+        let question = Question::Host(host.to_owned(), family);
+        let found = ip.map(|ip| Records::Addresses(vec![ip.parse().unwrap()]));
+        look_up.take(&question, &found.ok_or(DnsError::NotFound));
+    };
+    take(&mut look_up, "b", Family::V4, Some("192.0.2.2"));
+    take(&mut look_up, "b", Family::V6, Some("2001:db8::2"));
+    assert_eq!(look_up.give(false), (vec![], false));
+    let (targets, complete) = look_up.give(true);
+    let addresses: Vec<_> = targets.iter().map(|t| t.address.to_string()).collect();
+    assert_eq!(addresses, ["[2001:db8::2]:1", "192.0.2.2:1"]);
+    assert!(!complete);
+    // One family is not waited for either, and not forgotten.
+    take(&mut look_up, "a", Family::V4, Some("192.0.2.1"));
+    assert_eq!(look_up.give(false), (vec![], false));
+    let (targets, complete) = look_up.give(true);
+    assert_eq!(targets[0].address.to_string(), "192.0.2.1:1");
+    assert_eq!((targets.len(), complete), (1, false));
+    take(&mut look_up, "a", Family::V6, None);
+    assert_eq!(look_up.give(false), (vec![], true));
+}

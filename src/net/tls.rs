@@ -1,0 +1,170 @@
+//! TLS to servers: one context for each set of trusted authorities.
+//!
+//! Owns contexts and resumption tickets. A certificate is checked against the
+//! XMPP domain, never against the host that DNS led to (RFC 6120, section
+//! 13.7.2.1), by its DNS names alone: not the common name, not SRV-ID, not
+//! XmppAddr. TLS 1.2 at least (RFC 7590), no renegotiation, no client
+//! certificate.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
+use openssl::ssl::{
+    Ssl, SslConnector, SslMethod, SslOptions, SslSession, SslSessionCacheMode, SslVerifyMode,
+    SslVersion,
+};
+use openssl::x509::X509;
+use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::verify::X509CheckFlags;
+
+/// Tickets kept at most, one a domain.
+const MAX_TICKETS: usize = 1024;
+
+/// ALPN of direct TLS (XEP-0368), in wire form.
+const ALPN: &[u8] = b"\x0bxmpp-client";
+
+/// Resumption tickets by domain and whether the certificate was verified. The
+/// library wants them shareable between threads; there is only one.
+type Tickets = Arc<Mutex<HashMap<(String, bool), SslSession>>>;
+
+/// Where a connection remembers whose tickets it gets.
+static OWNER: LazyLock<Option<Index<Ssl, (String, bool)>>> =
+    LazyLock::new(|| Ssl::new_ex_index().ok());
+
+/// What a connection is to be.
+pub struct Wish<'a> {
+    /// The XMPP domain.
+    pub domain: &'a str,
+    /// Authorities to trust instead of the system's.
+    pub ca_file: Option<&'a Path>,
+    /// Whether the certificate is verified.
+    pub verify: bool,
+    /// Whether TLS comes first, without STARTTLS.
+    pub direct: bool,
+}
+
+/// The contexts of a worker.
+pub struct Contexts {
+    system: Context,
+    files: HashMap<PathBuf, Context>,
+}
+
+struct Context {
+    connector: SslConnector,
+    tickets: Tickets,
+}
+
+impl Contexts {
+    /// Contexts for the system's authorities and those of each of `ca_files`.
+    ///
+    /// # Errors
+    /// The file that cannot be used, and why.
+    pub fn new<'a>(ca_files: impl Iterator<Item = &'a Path>) -> Result<Contexts, String> {
+        let words = |error: ErrorStack| format!("TLS cannot be set up: {error}");
+        let mut files = HashMap::new();
+        for path in ca_files {
+            if !files.contains_key(path) {
+                files.insert(path.to_owned(), Context::new(Some(path))?);
+            }
+        }
+        OWNER.as_ref().ok_or_else(|| words(ErrorStack::get()))?;
+        Ok(Contexts {
+            system: Context::new(None)?,
+            files,
+        })
+    }
+
+    /// A new connection, not started.
+    ///
+    /// # Errors
+    /// OpenSSL's, in words.
+    pub fn connection(&self, wish: &Wish<'_>) -> Result<Ssl, String> {
+        let named = wish.ca_file.and_then(|path| self.files.get(path));
+        named.unwrap_or(&self.system).connection(wish)
+    }
+}
+
+impl Context {
+    fn new(ca_file: Option<&Path>) -> Result<Context, String> {
+        let words = |error: ErrorStack| format!("TLS cannot be set up: {error}");
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(words)?;
+        builder
+            .set_min_proto_version(Some(SslVersion::TLS1_2))
+            .map_err(words)?;
+        builder.set_options(SslOptions::NO_RENEGOTIATION);
+        if let Some(path) = ca_file {
+            let failed = |why: String| format!("{}: {why}", path.display());
+            let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+            let certificates = X509::stack_from_pem(&pem)
+                .map_err(|error| failed(format!("not a file of PEM certificates: {error}")))?;
+            if certificates.is_empty() {
+                return Err(failed("holds no PEM certificate".to_owned()));
+            }
+            let mut store = X509StoreBuilder::new().map_err(words)?;
+            for certificate in certificates {
+                store.add_cert(certificate).map_err(words)?;
+            }
+            builder.set_cert_store(store.build());
+        }
+        let tickets = Tickets::default();
+        let kept = Arc::clone(&tickets);
+        let mode = SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL;
+        builder.set_session_cache_mode(mode);
+        builder.set_new_session_callback(move |ssl, session| {
+            if let Some(owner) = OWNER.as_ref().and_then(|index| ssl.ex_data(*index)) {
+                keep(&kept, owner.clone(), session);
+            }
+        });
+        Ok(Context {
+            connector: builder.build(),
+            tickets,
+        })
+    }
+
+    fn connection(&self, wish: &Wish<'_>) -> Result<Ssl, String> {
+        let words = |error: ErrorStack| error.to_string();
+        let mut settings = self.connector.configure().map_err(words)?;
+        settings.set_verify_hostname(wish.verify);
+        if !wish.verify {
+            settings.set_verify(SslVerifyMode::NONE);
+        }
+        if wish.direct {
+            settings.set_alpn_protos(ALPN).map_err(words)?;
+        }
+        let mut ssl = settings.into_ssl(wish.domain).map_err(words)?;
+        // Only now: `into_ssl` has set flags of its own.
+        let flags = X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT;
+        ssl.param_mut().set_hostflags(flags);
+        let owner = (wish.domain.to_owned(), wish.verify);
+        let tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ticket) = tickets.get(&owner) {
+            resume(&mut ssl, ticket);
+        }
+        if let Some(index) = OWNER.as_ref() {
+            ssl.set_ex_data(*index, owner);
+        }
+        Ok(ssl)
+    }
+}
+
+fn keep(tickets: &Tickets, owner: (String, bool), session: SslSession) {
+    let mut tickets = tickets.lock().unwrap_or_else(PoisonError::into_inner);
+    if tickets.len() >= MAX_TICKETS && !tickets.contains_key(&owner) {
+        // Any: a domain that is used much is soon here again.
+        if let Some(some) = tickets.keys().next().cloned() {
+            tickets.remove(&some);
+        }
+    }
+    tickets.insert(owner, session);
+}
+
+/// Offers the server a ticket. One that does not fit costs a full handshake.
+#[expect(unsafe_code, reason = "the crate marks it so: see SAFETY")]
+fn resume(ssl: &mut Ssl, ticket: &SslSession) {
+    // SAFETY: the ticket comes from the very context that made `ssl`, as the
+    // function demands.
+    let _ = unsafe { ssl.set_session(ticket) };
+}

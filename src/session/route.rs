@@ -1,0 +1,372 @@
+//! The way to the server: where it is, and a connection to it.
+//!
+//! Owns what is known while a session is being set up: the stream header and
+//! messages that wait for the server, the look-up, the dial. Follows a server
+//! that sends its clients elsewhere. Gone once the server has said more than its
+//! stream header.
+
+use std::path::PathBuf;
+
+use mio::Token;
+
+use super::phase::{Event, Phase};
+use super::side::Side;
+use super::worker::Worker;
+use super::{NEVER, Session, Tick, millis};
+use crate::buf::Buf;
+use crate::config::access::{PrivateAddresses, ProxyProtocol, Tls};
+use crate::config::{DomainRule, Host};
+use crate::log::Escaped;
+use crate::net::dial::{Dial, Progress};
+use crate::net::inside::is_inside;
+use crate::net::locator::{Answer, Error, PORT, Target, Wanted};
+use crate::proto::xmpp::address;
+use crate::proto::xmpp::error::StreamError;
+use crate::proto::xmpp::starttls::Dialogue;
+
+/// How long a server at a loopback address may keep its features to itself
+/// before it is taken to offer no TLS: a client gives up 2 s after its `<open/>`.
+pub(super) const PATIENCE_MS: Tick = 200;
+
+/// How often a server may send its clients elsewhere (RFC 6120, section
+/// 4.9.3.19).
+const MAX_REDIRECTS: u8 = 2;
+
+/// How a connection is being made secure.
+pub(super) enum Securing {
+    /// Not begun.
+    No,
+    /// The server is asked for TLS.
+    Dialogue(Box<Dialogue>),
+    /// The TLS handshake is under way.
+    Handshake,
+}
+
+/// The way to the server while a session is set up.
+pub struct Route {
+    wanted: Wanted,
+    /// The domain as A-labels.
+    pub(super) name: String,
+    pub(super) tls: Tls,
+    pub(super) verify: bool,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
+    /// The domain is in the operator's list: it may lead anywhere.
+    listed: bool,
+    /// The operator named the server.
+    configured: bool,
+    /// The client's stream header, for the server.
+    pub(super) header: Vec<u8>,
+    /// The same without `from`, for clear text (RFC 6120, section 4.7.1).
+    pub(super) bare_header: Vec<u8>,
+    /// Messages that wait for the server.
+    pub(super) queue: Buf,
+    query: Option<u64>,
+    dial: Dial,
+    pub(super) target: Option<Target>,
+    pub(super) securing: Securing,
+    /// When the server has kept us waiting long enough.
+    pub(super) patience: Tick,
+    redirects: u8,
+    /// Why the last address was no good.
+    pub(super) failure: Option<String>,
+}
+
+impl Route {
+    /// When the dial is to go on without an edge.
+    pub(super) fn next_start(&self) -> Tick {
+        self.dial.next_start_ms().unwrap_or(NEVER)
+    }
+
+    /// Whether a server that offers no TLS may be spoken to all the same.
+    pub(super) fn plain_text_will_do(&self) -> bool {
+        self.tls == Tls::Auto && (self.configured || self.leads_to_loopback())
+    }
+
+    /// Whether the server is on this very machine.
+    pub(super) fn leads_to_loopback(&self) -> bool {
+        let at = self.target.map(|target| target.address.ip().to_canonical());
+        at.is_some_and(|ip| ip.is_loopback())
+    }
+
+    /// Whether a place may be dialled. A domain that no list has was chosen by
+    /// whoever opened the session, and its DNS leads where its owner likes.
+    fn may_dial(&self, target: &Target, policy: PrivateAddresses) -> bool {
+        let standard = !target.by_srv && target.address.port() == PORT;
+        self.listed
+            || match policy {
+                PrivateAddresses::Allow => true,
+                PrivateAddresses::Refuse => !is_inside(target.address.ip()),
+                PrivateAddresses::StandardPort => standard || !is_inside(target.address.ip()),
+            }
+    }
+}
+
+impl Session {
+    /// Prepares the way to the session's domain; the headers are still to be
+    /// written.
+    pub(super) fn plan_route(&self, name: String) -> Route {
+        let domain = self.domain.as_deref().unwrap_or_default();
+        let entry = match self.config.domain(domain) {
+            DomainRule::Listed(entry) => Some(entry),
+            DomainRule::Any | DomainRule::Unlisted => None,
+        };
+        let access = entry.map(|entry| entry.access.clone()).unwrap_or_default();
+        let tls = access.tls.unwrap_or(self.config.server_tls);
+        let server = entry.and_then(|entry| entry.server.as_ref());
+        let wanted = match server {
+            Some(server) => Wanted::Host {
+                name: match &server.host {
+                    Host::Name(name) => name.clone(),
+                    Host::Address(address) => address.to_string(),
+                },
+                port: server.port,
+                direct: tls == Tls::Direct,
+            },
+            None => Wanted::Domain {
+                name: name.clone(),
+                clear: tls != Tls::Direct,
+                direct: tls != Tls::None,
+            },
+        };
+        Route {
+            wanted,
+            name,
+            tls,
+            verify: access.verify,
+            ca_file: access
+                .ca_file
+                .or_else(|| self.config.server_ca_file.clone()),
+            proxy_protocol: access.proxy_protocol,
+            listed: entry.is_some(),
+            configured: server.is_some(),
+            header: Vec::new(),
+            bare_header: Vec::new(),
+            queue: Buf::new(),
+            query: None,
+            dial: Dial::new(),
+            target: None,
+            securing: Securing::No,
+            patience: NEVER,
+            redirects: 0,
+            failure: None,
+        }
+    }
+
+    /// Looks the server up.
+    pub(super) fn look_up(&mut self, worker: &mut Worker) {
+        let Some(route) = &mut self.route else {
+            return;
+        };
+        let query = worker.look_up(self.token, &route.wanted);
+        route.query = Some(query);
+    }
+
+    /// Takes the locator's answer; to be followed by `turn`.
+    pub fn located(&mut self, answer: Answer, worker: &mut Worker) {
+        let Some(route) = &mut self.route else {
+            return;
+        };
+        if route.query != Some(answer.id) {
+            return;
+        }
+        if answer.last {
+            route.query = None;
+        }
+        match answer.targets {
+            Ok(targets) => {
+                let policy = self.config.private_addresses;
+                let (allowed, refused): (Vec<_>, Vec<_>) = targets
+                    .into_iter()
+                    .partition(|target| route.may_dial(target, policy));
+                if let Some(target) = refused.first() {
+                    let address = target.address;
+                    route.failure = Some(format!(
+                        "{address} is an inside address (see 'private_addresses')"
+                    ));
+                }
+                let any = !allowed.is_empty();
+                route.dial.add(&allowed, answer.last);
+                if any || answer.last {
+                    self.step(Event::Located, "", worker);
+                }
+            }
+            Err(error) => {
+                let told = match error {
+                    Error::NotFound | Error::NotOffered => StreamError::HostUnknown,
+                    Error::HostNotFound => {
+                        StreamError::RemoteConnectionFailed("the server cannot be reached")
+                    }
+                    Error::Failed(_) => {
+                        StreamError::RemoteConnectionFailed("the domain could not be looked up")
+                    }
+                };
+                self.unreachable(told, &error.to_string(), worker);
+            }
+        }
+    }
+
+    /// Starts or goes on with the dial.
+    pub(super) fn dial(&mut self, worker: &mut Worker) {
+        let Some(route) = &mut self.route else {
+            return;
+        };
+        let first = self.token + 1;
+        let token = |lane| Token(first + lane);
+        match route.dial.progress(&worker.registry, token, worker.now) {
+            Progress::Pending => {}
+            Progress::Connected {
+                transport,
+                target,
+                lane,
+            } => {
+                route.target = Some(target);
+                self.lane = lane as u8;
+                self.server = Side::connected(transport, worker.now);
+                self.step(Event::Connected, "", worker);
+            }
+            Progress::Failed(why) => {
+                let whys: Vec<_> = route.failure.take().into_iter().chain(why).collect();
+                let why = match whys.is_empty() {
+                    true => "no address".to_owned(),
+                    false => whys.join("; "),
+                };
+                let told = StreamError::RemoteConnectionFailed("the server cannot be reached");
+                self.unreachable(told, &why, worker);
+            }
+        }
+    }
+
+    /// Sends what is queued for the server, its stream header first.
+    pub(super) fn greet(&mut self) {
+        if let Some(route) = &mut self.route {
+            self.server.out.extend(&route.header);
+            self.server.out.extend(route.queue.as_slice());
+        }
+    }
+
+    /// Follows a server that sends its clients elsewhere, inside the set-up and
+    /// unseen by the client.
+    pub(super) fn redirect(&mut self, to: &str, worker: &mut Worker) {
+        let Some(route) = &mut self.route else {
+            return;
+        };
+        let place = (route.redirects < MAX_REDIRECTS)
+            .then(|| host_and_port(to))
+            .flatten();
+        worker.log.info(format_args!(
+            "session {}: the server of {} sends its clients to {}",
+            self.report.peer(),
+            Escaped(&route.name),
+            Escaped(to),
+        ));
+        let Some((name, port)) = place else {
+            let told = StreamError::RemoteConnectionFailed("the server sends its clients in vain");
+            return self.unreachable(told, "see-other-host once too often, or to nowhere", worker);
+        };
+        if let Some(query) = route.query.take() {
+            worker.forget_look_up(query);
+        }
+        route.redirects += 1;
+        route.configured = false;
+        route.wanted = Wanted::Host {
+            name,
+            port,
+            direct: route.tls == Tls::Direct,
+        };
+        route.dial = Dial::new();
+        route.securing = Securing::No;
+        route.patience = NEVER;
+        route.failure = None;
+        self.stream = Default::default();
+        self.stream_paused = false;
+        self.server_erred = false;
+        self.server.close();
+        if self.phase == Phase::Relaying {
+            // The deadline there was that of the next ping.
+            self.phase_deadline = worker.now + millis(self.config.connect_timeout);
+        }
+        self.step(Event::Redirected, "", worker);
+    }
+
+    /// Whether nothing but stream headers was exchanged with the server.
+    pub(super) fn may_redirect(&self) -> bool {
+        self.route
+            .as_ref()
+            .is_some_and(|route| route.queue.is_empty())
+    }
+
+    /// Whether this is not the first server of the session.
+    pub(super) fn is_redirected(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.redirects > 0)
+    }
+
+    /// Forgets look-up and dial.
+    pub(super) fn abandon_route(&mut self, worker: &mut Worker) {
+        if let Some(query) = self.route.take().and_then(|route| route.query) {
+            worker.forget_look_up(query);
+        }
+    }
+
+    fn unreachable(&mut self, told: StreamError, why: &str, worker: &mut Worker) {
+        worker.log.notice(format_args!(
+            "session {}: no way to the server of {}: {why}",
+            self.report.peer(),
+            Escaped(self.domain.as_deref().unwrap_or_default()),
+        ));
+        self.step(Event::Unreachable(told), why, worker);
+    }
+}
+
+/// Host and port of a `see-other-host`; IPv6 addresses stand in brackets.
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let text = text.trim();
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            (host, port.strip_prefix(':'))
+        }
+        None => match text.rsplit_once(':') {
+            Some((host, _)) if host.contains(':') => (text, None),
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = match port {
+        Some(port) => port.parse().ok().filter(|port| *port != 0)?,
+        None => PORT,
+    };
+    let numeric: Option<std::net::IpAddr> = host.parse().ok();
+    let name = match numeric {
+        Some(address) => address.to_string(),
+        None => address::domain(Some(host))
+            .and_then(|name| address::to_ascii(&name))
+            .ok()?,
+    };
+    Some((name, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_see_other_host() {
+        let place = |text: &str| host_and_port(text).map(|(host, port)| format!("{host} {port}"));
+        for (text, expected) in [
+            ("b.example", "b.example 5222"),
+            ("B.example:5333", "b.example 5333"),
+            ("192.0.2.1:5", "192.0.2.1 5"),
+            ("[2001:db8::1]:5", "2001:db8::1 5"),
+            ("[2001:db8::1]", "2001:db8::1 5222"),
+            ("2001:db8::1", "2001:db8::1 5222"),
+        ] {
+            assert_eq!(place(text).as_deref(), Some(expected));
+        }
+        for text in [
+            "", ":5", "a:0", "a:x", "a:99999", "a b", "u@h", "[::1", "127.1",
+        ] {
+            assert_eq!(place(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! A DNS server with a small zone: it can answer, fail, keep silent, hold its
+//! answers back, and counts what it was asked (RFC 1035, RFC 2782).
+
+use std::collections::{HashMap, HashSet};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use super::PATIENCE;
+
+pub const A: u16 = 1;
+pub const CNAME: u16 = 5;
+pub const AAAA: u16 = 28;
+pub const SRV: u16 = 33;
+
+/// How long records hold unless they say it themselves, in seconds.
+const TTL: u32 = 300;
+/// Answers so many links of a chain of aliases.
+const MAX_ALIASES: usize = 4;
+
+const NO_ERROR: u8 = 0;
+const SERVFAIL: u8 = 2;
+const NXDOMAIN: u8 = 3;
+
+/// What becomes of a question.
+#[derive(Clone)]
+enum Answer {
+    /// Records: TTL and data.
+    Records(Vec<(u32, Vec<u8>)>),
+    NoData,
+    ServFail,
+    Silence,
+    /// No answer before `release`.
+    Held,
+}
+
+type Key = (String, u16);
+
+#[derive(Default)]
+struct State {
+    zone: HashMap<Key, Answer>,
+    /// Ids of the questions: one that is asked anew for want of an answer has
+    /// the id that it had.
+    asked: HashMap<Key, HashSet<u16>>,
+    /// Questions held back, and who asked them.
+    held: Vec<(Vec<u8>, SocketAddr)>,
+}
+
+/// A running server; it ends with the value.
+pub struct DnsServer {
+    pub address: SocketAddr,
+    shared: Arc<(Mutex<State>, Condvar)>,
+    socket: UdpSocket,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DnsServer {
+    /// A server for these records, see `add`. A name that has none does not
+    /// exist.
+    pub fn start(zone: &str) -> DnsServer {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        let address = socket.local_addr().expect("address");
+        let shared = Arc::<(Mutex<State>, Condvar)>::default();
+        let (for_thread, from) = (Arc::clone(&shared), socket.try_clone().expect("clone"));
+        let thread = std::thread::spawn(move || serve(&from, &for_thread));
+        let server = DnsServer {
+            address,
+            shared,
+            socket,
+            thread: Some(thread),
+        };
+        server.add(zone);
+        server
+    }
+
+    /// Adds records, one a line: name, TTL if need be, type and data. In the
+    /// place of data may stand what becomes of the question instead: NODATA,
+    /// SERVFAIL, SILENCE or HELD.
+    pub fn add(&self, zone: &str) {
+        let mut state = self.shared.0.lock().unwrap();
+        for line in zone.lines().filter(|line| !line.trim().is_empty()) {
+            let mut words = line.split_whitespace().peekable();
+            let name = words.next().expect("a name").to_ascii_lowercase();
+            let ttl = words.peek().and_then(|word| word.parse().ok());
+            if ttl.is_some() {
+                words.next();
+            }
+            let kind = match words.next() {
+                Some("A") => A,
+                Some("AAAA") => AAAA,
+                Some("CNAME") => CNAME,
+                Some("SRV") => SRV,
+                other => panic!("type {other:?} in {line:?}"),
+            };
+            let data: Vec<&str> = words.collect();
+            let special = match data[..] {
+                ["NODATA"] => Some(Answer::NoData),
+                ["SERVFAIL"] => Some(Answer::ServFail),
+                ["SILENCE"] => Some(Answer::Silence),
+                ["HELD"] => Some(Answer::Held),
+                _ => None,
+            };
+            let entry = state.zone.entry((name, kind));
+            if let Some(special) = special {
+                entry.insert_entry(special);
+                continue;
+            }
+            let record = (ttl.unwrap_or(TTL), encode(kind, &data));
+            match entry.or_insert(Answer::NoData) {
+                Answer::Records(records) => records.push(record),
+                other => *other = Answer::Records(vec![record]),
+            }
+        }
+    }
+
+    /// Forgets the records of a name.
+    pub fn remove(&self, name: &str) {
+        let mut state = self.shared.0.lock().unwrap();
+        state.zone.retain(|(owner, _), _| owner != name);
+    }
+
+    /// How often this was asked, repetitions for want of an answer aside.
+    pub fn asked(&self, name: &str, kind: u16) -> usize {
+        let state = self.shared.0.lock().unwrap();
+        let ids = state.asked.get(&(name.to_owned(), kind));
+        ids.map_or(0, HashSet::len)
+    }
+
+    /// All that was asked: name, type and how often.
+    pub fn all_asked(&self) -> Vec<(String, u16, usize)> {
+        let state = self.shared.0.lock().unwrap();
+        let asked = state.asked.iter();
+        let mut all: Vec<_> = asked
+            .map(|((name, kind), ids)| (name.clone(), *kind, ids.len()))
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// Waits until this was asked.
+    pub fn wait_asked(&self, name: &str, kind: u16) {
+        let key = (name.to_owned(), kind);
+        let state = self.shared.0.lock().unwrap();
+        let missing = |state: &mut State| !state.asked.contains_key(&key);
+        let waited = self.shared.1.wait_timeout_while(state, PATIENCE, missing);
+        let timed_out = waited.unwrap().1.timed_out();
+        assert!(!timed_out, "nobody asks for {name}, type {kind}");
+    }
+
+    /// From now on answers what was held back, `zone` first being added; a name
+    /// that stays held does not exist.
+    pub fn release(&self, zone: &str) {
+        let held = {
+            let mut state = self.shared.0.lock().unwrap();
+            state
+                .zone
+                .retain(|_, answer| !matches!(answer, Answer::Held));
+            std::mem::take(&mut state.held)
+        };
+        self.add(zone);
+        let state = self.shared.0.lock().unwrap();
+        for (question, from) in held {
+            if let Some((id, key, raw)) = parse(&question)
+                && let Some(reply) = reply(&state.zone, id, &key, raw)
+            {
+                self.socket.send_to(&reply, from).expect("send");
+            }
+        }
+    }
+}
+
+impl Drop for DnsServer {
+    fn drop(&mut self) {
+        // An empty datagram ends the thread.
+        let _ = self.socket.send_to(&[], self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(socket: &UdpSocket, shared: &(Mutex<State>, Condvar)) {
+    let mut datagram = [0; 1500];
+    while let Ok((len, from)) = socket.recv_from(&mut datagram) {
+        let question = &datagram[..len];
+        if question.is_empty() {
+            return;
+        }
+        let Some((id, key, raw)) = parse(question) else {
+            continue;
+        };
+        let mut state = shared.0.lock().unwrap();
+        state.asked.entry(key.clone()).or_default().insert(id);
+        shared.1.notify_all();
+        if let Some(Answer::Held) = state.zone.get(&key) {
+            state.held.push((question.to_vec(), from));
+        } else if let Some(reply) = reply(&state.zone, id, &key, raw) {
+            let _ = socket.send_to(&reply, from);
+        }
+    }
+}
+
+/// Id, name and type of a question, and the question as it came.
+fn parse(message: &[u8]) -> Option<(u16, Key, &[u8])> {
+    let id = u16::from_be_bytes([*message.first()?, *message.get(1)?]);
+    let mut labels = Vec::new();
+    let mut at = 12;
+    loop {
+        let len = usize::from(*message.get(at)?);
+        at += 1;
+        if len == 0 {
+            break;
+        }
+        let label = message.get(at..at + len)?;
+        labels.push(String::from_utf8_lossy(label).to_ascii_lowercase());
+        at += len;
+    }
+    let kind = message.get(at..at + 2)?;
+    let kind = u16::from_be_bytes([kind[0], kind[1]]);
+    Some((id, (labels.join("."), kind), message.get(12..at + 4)?))
+}
+
+/// The answer to a question, if there is to be one.
+fn reply(zone: &HashMap<Key, Answer>, id: u16, key: &Key, raw: &[u8]) -> Option<Vec<u8>> {
+    let (mut name, kind) = key.clone();
+    let mut answers = Vec::new();
+    for _ in 0..MAX_ALIASES {
+        let Some(Answer::Records(alias)) = zone.get(&(name.clone(), CNAME)) else {
+            break;
+        };
+        let (ttl, target) = &alias[0];
+        answers.push((name, CNAME, *ttl, target.clone()));
+        name = decode_name(target);
+    }
+    let exists = !answers.is_empty() || zone.keys().any(|(owner, _)| *owner == name);
+    let code = match zone.get(&(name.clone(), kind)) {
+        Some(Answer::Silence | Answer::Held) => return None,
+        Some(Answer::ServFail) => SERVFAIL,
+        Some(Answer::Records(records)) => {
+            for (ttl, data) in records {
+                answers.push((name.clone(), kind, *ttl, data.clone()));
+            }
+            NO_ERROR
+        }
+        Some(Answer::NoData) => NO_ERROR,
+        None if exists => NO_ERROR,
+        None => NXDOMAIN,
+    };
+    let mut message = id.to_be_bytes().to_vec();
+    // A response, recursion desired and available.
+    message.extend([0x81, 0x80 | code, 0, 1, 0, answers.len() as u8, 0, 0, 0, 0]);
+    message.extend(raw);
+    for (name, kind, ttl, data) in answers {
+        message.extend(encode_name(&name));
+        message.extend(kind.to_be_bytes());
+        message.extend([0, 1]);
+        message.extend(ttl.to_be_bytes());
+        message.extend((data.len() as u16).to_be_bytes());
+        message.extend(data);
+    }
+    Some(message)
+}
+
+fn encode(kind: u16, data: &[&str]) -> Vec<u8> {
+    let number = |text: &str| text.parse::<u16>().expect("a number").to_be_bytes();
+    match (kind, data) {
+        (A, [ip]) => ip.parse::<Ipv4Addr>().expect("IPv4").octets().to_vec(),
+        (AAAA, [ip]) => ip.parse::<Ipv6Addr>().expect("IPv6").octets().to_vec(),
+        (CNAME, [name]) => encode_name(name),
+        (SRV, [priority, weight, port, target]) => {
+            let numbers = [number(priority), number(weight), number(port)];
+            [numbers.concat(), encode_name(target)].concat()
+        }
+        _ => panic!("data {data:?} of type {kind}"),
+    }
+}
+
+fn encode_name(name: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        bytes.push(label.len() as u8);
+        bytes.extend(label.as_bytes());
+    }
+    bytes.push(0);
+    bytes
+}
+
+fn decode_name(mut bytes: &[u8]) -> String {
+    let mut labels = Vec::new();
+    while let Some((&len, rest)) = bytes.split_first()
+        && len > 0
+    {
+        let (label, rest) = rest.split_at(usize::from(len));
+        labels.push(String::from_utf8_lossy(label).into_owned());
+        bytes = rest;
+    }
+    labels.join(".")
+}

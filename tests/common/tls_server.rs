@@ -1,0 +1,373 @@
+//! A scripted XMPP server under TLS, by STARTTLS or from the first byte, and a
+//! daemon in front of it that trusts its authority. It tells what the daemon's
+//! side of the handshake was like.
+
+use std::io::{ErrorKind, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use openssl::ssl::{
+    AlpnError, ErrorCode, NameType, Ssl, SslContext, SslContextBuilder, SslMethod, SslStream,
+    SslVersion, select_next_proto,
+};
+
+use super::certificates::{Authority, Identity};
+use super::daemon::{Daemon, TempFile};
+use super::stage::{HEADER, HEADER_DOWN, OPEN, OPEN_UP, expect_text};
+use super::ws_client::WsClient;
+use super::xmpp_server::{Connection, XmppServer};
+use super::{is_reset, reset};
+
+/// The server's header before TLS; the one after it is [`HEADER`].
+pub const CLEAR_HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+    xmlns:stream='http://etherx.jabber.org/streams' id='clear' from='example.org' version='1.0'>";
+
+/// Features with STARTTLS, and those that a server has once TLS stands.
+pub const OFFER: &str = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'>\
+    <required/></starttls></stream:features>";
+pub const FEATURES: &str = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+    <mechanism>PLAIN</mechanism></mechanisms></stream:features>";
+
+/// What the client gets for [`FEATURES`].
+pub const FEATURES_DOWN: &str = "<stream:features xmlns=\"jabber:client\" \
+    xmlns:stream=\"http://etherx.jabber.org/streams\">\
+    <mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+    <mechanism>PLAIN</mechanism></mechanisms></stream:features>";
+
+pub const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+pub const PROCEED: &str = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+
+/// How a connection under TLS ended, seen from the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsEnd {
+    /// By the alert of TLS.
+    CloseNotify,
+    /// By TCP alone.
+    Fin,
+    /// Broken off.
+    Reset,
+}
+
+/// A listening server with a certificate.
+pub struct TlsServer {
+    pub tcp: XmppServer,
+    context: SslContext,
+    /// The last ClientHello.
+    hello: Arc<Mutex<Hello>>,
+}
+
+/// What a ClientHello said, a resumed session's included.
+#[derive(Clone, Debug, Default)]
+pub struct Hello {
+    /// The name of the server.
+    pub sni: Option<String>,
+    /// The protocols offered by ALPN, in wire form.
+    pub alpn: Option<Vec<u8>>,
+}
+
+impl TlsServer {
+    pub fn start(identity: &Identity) -> TlsServer {
+        TlsServer::start_with(identity, |_| ())
+    }
+
+    /// One whose context is changed by `change`.
+    pub fn start_with(identity: &Identity, change: impl FnOnce(&mut SslContextBuilder)) -> Self {
+        let mut builder = SslContext::builder(SslMethod::tls_server()).expect("a context");
+        builder.set_certificate(&identity.certificate).expect("it");
+        builder.set_private_key(&identity.key).expect("its key");
+        let hello = Arc::new(Mutex::new(Hello::default()));
+        let noted = Arc::clone(&hello);
+        builder.set_servername_callback(move |ssl, _| {
+            let name = ssl.servername(NameType::HOST_NAME);
+            noted.lock().unwrap().sni = name.map(str::to_owned);
+            Ok(())
+        });
+        let noted = Arc::clone(&hello);
+        builder.set_alpn_select_callback(move |_, client| {
+            noted.lock().unwrap().alpn = Some(client.to_vec());
+            select_next_proto(b"\x0bxmpp-client", client).ok_or(AlpnError::NOACK)
+        });
+        change(&mut builder);
+        TlsServer {
+            tcp: XmppServer::start(),
+            context: builder.build(),
+            hello,
+        }
+    }
+
+    /// One that speaks this version of TLS only.
+    pub fn start_version(identity: &Identity, version: SslVersion) -> TlsServer {
+        TlsServer::start_with(identity, |builder| {
+            // Whatever the machine's own policy is.
+            builder
+                .set_cipher_list("DEFAULT:@SECLEVEL=0")
+                .expect("ciphers");
+            let version = Some(version);
+            builder.set_min_proto_version(version).expect("version");
+            builder.set_max_proto_version(version).expect("version");
+        })
+    }
+
+    /// The next connection after STARTTLS was offered and asked for.
+    pub fn asked(&self) -> Connection {
+        let mut connection = self.tcp.accept();
+        connection.expect(OPEN_UP);
+        connection.send(CLEAR_HEADER);
+        connection.send(OFFER);
+        connection.expect(STARTTLS);
+        connection
+    }
+
+    /// The server's part of the handshake.
+    pub fn try_handshake(&self, stream: TcpStream) -> Result<TlsConnection, String> {
+        *self.hello.lock().unwrap() = Hello::default();
+        let ssl = Ssl::new(&self.context).expect("a connection");
+        let stream = ssl.accept(stream).map_err(|error| error.to_string())?;
+        Ok(TlsConnection {
+            stream,
+            hello: self.hello.lock().unwrap().clone(),
+            received: Vec::new(),
+            read: 0,
+        })
+    }
+
+    pub fn handshake(&self, stream: TcpStream) -> TlsConnection {
+        self.try_handshake(stream).expect("the TLS handshake")
+    }
+
+    /// Says that TLS may begin, and does the server's part.
+    pub fn try_proceed(&self, mut connection: Connection) -> Result<TlsConnection, String> {
+        connection.send(PROCEED);
+        self.try_handshake(connection.stream)
+    }
+
+    /// The next connection, taken to TLS by STARTTLS.
+    pub fn starttls(&self) -> TlsConnection {
+        self.try_proceed(self.asked()).expect("the TLS handshake")
+    }
+
+    /// The next connection, under TLS from the first byte.
+    pub fn direct(&self) -> TlsConnection {
+        self.handshake(self.tcp.accept().stream)
+    }
+}
+
+/// A connection of the daemon under TLS.
+pub struct TlsConnection {
+    pub stream: SslStream<TcpStream>,
+    pub hello: Hello,
+    received: Vec<u8>,
+    read: usize,
+}
+
+impl TlsConnection {
+    /// The name that the client asked for.
+    pub fn sni(&self) -> Option<&str> {
+        self.hello.sni.as_deref()
+    }
+
+    /// The protocol agreed upon by ALPN.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.stream.ssl().selected_alpn_protocol()
+    }
+
+    pub fn version(&self) -> &'static str {
+        self.stream.ssl().version_str()
+    }
+
+    /// Whether a session from before was resumed.
+    pub fn is_resumed(&self) -> bool {
+        self.stream.ssl().session_reused()
+    }
+
+    /// Fails unless the next bytes are these.
+    pub fn expect(&mut self, text: &str) {
+        while self.received.len() - self.read < text.len() {
+            if let Err(end) = self.fill() {
+                panic!("{end:?} before {text:?}, after {:?}", self.text());
+            }
+        }
+        let taken = self.take(text.len());
+        assert_eq!(taken, text, "what the server received");
+    }
+
+    /// Answers the client's header, which must be this one, with `HEADER`.
+    pub fn greet(&mut self, header_up: &str) {
+        self.expect(header_up);
+        self.send(HEADER);
+        self.send(FEATURES);
+    }
+
+    pub fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).expect("send");
+    }
+
+    /// Sends each byte in a TLS record of its own.
+    pub fn dribble(&mut self, text: &str) {
+        for byte in text.as_bytes() {
+            self.stream.write_all(&[*byte]).expect("send");
+        }
+    }
+
+    /// Says by TLS that no more will come, then ends the server's direction.
+    pub fn close_notify(&mut self) {
+        self.stream.shutdown().expect("close_notify");
+        self.half_close();
+    }
+
+    /// Ends the server's direction without a word of TLS.
+    pub fn half_close(&mut self) {
+        let tcp = self.stream.get_ref();
+        tcp.shutdown(Shutdown::Write).expect("shutdown");
+    }
+
+    /// Breaks the connection off.
+    pub fn reset(self) {
+        let tcp = self.stream.get_ref().try_clone().expect("another handle");
+        reset(tcp);
+    }
+
+    /// Waits for the end, and gives what came before it unread.
+    pub fn read_end(&mut self) -> (TlsEnd, String) {
+        let end = loop {
+            if let Err(end) = self.fill() {
+                break end;
+            }
+        };
+        let rest = self.take(self.received.len() - self.read);
+        (end, rest)
+    }
+
+    /// Fails unless `text` comes now and then the orderly end of TLS.
+    pub fn expect_end(&mut self, text: &str) {
+        let ended = (TlsEnd::CloseNotify, text.to_owned());
+        assert_eq!(self.read_end(), ended, "the end of the connection");
+    }
+
+    /// All that was received, read or not.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.received).into_owned()
+    }
+
+    fn take(&mut self, len: usize) -> String {
+        let bytes = self.received[self.read..][..len].to_vec();
+        self.read += len;
+        String::from_utf8(bytes).expect("the daemon sent UTF-8")
+    }
+
+    fn fill(&mut self) -> Result<(), TlsEnd> {
+        let mut piece = [0; 16 << 10];
+        loop {
+            let error = match self.stream.ssl_read(&mut piece) {
+                Ok(n) => {
+                    self.received.extend_from_slice(&piece[..n]);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            match (error.code(), error.io_error()) {
+                (ErrorCode::ZERO_RETURN, _) => return Err(TlsEnd::CloseNotify),
+                (_, Some(why)) if is_reset(why) => return Err(TlsEnd::Reset),
+                (_, Some(why)) if why.kind() == ErrorKind::Interrupted => {}
+                (_, Some(_)) => panic!("{error}; received so far: {:?}", self.text()),
+                // The library's "unexpected eof".
+                (ErrorCode::SSL | ErrorCode::SYSCALL, None) => return Err(TlsEnd::Fin),
+                // A record without data, a ticket for instance.
+                (_, None) => {}
+            }
+        }
+    }
+}
+
+/// An entry of the `domains` list; `more` are further lines `key: value`.
+pub fn entry(name: &str, server: &str, ca_file: Option<&TempFile>, more: &[&str]) -> String {
+    let mut text = format!("  - name: '{name}'\n    server: '{server}'\n");
+    if let Some(file) = ca_file {
+        text.push_str(&format!("    ca_file: {}\n", file.0.display()));
+    }
+    for line in more {
+        text.push_str(&format!("    {line}\n"));
+    }
+    text
+}
+
+/// A daemon and the server of the one domain it serves, `example.org`, whose
+/// authority it trusts.
+pub struct TlsStage {
+    pub server: TlsServer,
+    pub daemon: Daemon,
+    _ca_file: TempFile,
+}
+
+impl TlsStage {
+    /// Starts both; `more` are lines of the domain's entry, `config` is added to
+    /// the daemon's configuration.
+    pub fn set(more: &[&str], config: &str) -> TlsStage {
+        let authority = Authority::new();
+        let server = TlsServer::start(&authority.identity(&["example.org"]));
+        TlsStage::set_with(server, &authority, more, config)
+    }
+
+    /// The same with a server that is there already.
+    pub fn set_with(
+        server: TlsServer,
+        authority: &Authority,
+        more: &[&str],
+        config: &str,
+    ) -> TlsStage {
+        let ca_file = authority.ca_file();
+        let address = server.tcp.address.to_string();
+        let domain = entry("example.org", &address, Some(&ca_file), more);
+        let daemon = Daemon::start(&format!("domains:\n{domain}{config}"));
+        TlsStage {
+            server,
+            daemon,
+            _ca_file: ca_file,
+        }
+    }
+
+    /// A client that has sent `first`.
+    pub fn client(&self, first: &str) -> WsClient {
+        let mut client = self.daemon.client();
+        client.send_text(first).expect("send");
+        client
+    }
+
+    /// A session over STARTTLS with headers and features exchanged.
+    pub fn session(&self) -> (WsClient, TlsConnection) {
+        let mut client = self.client(OPEN);
+        let mut server = self.server.starttls();
+        server.greet(OPEN_UP);
+        expect_greeted(&mut client);
+        (client, server)
+    }
+}
+
+/// Fails unless header and features of `greet` come.
+pub fn expect_greeted(client: &mut WsClient) {
+    expect_text(client, HEADER_DOWN);
+    expect_text(client, FEATURES_DOWN);
+}
+
+/// Fails unless the session works both ways.
+pub fn expect_alive((client, server): &mut (WsClient, TlsConnection)) {
+    client.send_text("<r xmlns='urn:x'/>").expect("send");
+    server.expect("<r xmlns='urn:x'/>");
+    server.send("<a xmlns='urn:x'/>");
+    expect_text(client, "<a xmlns='urn:x'/>");
+}
+
+/// Fails unless the client is told that there is no way to the server: an
+/// `<open/>` of the daemon's own, the error, the end.
+pub fn expect_no_way(client: &mut WsClient, case: &str) {
+    let open = client
+        .read_text()
+        .unwrap_or_else(|error| panic!("{case}: {error} instead of <open/>"));
+    let own = open.starts_with("<open xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" from=\"");
+    let foreign = ["id=\"s1\"", "id=\"clear\""]
+        .iter()
+        .any(|id| open.contains(id));
+    assert!(own && !foreign, "{case}: {open}");
+    super::stage::expect_error(client, "remote-connection-failed", case);
+    super::stage::expect_stream_close(client, 1000);
+}

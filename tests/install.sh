@@ -3,7 +3,7 @@
 #
 #   tests/install.sh build   C compiler and libraries, rustfmt and clippy
 #   tests/install.sh demo    that, Prosody, Node.js and the packages from npm
-#   tests/install.sh all     that and ejabberd (the default)
+#   tests/install.sh all     that, ejabberd and openssl (the default)
 #
 # Made for Debian 12; a Rust toolchain is taken for granted. It asks nothing, is
 # quick when nothing is missing, and starts no service.
@@ -37,7 +37,10 @@ if [ "$what" != build ]; then
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
 fi
-[ "$what" = all ] && want_service ejabberd
+if [ "$what" = all ]; then
+    want_service ejabberd
+    want openssl
+fi
 
 sudo=()
 policy=/usr/sbin/policy-rc.d

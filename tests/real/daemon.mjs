@@ -8,12 +8,19 @@ import { Child, temporaryDirectory } from './lib/process.mjs';
 const top = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const binary = process.env.JABSOCKET ?? resolve(top, process.env.CARGO_TARGET_DIR ?? 'target', 'release', 'jabsocket');
 
-/** `servers` are what startProsody and startEjabberd give; `settings` are further lines of configuration. */
+/**
+ * `servers` are what startProsody and startEjabberd give, perhaps with an
+ * `access`: further keys of their entries in `domains`. `settings` are further
+ * lines of configuration.
+ */
 export async function startJabsocket(servers, { settings = '' } = {}) {
   if (!existsSync(binary)) throw new Error(`there is no ${binary}: cargo build --release`);
   const directory = temporaryDirectory('daemon');
   const file = join(directory, 'jabsocket.conf');
-  const domains = servers.map(({ domain, address }) => `  - name: ${domain}\n    server: ${address}\n`).join('');
+  const domains = servers.map(({ domain, address, access = {} }) => {
+    const keys = Object.entries({ name: domain, server: address, ...access });
+    return `  - ${keys.map(([key, value]) => `${key}: ${value}\n`).join('    ')}`;
+  }).join('');
   const text = `port: 0
 listen: 127.0.0.1
 log_level: LOG_DEBUG

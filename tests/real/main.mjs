@@ -6,7 +6,9 @@
 //   node main.mjs --server prosody   one server only (or ejabberd)
 
 import { startJabsocket } from './daemon.mjs';
+import { Authority } from './lib/certificates.mjs';
 import { Runner, check } from './lib/runner.mjs';
+import { ejabberdTests, prosodyTests } from './secure.mjs';
 import { startEjabberd } from './servers/ejabberd.mjs';
 import { startProsody } from './servers/prosody.mjs';
 import { CLIENTS, World, befriend, clientTests, crossTests, resumptionTests } from './tests.mjs';
@@ -14,7 +16,11 @@ import { CLIENTS, World, befriend, clientTests, crossTests, resumptionTests } fr
 const argv = process.argv.slice(2);
 const own = argv.includes('--own-websockets');
 const only = argv[argv.indexOf('--server') + 1];
-const starters = { prosody: startProsody, ejabberd: startEjabberd };
+const authority = new Authority();
+const starters = {
+  prosody: () => startProsody(),
+  ejabberd: () => startEjabberd({ certificate: authority.issue('ejabberd.example') }),
+};
 const names = argv.includes('--server') ? [only] : Object.keys(starters);
 
 const runner = new Runner();
@@ -52,6 +58,11 @@ if (jabsocket) {
     check(!jabsocket.child.lines.some((line) => /panicked/.test(line)), jabsocket.child.lines.find((line) => /panicked/.test(line)));
   });
   await runner.test('jabsocket ends with status 0 on SIGTERM', () => jabsocket.stop());
+  runner.onFailure = undefined;
+  for (const server of servers) {
+    if (server.name === 'ejabberd') await ejabberdTests(runner, server, authority);
+    else await prosodyTests(runner, authority);
+  }
 }
 for (const server of servers) await server.stop();
 

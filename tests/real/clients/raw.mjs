@@ -1,6 +1,7 @@
 // RFC 7395 without a library, strict about what comes in.
 
-import { NS, escape, is, parse } from '../lib/xml.mjs';
+import { within, PATIENCE_MS } from '../lib/wait.mjs';
+import { NS, children, escape, is, parse } from '../lib/xml.mjs';
 import { WireClient } from './wire.mjs';
 
 const RFC7395 = {
@@ -21,6 +22,18 @@ const RFC7395 = {
 class RawClient extends WireClient {
   kind = 'raw';
   dialect = RFC7395;
+}
+
+/** The stream error that comes instead of a stream: its condition, and the WebSocket's close. */
+export async function refusal(options) {
+  const client = new RawClient(options.url, options);
+  await within(PATIENCE_MS, 'the opening handshake', client.opened);
+  client.send(RFC7395.header(options));
+  const error = await client.next('error', NS.stream);
+  await client.next('close', NS.framing);
+  client.ws.close(1000);
+  const { code } = await within(PATIENCE_MS, 'the WebSocket’s close', client.closed);
+  return { condition: children(error)[0].localName, code };
 }
 
 /** Logged in, neither bound nor resumed yet. */

@@ -20,7 +20,7 @@ export class WireClient {
     this.handled = 0;
     this.sent = [];
     this.counting = { in: false, out: false };
-    this.ws = new WebSocket(url, 'xmpp');
+    this.ws = new WebSocket(url, 'xmpp', { localAddress: options.localAddress });
     this.closed = closeOf(this.ws);
     this.ws.on('message', (data, binary) => this.#message(data, binary));
     this.opened = new Promise((resolve, reject) => {
@@ -113,6 +113,7 @@ export class WireClient {
       if (child(features, name, ns)) throw new Error(`<${name}/> is offered`);
     }
     const offered = children(child(features, 'mechanisms', NS.sasl)).map((node) => node.textContent);
+    this.mechanisms = offered;
     const name = mechanism === 'SCRAM' ? 'SCRAM-SHA-1' : 'PLAIN';
     if (!offered.includes(name)) throw new Error(`${name} is not offered, but ${offered}`);
     const first = this.header.getAttribute('id');

@@ -1,5 +1,6 @@
-// An ejabberd of our own on loopback: plain TCP, its data in a temporary
-// directory. It runs as an Erlang node without a name, hence without
+// An ejabberd of our own on loopback, its data in a temporary directory: a port in
+// plain text, one that wants the PROXY protocol and, with a certificate, one that
+// wants STARTTLS. It runs as an Erlang node without a name, hence without
 // distribution and without epmd; ejabberdctl, which needs both, is not used.
 
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
@@ -7,10 +8,10 @@ import { join } from 'node:path';
 import { Child, freePort, temporaryDirectory, waitForPort } from '../lib/process.mjs';
 import { USERS } from './prosody.mjs';
 
-export async function startEjabberd({ domain = 'ejabberd.example' } = {}) {
+export async function startEjabberd({ domain = 'ejabberd.example', certificate } = {}) {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await start(domain);
+      return await start(domain, certificate);
     } catch (error) {
       // Another process may have taken a port in the meantime.
       if (attempt === 3) throw error;
@@ -26,26 +27,28 @@ function libraries() {
     .find((path) => existsSync(path) && readdirSync(path).some((name) => name.startsWith('ejabberd-')));
 }
 
-async function start(domain) {
+async function start(domain, certificate) {
   const directory = temporaryDirectory('ejabberd');
-  const port = await freePort();
-  const httpPort = await freePort();
+  const [port, proxyPort, tlsPort, httpPort] = [await freePort(), await freePort(), await freePort(), await freePort()];
+  const listener = (number, more) => `  -
+    port: ${number}
+    ip: "127.0.0.1"
+    module: ejabberd_c2s
+    backlog: 128
+    max_stanza_size: 1048576
+    access: all
+    ${more}
+`;
   const config = join(directory, 'ejabberd.yml');
   for (const name of ['log', 'spool']) mkdirSync(join(directory, name));
   writeFileSync(config, `
 hosts:
   - "${domain}"
 loglevel: info
+${certificate ? `certfiles: ["${certificate.certificate}", "${certificate.key}"]` : ''}
 listen:
-  -
-    port: ${port}
-    ip: "127.0.0.1"
-    module: ejabberd_c2s
-    backlog: 128
-    max_stanza_size: 1048576
-    starttls: false
-    access: all
-  -
+${listener(port, 'starttls: false')}${listener(proxyPort, 'use_proxy_protocol: true')}${
+  certificate ? listener(tlsPort, 'starttls_required: true') : ''}  -
     port: ${httpPort}
     ip: "127.0.0.1"
     module: ejabberd_http
@@ -101,6 +104,9 @@ modules:
     users: USERS,
     port,
     address: `127.0.0.1:${port}`,
+    proxyAddress: `127.0.0.1:${proxyPort}`,
+    tlsAddress: `127.0.0.1:${tlsPort}`,
+    child,
     ownWebSocket: `ws://127.0.0.1:${httpPort}/xmpp-websocket`,
     log: () => child.tail(),
     stop: () => child.stop(),

@@ -1,4 +1,5 @@
-// A Prosody of our own on loopback: plain TCP, its data in a temporary directory.
+// A Prosody of our own on loopback, its data in a temporary directory: plain TCP
+// or, with certificates, nothing but TLS.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,10 +7,14 @@ import { Child, freePort, temporaryDirectory, waitForPort } from '../lib/process
 
 export const USERS = { romeo: 'wherefore-art-thou', juliet: 'a-rose-by-any-name' };
 
-export async function startProsody({ domain = 'prosody.example' } = {}) {
+/**
+ * `tls` has the certificate and key of each domain served, the first one's for
+ * direct TLS; without it `domain` is served in plain text.
+ */
+export async function startProsody({ domain = 'prosody.example', tls } = {}) {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await start(domain);
+      return await start(domain, tls);
     } catch (error) {
       // Another process may have taken a port in the meantime.
       if (attempt === 3) throw error;
@@ -17,10 +22,15 @@ export async function startProsody({ domain = 'prosody.example' } = {}) {
   }
 }
 
-async function start(domain) {
+async function start(domain, tls) {
   const directory = temporaryDirectory('prosody');
-  const port = await freePort();
-  const httpPort = await freePort();
+  const [port, directPort, httpPort] = [await freePort(), await freePort(), await freePort()];
+  const domains = tls ? Object.keys(tls) : [domain];
+  const ssl = (name) => {
+    if (!tls) return '';
+    const files = `{ certificate = "${tls[name].certificate}", key = "${tls[name].key}" }`;
+    return `ssl = ${files}\nc2s_direct_tls_ssl = ${files}`;
+  };
   const config = join(directory, 'prosody.cfg.lua');
   writeFileSync(config, `
 run_as_root = true
@@ -30,42 +40,46 @@ log = { info = "*console" }
 daemonize = false
 interfaces = { "127.0.0.1" }
 c2s_ports = { ${port} }
-c2s_direct_tls_ports = {}
+c2s_direct_tls_ports = { ${tls ? directPort : ''} }
 http_interfaces = { "127.0.0.1" }
 http_ports = { ${httpPort} }
 https_ports = {}
-modules_disabled = { "s2s", "tls" }
+modules_disabled = { "s2s" }
 modules_enabled = {
   "roster", "saslauth", "disco", "ping", "blocklist", "carbons", "smacks", "offline",
-  "pep", "private", "vcard4", "vcard_legacy", "time", "uptime", "version", "websocket"
+  "pep", "private", "vcard4", "vcard_legacy", "time", "uptime", "version", "websocket"${tls ? ', "tls"' : ''}
 }
-c2s_require_encryption = false
-allow_unencrypted_plain_auth = true
+c2s_require_encryption = ${Boolean(tls)}
+allow_unencrypted_plain_auth = ${!tls}
 authentication = "internal_plain"
 consider_websocket_secure = true
-http_default_host = "${domain}"
+http_default_host = "${domains[0]}"
 smacks_hibernation_time = 600
-VirtualHost "${domain}"
-`);
-  const accounts = join(directory, 'data', encode(domain), 'accounts');
-  mkdirSync(accounts, { recursive: true });
-  for (const [user, password] of Object.entries(USERS)) {
-    writeFileSync(join(accounts, `${user}.dat`), `return { ["password"] = "${password}"; };\n`);
+${ssl(domains[0])}
+${domains.map((name) => `VirtualHost "${name}"\n${ssl(name)}\n`).join('')}`);
+  for (const name of domains) {
+    const accounts = join(directory, 'data', encode(name), 'accounts');
+    mkdirSync(accounts, { recursive: true });
+    for (const [user, password] of Object.entries(USERS)) {
+      writeFileSync(join(accounts, `${user}.dat`), `return { ["password"] = "${password}"; };\n`);
+    }
   }
   const child = new Child('prosody', 'prosody', ['--config', config, '-F'], { cwd: directory });
   try {
     await child.waitForLine(new RegExp(`Activated service 'c2s' on .*:${port}\\b`));
     await waitForPort(port);
+    if (tls) await waitForPort(directPort);
   } catch (error) {
     await child.stop('SIGKILL');
     throw error;
   }
   return {
     name: 'Prosody',
-    domain,
+    domain: domains[0],
     users: USERS,
     port,
     address: `127.0.0.1:${port}`,
+    directAddress: `127.0.0.1:${directPort}`,
     ownWebSocket: `ws://127.0.0.1:${httpPort}/xmpp-websocket`,
     log: () => child.tail(),
     stop: () => child.stop(),

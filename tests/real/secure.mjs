@@ -1,0 +1,128 @@
+// jabsocket's way to the server: TLS, certificates, the PROXY protocol, channel
+// binding. Every test here has a jabsocket of its own.
+
+import { login, refusal } from './clients/raw.mjs';
+import { startJabsocket } from './daemon.mjs';
+import { check, equal } from './lib/runner.mjs';
+import { startProsody } from './servers/prosody.mjs';
+import { World, befriend, clientTests, resumptionTests } from './tests.mjs';
+
+const DOMAIN = 'tls.example';
+/** Domains whose certificates are no good, and what the log says of them. */
+const BAD = {
+  'other-name.example': [{ names: 'elsewhere.example' }, 'hostname mismatch'],
+  'expired.example': [{ days: -1 }, 'certificate has expired'],
+  'self-signed.example': [{ own: true }, 'self-signed certificate'],
+};
+/** An address of this machine that is not jabsocket's. */
+const CLIENT_ADDRESS = '127.0.0.9';
+
+/** Waits for a line that `child` writes from now on. */
+function newLines(child) {
+  const from = child.lines.length;
+  return (pattern) => child.waitForLine(pattern, { from, ms: 10_000 });
+}
+
+/** Runs `body` before a jabsocket for `servers`, which must then end well. */
+async function through(servers, body) {
+  const jabsocket = await startJabsocket(servers);
+  try {
+    await body(jabsocket);
+  } catch (error) {
+    error.message += `\n${jabsocket.log(20)}`;
+    throw error;
+  } finally {
+    await jabsocket.stop();
+  }
+}
+
+// --- Prosody with TLS and nothing else ----------------------------------------
+
+export async function prosodyTests(runner, authority) {
+  const tls = { [DOMAIN]: authority.issue(DOMAIN) };
+  for (const [domain, [wrong]] of Object.entries(BAD)) tls[domain] = authority.issue(domain, wrong);
+  let prosody;
+  if (!await runner.test('start Prosody with TLS', async () => { prosody = await startProsody({ tls }); })) return;
+  const trusting = (policy) => ({ tls: policy, ca_file: authority.file });
+  const starttls = { ...prosody, name: 'Prosody, STARTTLS', access: trusting('required') };
+  const direct = { ...prosody, name: 'Prosody, direct TLS', address: prosody.directAddress, access: trusting('direct') };
+
+  let friends = false;
+  for (const server of [starttls, direct]) {
+    const jabsocket = await startJabsocket([server]);
+    const world = new World(server, jabsocket.url, ['strophe', 'xmpp.js']);
+    if (!friends) await befriend(runner, world);
+    friends = true;
+    for (const kind of world.kinds) await clientTests(runner, world, kind);
+    if (server === starttls) {
+      await resumptionTests(runner, world, {
+        log: () => newLines(jabsocket.child),
+        anotherJabsocket: () => startJabsocket([server]),
+      });
+    }
+    await runner.test(`${server.name}: every session had TLS`, async () => {
+      const count = (pattern) => jabsocket.child.lines.filter((line) => pattern.test(line)).length;
+      const sessions = count(/: connected from /);
+      check(sessions > 0, 'no session');
+      equal(count(/: TLSv1\.[23] with the server of /), sessions, 'number of TLS handshakes');
+      await jabsocket.stop();
+    });
+    await certificateTests(runner, server);
+  }
+  await prosody.stop();
+}
+
+async function certificateTests(runner, server) {
+  for (const [domain, [, cause]] of Object.entries(BAD)) {
+    await runner.test(`${server.name}: refused: ${cause}`, () => through([{ ...server, domain }], async ({ url, child }) => {
+      const written = newLines(child);
+      const { condition, code } = await refusal({ url, domain });
+      equal([condition, code], ['remote-connection-failed', 1000], 'what the client sees');
+      await written(new RegExp(`session .* no way to the server of ${domain}: ${server.address}: certificate refused: ${cause}`));
+      await written(new RegExp(`session .* ended by jabsocket: remote-connection-failed: .*certificate refused: ${cause}`));
+    }));
+  }
+  await runner.test(`${server.name}: any certificate will do with verify: false`, () => {
+    const servers = Object.keys(BAD).map((domain) => ({ ...server, domain, access: { ...server.access, verify: false } }));
+    return through(servers, async ({ url }) => {
+      for (const one of servers) await loginAndClose(new World(one, url).options('romeo', 'raw'));
+    });
+  });
+}
+
+async function loginAndClose(options) {
+  const session = await login(options);
+  equal((await session.close()).code, 1000, 'close code');
+  return session;
+}
+
+// --- ejabberd -----------------------------------------------------------------
+
+export async function ejabberdTests(runner, ejabberd, authority) {
+  const test = (name, server, body) => runner.test(`ejabberd: ${name}`, () => through([server], (jabsocket) => body(jabsocket, server)));
+
+  for (const version of ['v1', 'v2']) {
+    const server = { ...ejabberd, address: ejabberd.proxyAddress, access: { proxy_protocol: version } };
+    await test(`PROXY protocol ${version} tells the client’s address`, server, async ({ url }) => {
+      const written = newLines(ejabberd.child);
+      await loginAndClose({ ...new World(server, url).options('romeo', 'raw'), localAddress: CLIENT_ADDRESS });
+      await written(new RegExp(`Accepted proxied connection .*${CLIENT_ADDRESS}:\\d+ -> .*${server.address}`));
+    });
+  }
+
+  const secure = { ...ejabberd, address: ejabberd.tlsAddress, access: { tls: 'required', ca_file: authority.file } };
+  for (const strip of [false, true]) {
+    const server = { ...secure, access: { ...secure.access, channel_binding: strip ? 'strip' : 'relay' } };
+    const name = `STARTTLS, channel binding ${strip ? 'stripped' : 'offered'}`;
+    await test(name, server, async ({ url }) => {
+      for (const mechanism of ['SCRAM', 'PLAIN']) {
+        const { mechanisms } = await loginAndClose(new World(server, url).options('romeo', 'raw', mechanism));
+        equal(mechanisms.some((offered) => offered.endsWith('-PLUS')), !strip, `-PLUS among ${mechanisms}`);
+      }
+      for (const kind of ['strophe', 'xmpp.js', 'stanza']) {
+        const session = await new World(server, url).open(kind, 'romeo');
+        equal((await session.close()).code, 1000, `${kind}’s close code`);
+      }
+    });
+  }
+}

@@ -6,8 +6,8 @@
 
 use std::path::PathBuf;
 
-use super::keys::{refuse, text};
 use super::problem::Report;
+use super::value::{choice, file};
 use super::yaml::Node;
 
 /// Whether the connection to a server is encrypted.
@@ -118,32 +118,4 @@ pub(super) fn read(name: &str, key: &str, node: &Node, access: &mut Access, repo
         }
         _ => {}
     }
-}
-
-/// One of a few words.
-pub(super) fn choice<T: Copy>(
-    key: &str,
-    node: &Node,
-    choices: &[(&str, T)],
-    report: &mut Report,
-) -> Option<T> {
-    let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-    let allowed = format!("one of {}", words.join(", "));
-    let word = text(key, node, &allowed, report)?;
-    let found = choices.iter().find(|(choice, _)| *choice == word);
-    if found.is_none() {
-        refuse(key, node, &allowed, report);
-    }
-    found.map(|(_, value)| *value)
-}
-
-/// The path of a file.
-pub(super) fn file(key: &str, node: &Node, report: &mut Report) -> Option<PathBuf> {
-    let allowed = "the path of a file, from the root, such as /etc/ssl/xmpp-ca.pem";
-    let path = text(key, node, allowed, report)?;
-    if !path.starts_with('/') {
-        refuse(key, node, allowed, report);
-        return None;
-    }
-    Some(path.into())
 }

@@ -10,8 +10,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::access::{self, Access};
-use super::keys::{last_of_each, refuse, text, whole};
 use super::problem::{Report, What, meant};
+use super::value::{last_of_each, refuse, text, whole};
 use super::yaml::{Node, Value};
 
 /// RFC 6122 2.2: a domain is not longer than this.

@@ -1,7 +1,6 @@
 //! The keys of the file, and what each takes.
 //!
-//! Owns the table of top-level keys and the reading of single values: numbers,
-//! times, addresses, names. A new key is a line in the table, a field of
+//! Owns the table of top-level keys and what each makes of its value. A new key is a line in the table, a field of
 //! `Config`, and a paragraph in conf/jabsocket.conf. Never reads YAML: values
 //! come as the text that stands in the file.
 
@@ -10,7 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::problem::{Report, What, meant, quoted};
+use super::problem::{Report, What, meant};
+use super::value::{choice, file, last_of_each, refuse, seconds, text, whole};
 use super::yaml::{Entry, Node, Value};
 use super::{Config, Glob, access, domains};
 use crate::log::Level;
@@ -20,9 +20,6 @@ const MIN_STANZA_BYTES: u64 = 10_000;
 
 /// Where DNS servers listen.
 const DNS_PORT: u16 = 53;
-
-/// The longest time that a key takes: a day.
-const MAX_SECONDS: f64 = 86_400.0;
 
 struct Key {
     name: &'static str,
@@ -99,7 +96,7 @@ const KEYS: &[Key] = &[
     Key {
         name: "server_ca_file",
         set: |config, setting| {
-            config.server_ca_file = access::file(setting.key, setting.node, setting.report);
+            config.server_ca_file = file(setting.key, setting.node, setting.report);
         },
     },
     Key {
@@ -202,28 +199,6 @@ pub(super) fn apply(entries: &[Entry], config: &mut Config, report: &mut Report)
     }
 }
 
-/// Where each key stands for the last time; the others get a warning.
-pub(super) fn last_of_each<'a>(
-    entries: &'a [Entry],
-    prefix: &str,
-    report: &mut Report,
-) -> HashMap<&'a str, usize> {
-    let mut last: HashMap<&str, usize> = HashMap::new();
-    for (index, entry) in entries.iter().enumerate() {
-        if let Some(before) = last.insert(&entry.key, index) {
-            report.add(
-                entry.line,
-                What::Repeated {
-                    key: format!("{prefix}{}", entry.key),
-                    value: None,
-                    first_line: entries[before].line,
-                },
-            );
-        }
-    }
-    last
-}
-
 /// Keeps the default when the value was refused.
 fn set<T>(field: &mut T, value: Option<T>) {
     if let Some(value) = value {
@@ -271,7 +246,7 @@ impl<'a> Setting<'a> {
 
     /// One of a few words.
     fn choice<T: Copy>(&mut self, choices: &[(&str, T)]) -> Option<T> {
-        access::choice(self.key, self.node, choices, self.report)
+        choice(self.key, self.node, choices, self.report)
     }
 
     fn whole<T: TryFrom<u64>>(&mut self, range: RangeInclusive<u64>, allowed: &str) -> Option<T> {
@@ -317,59 +292,6 @@ impl<'a> Setting<'a> {
         }
         Some((!never).then_some(time))
     }
-}
-
-/// The text of a node; anything else is refused.
-pub(super) fn text<'a>(
-    key: &str,
-    node: &'a Node,
-    allowed: &str,
-    report: &mut Report,
-) -> Option<&'a str> {
-    match &node.value {
-        Value::Text(text) => Some(text),
-        Value::Refused => None,
-        _ => {
-            refuse(key, node, allowed, report);
-            None
-        }
-    }
-}
-
-/// Reports that `node` is not what `key` takes.
-pub(super) fn refuse(key: &str, node: &Node, allowed: &str, report: &mut Report) {
-    let found = match &node.value {
-        Value::Null => "nothing".to_owned(),
-        Value::Text(text) => quoted(text),
-        Value::List(_) => "a list".to_owned(),
-        Value::Mapping(_) => "a mapping".to_owned(),
-        Value::Refused => return,
-    };
-    report.add(
-        node.line,
-        What::NotAllowed {
-            key: key.to_owned(),
-            found,
-            allowed: allowed.to_owned(),
-        },
-    );
-}
-
-/// Digits only: no sign, no space, no underscore, no other base.
-pub(super) fn whole(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
-}
-
-/// Seconds as digits with at most one point, up to a day.
-fn seconds(text: &str) -> Option<Duration> {
-    let plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let seconds: f64 = plain.then(|| text.parse().ok()).flatten()?;
-    (seconds <= MAX_SECONDS).then(|| Duration::from_secs_f64(seconds))
 }
 
 fn listen(setting: &mut Setting<'_>) -> Vec<IpAddr> {

@@ -1,16 +1,18 @@
 //! The configuration: a file in, plain immutable data out.
 //!
 //! Owns [`Config`], its defaults and the look-ups on it. `yaml` reads the text,
-//! `keys` knows the keys and their values, `domains` the `domains` list and `access`
-//! how its servers are reached, `glob` the origin patterns, `problem` the wording of what is wrong. A file is taken
-//! as a whole or not at all, and every error in it is told at once. Never
-//! changes after it was read, looks up no name, and opens no other file.
+//! `keys` knows the keys, `value` what a single value may be, `domains` the
+//! `domains` list and `access` how its servers are reached, `glob` the origin
+//! patterns, `problem` the wording of what is wrong. A file is taken as a whole
+//! or not at all, and every error in it is told at once. Never changes after it
+//! was read, looks up no name, and opens no other file.
 
 pub mod access;
 mod domains;
 mod glob;
 mod keys;
 mod problem;
+mod value;
 mod yaml;
 
 use std::fs::File;

@@ -209,13 +209,6 @@ impl Log {
         self.on_stderr.set(on);
     }
 
-    /// To be called in the child after a fork: takes its process id.
-    pub fn forked(&self) {
-        if let Ok(mut sinks) = self.sinks.try_borrow_mut() {
-            sinks.syslog.formatter.pid = std::process::id();
-        }
-    }
-
     /// Whether a line of that level would be written.
     pub fn enabled(&self, level: Level) -> bool {
         level <= self.level.get()

@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::net::transport::Transport;
 use crate::proto::ws::{self, frame};
 use crate::proto::xmpp::Dialect;
+use crate::proto::xmpp::starttls::MAX_SAID;
 use crate::proto::xmpp::stream::Stream;
 use phase::{Actions, Event, Phase, Refuse, Server};
 use report::Report;
@@ -44,6 +45,10 @@ pub const NEVER: Tick = Tick::MAX;
 pub const HIGH_WATER: usize = 64 << 10;
 /// Below this many queued bytes on both sides reading goes on.
 pub const LOW_WATER: usize = 16 << 10;
+
+/// What a frame header and inherited namespaces add to a stanza, and answers to
+/// the Pings of one read to a queue.
+const FRAMING: usize = 8 << 10;
 
 /// Tokens of one session: the client's, then the lanes of a dial.
 pub const TOKENS: usize = 1 + crate::net::dial::LANES;
@@ -171,6 +176,7 @@ impl Session {
         again |= self.take_server(worker, &mut scratch);
         worker.scratch = scratch;
         again |= self.flush(worker);
+        debug_assert!(self.held() <= self.most_held(), "{} held", self.held());
         match again {
             _ if self.is_over() => Turn::Over,
             true => Turn::Again,
@@ -244,12 +250,21 @@ impl Session {
         worker.log.info(format_args!("{line}"));
     }
 
-    /// The most bytes that wait in queues and unfinished units of one direction.
+    /// Bytes that wait in queues and unfinished units, in the direction with more.
     pub fn held(&self) -> usize {
         let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
         let up = queued.max(self.server.out.len()) + self.client.tail.len() + self.reader.held();
         let down = self.client.out.len() + self.stream.held();
         up.max(down)
+    }
+
+    /// The most that [`Session::held`] can come to: a queue just below high water
+    /// takes one more unit, another may be unfinished, and the rest of a read, or
+    /// of what a server said before it was clear that it offers no TLS, waits.
+    fn most_held(&self) -> usize {
+        let config = &self.config;
+        let unit = config.max_message_bytes.max(config.max_stanza_bytes);
+        (HIGH_WATER + worker::READ_SIZE + MAX_SAID + FRAMING).saturating_add(unit.saturating_mul(2))
     }
 
     fn is_over(&self) -> bool {

@@ -20,7 +20,7 @@ pub const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
 /// Largest element before TLS, in bytes.
 const MAX_ELEMENT: usize = 64 << 10;
 /// Most that a server may say before TLS, in bytes.
-const MAX_SAID: usize = 256 << 10;
+pub const MAX_SAID: usize = 256 << 10;
 
 /// Why the dialogue failed.
 #[derive(Clone, Debug, PartialEq, Eq)]

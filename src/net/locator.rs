@@ -10,7 +10,10 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::resolver::{Error as DnsError, Family, Question, Records, Resolver, Service};
+use super::order::{by_lot, interleaved};
+use super::resolver::{
+    Error as DnsError, Family, Question, Records, Resolver, Service, is_localhost,
+};
 
 /// Targets of SRV records that are looked up.
 const MAX_TARGETS: usize = 8;
@@ -122,6 +125,9 @@ struct LookUp {
     hold_until: Option<u64>,
     failure: Option<Error>,
     found: bool,
+    /// The domain itself has addresses without the DNS: the DNS is not waited
+    /// for long, nor are they lost when the DNS fails.
+    in_hosts_file: bool,
 }
 
 /// The look-ups of a worker.
@@ -155,6 +161,7 @@ impl Locator {
             hold_until: None,
             failure: None,
             found: false,
+            in_hosts_file: false,
         };
         match wanted {
             Wanted::Host { name, port, direct } => {
@@ -167,19 +174,32 @@ impl Locator {
                 direct,
             } => {
                 look_up.domain.clone_from(name);
+                look_up.in_hosts_file = *clear && !self.resolver.hosts_file(name).is_empty();
+                if look_up.in_hosts_file {
+                    look_up.hold_until = Some(now_ms + HOLD_MS);
+                }
                 for (kind, answer) in &mut look_up.services {
-                    let asked = match kind {
+                    let wanted = match kind {
                         Kind::Clear => *clear,
                         Kind::Direct => *direct,
                     };
-                    match asked {
-                        true => self.ask(id, question(*kind, name), now_ms),
-                        false => *answer = Some(Ok(Vec::new())),
+                    if !wanted {
+                        *answer = Some(Ok(Vec::new()));
+                    } else if is_localhost(name) {
+                        *answer = Some(Err(DnsError::NotFound));
+                    } else {
+                        self.ask(id, question(*kind, name), now_ms);
                     }
                 }
             }
         }
-        self.look_ups.insert(id, look_up);
+        match look_up.places.is_none() && look_up.services_known(false).is_some() {
+            // Nothing had to be asked.
+            true => self.advance(id, look_up, now_ms),
+            false => {
+                self.look_ups.insert(id, look_up);
+            }
+        }
     }
 
     /// Forgets a look-up.
@@ -209,14 +229,7 @@ impl Locator {
 
     /// The next thing found out, if there is one.
     pub fn next_answer(&mut self, now_ms: u64) -> Option<Answer> {
-        while let Some((question, result)) = self.resolver.next_answer(now_ms) {
-            for id in self.waiters.remove(&question).unwrap_or_default() {
-                if let Some(mut look_up) = self.look_ups.remove(&id) {
-                    look_up.take(&question, &result);
-                    self.advance(id, look_up, now_ms);
-                }
-            }
-        }
+        self.take_answers(now_ms);
         let overdue = |look_up: &LookUp| look_up.hold_until.is_some_and(|until| now_ms >= until);
         let due: Vec<u64> = self
             .look_ups
@@ -229,7 +242,20 @@ impl Locator {
                 self.advance(id, look_up, now_ms);
             }
         }
+        // What they asked may be known already.
+        self.take_answers(now_ms);
         self.ready.pop_front()
+    }
+
+    fn take_answers(&mut self, now_ms: u64) {
+        while let Some((question, result)) = self.resolver.next_answer(now_ms) {
+            for id in self.waiters.remove(&question).unwrap_or_default() {
+                if let Some(mut look_up) = self.look_ups.remove(&id) {
+                    look_up.take(&question, &result);
+                    self.advance(id, look_up, now_ms);
+                }
+            }
+        }
     }
 
     fn ask(&mut self, id: u64, question: Question, now_ms: u64) {
@@ -265,7 +291,7 @@ impl Locator {
                         let place = Place::new(look_up.domain.clone(), PORT, false, false);
                         places.push(place);
                     }
-                    let ordered = order(mixed, self.random);
+                    let ordered = by_lot(mixed, self.random);
                     for (service, kind) in ordered.into_iter().take(MAX_TARGETS) {
                         let direct = kind == Kind::Direct;
                         places.push(Place::new(service.host, service.port, direct, true));
@@ -359,7 +385,7 @@ impl LookUp {
 
     fn hold(&mut self, now_ms: u64) {
         let something = match &self.places {
-            None => self.services.iter().any(|(_, answer)| usable(answer)),
+            None => self.in_hosts_file || self.services.iter().any(|(_, answer)| usable(answer)),
             Some(places) => places
                 .iter()
                 .any(|p| p.found.iter().flatten().any(|f| !f.is_empty())),
@@ -375,7 +401,7 @@ impl LookUp {
     fn services_known(&self, overdue: bool) -> Option<Result<Vec<(Service, Kind)>, Error>> {
         let any_usable = self.services.iter().any(|(_, answer)| usable(answer));
         let all_there = self.services.iter().all(|(_, answer)| answer.is_some());
-        let enough = all_there || (overdue && any_usable);
+        let enough = all_there || (overdue && (any_usable || self.in_hosts_file));
         if !enough {
             return None;
         }
@@ -399,10 +425,10 @@ impl LookUp {
         Some(match failed {
             _ if !mixed.is_empty() => Ok(mixed),
             _ if declined => Err(Error::NotOffered),
-            Some(error) => Err(Error::Failed(error)),
+            Some(error) if !self.in_hosts_file => Err(Error::Failed(error)),
             // There is no standard port for direct TLS.
-            None if unasked > 0 => Err(Error::NotFound),
-            None => Ok(mixed),
+            _ if unasked > 0 => Err(Error::NotFound),
+            _ => Ok(mixed),
         })
     }
 
@@ -441,40 +467,6 @@ fn usable(answer: &ServiceAnswer) -> bool {
 
 fn is_there(service: &Service) -> bool {
     !matches!(service.host.as_str(), "" | ".")
-}
-
-/// The addresses with the families taking turns, IPv6 first (RFC 8305, section
-/// 4).
-fn interleaved(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
-    let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|ip| ip.is_ipv6());
-    let longest = v6.len().max(v4.len());
-    (0..longest).flat_map(move |at| {
-        [v6.get(at).copied(), v4.get(at).copied()]
-            .into_iter()
-            .flatten()
-    })
-}
-
-/// Orders records as RFC 2782 says: by priority, and within one by lot, each
-/// record's weight being its share.
-fn order<T>(mut records: Vec<(Service, T)>, random: fn(u32) -> u32) -> Vec<(Service, T)> {
-    // Weight 0 first, so that it has a small chance to be drawn.
-    records.sort_by_key(|(service, _)| (service.priority, service.weight != 0));
-    let mut ordered = Vec::with_capacity(records.len());
-    while let Some((first, _)) = records.first() {
-        let priority = first.priority;
-        let same = |(service, _): &&(Service, T)| service.priority == priority;
-        let group = records.iter().take_while(same);
-        let sum: u32 = group.map(|(service, _)| u32::from(service.weight)).sum();
-        let lot = random(sum);
-        let mut running = 0;
-        let drawn = records.iter().position(|(service, _)| {
-            running += u32::from(service.weight);
-            running >= lot
-        });
-        ordered.push(records.remove(drawn.unwrap_or(0)));
-    }
-    ordered
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ fn service(priority: u16, weight: u16, host: &str) -> (Service, ()) {
 }
 
 fn hosts(records: Vec<(Service, ())>, random: fn(u32) -> u32) -> String {
-    let ordered = order(records, random).into_iter();
+    let ordered = by_lot(records, random).into_iter();
     ordered.map(|(service, ())| service.host).collect()
 }
 
@@ -48,6 +48,7 @@ fn look_up(clear: ServiceAnswer) -> LookUp {
         hold_until: None,
         failure: None,
         found: false,
+        in_hosts_file: false,
     }
 }
 
@@ -72,6 +73,15 @@ fn what_the_services_say() {
     assert_eq!(known(dot(), some()), Ok(1));
     assert_eq!(known(none(), Err(servfail)), Err(Error::Failed(servfail)));
     assert_eq!(known(Ok(Vec::new()), none()), Err(Error::NotFound));
+    let mut local = look_up(Some(Err(servfail)));
+    local.in_hosts_file = true;
+    assert!(local.services_known(false).is_none());
+    assert_eq!(
+        local
+            .services_known(true)
+            .map(|known| known.map(|m| m.len())),
+        Some(Ok(0))
+    );
     let half = look_up(Some(some()));
     assert!(half.services_known(false).is_none());
     assert_eq!(

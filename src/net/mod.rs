@@ -9,6 +9,7 @@ pub mod dial;
 pub mod inside;
 pub mod listener;
 pub mod locator;
+mod order;
 pub mod resolver;
 pub mod signals;
 pub mod tls;

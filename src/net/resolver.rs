@@ -6,7 +6,7 @@
 //! for a domain is the locator's business.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -113,6 +113,8 @@ struct Told {
 /// The asynchronous resolver of a worker.
 pub struct Resolver {
     channel: Channel,
+    /// A channel that reads the hosts file and asks nobody.
+    files: Channel,
     told: Arc<Mutex<Told>>,
     /// Sockets registered, each with its interest.
     open: Vec<(Socket, Interest)>,
@@ -154,8 +156,13 @@ impl Resolver {
             let servers: Vec<_> = servers.iter().map(SocketAddr::to_string).collect();
             channel.set_servers(&servers).map_err(words)?;
         }
+        let mut only_files = Options::new();
+        only_files.set_lookups("f").map_err(words)?;
+        only_files.set_flags(Flags::NOSEARCH | Flags::NOALIASES);
+        let files = Channel::with_options(only_files).map_err(words)?;
         Ok(Resolver {
             channel,
+            files,
             told,
             open: Vec::new(),
             waiting: VecDeque::new(),
@@ -171,16 +178,23 @@ impl Resolver {
     /// Asks a question at `now_ms`. Its answer comes once, even if it is asked
     /// again before.
     pub fn ask(&mut self, question: Question, now_ms: u64) {
-        // c-ares would ask the DNS for a numeric address.
-        if let Question::Host(name, family) = &question
-            && let Ok(address) = name.parse::<IpAddr>()
-        {
-            let result = match address.is_ipv6() == (*family == Family::V6) {
-                true => Ok(Records::Addresses(vec![address])),
-                false => Err(Error::NotFound),
+        // c-ares would ask the DNS for a numeric address, and for the family that
+        // the hosts file does not have.
+        if let Question::Host(name, family) = &question {
+            let known = match name.parse() {
+                Ok(address) => vec![address],
+                Err(_) => self.hosts_file(name),
             };
-            self.cached.push_back((question, result));
-            return;
+            if !known.is_empty() {
+                let fits = |address: &IpAddr| address.is_ipv6() == (*family == Family::V6);
+                let addresses: Vec<_> = known.into_iter().filter(fits).collect();
+                let result = match addresses.is_empty() {
+                    true => Err(Error::NotFound),
+                    false => Ok(Records::Addresses(addresses)),
+                };
+                self.cached.push_back((question, result));
+                return;
+            }
         }
         if let Some((result, until)) = self.cache.get(&question)
             && now_ms < *until
@@ -192,6 +206,30 @@ impl Resolver {
             self.waiting.push_back(question);
             self.go_on();
         }
+    }
+
+    /// The addresses that this machine itself has for a name: of the hosts file,
+    /// and of `localhost`, which is never asked for (RFC 6761, section 6.3).
+    pub fn hosts_file(&mut self, name: &str) -> Vec<IpAddr> {
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let answer = Arc::clone(&found);
+        let hints = AddrInfoHints {
+            flags: AddrInfoFlags::NOSORT,
+            ..AddrInfoHints::default()
+        };
+        // Without the DNS to ask, the answer is there when the call returns.
+        self.files.get_addrinfo(name, None, &hints, move |results| {
+            if let Ok((Records::Addresses(addresses), _)) =
+                results.map_err(from_library).and_then(addresses)
+            {
+                *answer.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+            }
+        });
+        let mut found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        if found.is_empty() && is_localhost(name) {
+            found = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+        }
+        found
     }
 
     /// Works off what arrived on the sockets, and what timed out.
@@ -317,6 +355,11 @@ impl Resolver {
             }
         }
     }
+}
+
+/// Whether a name means this machine wherever it is asked for.
+pub fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn addresses(results: c_ares::AddrInfoResults) -> Result<Timed, Error> {

@@ -1,0 +1,81 @@
+//! Names that this machine itself knows, while the DNS says nothing at all.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use jabsocket::net::locator::{Answer, Locator, Wanted};
+use jabsocket::net::resolver::Resolver;
+use mio::{Poll, Token};
+
+/// Later than anything is held back, in milliseconds.
+const LATER_MS: u64 = 1000;
+
+/// A locator whose only DNS server never answers, and that server.
+fn locator(poll: &Poll) -> (Locator, UdpSocket) {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let servers = [silent.local_addr().unwrap()];
+    let registry = poll.registry().try_clone().unwrap();
+    let resolver = Resolver::new(registry, Token(0), &servers).unwrap();
+    (Locator::new(resolver, |_| 0), silent)
+}
+
+fn wanted(name: &str) -> Wanted {
+    Wanted::Domain {
+        name: name.to_owned(),
+        clear: true,
+        direct: true,
+    }
+}
+
+/// Places given out up to the last answer.
+fn places(locator: &mut Locator, now_ms: u64) -> Option<Vec<SocketAddr>> {
+    let mut places = Vec::new();
+    while let Some(Answer { targets, last, .. }) = locator.next_answer(now_ms) {
+        places.extend(targets.unwrap().iter().map(|target| target.address));
+        if last {
+            return Some(places);
+        }
+    }
+    None
+}
+
+#[test]
+fn localhost_is_found_at_once_and_never_asked_for() {
+    let poll = Poll::new().unwrap();
+    let (mut locator, silent) = locator(&poll);
+    for name in ["localhost", "chat.localhost"] {
+        locator.look_up(7, &wanted(name), 0);
+        let places = places(&mut locator, 0).expect("no answer");
+        assert!(!places.is_empty());
+        for place in places {
+            assert!(place.ip().is_loopback(), "{name} is at {place}");
+            assert_eq!(place.port(), 5222);
+        }
+    }
+    assert!(silent.recv(&mut [0; 512]).is_err(), "the DNS was asked");
+}
+
+#[test]
+fn the_hosts_file_does_when_the_dns_is_silent() {
+    let hosts = fs::read_to_string("/etc/hosts").unwrap();
+    let entry = |line: &str| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let address: IpAddr = words.next()?.parse().ok()?;
+        let name = words.find(|name| !name.contains("localhost"))?;
+        Some((name.to_owned(), address))
+    };
+    // Not every machine has one beside localhost.
+    for (name, address) in hosts.lines().filter_map(entry) {
+        let poll = Poll::new().unwrap();
+        let (mut locator, silent) = locator(&poll);
+        locator.look_up(7, &wanted(&name), 0);
+        assert!(places(&mut locator, 0).is_none(), "SRV records come first");
+        assert!(silent.recv(&mut [0; 512]).is_ok(), "the DNS was not asked");
+        let places = places(&mut locator, LATER_MS).expect("no answer");
+        assert!(
+            places.contains(&SocketAddr::new(address, 5222)),
+            "{name}: {places:?}"
+        );
+    }
+}

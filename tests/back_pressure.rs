@@ -139,13 +139,14 @@ fn a_flood_of_pings_waits_for_the_client() {
 fn small_stanzas_with_large_declarations_are_bounded_as_sent() {
     const COUNT: usize = 16 << 10;
     let stage = Stage::set("");
-    // Nearly all that a header may declare; each stanza of four bytes gets it.
-    let long = "n".repeat(280);
+    // Nearly all that a header may declare, longer still when it is escaped; each
+    // stanza of four bytes gets it.
+    let long = "\"".repeat(280);
     let header = format!(
         "<stream:stream xmlns='{long}' xmlns:stream='http://etherx.jabber.org/streams' \
          id='s1' from='example.org' version='1.0' xml:lang='en'>"
     );
-    let expected = format!("<a xmlns=\"{long}\"/>");
+    let expected = format!("<a xmlns=\"{}\"/>", "&quot;".repeat(280));
     let flood = "<a/>".repeat(COUNT);
     let (mut client, server) = stage.greeting(OPEN, OPEN_UP);
     let before = stage.daemon.resident();

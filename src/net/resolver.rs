@@ -150,6 +150,10 @@ impl Resolver {
             .set_socket_state_callback(move |socket, read, write| {
                 lock(&sockets).sockets.push((socket, read, write));
             });
+        // The cache here keeps answers for a minute at most; the library's own
+        // would keep them longer.
+        #[cfg(cares_query_cache)]
+        options.set_query_cache_max_ttl(0);
         let words = |error| format!("the DNS resolver does not start: {error}");
         let mut channel = Channel::with_options(options).map_err(words)?;
         if !servers.is_empty() {

@@ -6,8 +6,9 @@ mod common;
 use common::answering::*;
 use common::daemon::Daemon;
 use common::dns_server::{DnsServer, SRV};
-use common::stage::{CLIENT_CLOSE, END, PRESENCE, expect_close, expect_stream_close};
+use common::stage::{CLIENT_CLOSE, END, HEADER, PRESENCE, expect_close, expect_stream_close};
 use common::ws_client::{FIN, PING, PONG, WsClient};
+use common::xmpp_server::XmppServer;
 
 const LISTED: &str = "domains: [x.example]\n";
 
@@ -209,5 +210,25 @@ fn a_place_that_does_not_exist_is_not_the_client_s_domain() {
     let dns = DnsServer::start(&zone(&first));
     let daemon = daemon_asking(&dns, LISTED);
     reach_nothing(&daemon, "x.example", "remote-connection-failed");
+    daemon.stop();
+}
+
+/// A server that keeps its features back is spoken to in plain text after a
+/// while; what it was sent by then is sent to the next one too.
+#[test]
+fn it_is_followed_after_the_server_was_slow() {
+    let (slow, there) = (XmppServer::start(), Answering::start("there"));
+    let daemon = Daemon::start(&format!(
+        "domains:\n  - name: x.example\n    server: {}\n",
+        slow.address
+    ));
+    let mut client = opening(&daemon, "x.example");
+    let mut server = slow.accept();
+    server.read_until(">");
+    server.send(&HEADER.replace("example.org", "x.example"));
+    assert_eq!(read_id(&mut client, "x.example"), "s1");
+    server.send(&see_other(&there.address.to_string()));
+    let features = client.read_text().unwrap();
+    assert!(features.starts_with("<stream:features"), "{features}");
     daemon.stop();
 }

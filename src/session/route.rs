@@ -59,6 +59,8 @@ pub struct Route {
     pub(super) header: Vec<u8>,
     /// The same without `from`, for clear text (RFC 6120, section 4.7.1).
     pub(super) bare_header: Vec<u8>,
+    /// The header went out already, to begin the dialogue.
+    pub(super) header_sent: bool,
     /// Messages that wait for the server.
     pub(super) queue: Buf,
     query: Option<u64>,
@@ -142,6 +144,7 @@ impl Session {
             configured: server.is_some(),
             header: Vec::new(),
             bare_header: Vec::new(),
+            header_sent: false,
             queue: Buf::new(),
             query: None,
             dial: Dial::new(),
@@ -240,7 +243,9 @@ impl Session {
     /// Sends what is queued for the server, its stream header first.
     pub(super) fn greet(&mut self) {
         if let Some(route) = &mut self.route {
-            self.server.out.extend(&route.header);
+            if !route.header_sent {
+                self.server.out.extend(&route.header);
+            }
             self.server.out.extend(route.queue.as_slice());
         }
     }
@@ -276,6 +281,7 @@ impl Session {
         };
         route.dial = Dial::new();
         route.securing = Securing::No;
+        route.header_sent = false;
         route.patience = NEVER;
         route.failure = None;
         self.stream = Default::default();

@@ -149,8 +149,7 @@ impl Session {
         else {
             return;
         };
-        // It was sent to begin the dialogue.
-        route.header.clear();
+        route.header_sent = true;
         route.patience = NEVER;
         self.step(Event::Secured, "", worker);
         self.relay_down(&dialogue.into_said(), worker);

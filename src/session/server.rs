@@ -9,7 +9,8 @@ use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
 
 impl Session {
-    /// Reads from the server while there is something and the queues have room;
+    /// Reads from the server while there is something and the client's queue has
+    /// room;
     /// true when the turn's budget ended it.
     pub(super) fn take_server(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
         let mut reads = 0;

@@ -1,7 +1,7 @@
 //! The configuration: a file in, plain immutable data out.
 //!
 //! Owns [`Config`], its defaults and the look-ups on it. `yaml` reads the text,
-//! `keys` knows the keys, `value` what a single value may be, `domains` the
+//! `keys` knows the keys, `setting` and `value` what they take, `domains` the
 //! `domains` list and `access` how its servers are reached, `glob` the origin
 //! patterns, `problem` the wording of what is wrong. A file is taken as a whole
 //! or not at all, and every error in it is told at once. Never changes after it
@@ -12,6 +12,7 @@ mod domains;
 mod glob;
 mod keys;
 mod problem;
+mod setting;
 mod value;
 mod yaml;
 

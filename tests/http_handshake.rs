@@ -5,13 +5,14 @@ mod common;
 
 use common::chop::chop;
 use jabsocket::buf::Buf;
-use jabsocket::proto::http::{self, Accept, MAX_HEAD_SIZE, Policy, Refusal, Subprotocol};
+use jabsocket::proto::http::{self, Accept, Limits, Policy, Refusal, Subprotocol};
 
 const POLICY: Policy<'static> = Policy {
     host: Some("example.com"),
     resource: Some("/ws"),
     origin_allowed: &|origin| origin != Some("https://evil.example"),
     subprotocol: Subprotocol::Xmpp,
+    limits: Limits::DEFAULT,
 };
 
 /// A request that keeps every rule.
@@ -24,7 +25,7 @@ fn feed(pieces: &[&[u8]], policy: &Policy<'_>) -> Result<Option<Accept>, Refusal
     for piece in pieces {
         let old_len = gathered.len();
         gathered.extend_from_slice(piece);
-        if http::worth_parsing(&gathered, old_len) {
+        if http::worth_parsing(&gathered, old_len, &Limits::DEFAULT) {
             match http::parse(&gathered, policy) {
                 Ok(None) => {}
                 outcome => return outcome,
@@ -272,11 +273,11 @@ fn keeps_the_order_of_the_refusals() {
 
 #[test]
 fn refuses_what_is_too_large_and_no_sooner() {
-    let limit = MAX_HEAD_SIZE - plus("Long: ").len();
+    let limit = Limits::DEFAULT.head_size - plus("Long: ").len();
     accept(&plus(&format!("Long: {}", "a".repeat(limit))));
     let above = plus(&format!("Long: {}", "a".repeat(limit + 1)));
     assert_eq!(whole(&above), Err(Refusal::HeadTooLarge));
-    let target = format!("GET /{}", "a".repeat(MAX_HEAD_SIZE));
+    let target = format!("GET /{}", "a".repeat(Limits::DEFAULT.head_size));
     assert_eq!(whole(&target), Err(Refusal::HeadTooLarge));
     let bytes: Vec<&[u8]> = target.as_bytes().chunks(1).collect();
     assert_eq!(feed(&bytes, &POLICY), Err(Refusal::HeadTooLarge));

@@ -3,7 +3,7 @@
 #
 #   tests/install.sh build   C compiler and libraries, rustfmt and clippy
 #   tests/install.sh demo    that, Prosody, Node.js and the packages from npm
-#   tests/install.sh all     that, ejabberd and openssl (the default)
+#   tests/install.sh all     that, ejabberd, openssl and fail2ban (the default)
 #
 # Made for Debian 12; a Rust toolchain is taken for granted. It asks nothing, is
 # quick when nothing is missing, and starts no service.
@@ -39,6 +39,7 @@ if [ "$what" != build ]; then
 fi
 if [ "$what" = all ]; then
     want_service ejabberd
+    want_service fail2ban
     want openssl
 fi
 

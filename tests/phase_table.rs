@@ -66,6 +66,7 @@ fn events() -> Vec<Event> {
         Event::ServerViolation,
         Event::Deadline,
         Event::Drain,
+        Event::Shed,
     ]
 }
 
@@ -399,4 +400,24 @@ fn events_out_of_place_change_nothing() {
     ] {
         assert_eq!(phase.step(event), (phase, NOTHING), "{phase:?} {event:?}");
     }
+}
+
+#[test]
+fn a_session_given_up_tells_its_client_to_come_later_and_leaves_its_server() {
+    let close = (CloseCode::TRY_AGAIN_LATER, "");
+    for phase in SETTING_UP.into_iter().chain([Phase::Relaying]) {
+        let (after, actions) = phase.step(Event::Shed);
+        let expected = Actions {
+            error: Some(StreamError::ResourceConstraint),
+            end_stream: true,
+            close: Some(close),
+            server: Server::Abort,
+            ..NOTHING
+        };
+        assert_eq!((after, actions), (Phase::Lingering, expected), "{phase:?}");
+    }
+    for phase in [Phase::Opening, Phase::Closing, Phase::Lingering] {
+        assert_eq!(phase.step(Event::Shed), (Phase::Gone, NOTHING), "{phase:?}");
+    }
+    assert_eq!(Phase::Gone.step(Event::Shed), (Phase::Gone, NOTHING));
 }

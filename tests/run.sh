@@ -56,6 +56,7 @@ step cargo build --release
 counted 's/^test result: [A-Za-z]+\. ([0-9]+) passed; ([0-9]+) failed;.*/\1/p' \
         's/^test result: [A-Za-z]+\. ([0-9]+) passed; ([0-9]+) failed;.*/\2/p' \
         cargo test --no-fail-fast
+step bash tests/fail2ban.sh
 step bash tests/demo.sh --once
 counted 's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\2/p' \

@@ -230,3 +230,38 @@ fn an_origin_cannot_forge_other_fields() {
     assert_eq!(domains, ["domain=-"], "{line}");
     daemon.stop();
 }
+
+#[test]
+fn no_credential_is_logged_at_any_level() {
+    let stage = Stage::set("log_level: LOG_DEBUG\n");
+    let secret = "AGp1bGlldAByMG0zMG15cjBtMzA=";
+    let (mut client, mut server) = stage.framed();
+    let auth =
+        format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{secret}</auth>");
+    client.send_text(&auth).unwrap();
+    server.expect(&auth);
+    let token = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>c2VjcmV0LXRva2Vu</success>";
+    server.send(token);
+    expect_text(&mut client, token);
+    // Broken ones too: in a violation of either side, and in a request.
+    client.send_text(&format!("{auth}<{secret}")).unwrap();
+    let _ = WsClient::open(
+        stage.daemon.address,
+        &format!("/?{secret}"),
+        &[("Authorization", secret), ("Cookie", secret)],
+        Some("xmpp"),
+    );
+    let (mut client, mut server) = stage.framed();
+    server.send(&format!("<a>{secret}</b>"));
+    let _ = client.read_text();
+    drop((client, server));
+    stage.daemon.wait_for_line("session ");
+    let (mut last, _server) = stage.framed();
+    last.send_text(CLIENT_CLOSE).unwrap();
+    expect_stream_close(&mut last, 1000);
+    let all = stage.daemon.lines().join("\n");
+    assert!(all.contains("example.org"), "nothing was logged");
+    for secret in [secret, "c2VjcmV0LXRva2Vu"] {
+        assert!(!all.contains(secret), "{all}");
+    }
+}

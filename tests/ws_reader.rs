@@ -10,6 +10,7 @@ use common::ws_client::{
 use jabsocket::proto::ws::{CloseCode, Error, Event, Limits, Reader};
 
 const LIMITS: Limits = Limits {
+    max_fragments: 0,
     max_frame_size: 200,
     max_message_size: 300,
     binary: true,
@@ -133,6 +134,7 @@ fn a_length_of_sixteen_bits() {
 #[test]
 fn a_length_of_sixty_four_bits() {
     let limits = Limits {
+        max_fragments: 0,
         max_frame_size: 0,
         max_message_size: 0,
         binary: true,
@@ -241,6 +243,7 @@ fn binary_is_refused_where_it_is_not_wanted() {
 fn limits_are_inclusive_and_spare_control_frames() {
     let bytes = [frame(BINARY, &[1; 20]), frame(FIN, &[1; 10])].concat();
     let limits = Limits {
+        max_fragments: 0,
         max_frame_size: 20,
         max_message_size: 30,
         binary: true,

@@ -155,6 +155,97 @@ const KEYS: &[Key] = &[
             config.max_connections = setting.whole(1..=MAX_BYTES, allowed);
         },
     },
+    Key {
+        name: "max_connections_per_address",
+        set: |config, setting| {
+            set(&mut config.max_connections_per_address, setting.count());
+        },
+    },
+    Key {
+        name: "max_handshakes_per_address",
+        set: |config, setting| {
+            set(&mut config.max_handshakes_per_address, setting.count());
+        },
+    },
+    Key {
+        name: "max_request_size",
+        set: |config, setting| {
+            let allowed = "a whole number of bytes from 1024 to 1048576";
+            set(
+                &mut config.max_request_bytes,
+                setting.whole(1024..=1048576, allowed),
+            );
+        },
+    },
+    Key {
+        name: "max_request_lines",
+        set: |config, setting| {
+            let allowed = "a whole number from 16 to 1000";
+            set(
+                &mut config.max_request_lines,
+                setting.whole(16..=1000, allowed),
+            );
+        },
+    },
+    Key {
+        name: "max_fragments",
+        set: |config, setting| {
+            let allowed = "a whole number from 1 to 4294967295";
+            set(
+                &mut config.max_fragments,
+                setting.whole(1..=4294967295, allowed),
+            );
+        },
+    },
+    Key {
+        name: "max_depth",
+        set: |config, setting| {
+            let allowed = "a whole number from 16 to 10000";
+            set(&mut config.max_depth, setting.whole(16..=10000, allowed));
+        },
+    },
+    Key {
+        name: "max_attributes",
+        set: |config, setting| {
+            let allowed = "a whole number from 16 to 10000";
+            set(
+                &mut config.max_attributes,
+                setting.whole(16..=10000, allowed),
+            );
+        },
+    },
+    Key {
+        name: "max_namespaces",
+        set: |config, setting| {
+            let allowed = "a whole number from 8 to 10000";
+            set(
+                &mut config.max_namespaces,
+                setting.whole(8..=10000, allowed),
+            );
+        },
+    },
+    Key {
+        name: "max_queue_size",
+        set: |config, setting| {
+            let allowed = "a whole number of bytes, at least 16384";
+            set(
+                &mut config.max_queue_bytes,
+                setting.whole(16384..=MAX_BYTES, allowed),
+            );
+        },
+    },
+    Key {
+        name: "max_total_queue_size",
+        set: |config, setting| {
+            set(&mut config.max_total_queue_bytes, setting.size());
+        },
+    },
+    Key {
+        name: "trusted_proxies",
+        set: |config, setting| {
+            config.trusted_proxies = setting::networks(setting);
+        },
+    },
 ];
 
 /// The names of all keys.

@@ -3,7 +3,7 @@
 //! Owns [`Config`], its defaults and the look-ups on it. `yaml` reads the text,
 //! `keys` knows the keys, `setting` and `value` what they take, `domains` the
 //! `domains` list and `access` how its servers are reached, `glob` the origin
-//! patterns, `problem` the wording of what is wrong. A file is taken as a whole
+//! patterns, `network` ranges of addresses, `problem` the wording of what is wrong. A file is taken as a whole
 //! or not at all, and every error in it is told at once. Never changes after it
 //! was read, looks up no name, and opens no other file.
 
@@ -11,6 +11,7 @@ pub mod access;
 mod domains;
 mod glob;
 mod keys;
+mod network;
 mod problem;
 mod setting;
 mod value;
@@ -27,6 +28,7 @@ use crate::log::Level;
 pub use domains::{Domain, DomainRule, Domains, Host, ServerAddress};
 pub use glob::Glob;
 pub use keys::names as key_names;
+pub use network::Network;
 pub use problem::{Problem, What};
 
 use problem::Report;
@@ -84,6 +86,30 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// The most sessions at a time; `None` derives it from RLIMIT_NOFILE.
     pub max_connections: Option<usize>,
+    /// The most connections of one client address at a time; `None`: any number.
+    pub max_connections_per_address: Option<u32>,
+    /// The most connections that one client address may begin in a second;
+    /// `None`: any number.
+    pub max_handshakes_per_address: Option<u32>,
+    /// The longest header block of an opening handshake.
+    pub max_request_bytes: usize,
+    /// The most header lines of an opening handshake.
+    pub max_request_lines: usize,
+    /// The most fragments of a message.
+    pub max_fragments: u32,
+    /// The deepest nesting of XML elements, the root being 1.
+    pub max_depth: u32,
+    /// The most attributes of an XML element, declarations among them.
+    pub max_attributes: u32,
+    /// The most namespace declarations of an XML element.
+    pub max_namespaces: u32,
+    /// Above this many queued bytes on a side nothing more is read for it.
+    pub max_queue_bytes: usize,
+    /// The most bytes that all sessions together may keep queued; `usize::MAX`
+    /// is no limit.
+    pub max_total_queue_bytes: usize,
+    /// Whose word on the address of a client is believed.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for Config {
@@ -112,6 +138,17 @@ impl Default for Config {
             close_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
             max_connections: None,
+            max_connections_per_address: None,
+            max_handshakes_per_address: None,
+            max_request_bytes: 16 * 1024,
+            max_request_lines: 100,
+            max_fragments: 131_072,
+            max_depth: 512,
+            max_attributes: 256,
+            max_namespaces: 64,
+            max_queue_bytes: 64 * 1024,
+            max_total_queue_bytes: 256 * MIB,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -126,6 +163,14 @@ impl Config {
                 .find(domain)
                 .map_or(DomainRule::Unlisted, DomainRule::Listed),
         }
+    }
+
+    /// Whether this is the address of a proxy whose word on the client's address
+    /// is believed.
+    pub fn is_trusted(&self, address: IpAddr) -> bool {
+        self.trusted_proxies
+            .iter()
+            .any(|network| network.contains(address))
     }
 
     /// Whether a request with this Origin header may pass. A missing header is

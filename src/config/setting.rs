@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Glob;
 use super::problem::{Report, What};
 use super::value::{choice, refuse, seconds, text, whole};
 use super::yaml::{Node, Value};
+use super::{Glob, Network};
 use crate::log::Level;
 
 /// The largest number of bytes or connections that a key takes.
@@ -85,6 +85,13 @@ impl<'a> Setting<'a> {
         Some(if bytes == 0 { usize::MAX } else { bytes })
     }
 
+    /// A number of things; 0 is any number of them.
+    pub fn count(&mut self) -> Option<Option<u32>> {
+        let allowed = "a whole number, or 0 for no limit";
+        let count: u32 = self.whole(0..=u64::from(u32::MAX), allowed)?;
+        Some((count > 0).then_some(count))
+    }
+
     pub fn time(&mut self) -> Option<Duration> {
         let allowed = "a number of seconds above 0 and up to 86400, such as 30 or 0.5";
         let text = self.text(allowed)?;
@@ -143,6 +150,19 @@ pub(super) fn listen(setting: &mut Setting<'_>) -> Vec<IpAddr> {
         }
     }
     addresses.into_iter().map(|(address, _)| address).collect()
+}
+
+pub(super) fn networks(setting: &mut Setting<'_>) -> Vec<Network> {
+    let allowed = "a numeric address or network such as 192.0.2.7, 192.0.2.0/24 or \
+                   2001:db8::/32, or a list of them";
+    let mut networks = Vec::new();
+    for (node, text) in setting.texts(allowed) {
+        match text.parse() {
+            Ok(network) => networks.push(network),
+            Err(_) => refuse(setting.key, node, allowed, setting.report),
+        }
+    }
+    networks
 }
 
 pub(super) fn dns_servers(setting: &mut Setting<'_>) -> Vec<SocketAddr> {

@@ -27,6 +27,9 @@ pub type StartElement =
     unsafe extern "C" fn(data: *mut c_void, name: *const c_char, atts: *mut *const c_char);
 /// `XML_EndElementHandler`.
 pub type EndElement = unsafe extern "C" fn(data: *mut c_void, name: *const c_char);
+/// `XML_StartNamespaceDeclHandler`.
+pub type StartNamespace =
+    unsafe extern "C" fn(data: *mut c_void, prefix: *const c_char, uri: *const c_char);
 /// `XML_StartDoctypeDeclHandler`.
 pub type StartDoctype = unsafe extern "C" fn(
     data: *mut c_void,
@@ -67,6 +70,7 @@ unsafe extern "C" {
     pub fn XML_ParserFree(parser: RawParser);
     pub fn XML_SetUserData(parser: RawParser, data: *mut c_void);
     pub fn XML_SetElementHandler(parser: RawParser, start: StartElement, end: EndElement);
+    pub fn XML_SetStartNamespaceDeclHandler(parser: RawParser, handler: StartNamespace);
     pub fn XML_SetStartDoctypeDeclHandler(parser: RawParser, handler: StartDoctype);
     pub fn XML_SetCommentHandler(parser: RawParser, handler: Comment);
     pub fn XML_SetProcessingInstructionHandler(parser: RawParser, handler: ProcessingInstruction);

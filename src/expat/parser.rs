@@ -13,21 +13,35 @@ use std::ffi::CStr;
 use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 
-use nix::libc::{self, c_char, c_int, c_uchar, c_void};
+use nix::libc::{c_char, c_int, c_uchar, c_void};
 
 use super::ffi;
+use super::library::reparse_deferral;
 
-/// Deepest nesting of elements that is parsed, the root being 1.
-pub const MAX_DEPTH: u32 = 512;
+/// What a document may be made of, beside its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Deepest nesting of elements, the root being 1.
+    pub depth: u32,
+    /// Attributes of one element, namespace declarations among them.
+    pub attributes: u32,
+    /// Namespace declarations of one element.
+    pub namespaces: u32,
+}
+
+impl Limits {
+    /// What no XMPP software comes near.
+    pub const DEFAULT: Limits = Limits {
+        depth: 512,
+        attributes: 256,
+        namespaces: 64,
+    };
+}
 
 /// Between namespace and local name in the names of a namespace-aware parser;
 /// no UTF-8 text contains it.
 const SEPARATOR: u8 = 0xff;
-
-/// Oldest Expat accepted: 2.4.0 is the first with limits on entity expansion.
-const OLDEST: (c_int, c_int) = (2, 4);
 
 /// Whether a parser resolves prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +60,11 @@ pub enum Error {
     Restricted(&'static str),
     /// The XML declaration names an encoding other than UTF-8 (section 11.6).
     Encoding,
-    /// Elements are nested deeper than [`MAX_DEPTH`].
+    /// Elements are nested deeper than [`Limits::depth`].
     TooDeep,
+    /// An element has more attributes than [`Limits::attributes`], or more
+    /// declarations than [`Limits::namespaces`].
+    TooManyAttributes,
     /// Not well-formed (section 11.3), in Expat's words.
     NotWellFormed(&'static str),
 }
@@ -57,7 +74,10 @@ impl fmt::Display for Error {
         match self {
             Error::Restricted(what) => write!(f, "restricted XML: {what}"),
             Error::Encoding => f.write_str("XML declaration: encoding is not UTF-8"),
-            Error::TooDeep => write!(f, "XML nested deeper than {MAX_DEPTH} elements"),
+            Error::TooDeep => f.write_str("XML nested deeper than max_depth"),
+            Error::TooManyAttributes => {
+                f.write_str("an XML element with more than max_attributes or max_namespaces")
+            }
             Error::NotWellFormed(why) => write!(f, "XML not well-formed: {why}"),
         }
     }
@@ -93,6 +113,10 @@ pub enum Token {
 /// What the handlers write.
 struct Record {
     raw: ffi::RawParser,
+    limits: Limits,
+    /// Declarations of the element whose start tag is being reported; only a
+    /// parser with resolved names counts them here.
+    namespaces: u32,
     depth: u32,
     watch: u32,
     failed: Option<Error>,
@@ -109,9 +133,14 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// A parser at the start of a document. Tags of elements down to depth
-    /// `watch` are reported (the root has depth 0).
+    /// A parser at the start of a document, with the default limits. Tags of
+    /// elements down to depth `watch` are reported (the root has depth 0).
     pub fn new(names: Names, watch: u32) -> Parser {
+        Parser::bounded(names, watch, Limits::DEFAULT)
+    }
+
+    /// The same with other limits.
+    pub fn bounded(names: Names, watch: u32, limits: Limits) -> Parser {
         // SAFETY: the encoding is a NUL-terminated literal; the calls have no
         // other precondition.
         let raw = unsafe {
@@ -124,6 +153,8 @@ impl Parser {
         let raw = NonNull::new(raw).expect("no memory for an XML parser");
         let record = Box::new(Record {
             raw: raw.as_ptr(),
+            limits,
+            namespaces: 0,
             depth: 0,
             watch,
             failed: None,
@@ -138,6 +169,9 @@ impl Parser {
         unsafe {
             ffi::XML_SetUserData(p, record.as_ptr().cast());
             ffi::XML_SetElementHandler(p, on_start, on_end);
+            if names == Names::Resolved {
+                ffi::XML_SetStartNamespaceDeclHandler(p, on_namespace);
+            }
             ffi::XML_SetStartDoctypeDeclHandler(p, on_doctype);
             ffi::XML_SetCommentHandler(p, on_comment);
             ffi::XML_SetProcessingInstructionHandler(p, on_instruction);
@@ -284,6 +318,26 @@ impl Record {
         (start, start + u64::try_from(count).unwrap_or(0))
     }
 
+    /// Whether the start tag being reported keeps to the limits.
+    ///
+    /// # Safety
+    /// `atts` is the list that Expat gave to the current handler.
+    unsafe fn counts_within_limits(&mut self, atts: *mut *const c_char) -> bool {
+        let mut namespaces = std::mem::take(&mut self.namespaces);
+        let mut attributes = namespaces;
+        let mut at = atts;
+        // SAFETY: pairs of NUL-terminated texts up to NULL, by the caller's promise.
+        unsafe {
+            while !(*at).is_null() {
+                attributes += 1;
+                let declares = CStr::from_ptr(*at).to_bytes().starts_with(b"xmlns");
+                namespaces += u32::from(declares);
+                at = at.add(2);
+            }
+        }
+        attributes <= self.limits.attributes && namespaces <= self.limits.namespaces
+    }
+
     fn push_text(&mut self, text: &[u8]) -> Range<u32> {
         let start = self.text.len() as u32;
         self.text.extend_from_slice(text);
@@ -315,8 +369,14 @@ unsafe extern "C" fn on_start(data: *mut c_void, name: *const c_char, atts: *mut
     }
     let depth = record.depth;
     record.depth += 1;
-    if record.depth > MAX_DEPTH {
+    if record.depth > record.limits.depth {
         return record.fail(Error::TooDeep);
+    }
+    // SAFETY: Expat hands out a list of pairs of NUL-terminated texts that ends
+    // with NULL, all valid during this call.
+    let within = unsafe { record.counts_within_limits(atts) };
+    if !within {
+        return record.fail(Error::TooManyAttributes);
     }
     if depth > record.watch {
         return;
@@ -346,6 +406,11 @@ unsafe extern "C" fn on_start(data: *mut c_void, name: *const c_char, atts: *mut
             attributes,
         }));
     }
+}
+
+unsafe extern "C" fn on_namespace(data: *mut c_void, _prefix: *const c_char, _uri: *const c_char) {
+    // SAFETY: Expat calls with our user data; see `record`.
+    unsafe { record(data) }.namespaces += 1;
 }
 
 unsafe extern "C" fn on_end(data: *mut c_void, _name: *const c_char) {
@@ -402,54 +467,6 @@ unsafe extern "C" fn on_declaration(
         // SAFETY: Expat calls with our user data; see `record`.
         unsafe { record(data) }.fail(Error::Encoding);
     }
-}
-
-/// `XML_SetReparseDeferralEnabled` where the library has it. Distributions
-/// carried it back into older versions, so no version number tells.
-fn reparse_deferral() -> Option<ffi::SetReparseDeferral> {
-    static FOUND: OnceLock<Option<ffi::SetReparseDeferral>> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        let name = c"XML_SetReparseDeferralEnabled";
-        // SAFETY: the name is NUL-terminated; RTLD_DEFAULT needs no handle.
-        let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-        if address.is_null() {
-            return None;
-        }
-        // SAFETY: the symbol is the library's function of this type.
-        Some(unsafe { std::mem::transmute::<*mut c_void, ffi::SetReparseDeferral>(address) })
-    })
-}
-
-/// Whether the linked Expat can be used: new enough, and reporting a tag in
-/// the very call that completes it.
-///
-/// # Errors
-/// A sentence for the operator.
-pub fn check_library() -> Result<(), String> {
-    // SAFETY: no precondition.
-    let version = unsafe { ffi::XML_ExpatVersionInfo() };
-    let ffi::Version {
-        major,
-        minor,
-        micro,
-    } = version;
-    if (major, minor) < OLDEST {
-        return Err(format!(
-            "the Expat library is version {major}.{minor}.{micro}; 2.4.0 is the oldest that is safe to use"
-        ));
-    }
-    let mut parser = Parser::new(Names::Raw, 1);
-    let mut tag = b"<r><a b='".to_vec();
-    tag.resize(400, b'x');
-    let on_time = parser.feed(&tag).is_ok()
-        && parser.feed(b"'/>").is_ok()
-        && matches!(parser.tokens().last(), Some(Token::End { depth: 1, .. }));
-    if !on_time {
-        return Err(format!(
-            "the Expat library (version {major}.{minor}.{micro}) holds complete elements back (reparse deferral) and cannot be told not to"
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a parser reports, and what it refuses.
 
+use super::super::check_library;
 use super::*;
 
 fn ends(parser: &Parser) -> Vec<(u32, u64)> {
@@ -92,8 +93,8 @@ fn nothing_is_reported_behind_a_violation() {
 #[test]
 fn depth_is_bounded() {
     let deep = |n: u32| "<a>".repeat(n as usize) + &"</a>".repeat(n as usize);
-    assert_eq!(verdict(Names::Raw, &deep(MAX_DEPTH)), Ok(()));
-    let too_deep = verdict(Names::Raw, &deep(MAX_DEPTH + 1));
+    assert_eq!(verdict(Names::Raw, &deep(Limits::DEFAULT.depth)), Ok(()));
+    let too_deep = verdict(Names::Raw, &deep(Limits::DEFAULT.depth + 1));
     assert_eq!(too_deep, Err(Error::TooDeep));
 }
 
@@ -114,4 +115,28 @@ fn prefixes_count_only_when_names_are_resolved() {
         .collect();
     let expected: [(&[u8], &[u8]); 3] = [(b"", b"r"), (b"urn:x", b"a"), (b"", b"b")];
     assert_eq!(names, expected);
+}
+
+#[test]
+fn attributes_and_declarations_of_an_element_are_bounded() {
+    let limits = Limits {
+        depth: 9,
+        attributes: 6,
+        namespaces: 3,
+    };
+    let tag = |attributes: u32, namespaces: u32| {
+        let attributes = (0..attributes).map(|n| format!(" a{n}=''"));
+        let namespaces = (0..namespaces).map(|n| format!(" xmlns:n{n}='u{n}'"));
+        let all: String = attributes.chain(namespaces).collect();
+        format!("<r><x><y{all}/><y{all}/></x></r>")
+    };
+    for names in [Names::Raw, Names::Resolved] {
+        let verdict = |text: String| Parser::bounded(names, 1, limits).finish(text.as_bytes());
+        assert_eq!(verdict(tag(6, 0)), Ok(()));
+        assert_eq!(verdict(tag(3, 3)), Ok(()));
+        for (attributes, namespaces) in [(7, 0), (0, 4), (4, 3)] {
+            let refused = verdict(tag(attributes, namespaces));
+            assert_eq!(refused, Err(Error::TooManyAttributes), "{names:?}");
+        }
+    }
 }

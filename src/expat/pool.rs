@@ -5,7 +5,7 @@
 //! Parsers that grew (Expat keeps every distinct name it ever saw) or that
 //! failed are dropped instead of parked.
 
-use super::parser::{Names, Parser};
+use super::parser::{Limits, Names, Parser};
 
 /// A parser is dropped after this much input, in bytes.
 const MAX_INPUT: u64 = 1 << 20;
@@ -18,6 +18,7 @@ const MAX_PARKED: usize = 128;
 pub struct Pool {
     names: Names,
     root: &'static [u8],
+    limits: Limits,
     parked: Vec<Parser>,
 }
 
@@ -27,14 +28,27 @@ impl Pool {
         Pool {
             names,
             root,
+            limits: Limits::DEFAULT,
             parked: Vec::new(),
         }
+    }
+
+    /// Sets the limits of parsers from now on; those parked are dropped.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.parked.clear();
+    }
+
+    /// A parser at the start of a document, within the pool's limits; it is not
+    /// to be parked.
+    pub fn fresh(&self) -> Parser {
+        Parser::bounded(self.names, 1, self.limits)
     }
 
     /// A parser inside an open root element; tags of depth 1 are reported.
     pub fn take(&mut self) -> Parser {
         self.parked.pop().unwrap_or_else(|| {
-            let mut parser = Parser::new(self.names, 1);
+            let mut parser = self.fresh();
             parser.feed(self.root).expect("the root tag parses");
             parser.forget(true);
             parser

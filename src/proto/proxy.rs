@@ -1,10 +1,12 @@
-//! The PROXY protocol header that tells a server the client's address.
+//! The PROXY protocol header: the first bytes of a connection, before all else,
+//! that tell the address of a client.
 //!
-//! Owns both versions of the sender's side (HAProxy's specification of
-//! 2020-03-05): the first bytes of a connection, before TLS and XML, without an
-//! answer. Both addresses are of one family: IPv4 is mapped where they differ.
+//! Owns both versions, written for a server and read from a proxy (HAProxy's
+//! specification of 2020-03-05). Written addresses are of one family: IPv4 is
+//! mapped where they differ. Who may be believed is the reader's business.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::buf::Buf;
 
@@ -15,6 +17,149 @@ const V2_PROXY: u8 = 0x21;
 /// TCP over IPv4 and over IPv6.
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
+
+/// What a header of version 1 begins with, and its greatest length.
+const V1_START: &[u8] = b"PROXY ";
+const V1_MAX: usize = 107;
+/// Signature, version and command, family, length.
+const V2_FIXED: usize = 16;
+/// The longest header of version 2 that is taken: addresses and the usual TLVs.
+const V2_MAX: usize = 4096;
+/// Version 2, command LOCAL: the proxy speaks for itself.
+const V2_LOCAL: u8 = 0x20;
+
+/// What a header said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proxied {
+    /// Bytes of the header; 0 if there is none.
+    pub consumed: usize,
+    /// The client's address; `None` if it is the peer's own.
+    pub source: Option<SocketAddr>,
+}
+
+/// Why a header is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Error {
+    /// The line of version 1 is not as section 2.1 says.
+    V1,
+    /// The header of version 2 is not as section 2.2 says.
+    V2,
+    /// It is longer than any that is in use.
+    TooLong,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Error::V1 => "malformed PROXY header of version 1",
+            Error::V2 => "malformed PROXY header of version 2",
+            Error::TooLong => "PROXY header is too long",
+        })
+    }
+}
+
+/// Reads the header at the front of `input`, if one is there; `None` while bytes
+/// are missing to tell.
+///
+/// # Errors
+/// The bytes begin like a header and are none.
+pub fn parse(input: &[u8]) -> Result<Option<Proxied>, Error> {
+    let begins = |with: &[u8]| {
+        let len = input.len().min(with.len());
+        input[..len] == with[..len]
+    };
+    if begins(V1_START) {
+        parse_v1(input)
+    } else if begins(SIGNATURE) {
+        parse_v2(input)
+    } else {
+        Ok(Some(Proxied {
+            consumed: 0,
+            source: None,
+        }))
+    }
+}
+
+fn parse_v1(input: &[u8]) -> Result<Option<Proxied>, Error> {
+    let head = &input[..input.len().min(V1_MAX)];
+    let Some(end) = memchr::memchr(b'\n', head) else {
+        return if input.len() < V1_MAX {
+            Ok(None)
+        } else {
+            Err(Error::TooLong)
+        };
+    };
+    let line = std::str::from_utf8(&head[..end]).map_err(|_| Error::V1)?;
+    let line = line.strip_suffix('\r').ok_or(Error::V1)?;
+    let mut words = line.split(' ').skip(1);
+    let source = match words.next() {
+        // What follows is to be ignored.
+        Some("UNKNOWN") => None,
+        Some(family @ ("TCP4" | "TCP6")) => {
+            let mut address = || -> Option<IpAddr> {
+                let address: IpAddr = words.next()?.parse().ok()?;
+                (address.is_ipv4() == (family == "TCP4")).then_some(address)
+            };
+            let (from, to) = (address(), address());
+            let mut port = || -> Option<u16> {
+                let digits = words.next()?;
+                let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+                digits.parse().ok().filter(|_| plain)
+            };
+            let (from_port, to_port) = (port(), port());
+            match (from, to, from_port, to_port, words.next()) {
+                (Some(from), Some(_), Some(port), Some(_), None) => {
+                    Some(SocketAddr::new(from.to_canonical(), port))
+                }
+                _ => return Err(Error::V1),
+            }
+        }
+        _ => return Err(Error::V1),
+    };
+    Ok(Some(Proxied {
+        consumed: end + 1,
+        source,
+    }))
+}
+
+fn parse_v2(input: &[u8]) -> Result<Option<Proxied>, Error> {
+    let Some((fixed, rest)) = input.split_first_chunk::<V2_FIXED>() else {
+        return Ok(None);
+    };
+    let &[.., command, family, high, low] = fixed;
+    let len = usize::from(u16::from_be_bytes([high, low]));
+    if !matches!(command, V2_PROXY | V2_LOCAL) {
+        return Err(Error::V2);
+    }
+    if V2_FIXED + len > V2_MAX {
+        return Err(Error::TooLong);
+    }
+    let Some(body) = rest.get(..len) else {
+        return Ok(None);
+    };
+    let source = match (command, family) {
+        (V2_LOCAL, _) => None,
+        (_, TCP4) => {
+            let block = body.first_chunk::<12>().ok_or(Error::V2)?;
+            let &[a, b, c, d, _, _, _, _, high, low, _, _] = block;
+            let port = u16::from_be_bytes([high, low]);
+            Some(SocketAddr::from((Ipv4Addr::new(a, b, c, d), port)))
+        }
+        (_, TCP6) => {
+            let block = body.first_chunk::<36>().ok_or(Error::V2)?;
+            let address = block.first_chunk::<16>().ok_or(Error::V2)?;
+            let port = u16::from_be_bytes([block[32], block[33]]);
+            let address = IpAddr::V6(Ipv6Addr::from(*address)).to_canonical();
+            Some(SocketAddr::new(address, port))
+        }
+        // Sockets of another kind: the address is of no use here.
+        _ => None,
+    };
+    Ok(Some(Proxied {
+        consumed: V2_FIXED + len,
+        source,
+    }))
+}
 
 /// Appends a header of version 1 for a connection from `client` to `server`.
 pub fn write_v1(out: &mut Buf, client: SocketAddr, server: SocketAddr) {
@@ -55,7 +200,7 @@ fn of_one_family(client: SocketAddr, server: SocketAddr) -> (IpAddr, IpAddr) {
     }
 }
 
-fn v6(address: IpAddr) -> std::net::Ipv6Addr {
+fn v6(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
@@ -107,5 +252,63 @@ mod tests {
         let header = written(write_v2, "[2001:db8::1]:1", "192.0.2.9:2");
         assert_eq!((header[13], header.len()), (0x21, 16 + 36));
         assert_eq!(header[42..48], [0xff, 0xff, 192, 0, 2, 9]);
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        for (write, version) in [(write_v1 as fn(&mut Buf, _, _), 1), (write_v2, 2)] {
+            for (from, to) in [
+                ("192.0.2.1:56324", "198.51.100.7:5222"),
+                ("[2001:db8::1]:1", "[2001:db8::2]:65535"),
+                ("192.0.2.1:1", "[2001:db8::2]:2"),
+            ] {
+                let mut header = written(write, from, to);
+                let consumed = header.len();
+                for cut in 0..consumed {
+                    assert_eq!(parse(&header[..cut]), Ok(None), "version {version}");
+                }
+                header.extend(b"GET / HTTP/1.1");
+                let source = Some(from.parse().unwrap());
+                assert_eq!(parse(&header), Ok(Some(Proxied { consumed, source })));
+            }
+        }
+    }
+
+    #[test]
+    fn headers_that_name_nobody() {
+        let proxied = |consumed| {
+            Ok(Some(Proxied {
+                consumed,
+                source: None,
+            }))
+        };
+        assert_eq!(parse(b"GET /"), proxied(0));
+        assert_eq!(parse(b"PRI * HTTP/2.0"), proxied(0));
+        assert_eq!(parse(b"PROXY UNKNOWN what ever\r\nGET"), proxied(25));
+        let local = [SIGNATURE, &[V2_LOCAL, 0, 0, 3, 1, 2, 3]].concat();
+        assert_eq!(parse(&local), proxied(19));
+    }
+
+    #[test]
+    fn malformed_headers_are_refused() {
+        for line in [
+            "PROXY\u{20}\r\n",
+            "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\n",
+            "PROXY TCP4 192.0.2.1 192.0.2.2 1\r\n",
+            "PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n",
+            "PROXY TCP4 192.0.2.1 192.0.2.2 1 65536\r\n",
+            "PROXY TCP4 192.0.2.1 192.0.2.2 +1 2\r\n",
+            "PROXY TCP4 2001:db8::1 2001:db8::2 1 2\r\n",
+            "PROXY TCP6 192.0.2.1 192.0.2.2 1 2\r\n",
+            "PROXY UDP4 192.0.2.1 192.0.2.2 1 2\r\n",
+        ] {
+            assert_eq!(parse(line.as_bytes()), Err(Error::V1), "{line:?}");
+        }
+        let long = [V1_START, &[b'a'; V1_MAX]].concat();
+        assert_eq!(parse(&long), Err(Error::TooLong));
+        let v2 = |bytes: &[u8]| parse(&[SIGNATURE, bytes].concat());
+        assert_eq!(v2(&[0x31, TCP4, 0, 12]), Err(Error::V2));
+        assert_eq!(v2(&[V2_PROXY, TCP4, 0, 3, 1, 2, 3]), Err(Error::V2));
+        assert_eq!(v2(&[V2_PROXY, TCP4, 0xff, 0xff]), Err(Error::TooLong));
     }
 }

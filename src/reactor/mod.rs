@@ -26,6 +26,7 @@ use crate::net::locator::Locator;
 use crate::net::resolver::Resolver;
 use crate::net::signals::Signals;
 use crate::net::tls::Contexts;
+use crate::session::admission::Excess;
 use crate::session::worker::Worker;
 use crate::session::{Session, Tick, Turn};
 use timers::{Armed, Timers};
@@ -36,7 +37,9 @@ const EVENTS: usize = 1024;
 /// Clients accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 /// Descriptors that are no client's or server's: log, resolver, listeners.
-const SPARE_DESCRIPTORS: u64 = 64;
+const SPARE_DESCRIPTORS: u64 = 64 + REFUSALS as u64;
+/// Clients beyond a limit that are refused at a time; others wait or are dropped.
+const REFUSALS: usize = 64;
 /// Descriptors of a session: one to each side.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// How long accepting rests when no descriptor is left.
@@ -45,6 +48,8 @@ const ACCEPT_REST_MS: Tick = 1000;
 /// A session in its slot.
 struct Slot {
     session: Session,
+    /// Whether it was over a limit from the start.
+    refusal: bool,
     armed: Armed,
     /// Whether it is on the run list.
     listed: bool,
@@ -60,6 +65,8 @@ pub struct Reactor {
     run_list: Vec<usize>,
     timers: Timers,
     max_sessions: usize,
+    /// Sessions that are only there to be refused.
+    refusals: usize,
     started: Instant,
     /// Clients may be waiting that no edge will tell of again.
     accept_due: bool,
@@ -156,6 +163,7 @@ impl Reactor {
             run_list: Vec::new(),
             timers: Timers::default(),
             max_sessions,
+            refusals: 0,
             started: now(),
             accept_due: true,
             accept_rest: None,
@@ -174,8 +182,8 @@ impl Reactor {
         while !self.is_finished() {
             self.turn(&mut events)?;
         }
-        for (_, slot) in &self.sessions {
-            slot.session.bury(&self.worker);
+        for (_, slot) in &mut self.sessions {
+            slot.session.bury(&mut self.worker);
         }
         Ok(())
     }
@@ -217,6 +225,7 @@ impl Reactor {
         }
         self.take_answers();
         self.work_off();
+        self.shed();
         self.expire();
         self.accept();
         // Look-ups that the hosts file answered at once.
@@ -309,7 +318,8 @@ impl Reactor {
             entry.listed = false;
             match entry.session.turn(&mut self.worker) {
                 Turn::Over => {
-                    entry.session.bury(&self.worker);
+                    entry.session.bury(&mut self.worker);
+                    self.refusals -= usize::from(entry.refusal);
                     self.sessions.remove(slot);
                     self.accept_rest = None;
                     continue;
@@ -322,6 +332,31 @@ impl Reactor {
             }
             self.timers
                 .arm(slot, entry.session.deadline(), &mut entry.armed);
+        }
+    }
+
+    /// Gives up the sessions with the most queued while all together have too
+    /// much.
+    fn shed(&mut self) {
+        let limit = self.worker.config.max_total_queue_bytes;
+        if self.worker.held <= limit {
+            return;
+        }
+        let mut sessions: Vec<_> = self.sessions.iter().collect();
+        sessions.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.session.counted()));
+        // Some room more, or the next bytes would bring the same again.
+        let mut excess = self.worker.held - limit + limit / 8;
+        let mut chosen = Vec::new();
+        for (slot, entry) in sessions {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(entry.session.counted());
+            chosen.push(slot);
+        }
+        for slot in chosen {
+            self.sessions[slot].session.shed(&mut self.worker);
+            self.list(slot);
         }
     }
 
@@ -346,7 +381,12 @@ impl Reactor {
     fn may_accept(&self) -> bool {
         self.drain_deadline.is_none()
             && self.accept_rest.is_none()
-            && self.sessions.len() < self.max_sessions
+            && (!self.is_full() || self.refusals < REFUSALS)
+    }
+
+    /// Whether there is no room for another session.
+    fn is_full(&self) -> bool {
+        self.sessions.len() - self.refusals >= self.max_sessions
     }
 
     fn accept(&mut self) {
@@ -394,12 +434,19 @@ impl Reactor {
             }
             Accepted::Client(socket, peer) => {
                 self.exhausted = false;
+                let excess = self.is_full().then_some(Excess::Connections);
                 let entry = self.sessions.vacant_entry();
                 let slot = entry.key();
                 let first_token = token::of_session(slot);
-                match Session::new(socket, peer, first_token, &self.worker) {
+                match Session::new(socket, peer, first_token, excess, &mut self.worker) {
+                    // So many are being refused already that this one is not even
+                    // told: dropped, its socket closes.
+                    Ok(session) if session.is_excess() && self.refusals >= REFUSALS => {}
                     Ok(session) => {
+                        let refusal = session.is_excess();
+                        self.refusals += usize::from(refusal);
                         entry.insert(Slot {
+                            refusal,
                             session,
                             armed: Armed::NOT,
                             listed: false,

@@ -5,14 +5,17 @@
 //! messages behind the stream header pass as they are.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 
+use super::admission::Excess;
 use super::phase::{Event, Phase};
 use super::route::Route;
 use super::side::Read;
 use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
 use crate::config::DomainRule;
-use crate::proto::http::{self, Policy, Refusal, Subprotocol};
+use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
+use crate::proto::proxy::{self, Proxied};
 use crate::proto::ws::{self, CloseCode, frame};
 use crate::proto::xmpp::address;
 use crate::proto::xmpp::error::StreamError;
@@ -20,6 +23,9 @@ use crate::proto::xmpp::features::{COMPRESS_FAILURE, STARTTLS_FAILURE};
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::message::{self, First, Message};
 use crate::proto::xmpp::{Dialect, escape};
+
+/// When a client that there was no room for may come again.
+const RETRY_AFTER_SECS: u32 = 10;
 
 impl Session {
     /// Reads from the client while there is something and the queues have room;
@@ -72,12 +78,22 @@ impl Session {
     }
 
     fn take_request(&mut self, bytes: &[u8], worker: &mut Worker) {
-        let old_len = self.client.tail.len();
+        let mut old_len = self.client.tail.len();
         self.client.tail.extend(bytes);
-        if !http::worth_parsing(self.client.tail.as_slice(), old_len) {
-            return;
+        if self.awaits_proxy {
+            old_len = 0;
+            if !self.take_proxy_header(worker) {
+                return;
+            }
         }
         let config = &self.config;
+        let limits = http::Limits {
+            head_size: config.max_request_bytes,
+            lines: config.max_request_lines,
+        };
+        if !http::worth_parsing(self.client.tail.as_slice(), old_len, &limits) {
+            return;
+        }
         // Kept for the log line of a refusal too.
         let origin = RefCell::new(None);
         let policy = Policy {
@@ -88,10 +104,11 @@ impl Session {
                 config.origin_allowed(value)
             },
             subprotocol: Subprotocol::Xmpp,
+            limits,
         };
         let verdict = http::parse(self.client.tail.as_slice(), &policy);
         self.report.origin = origin.into_inner();
-        match verdict {
+        match verdict.and_then(|accept| self.admit(accept, worker)) {
             Ok(None) => {}
             Ok(Some(accept)) => {
                 accept.write(&mut self.client.out);
@@ -99,11 +116,93 @@ impl Session {
                 self.step(Event::Accepted, "", worker);
             }
             Err(refusal) => {
+                let key = match refusal {
+                    Refusal::HeadTooLarge => Some("max_request_size"),
+                    Refusal::TooManyHeaders => Some("max_request_lines"),
+                    _ => self.excess.map(Excess::key),
+                };
+                let (address, now) = (self.report.peer().ip(), worker.now);
+                let (admission, log) = (&mut worker.admission, &worker.log);
+                match key {
+                    _ if matches!(refusal, Refusal::Overloaded { .. }) => {
+                        admission.report_full(log, address, now);
+                    }
+                    Some(key) => admission.report(log, address, key, "", now),
+                    None => {}
+                }
                 self.refuse(refusal);
                 let detail = format!("{} {refusal}", refusal.status());
                 self.step(Event::Refused, &detail, worker);
             }
         }
+    }
+
+    /// Reads the PROXY header with which a proxy may begin; false while bytes of
+    /// it are missing, or where it is none.
+    fn take_proxy_header(&mut self, worker: &mut Worker) -> bool {
+        match proxy::parse(self.client.tail.as_slice()) {
+            Ok(None) => false,
+            Ok(Some(Proxied { consumed, source })) => {
+                self.awaits_proxy = false;
+                self.client.tail.consume(consumed);
+                if let Some(source) = source {
+                    self.arrives_from(source, worker);
+                }
+                !self.client.tail.is_empty()
+            }
+            Err(error) => {
+                let peer = self.report.peer();
+                let log = &worker.log;
+                log.warning(format_args!("session {peer}: trusted proxy: {error}"));
+                self.refuse(Refusal::Malformed);
+                self.step(Event::Refused, &error.to_string(), worker);
+                false
+            }
+        }
+    }
+
+    /// A request that keeps the rules: learns the client's address from proxies
+    /// that are believed, and whether there is room for it.
+    fn admit(
+        &mut self,
+        accept: Option<Accept>,
+        worker: &mut Worker,
+    ) -> Result<Option<Accept>, Refusal> {
+        let Some(accept) = accept else {
+            return Ok(None);
+        };
+        let peer = self.report.peer();
+        if self.config.is_trusted(peer.ip()) {
+            let (list, forwarded) = (accept.forwarded_for.as_deref(), accept.forwarded.as_deref());
+            let trusted = |address| self.config.is_trusted(address);
+            if let Some(client) = forwarded::client(list, forwarded, peer.port(), trusted) {
+                self.arrives_from(client, worker);
+            }
+        }
+        match self.excess {
+            None => Ok(Some(accept)),
+            Some(Excess::Connections) => Err(Refusal::Overloaded {
+                retry_after_secs: RETRY_AFTER_SECS,
+            }),
+            Some(_) => Err(Refusal::AddressOverloaded {
+                retry_after_secs: RETRY_AFTER_SECS,
+            }),
+        }
+    }
+
+    /// The client's address as a trusted proxy tells it.
+    fn arrives_from(&mut self, client: SocketAddr, worker: &mut Worker) {
+        let proxy = self.report.peer();
+        worker
+            .log
+            .debug(format_args!("session {proxy}: client {client}"));
+        self.report.set_peer(client);
+        if self.config.is_trusted(client.ip()) || self.excess.is_some() {
+            return;
+        }
+        let (admission, config) = (&mut worker.admission, &self.config);
+        self.excess = admission.admit(client.ip(), config, worker.now).err();
+        self.admitted = self.excess.is_none();
     }
 
     /// Queues the answer to a request that is refused.
@@ -117,6 +216,7 @@ impl Session {
         let limits = ws::Limits {
             max_frame_size: self.config.max_frame_bytes as u64,
             max_message_size: self.config.max_message_bytes as u64,
+            max_fragments: self.config.max_fragments,
             binary: false,
         };
         while !bytes.is_empty() && self.phase < Phase::Lingering {

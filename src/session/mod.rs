@@ -4,8 +4,10 @@
 //! (`phase`), then carries out the actions it gives. `client` reads what the
 //! browser sends, `route` finds the server, `secure` makes the connection
 //! secure, `server` reads what it sends, `relay` writes to the browser. `side` is a socket with its queue, `worker` what all sessions
-//! share, `report` the log line at the end.
+//! share, `admission` who may come in, `bounds` what a session may hold, `report` the log line at the end.
 
+pub mod admission;
+mod bounds;
 mod client;
 pub mod phase;
 mod relay;
@@ -28,8 +30,8 @@ use crate::config::Config;
 use crate::net::transport::Transport;
 use crate::proto::ws::{self, frame};
 use crate::proto::xmpp::Dialect;
-use crate::proto::xmpp::starttls::MAX_SAID;
 use crate::proto::xmpp::stream::Stream;
+use admission::Excess;
 use phase::{Actions, Event, Phase, Refuse, Server};
 use report::Report;
 use side::Side;
@@ -40,15 +42,6 @@ pub type Tick = u64;
 
 /// No deadline.
 pub const NEVER: Tick = Tick::MAX;
-
-/// Above this many queued bytes on either side nothing more is read.
-pub const HIGH_WATER: usize = 64 << 10;
-/// Below this many queued bytes on both sides reading goes on.
-pub const LOW_WATER: usize = 16 << 10;
-
-/// What a frame header and inherited namespaces add to a stanza, and answers to
-/// the Pings of one read to a queue.
-const FRAMING: usize = 8 << 10;
 
 /// Tokens of one session: the client's, then the lanes of a dial.
 pub const TOKENS: usize = 1 + crate::net::dial::LANES;
@@ -111,11 +104,20 @@ pub struct Session {
     server_erred: bool,
     /// SASL mechanisms with channel binding are taken out.
     unbind: bool,
+    /// The peer is a proxy that may begin with a PROXY header.
+    awaits_proxy: bool,
+    /// Counted among the connections of the client's address.
+    admitted: bool,
+    /// To be refused once its request is there.
+    excess: Option<Excess>,
+    /// Bytes counted in the worker's total.
+    counted: usize,
 }
 
 impl Session {
     /// A session for a client just accepted; its events come with `token`, those
-    /// of its server with the next [`TOKENS`] - 1.
+    /// of its server with the next [`TOKENS`] - 1. With an `excess` it is to be
+    /// refused.
     ///
     /// # Errors
     /// The socket cannot be registered.
@@ -123,10 +125,17 @@ impl Session {
         socket: TcpStream,
         peer: SocketAddr,
         token: usize,
-        worker: &Worker,
+        mut excess: Option<Excess>,
+        worker: &mut Worker,
     ) -> std::io::Result<Session> {
         let transport = Transport::register(socket, &worker.registry, Token(token))?;
         let config = Rc::clone(&worker.config);
+        let proxied = config.is_trusted(peer.ip());
+        let admitted = !proxied && excess.is_none() && {
+            let verdict = worker.admission.admit(peer.ip(), &config, worker.now);
+            excess = verdict.err();
+            excess.is_none()
+        };
         Ok(Session {
             phase_deadline: worker.now + millis(config.handshake_timeout),
             config,
@@ -152,6 +161,10 @@ impl Session {
             end_sent: false,
             server_erred: false,
             unbind: false,
+            awaits_proxy: proxied,
+            admitted,
+            excess,
+            counted: 0,
         })
     }
 
@@ -176,6 +189,7 @@ impl Session {
         again |= self.take_server(worker, &mut scratch);
         worker.scratch = scratch;
         again |= self.flush(worker);
+        self.count(worker);
         debug_assert!(self.held() <= self.most_held(), "{} held", self.held());
         match again {
             _ if self.is_over() => Turn::Over,
@@ -244,58 +258,23 @@ impl Session {
         self.step(Event::Drain, "", worker);
     }
 
-    /// Writes the session's log line.
-    pub fn bury(&self, worker: &Worker) {
+    /// Whether the session is only there to be refused.
+    pub fn is_excess(&self) -> bool {
+        self.excess.is_some()
+    }
+
+    /// Writes the session's log line, and takes it out of all counts.
+    pub fn bury(&mut self, worker: &mut Worker) {
+        worker.held -= std::mem::take(&mut self.counted);
+        if std::mem::take(&mut self.admitted) {
+            worker.admission.leave(self.report.peer().ip());
+        }
         let line = self.report.line(self.domain.as_deref(), self.dialect);
         worker.log.info(format_args!("{line}"));
     }
 
-    /// Bytes that wait in queues and unfinished units, in the direction with more.
-    pub fn held(&self) -> usize {
-        let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
-        let up = queued.max(self.server.out.len()) + self.client.tail.len() + self.reader.held();
-        let down = self.client.out.len() + self.stream.held();
-        up.max(down)
-    }
-
-    /// The most that [`Session::held`] can come to: a queue just below high water
-    /// takes one more unit, another may be unfinished, and the rest of a read, or
-    /// of what a server said before it was clear that it offers no TLS, waits.
-    fn most_held(&self) -> usize {
-        let config = &self.config;
-        let unit = config.max_message_bytes.max(config.max_stanza_bytes);
-        (HIGH_WATER + worker::READ_SIZE + MAX_SAID + FRAMING).saturating_add(unit.saturating_mul(2))
-    }
-
     fn is_over(&self) -> bool {
         self.phase == Phase::Gone && !self.server.is_connected()
-    }
-
-    /// Whether the queue of `side` keeps others from being read.
-    fn is_stuck(&self, side: &Side) -> bool {
-        let len = side.out.len();
-        side.is_connected() && (len >= HIGH_WATER || (self.paused && len > LOW_WATER))
-    }
-
-    fn stalls_at(&self, side: &Side) -> Tick {
-        side.progress_at() + millis(self.config.write_timeout)
-    }
-
-    /// Whether either queue is so full that reading the client must wait: some
-    /// of what it sends is answered to itself.
-    fn is_paused(&mut self) -> bool {
-        let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
-        let fullest = self.client.out.len().max(self.server.out.len()).max(queued);
-        self.paused = is_full(fullest, self.paused);
-        self.paused
-    }
-
-    /// Whether the client's queue is so full that reading the server must wait.
-    /// Its own does not count: a server that reads nothing while it writes
-    /// would never read again.
-    fn is_client_full(&mut self) -> bool {
-        self.client_full = is_full(self.client.out.len(), self.client_full);
-        self.client_full
     }
 
     /// Writes on both sides; true when that let reading go on.
@@ -326,6 +305,11 @@ impl Session {
     fn step(&mut self, event: Event, detail: &str, worker: &mut Worker) -> Actions {
         let before = self.phase;
         let (after, actions) = before.step(event);
+        if let Some(key) = report::limit(before, event) {
+            let address = self.report.peer().ip();
+            let (admission, log) = (&mut worker.admission, &worker.log);
+            admission.report(log, address, key, detail, worker.now);
+        }
         self.report
             .step((before, after), event, actions.server, detail, worker.now);
         self.phase = after;
@@ -415,11 +399,6 @@ impl Session {
         };
         self.phase_deadline = now + millis(wait);
     }
-}
-
-/// Whether a queue of `len` bytes counts as full, which it did or did not before.
-fn is_full(len: usize, was_full: bool) -> bool {
-    len >= HIGH_WATER || (was_full && len > LOW_WATER)
 }
 
 /// A configured time in the reactor's unit.

@@ -85,6 +85,8 @@ pub enum Event {
     Deadline,
     /// The daemon is told to stop.
     Drain,
+    /// The session is given up, so that the others have memory.
+    Shed,
 }
 
 /// What becomes of the connection to the server.
@@ -187,6 +189,11 @@ impl Actions {
         }
     }
 
+    fn shed() -> Actions {
+        let error = StreamError::ResourceConstraint;
+        Actions::error(error, CloseCode::TRY_AGAIN_LATER).and(Server::Abort)
+    }
+
     fn and(self, server: Server) -> Actions {
         Actions { server, ..self }
     }
@@ -210,13 +217,13 @@ impl Phase {
             Phase::Relaying => self.relaying(event),
             Phase::Closing => match event {
                 Event::CloseFrame | Event::FrameViolation(_) => (Phase::Lingering, Actions::NONE),
-                Event::ClientGone | Event::ClientStalled | Event::Deadline => {
+                Event::ClientGone | Event::ClientStalled | Event::Deadline | Event::Shed => {
                     (Phase::Gone, Actions::NONE)
                 }
                 _ => (self, Actions::NONE),
             },
             Phase::Lingering => match event {
-                Event::ClientGone | Event::ClientStalled | Event::Deadline => {
+                Event::ClientGone | Event::ClientStalled | Event::Deadline | Event::Shed => {
                     (Phase::Gone, Actions::NONE)
                 }
                 _ => (self, Actions::NONE),
@@ -243,7 +250,7 @@ impl Phase {
             Event::Refused => (Phase::Lingering, Actions::NONE),
             Event::Deadline => (Phase::Lingering, refuse(Refuse::Timeout)),
             Event::Drain => (Phase::Lingering, refuse(Refuse::Unavailable)),
-            Event::ClientGone | Event::ClientStalled => (Phase::Gone, Actions::NONE),
+            Event::ClientGone | Event::ClientStalled | Event::Shed => (Phase::Gone, Actions::NONE),
             _ => (self, Actions::NONE),
         }
     }
@@ -307,6 +314,7 @@ impl Phase {
                 let actions = Actions::close(CloseCode::GOING_AWAY, "shutting down");
                 (Phase::Closing, actions.and(cut))
             }
+            Event::Shed => (Phase::Lingering, Actions::shed()),
             _ => (self, Actions::NONE),
         }
     }
@@ -366,6 +374,7 @@ impl Phase {
                 Phase::Closing,
                 Actions::close(CloseCode::GOING_AWAY, "shutting down").and(Server::Cut),
             ),
+            Event::Shed => (Phase::Lingering, Actions::shed()),
             _ => (self, Actions::NONE),
         }
     }

@@ -3,9 +3,9 @@
 //! Owns their form in both dialects: RFC 7395 (one stand-alone element a
 //! message, section 3.3.3) and the draft (the server's own bytes).
 
+use super::Session;
 use super::phase::{Event, Phase};
 use super::worker::Worker;
-use super::{HIGH_WATER, Session};
 use crate::buf::Buf;
 use crate::log::Escaped;
 use crate::proto::ws::{Opcode, frame};
@@ -39,6 +39,7 @@ impl Session {
         let framed = self.dialect != Some(Dialect::Draft);
         let domain = self.domain.as_deref().unwrap_or_default();
         let limit = self.config.max_stanza_bytes;
+        let high_water = self.config.max_queue_bytes;
         let mut met = Met::default();
         let (text, out, down) = (
             &mut worker.text,
@@ -98,7 +99,7 @@ impl Session {
                     }
                 };
                 down.count(sent);
-                match out.len() >= HIGH_WATER {
+                match out.len() >= high_water {
                     true => Flow::Pause,
                     false => Flow::Continue,
                 }

@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use super::Tick;
 use super::phase::{Event, Phase, Server};
 use crate::log::Escaped;
+use crate::proto::ws::CloseCode;
 use crate::proto::xmpp::Dialect;
+use crate::proto::xmpp::error::StreamError;
 
 /// Longest peer-chosen text in the line, in bytes.
 const MAX_TEXT: usize = 128;
@@ -76,6 +78,11 @@ impl Report {
         self.peer
     }
 
+    /// A proxy told the client's address.
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        self.peer = peer;
+    }
+
     /// Notes when a phase was reached first, and by what a session ended.
     pub fn step(
         &mut self,
@@ -114,6 +121,21 @@ impl Report {
     }
 }
 
+/// The key of the limit that a client passed by this event, if it is one.
+pub fn limit(phase: Phase, event: Event) -> Option<&'static str> {
+    match (phase, event) {
+        (Phase::Opening, Event::Deadline) => Some("handshake_timeout"),
+        (Phase::AwaitOpen, Event::Deadline) => Some("open_timeout"),
+        (_, Event::ClientStalled) => Some("write_timeout"),
+        (phase, _) if !phase.is_open() => None,
+        (_, Event::Violation(StreamError::TooBig, _)) => Some("max_message_size"),
+        (_, Event::Violation(StreamError::TooDeep, _)) => Some("max_depth"),
+        (_, Event::Violation(StreamError::TooManyAttributes, _)) => Some("max_attributes"),
+        (_, Event::FrameViolation(CloseCode::POLICY_VIOLATION)) => Some("max_fragments"),
+        _ => None,
+    }
+}
+
 /// Who ended a session, and why.
 fn describe(phase: Phase, event: Event) -> (&'static str, String) {
     let text = |text: &str| text.to_owned();
@@ -134,6 +156,7 @@ fn describe(phase: Phase, event: Event) -> (&'static str, String) {
         Event::ServerGone => ("server", text("connection lost")),
         Event::ServerViolation => ("jabsocket", text("server broke a rule")),
         Event::Drain => ("jabsocket", text("shutting down")),
+        Event::Shed => ("jabsocket", text("too much queued")),
         Event::Deadline => (
             "jabsocket",
             text(match phase {

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use mio::Registry;
 
 use super::Tick;
+use super::admission::Admission;
 use crate::config::Config;
+use crate::expat::Limits;
 use crate::log::Log;
 use crate::net::locator::{Answer, Locator, Wanted};
 use crate::net::tls::Contexts;
@@ -30,6 +32,10 @@ pub struct Worker {
     pub tls: Contexts,
     /// Where sockets are registered.
     pub registry: Registry,
+    /// Counts by client address.
+    pub admission: Admission,
+    /// Bytes that all sessions keep queued, as of their last turns.
+    pub held: usize,
     /// The time of this turn of the loop.
     pub now: Tick,
     /// Where bytes are read to; its owner for the time of a turn puts it back.
@@ -42,6 +48,15 @@ pub struct Worker {
     queries: HashMap<u64, usize>,
 }
 
+/// What XML documents may be made of.
+fn xml_limits(config: &Config) -> Limits {
+    Limits {
+        depth: config.max_depth,
+        attributes: config.max_attributes,
+        namespaces: config.max_namespaces,
+    }
+}
+
 impl Worker {
     /// The parts of a worker at the start of its loop.
     pub fn new(
@@ -51,10 +66,14 @@ impl Worker {
         tls: Contexts,
         registry: Registry,
     ) -> Worker {
+        let mut parsers = Parsers::new();
+        parsers.set_limits(xml_limits(&config));
         Worker {
             config,
             log,
-            parsers: Parsers::new(),
+            parsers,
+            admission: Admission::default(),
+            held: 0,
             locator,
             tls,
             registry,
@@ -64,6 +83,12 @@ impl Worker {
             next_query: 0,
             queries: HashMap::new(),
         }
+    }
+
+    /// Takes another configuration for sessions to come.
+    pub fn set_config(&mut self, config: Rc<Config>) {
+        self.parsers.set_limits(xml_limits(&config));
+        self.config = config;
     }
 
     /// Begins a look-up for the session with this token; its id.

@@ -117,6 +117,17 @@ impl Daemon {
         }
     }
 
+    /// The same among the lines behind the first `seen`.
+    pub fn wait_for_line_behind(&self, seen: usize, text: &str) -> String {
+        let find = |said: &Said| {
+            let mut lines = said.lines.iter().skip(seen);
+            lines.find(|line| line.contains(text)).cloned()
+        };
+        drop(self.wait_until(|said| find(said).is_some() || said.ended));
+        let said = self.said.0.lock().unwrap();
+        find(&said).unwrap_or_else(|| panic!("no line with {text:?} in {:#?}", said.lines))
+    }
+
     fn wait_until(&self, mut done: impl FnMut(&Said) -> bool) -> MutexGuard<'_, Said> {
         let said = self.said.0.lock().unwrap();
         let waited = self
@@ -159,6 +170,24 @@ impl Daemon {
     /// A client that has done the opening handshake.
     pub fn client(&self) -> WsClient {
         WsClient::connect(self.address, "/", &[], Some("xmpp")).expect("opening handshake")
+    }
+
+    /// The daemon's open descriptors.
+    pub fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid());
+        fs::read_dir(path)
+            .expect("the daemon's descriptors")
+            .count()
+    }
+
+    /// Waits until the daemon has so many descriptors again.
+    pub fn wait_for_descriptors(&self, count: usize) {
+        let end = std::time::SystemTime::now() + PATIENCE;
+        while self.descriptors() != count {
+            let late = std::time::SystemTime::now() > end;
+            assert!(!late, "{} descriptors, not {count}", self.descriptors());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// The daemon's memory in use, in bytes.

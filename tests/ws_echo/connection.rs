@@ -128,7 +128,7 @@ impl Connection {
             Phase::Opening(head) => {
                 let old_len = head.len();
                 head.extend(input);
-                if !http::worth_parsing(head.as_slice(), old_len) {
+                if !http::worth_parsing(head.as_slice(), old_len, &http::Limits::DEFAULT) {
                     return;
                 }
                 let policy = Policy {
@@ -136,6 +136,7 @@ impl Connection {
                     resource: None,
                     origin_allowed: &|_| true,
                     subprotocol: Subprotocol::Any,
+                    limits: http::Limits::DEFAULT,
                 };
                 match http::parse(head.as_slice(), &policy) {
                     Ok(None) => {}

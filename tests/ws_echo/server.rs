@@ -54,6 +54,7 @@ fn arguments() -> Result<(SocketAddr, Limits), String> {
         size.map_err(|e| format!("--{name}: {e}"))
     };
     let limits = Limits {
+        max_fragments: 0,
         max_frame_size: size("max-frame")?,
         max_message_size: size("max-message")?,
         binary: true,

@@ -1,13 +1,15 @@
 //! The opening handshake: an HTTP request becomes a WebSocket or is refused.
 //!
 //! Owns the bytes of the request's header block ([`request`]), the rules it has
-//! to keep and the two kinds of response ([`response`]). It never reads a body
+//! to keep, the two kinds of response ([`response`]) and the address that proxies
+//! tell ([`forwarded`]). It never reads a body
 //! (a handshake has none), never touches the bytes after the blank line and
 //! keeps no state: the caller gathers bytes and asks again. RFC 6455 4.2,
 //! RFC 9110 (fields, status codes, Upgrade), RFC 9112 2 to 6 (syntax, framing).
 
+pub mod forwarded;
 pub mod request;
 pub mod response;
 
-pub use request::{MAX_HEAD_SIZE, MAX_HEADERS, Policy, Subprotocol, parse, worth_parsing};
+pub use request::{Limits, Policy, Subprotocol, parse, worth_parsing};
 pub use response::{Accept, Refusal};

@@ -13,11 +13,22 @@ use sha1::{Digest, Sha1};
 
 use super::response::{Accept, Refusal};
 
-/// The longest header block, request line and blank line included.
-pub const MAX_HEAD_SIZE: usize = 16 * 1024;
+/// What a request may be made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest header block, request line and blank line included, in bytes.
+    pub head_size: usize,
+    /// The most header lines.
+    pub lines: usize,
+}
 
-/// The most header lines of a request.
-pub const MAX_HEADERS: usize = 100;
+impl Limits {
+    /// Room for the largest cookies that browsers send.
+    pub const DEFAULT: Limits = Limits {
+        head_size: 16 * 1024,
+        lines: 100,
+    };
+}
 
 /// The most bytes of empty lines before the request line (RFC 9112 2.2).
 const MAX_LEADING_EMPTY: usize = 16;
@@ -43,6 +54,8 @@ pub struct Policy<'a> {
     pub origin_allowed: &'a dyn Fn(Option<&str>) -> bool,
     /// The sub-protocol that is spoken.
     pub subprotocol: Subprotocol,
+    /// What a request may be made of.
+    pub limits: Limits,
 }
 
 /// Which sub-protocol a request has to offer.
@@ -57,9 +70,9 @@ pub enum Subprotocol {
 /// Whether bytes beyond the first `old_len` of `input` can change the outcome
 /// of [`parse`]. Asking keeps the cost of a request that comes byte by byte
 /// linear in its lines.
-pub fn worth_parsing(input: &[u8], old_len: usize) -> bool {
+pub fn worth_parsing(input: &[u8], old_len: usize, limits: &Limits) -> bool {
     old_len == 0
-        || input.len() >= MAX_HEAD_SIZE
+        || input.len() >= limits.head_size
         || memchr::memchr(b'\n', &input[old_len..]).is_some()
 }
 
@@ -72,12 +85,15 @@ pub fn parse(input: &[u8], policy: &Policy<'_>) -> Result<Option<Accept>, Refusa
     if empty.count() > MAX_LEADING_EMPTY {
         return Err(Refusal::Malformed);
     }
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let limits = &policy.limits;
+    let mut fields = vec![httparse::EMPTY_HEADER; limits.lines];
     let mut request = httparse::Request::new(&mut fields);
-    let head = &input[..input.len().min(MAX_HEAD_SIZE)];
+    let head = &input[..input.len().min(limits.head_size)];
     match request.parse(head) {
         Ok(httparse::Status::Complete(consumed)) => judge(&request, consumed, policy).map(Some),
-        Ok(httparse::Status::Partial) if input.len() >= MAX_HEAD_SIZE => Err(Refusal::HeadTooLarge),
+        Ok(httparse::Status::Partial) if input.len() >= limits.head_size => {
+            Err(Refusal::HeadTooLarge)
+        }
         Ok(httparse::Status::Partial) => Ok(None),
         Err(httparse::Error::TooManyHeaders) => Err(Refusal::TooManyHeaders),
         Err(httparse::Error::Version) => Err(Refusal::Version { head: false }),
@@ -398,10 +414,15 @@ mod tests {
 
     #[test]
     fn is_worth_parsing_when_a_line_ends() {
-        assert!(worth_parsing(b"G", 0));
-        assert!(!worth_parsing(b"GE", 1));
-        assert!(worth_parsing(b"GET / HTTP/1.1\r\n", 15));
-        assert!(!worth_parsing(b"GET / HTTP/1.1\r\nH", 16));
-        assert!(worth_parsing(&[b'a'; MAX_HEAD_SIZE], MAX_HEAD_SIZE - 1));
+        let limits = Limits {
+            head_size: 32,
+            lines: 1,
+        };
+        let worth = |input: &[u8], old_len| worth_parsing(input, old_len, &limits);
+        assert!(worth(b"G", 0));
+        assert!(!worth(b"GE", 1));
+        assert!(worth(b"GET / HTTP/1.1\r\n", 15));
+        assert!(!worth(b"GET / HTTP/1.1\r\nH", 16));
+        assert!(worth(&[b'a'; 32], 31));
     }
 }

@@ -49,9 +49,9 @@ pub enum Refusal {
     /// The request line or a header line breaks the syntax, folding and white
     /// space before a colon included (RFC 9112 2.2, 3, 5.1, 5.2).
     Malformed,
-    /// The header block keeps to [`super::MAX_HEAD_SIZE`] (RFC 6585 5).
+    /// The header block keeps to [`super::Limits::head_size`] (RFC 6585 5).
     HeadTooLarge,
-    /// There are [`super::MAX_HEADERS`] header lines at most (RFC 6585 5).
+    /// There are [`super::Limits::lines`] header lines at most (RFC 6585 5).
     TooManyHeaders,
     /// The request is HTTP/1.1; older versions know no Upgrade (RFC 6455
     /// 4.2.1, RFC 9110 7.8).
@@ -107,6 +107,12 @@ pub enum Refusal {
         /// When to come again.
         retry_after_secs: u32,
     },
+    /// The client's address has its share of connections, or comes too often
+    /// (RFC 6455 10.4, RFC 9110 15.6.4).
+    AddressOverloaded {
+        /// When to come again.
+        retry_after_secs: u32,
+    },
     /// The server is stopping (RFC 9110 15.6.4).
     Stopping {
         /// When to come again.
@@ -130,7 +136,9 @@ impl Refusal {
             Refusal::HeadTooLarge | Refusal::TooManyHeaders => {
                 (431, "Request Header Fields Too Large")
             }
-            Refusal::Overloaded { .. } | Refusal::Stopping { .. } => (503, "Service Unavailable"),
+            Refusal::Overloaded { .. }
+            | Refusal::AddressOverloaded { .. }
+            | Refusal::Stopping { .. } => (503, "Service Unavailable"),
             _ => (400, "Bad Request"),
         }
     }
@@ -144,7 +152,9 @@ impl Refusal {
             Refusal::WebSocketVersion => "Connection: Upgrade, close\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\n"
                 .to_owned(),
-            Refusal::Overloaded { retry_after_secs } | Refusal::Stopping { retry_after_secs } => {
+            Refusal::Overloaded { retry_after_secs }
+            | Refusal::AddressOverloaded { retry_after_secs }
+            | Refusal::Stopping { retry_after_secs } => {
                 format!("Connection: close\r\nRetry-After: {retry_after_secs}\r\n")
             }
             _ => "Connection: close\r\n".to_owned(),
@@ -192,6 +202,7 @@ impl fmt::Display for Refusal {
             Refusal::Body => "opening handshake with a body",
             Refusal::Timeout => "request was not complete in time",
             Refusal::Overloaded { .. } => "too many connections",
+            Refusal::AddressOverloaded { .. } => "too many connections from your address",
             Refusal::Stopping { .. } => "this server is stopping",
         })
     }

@@ -224,6 +224,8 @@ impl CloseCode {
     pub const POLICY_VIOLATION: CloseCode = CloseCode(1008);
     /// The peer sent a message that is too big.
     pub const TOO_BIG: CloseCode = CloseCode(1009);
+    /// 1013: there is no room now (IANA registry of close codes).
+    pub const TRY_AGAIN_LATER: CloseCode = CloseCode(1013);
     /// Something unexpected kept the server from going on.
     pub const INTERNAL_ERROR: CloseCode = CloseCode(1011);
 

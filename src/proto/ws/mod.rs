@@ -51,7 +51,7 @@ pub enum Error {
     /// A message keeps to the configured size; carries the size it would have
     /// reached (10.4).
     MessageTooBig(u64),
-    /// A message has [`reader::MAX_FRAGMENTS`] fragments at most (10.4).
+    /// A message has [`Limits::max_fragments`] at most (10.4).
     TooManyFragments,
 }
 

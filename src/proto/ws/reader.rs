@@ -10,10 +10,6 @@
 use super::frame::{CloseCode, Header, MAX_CLIENT_HEADER, Opcode};
 use super::{Error, mask};
 
-/// The most fragments of one message: 8 MiB in fragments of 64 bytes. It bounds
-/// the work of a message made of empty fragments, which no size limit catches.
-pub const MAX_FRAGMENTS: u32 = 1 << 17;
-
 /// What a client may send. Control frames are bounded by RFC 6455 5.5 alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -21,6 +17,9 @@ pub struct Limits {
     pub max_frame_size: u64,
     /// Most bytes of a message; 0 = no limit.
     pub max_message_size: u64,
+    /// Most fragments of a message; 0 = no limit. It bounds the work of a message
+    /// made of empty fragments, which no size limit catches.
+    pub max_fragments: u32,
     /// Whether binary messages are accepted.
     pub binary: bool,
 }
@@ -294,7 +293,12 @@ impl Reader {
             Opcode::Continuation if !open => return Err(Error::UnexpectedContinuation),
             Opcode::Text | Opcode::Binary if open => return Err(Error::ExpectedContinuation),
             Opcode::Binary if !limits.binary => return Err(Error::BinaryMessage),
-            Opcode::Continuation if self.fragments == MAX_FRAGMENTS => {
+            Opcode::Continuation
+                if exceeds(
+                    u64::from(self.fragments) + 1,
+                    u64::from(limits.max_fragments),
+                ) =>
+            {
                 return Err(Error::TooManyFragments);
             }
             opcode => {
@@ -310,7 +314,11 @@ impl Reader {
                     Opcode::Binary => self.message = Message::Binary(Vec::new()),
                     _ => {}
                 }
-                self.fragments = if open { self.fragments + 1 } else { 1 };
+                self.fragments = if open {
+                    self.fragments.saturating_add(1)
+                } else {
+                    1
+                };
             }
         }
         Ok(Payload {
@@ -358,6 +366,7 @@ mod tests {
     const NO_LIMITS: Limits = Limits {
         max_frame_size: 0,
         max_message_size: 0,
+        max_fragments: 0,
         binary: true,
     };
 
@@ -417,6 +426,7 @@ mod tests {
         let limits = Limits {
             max_frame_size: 6,
             max_message_size: 10,
+            max_fragments: 0,
             binary: false,
         };
         let header = |first: u8, len: u8| [first, 0x80 | len, 0, 0, 0, 0];
@@ -434,12 +444,15 @@ mod tests {
 
     #[test]
     fn bounds_the_fragments_of_a_message() {
+        let limits = Limits {
+            max_fragments: 3,
+            ..NO_LIMITS
+        };
         let mut reader = Reader::new();
-        reader.next(&mut frame(0x01, b""), &NO_LIMITS).unwrap();
-        for _ in 1..MAX_FRAGMENTS {
-            reader.next(&mut frame(0x00, b""), &NO_LIMITS).unwrap();
+        for first in [0x01, 0x00, 0x00] {
+            reader.next(&mut frame(first, b""), &limits).unwrap();
         }
-        let refused = reader.next(&mut frame(0x00, b""), &NO_LIMITS).err();
+        let refused = reader.next(&mut frame(0x00, b""), &limits).err();
         assert_eq!(refused, Some(Error::TooManyFragments));
     }
 }

@@ -26,8 +26,12 @@ pub enum StreamError {
     TooBig,
     /// A limit was passed (4.9.3.14): elements nested too deep.
     TooDeep,
+    /// A limit was passed (4.9.3.14): an element with too many attributes.
+    TooManyAttributes,
     /// No connection to the server, or it was lost (4.9.3.15).
     RemoteConnectionFailed(&'static str),
+    /// No memory left for this session (4.9.3.17).
+    ResourceConstraint,
     /// Comment, processing instruction, document type, entity (4.9.3.18).
     RestrictedXml,
     /// An encoding other than UTF-8 (4.9.3.22).
@@ -49,8 +53,11 @@ impl StreamError {
             StreamError::InvalidNamespace => "invalid-namespace",
             StreamError::NotAuthorized(_) => "not-authorized",
             StreamError::NotWellFormed => "not-well-formed",
-            StreamError::TooBig | StreamError::TooDeep => "policy-violation",
+            StreamError::TooBig | StreamError::TooDeep | StreamError::TooManyAttributes => {
+                "policy-violation"
+            }
             StreamError::RemoteConnectionFailed(_) => "remote-connection-failed",
+            StreamError::ResourceConstraint => "resource-constraint",
             StreamError::RestrictedXml => "restricted-xml",
             StreamError::UnsupportedEncoding => "unsupported-encoding",
             StreamError::UnsupportedStanzaType(_) => "unsupported-stanza-type",
@@ -72,6 +79,8 @@ impl StreamError {
             StreamError::NotWellFormed => "the XML is not well-formed",
             StreamError::TooBig => "the stanza is too big",
             StreamError::TooDeep => "the elements are nested too deep",
+            StreamError::TooManyAttributes => "an element has too many attributes",
+            StreamError::ResourceConstraint => "too much is queued here; come again later",
             StreamError::RestrictedXml => {
                 "comments, processing instructions, document types and entities are not allowed"
             }
@@ -114,6 +123,7 @@ impl From<crate::expat::Error> for StreamError {
             Error::Restricted(_) => StreamError::RestrictedXml,
             Error::Encoding => StreamError::UnsupportedEncoding,
             Error::TooDeep => StreamError::TooDeep,
+            Error::TooManyAttributes => StreamError::TooManyAttributes,
             Error::NotWellFormed(_) => StreamError::NotWellFormed,
         }
     }

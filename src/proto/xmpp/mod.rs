@@ -16,7 +16,7 @@ pub mod message;
 pub mod starttls;
 pub mod stream;
 
-use crate::expat::{Names, Pool};
+use crate::expat::{Limits, Names, Pool};
 
 /// Namespaces this protocol is made of.
 pub mod ns {
@@ -53,6 +53,12 @@ impl Parsers {
             stream: Pool::new(Names::Raw, b"<stream:stream>"),
             message: Pool::new(Names::Resolved, b"<r>"),
         }
+    }
+
+    /// Sets what documents may be made of from now on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.stream.set_limits(limits);
+        self.message.set_limits(limits);
     }
 }
 

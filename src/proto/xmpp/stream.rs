@@ -15,7 +15,7 @@ use super::framing::{Declarations, Element};
 use super::header::{Header, root_name};
 use super::{is_space, ns};
 use crate::buf::Buf;
-use crate::expat::{self, Names, Parser, Pool, Tag, Token};
+use crate::expat::{self, Parser, Pool, Tag, Token};
 
 /// Fresh bytes without a `>` that are parsed all the same.
 const MAX_HELD: usize = 4 << 10;
@@ -209,7 +209,7 @@ impl Stream {
 
     fn begin(&self, pool: &mut Pool) -> Box<Work> {
         let parser = match self.state {
-            State::Header => Parser::new(Names::Raw, 1),
+            State::Header => pool.fresh(),
             State::Content | State::Ended => pool.take(),
         };
         Box::new(Work {

@@ -1,0 +1,112 @@
+//! What a session may hold: marks of its queues, its part of the total.
+//!
+//! Owns high and low water (`max_queue_size`), the most that one session can
+//! come to, what it has in the worker's total, and its end when that total is
+//! too much (`max_total_queue_size`). Never reads or writes.
+
+use super::phase::Event;
+use super::side::Side;
+use super::worker::{READ_SIZE, Worker};
+use super::{Session, Tick, millis};
+use crate::proto::xmpp::starttls::MAX_SAID;
+use crate::proto::xmpp::stream::Stream;
+
+/// Low water is so much of high water (`max_queue_size`): a queue that was full
+/// lets reading go on below it.
+const LOW_WATER_PART: usize = 4;
+
+/// What a frame header and inherited namespaces add to a stanza, and answers to
+/// the Pings of one read to a queue.
+const FRAMING: usize = 8 << 10;
+
+impl Session {
+    /// Whether the queue of `side` keeps others from being read.
+    pub(super) fn is_stuck(&self, side: &Side) -> bool {
+        let len = side.out.len();
+        side.is_connected() && self.is_full(len, self.paused)
+    }
+
+    pub(super) fn stalls_at(&self, side: &Side) -> Tick {
+        side.progress_at() + millis(self.config.write_timeout)
+    }
+
+    /// Whether either queue is so full that reading the client must wait: some
+    /// of what it sends is answered to itself.
+    pub(super) fn is_paused(&mut self) -> bool {
+        let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
+        let fullest = self.client.out.len().max(self.server.out.len()).max(queued);
+        self.paused = self.is_full(fullest, self.paused);
+        self.paused
+    }
+
+    /// Whether the client's queue is so full that reading the server must wait.
+    /// Its own does not count: a server that reads nothing while it writes
+    /// would never read again.
+    pub(super) fn is_client_full(&mut self) -> bool {
+        self.client_full = self.is_full(self.client.out.len(), self.client_full);
+        self.client_full
+    }
+
+    /// Whether a queue of `len` bytes counts as full, which it did or did not
+    /// before.
+    pub(super) fn is_full(&self, len: usize, was_full: bool) -> bool {
+        let high = self.config.max_queue_bytes;
+        len >= high || (was_full && len > high / LOW_WATER_PART)
+    }
+
+    /// Bytes that wait in queues and unfinished units, in the direction with more.
+    pub fn held(&self) -> usize {
+        let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
+        let up = queued.max(self.server.out.len()) + self.client.tail.len() + self.reader.held();
+        let down = self.client.out.len() + self.stream.held();
+        up.max(down)
+    }
+
+    /// The most that [`Session::held`] can come to: a queue just below high water
+    /// takes one more unit, another may be unfinished, and the rest of a read, or
+    /// of what a server said before it was clear that it offers no TLS, waits.
+    pub(super) fn most_held(&self) -> usize {
+        let config = &self.config;
+        let unit = config.max_message_bytes.max(config.max_stanza_bytes);
+        let fixed = READ_SIZE + MAX_SAID + FRAMING + config.max_request_bytes;
+        unit.saturating_mul(2)
+            .saturating_add(config.max_queue_bytes)
+            .saturating_add(fixed)
+    }
+
+    /// Bytes that it has in the worker's total.
+    pub fn counted(&self) -> usize {
+        self.counted
+    }
+
+    /// Gives the session up, so that the others have memory; to be followed by
+    /// `turn`.
+    pub fn shed(&mut self, worker: &mut Worker) {
+        worker.admission.report(
+            &worker.log,
+            self.report.peer().ip(),
+            "max_total_queue_size",
+            "the session with the most queued is given up",
+            worker.now,
+        );
+        // A client that does not read cannot be told, nor can half a frame be
+        // taken back.
+        let event = match self.client.out.is_empty() {
+            true => Event::Shed,
+            false => Event::ClientStalled,
+        };
+        self.step(event, "max_total_queue_size", worker);
+        self.server.close();
+        self.abandon_route(worker);
+        self.stream = Stream::new();
+    }
+
+    /// Keeps the worker's total of queued bytes.
+    pub(super) fn count(&mut self, worker: &mut Worker) {
+        let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
+        let up = queued + self.server.out.len() + self.client.tail.len() + self.reader.held();
+        let held = up + self.client.out.len() + self.stream.held();
+        worker.held = worker.held - self.counted + held;
+        self.counted = held;
+    }
+}

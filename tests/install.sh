@@ -28,7 +28,7 @@ services=()
 want() { [ -n "$(installed "$1")" ] || missing+=("$1"); }
 want_service() { [ -n "$(installed "$1")" ] || { missing+=("$1"); services+=("$1"); }; }
 
-for package in gcc libc6-dev pkg-config libssl-dev libc-ares-dev procps; do want "$package"; done
+for package in gcc libc6-dev pkg-config libssl-dev libc-ares-dev procps util-linux; do want "$package"; done
 # Expat parses what strangers send: only the newest will do.
 expat=$(installed libexpat1-dev)
 [ -n "$expat" ] && [ "$expat" = "$(candidate libexpat1-dev)" ] || missing+=(libexpat1-dev)

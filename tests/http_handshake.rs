@@ -13,6 +13,7 @@ const POLICY: Policy<'static> = Policy {
     origin_allowed: &|origin| origin != Some("https://evil.example"),
     subprotocol: Subprotocol::Xmpp,
     limits: Limits::DEFAULT,
+    host_meta: true,
 };
 
 /// A request that keeps every rule.
@@ -295,7 +296,7 @@ fn refusals_end_the_connection_and_carry_their_length() {
         (
             Refusal::Method { head: false },
             "405 Method Not Allowed",
-            "Allow: GET\r\n",
+            "Allow: GET, HEAD, OPTIONS\r\n",
         ),
         (Refusal::Timeout, "408 Request Timeout", ""),
         (
@@ -321,5 +322,50 @@ fn refusals_end_the_connection_and_carry_their_length() {
         "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nContent-Type: text/plain; charset=utf-8\r\n\
          Content-Length: 32\r\n\r\nSec-WebSocket-Version is not 13\n"
+    );
+}
+
+#[test]
+fn who_wants_no_websocket_gets_a_page() {
+    use jabsocket::proto::http::page::{Method, Page, Plain};
+    let asked = |request: &str| http::parse(request.as_bytes(), &POLICY).err();
+    let plain = |page, method| Some(Refusal::Plain(Plain { page, method }));
+    let meta = "/.well-known/host-meta";
+    for (line, answer) in [
+        ("GET /ws HTTP/1.1", plain(Page::Resource, Method::Get)),
+        ("GET /WS?x HTTP/1.1", plain(Page::Resource, Method::Get)),
+        ("HEAD /ws HTTP/1.1", plain(Page::Resource, Method::Head)),
+        (
+            "OPTIONS /ws HTTP/1.1",
+            plain(Page::Resource, Method::Options),
+        ),
+        (
+            &format!("GET {meta} HTTP/1.1"),
+            plain(Page::HostMeta, Method::Get),
+        ),
+        (
+            &format!("GET {meta}.json HTTP/1.1"),
+            plain(Page::HostMetaJson, Method::Get),
+        ),
+        ("GET /other HTTP/1.1", Some(Refusal::Resource)),
+        ("POST /ws HTTP/1.1", Some(Refusal::Method { head: false })),
+    ] {
+        let request = format!("{line}\r\nHost: example.com\r\n\r\n");
+        assert_eq!(asked(&request), answer, "{line}");
+    }
+    let old = asked("OPTIONS /ws HTTP/1.0\r\n\r\n");
+    assert_eq!(old, plain(Page::Resource, Method::Options));
+    assert_eq!(
+        asked("GET /ws HTTP/1.1\r\n\r\n"),
+        Some(Refusal::HostMissing)
+    );
+    let off = Policy {
+        host_meta: false,
+        ..POLICY
+    };
+    let request = format!("GET {meta} HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(
+        http::parse(request.as_bytes(), &off),
+        Err(Refusal::Resource)
     );
 }

@@ -88,7 +88,7 @@ fn refusals_come_in_the_order_clients_know() {
         let (response, body) = refused(&daemon, request.as_bytes());
         assert_eq!((response.status, body.trim_end()), (rule.2, rule.3));
         match rule.2 {
-            405 => assert_eq!(response.field("Allow"), Some("GET")),
+            405 => assert_eq!(response.field("Allow"), Some("GET, HEAD, OPTIONS")),
             426 => {
                 assert_eq!(response.field("Sec-WebSocket-Version"), Some("13"));
                 assert_eq!(response.field("Upgrade"), Some("websocket"));
@@ -197,7 +197,7 @@ fn what_is_not_http_is_refused() {
         b"<stream:stream to='example.org'>\r\n\r\n",
         b"\x00\x00\x00\x00\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost : localhost\r\n\r\n",
-        b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: localhost\r\nUpgrade: websocket\r\n\r\n",
     ];
     for bytes in alien {
         assert_eq!(refused(&daemon, bytes).0.status, 400, "{bytes:x?}");

@@ -45,6 +45,7 @@ fn events() -> Vec<Event> {
         Event::Accepted,
         Event::Refused,
         Event::Opened,
+        Event::Elsewhere,
         Event::Unit,
         Event::Ended,
         Event::CloseFrame,
@@ -420,4 +421,17 @@ fn a_session_given_up_tells_its_client_to_come_later_and_leaves_its_server() {
         assert_eq!(phase.step(Event::Shed), (Phase::Gone, NOTHING), "{phase:?}");
     }
     assert_eq!(Phase::Gone.step(Event::Shed), (Phase::Gone, NOTHING));
+}
+
+#[test]
+fn a_client_is_sent_elsewhere_before_its_stream_is_opened_or_never() {
+    let (after, actions) = Phase::AwaitOpen.step(Event::Elsewhere);
+    let expected = Actions {
+        close: Some((CloseCode::NORMAL, "")),
+        ..NOTHING
+    };
+    assert_eq!((after, actions), (Phase::Closing, expected));
+    for phase in ALL.into_iter().filter(|phase| *phase != Phase::AwaitOpen) {
+        assert_eq!(phase.step(Event::Elsewhere), (phase, NOTHING), "{phase:?}");
+    }
 }

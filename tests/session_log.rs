@@ -126,7 +126,9 @@ fn every_end_names_who_and_why() {
     assert!(without_times(&line).contains(draft), "{line}");
 
     let mut client = WsClient::dial(stage.daemon.address).unwrap();
-    client.send_raw(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    client
+        .send_raw(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n")
+        .unwrap();
     assert_eq!(client.read_response().unwrap().status, 400);
     expect(
         client,

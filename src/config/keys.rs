@@ -246,6 +246,21 @@ const KEYS: &[Key] = &[
             config.trusted_proxies = setting::networks(setting);
         },
     },
+    Key {
+        name: "host_meta",
+        set: |config, setting| config.host_meta = setting::endpoints(setting),
+    },
+    Key {
+        name: "see_other_uri",
+        set: |config, setting| config.see_other_uri = setting::endpoints(setting).pop(),
+    },
+    Key {
+        name: "see_other_above",
+        set: |config, setting| {
+            let allowed = "a whole number";
+            config.see_other_above = setting.whole(0..=MAX_BYTES, allowed);
+        },
+    },
 ];
 
 /// The names of all keys.

@@ -108,6 +108,12 @@ pub struct Config {
     /// The most bytes that all sessions together may keep queued; `usize::MAX`
     /// is no limit.
     pub max_total_queue_bytes: usize,
+    /// The endpoints that host-meta names; empty: it is not served.
+    pub host_meta: Vec<String>,
+    /// Where clients are sent that are not wanted here.
+    pub see_other_uri: Option<String>,
+    /// New sessions beyond so many are sent to `see_other_uri`.
+    pub see_other_above: Option<usize>,
     /// Whose word on the address of a client is believed.
     pub trusted_proxies: Vec<Network>,
 }
@@ -148,6 +154,9 @@ impl Default for Config {
             max_namespaces: 64,
             max_queue_bytes: 64 * 1024,
             max_total_queue_bytes: 256 * MIB,
+            host_meta: Vec::new(),
+            see_other_uri: None,
+            see_other_above: None,
             trusted_proxies: Vec::new(),
         }
     }

@@ -152,6 +152,23 @@ pub(super) fn listen(setting: &mut Setting<'_>) -> Vec<IpAddr> {
     addresses.into_iter().map(|(address, _)| address).collect()
 }
 
+/// URIs of WebSocket endpoints.
+pub(super) fn endpoints(setting: &mut Setting<'_>) -> Vec<String> {
+    let allowed = "the URI of a WebSocket such as wss://example.com/xmpp-websocket";
+    let mut uris = Vec::new();
+    for (node, text) in setting.texts(allowed) {
+        let rest = text
+            .strip_prefix("wss://")
+            .or_else(|| text.strip_prefix("ws://"));
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}#".contains(&byte);
+        match rest {
+            Some(rest) if !rest.is_empty() && rest.bytes().all(plain) => uris.push(text.to_owned()),
+            _ => refuse(setting.key, node, allowed, setting.report),
+        }
+    }
+    uris
+}
+
 pub(super) fn networks(setting: &mut Setting<'_>) -> Vec<Network> {
     let allowed = "a numeric address or network such as 192.0.2.7, 192.0.2.0/24 or \
                    2001:db8::/32, or a list of them";

@@ -203,6 +203,8 @@ impl Reactor {
             _ => {}
         }
         self.read_clock();
+        let above = self.worker.config.see_other_above;
+        self.worker.crowded = above.is_some_and(|above| self.sessions.len() > above);
         let (mut signalled, mut resolved) = (false, false);
         for event in events.iter() {
             match token::owner(event.token()) {

@@ -20,6 +20,7 @@ use crate::proto::ws::{self, CloseCode, frame};
 use crate::proto::xmpp::address;
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::features::{COMPRESS_FAILURE, STARTTLS_FAILURE};
+use crate::proto::xmpp::framing;
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::message::{self, First, Message};
 use crate::proto::xmpp::{Dialect, escape};
@@ -105,6 +106,7 @@ impl Session {
             },
             subprotocol: Subprotocol::Xmpp,
             limits,
+            host_meta: !config.host_meta.is_empty(),
         };
         let verdict = http::parse(self.client.tail.as_slice(), &policy);
         self.report.origin = origin.into_inner();
@@ -207,7 +209,10 @@ impl Session {
 
     /// Queues the answer to a request that is refused.
     pub(super) fn refuse(&mut self, refusal: Refusal) {
-        refusal.write(&mut self.client.out);
+        match refusal {
+            Refusal::Plain(plain) => plain.write(&self.config.host_meta, &mut self.client.out),
+            other => other.write(&mut self.client.out),
+        }
     }
 
     /// Works off frames; keeps what is left when a queue is full.
@@ -306,6 +311,10 @@ impl Session {
                 if !header.has_usable_version() {
                     return Err(StreamError::UnsupportedVersion);
                 }
+                if worker.crowded && self.send_elsewhere() {
+                    self.step(Event::Elsewhere, "", worker);
+                    return Ok(());
+                }
                 header.write_stream(&mut route.header);
                 self.begin_route(route, header);
             }
@@ -335,6 +344,18 @@ impl Session {
             true => Err(StreamError::HostUnknown),
             false => Ok(Box::new(self.plan_route(name))),
         }
+    }
+
+    /// Tells a client that has no stream yet to come elsewhere (RFC 7395, section
+    /// 3.6.1); false if nowhere is configured.
+    pub(super) fn send_elsewhere(&mut self) -> bool {
+        let Some(uri) = self.config.see_other_uri.as_deref() else {
+            return false;
+        };
+        let mut close = Vec::new();
+        framing::write_close_elsewhere(uri, &mut close);
+        self.write_text(&[&close]);
+        true
     }
 
     /// Takes the way planned, with the header that goes in clear text.

@@ -255,6 +255,10 @@ impl Session {
 
     /// The daemon is stopping; to be followed by `turn`.
     pub fn drain(&mut self, worker: &mut Worker) {
+        let upgraded = self.phase != Phase::Opening && self.phase.is_open();
+        if upgraded && !self.opened && self.dialect != Some(Dialect::Draft) {
+            self.send_elsewhere();
+        }
         self.step(Event::Drain, "", worker);
     }
 

@@ -42,6 +42,9 @@ pub enum Event {
     Refused,
     /// The first message opened a stream to a domain that is served.
     Opened,
+    /// The first message opened a stream, but the client is sent elsewhere; it was
+    /// told so.
+    Elsewhere,
     /// The client sent a message for the server.
     Unit,
     /// The client ended its stream (`<close/>`, `</stream:stream>`).
@@ -281,6 +284,9 @@ impl Phase {
                 (Phase::Locating, Actions::server(Server::LookUp))
             }
             Event::Greeted if greeted => (Phase::Relaying, Actions::relay()),
+            Event::Elsewhere if self == Phase::AwaitOpen => {
+                (Phase::Closing, Actions::close(CloseCode::NORMAL, ""))
+            }
             Event::Unit if self != Phase::AwaitOpen => (self, Actions::relay()),
             Event::Ended => (Phase::Closing, Actions::orderly(CloseCode::NORMAL).and(end)),
             Event::CloseFrame => {

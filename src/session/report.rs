@@ -141,6 +141,7 @@ fn describe(phase: Phase, event: Event) -> (&'static str, String) {
     let text = |text: &str| text.to_owned();
     match event {
         Event::Refused => ("jabsocket", text("refused")),
+        Event::Elsewhere => ("jabsocket", text("sent to see_other_uri")),
         Event::Ended => ("client", text("stream closed")),
         Event::CloseFrame => ("client", text("Close frame")),
         Event::ClientGone => ("client", text("connection lost")),

@@ -36,6 +36,9 @@ pub struct Worker {
     pub admission: Admission,
     /// Bytes that all sessions keep queued, as of their last turns.
     pub held: usize,
+    /// There are more sessions than the operator wants here: new ones are sent
+    /// elsewhere.
+    pub crowded: bool,
     /// The time of this turn of the loop.
     pub now: Tick,
     /// Where bytes are read to; its owner for the time of a turn puts it back.
@@ -74,6 +77,7 @@ impl Worker {
             parsers,
             admission: Admission::default(),
             held: 0,
+            crowded: false,
             locator,
             tls,
             registry,

@@ -137,6 +137,7 @@ impl Connection {
                     origin_allowed: &|_| true,
                     subprotocol: Subprotocol::Any,
                     limits: http::Limits::DEFAULT,
+                    host_meta: false,
                 };
                 match http::parse(head.as_slice(), &policy) {
                     Ok(None) => {}

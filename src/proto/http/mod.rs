@@ -2,12 +2,13 @@
 //!
 //! Owns the bytes of the request's header block ([`request`]), the rules it has
 //! to keep, the two kinds of response ([`response`]) and the address that proxies
-//! tell ([`forwarded`]). It never reads a body
+//! tell ([`forwarded`]), and the pages for who wants no WebSocket ([`page`]). It never reads a body
 //! (a handshake has none), never touches the bytes after the blank line and
 //! keeps no state: the caller gathers bytes and asks again. RFC 6455 4.2,
 //! RFC 9110 (fields, status codes, Upgrade), RFC 9112 2 to 6 (syntax, framing).
 
 pub mod forwarded;
+pub mod page;
 pub mod request;
 pub mod response;
 

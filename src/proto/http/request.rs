@@ -11,6 +11,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest, Sha1};
 
+use super::page::{self, Method, Page, Plain};
 use super::response::{Accept, Refusal};
 
 /// What a request may be made of.
@@ -56,6 +57,8 @@ pub struct Policy<'a> {
     pub subprotocol: Subprotocol,
     /// What a request may be made of.
     pub limits: Limits,
+    /// Whether host-meta is served.
+    pub host_meta: bool,
 }
 
 /// Which sub-protocol a request has to offer.
@@ -107,6 +110,9 @@ fn judge(
     policy: &Policy<'_>,
 ) -> Result<Accept, Refusal> {
     let fields = Fields(request.headers);
+    if let Some(plain) = plain(request, &fields, policy)? {
+        return Err(Refusal::Plain(plain));
+    }
     let head = request.method == Some("HEAD");
     if request.version != Some(1) {
         return Err(Refusal::Version { head });
@@ -191,6 +197,44 @@ fn judge(
         forwarded_for: fields.joined("X-Forwarded-For"),
         forwarded: fields.joined("Forwarded"),
     })
+}
+
+/// The page that a request asks for which wants no WebSocket; `None` for one
+/// that does, or by a method that no page has. Old HTTP will do: health checks of
+/// balancers speak it.
+fn plain(
+    request: &httparse::Request<'_, '_>,
+    fields: &Fields<'_>,
+    policy: &Policy<'_>,
+) -> Result<Option<Plain>, Refusal> {
+    let upgrade = fields.all("Upgrade").next().is_some() || fields.lists("Connection", b"upgrade");
+    let handshake = ["Key", "Version", "Protocol"].iter().any(|name| {
+        fields
+            .all(&format!("Sec-WebSocket-{name}"))
+            .next()
+            .is_some()
+    });
+    let method = match request.method {
+        Some("GET") => Method::Get,
+        Some("HEAD") => Method::Head,
+        Some("OPTIONS") => Method::Options,
+        _ => return Ok(None),
+    };
+    if upgrade || handshake {
+        return Ok(None);
+    }
+    let target = Target::parse(request.path.unwrap_or_default())?;
+    let host = fields.single("Host").map_err(|_| Refusal::HostDuplicated)?;
+    if host.is_none() && request.version == Some(1) {
+        return Err(Refusal::HostMissing);
+    }
+    let page = match target.path {
+        page::HOST_META if policy.host_meta => Page::HostMeta,
+        page::HOST_META_JSON if policy.host_meta => Page::HostMetaJson,
+        path if policy.resource.is_none_or(|r| r.eq_ignore_ascii_case(path)) => Page::Resource,
+        _ => return Err(Refusal::Resource),
+    };
+    Ok(Some(Plain { page, method }))
 }
 
 /// The answer to a key: hashed as it came, not as it decodes (RFC 6455 4.2.2).

@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use super::page::Plain;
 use crate::buf::Buf;
 
 /// A request that becomes a WebSocket.
@@ -100,6 +101,8 @@ pub enum Refusal {
     Extensions,
     /// The request has no body, which would be read as frames (RFC 9112 6).
     Body,
+    /// No WebSocket is asked for, and there is a page (RFC 9110 15.3).
+    Plain(Plain),
     /// The request was not complete in time (RFC 9110 15.5.9).
     Timeout,
     /// There is no room for another client (RFC 6455 10.4, RFC 9110 15.6.4).
@@ -128,6 +131,7 @@ impl Refusal {
 
     fn status_line(self) -> (u16, &'static str) {
         match self {
+            Refusal::Plain(plain) => (plain.status(), "OK"),
             Refusal::Origin => (403, "Forbidden"),
             Refusal::Resource => (404, "Not Found"),
             Refusal::Method { .. } => (405, "Method Not Allowed"),
@@ -143,12 +147,17 @@ impl Refusal {
         }
     }
 
-    /// Appends the response.
+    /// Appends the response; a page is written with no links.
     pub fn write(self, out: &mut Buf) {
+        if let Refusal::Plain(plain) = self {
+            return plain.write(&[], out);
+        }
         let (status, reason) = self.status_line();
         let body = format!("{self}\n");
         let fields = match self {
-            Refusal::Method { .. } => "Connection: close\r\nAllow: GET\r\n".to_owned(),
+            Refusal::Method { .. } => {
+                "Connection: close\r\nAllow: GET, HEAD, OPTIONS\r\n".to_owned()
+            }
             Refusal::WebSocketVersion => "Connection: Upgrade, close\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\n"
                 .to_owned(),
@@ -200,6 +209,7 @@ impl fmt::Display for Refusal {
             Refusal::WebSocketVersion => "Sec-WebSocket-Version is not 13",
             Refusal::Extensions => "Sec-WebSocket-Extensions is malformed",
             Refusal::Body => "opening handshake with a body",
+            Refusal::Plain(_) => "plain request",
             Refusal::Timeout => "request was not complete in time",
             Refusal::Overloaded { .. } => "too many connections",
             Refusal::AddressOverloaded { .. } => "too many connections from your address",

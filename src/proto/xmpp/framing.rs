@@ -15,6 +15,15 @@ use crate::expat::{Parser, Tag};
 /// `<close/>`, byte for byte as clients compare it.
 pub const CLOSE: &str = "<close xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" />";
 
+/// Appends the `<close/>` that sends a client to another endpoint (RFC 7395,
+/// section 3.6.1).
+pub fn write_close_elsewhere(uri: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"<close");
+    attribute(out, b"xmlns", ns::FRAMING.as_bytes());
+    attribute(out, b"see-other-uri", uri.as_bytes());
+    out.extend_from_slice(b" />");
+}
+
 /// `</stream:stream>`, the end of a stream on TCP.
 pub const STREAM_END: &str = "</stream:stream>";
 

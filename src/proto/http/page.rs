@@ -1,0 +1,161 @@
+//! What a request that asks for no WebSocket is answered.
+//!
+//! Owns the pages there are: a line of text on the resource, for who polls it to
+//! see whether the endpoint lives, and host-meta (XEP-0156, RFC 6415), which
+//! leads clients of a domain here. Any web page may read host-meta.
+
+use crate::buf::Buf;
+use crate::proto::xmpp::escape;
+
+/// Where host-meta is served.
+pub const HOST_META: &str = "/.well-known/host-meta";
+/// The same as JSON.
+pub const HOST_META_JSON: &str = "/.well-known/host-meta.json";
+
+/// The relation of a WebSocket endpoint (XEP-0156, section 4).
+const RELATION: &str = "urn:xmpp:alt-connections:websocket";
+/// What the resource says of itself.
+const RESOURCE_TEXT: &str = "XMPP over WebSocket: connect with the sub-protocol xmpp\n";
+
+/// A page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// The resource of the WebSocket.
+    Resource,
+    /// host-meta in XML.
+    HostMeta,
+    /// host-meta in JSON.
+    HostMetaJson,
+}
+
+/// How a page is asked for (RFC 9110 9.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The page.
+    Get,
+    /// What would come before it.
+    Head,
+    /// What may be asked.
+    Options,
+}
+
+/// A request for a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plain {
+    /// Which.
+    pub page: Page,
+    /// How.
+    pub method: Method,
+}
+
+impl Plain {
+    /// The status code of the answer.
+    pub fn status(self) -> u16 {
+        match self.method {
+            Method::Options => 204,
+            Method::Get | Method::Head => 200,
+        }
+    }
+
+    /// Appends the response. `links` are the endpoints that host-meta names.
+    pub fn write(self, links: &[String], out: &mut Buf) {
+        let (content_type, body) = match self.page {
+            Page::Resource => ("text/plain; charset=utf-8", RESOURCE_TEXT.into()),
+            Page::HostMeta => ("application/xrd+xml", xrd(links)),
+            Page::HostMetaJson => ("application/json", jrd(links).into_bytes()),
+        };
+        let cors = match self.page {
+            Page::Resource => "",
+            Page::HostMeta | Page::HostMetaJson => {
+                "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Headers: Accept\r\n"
+            }
+        };
+        let head = match self.method {
+            Method::Options => format!(
+                "HTTP/1.1 204 No Content\r\nConnection: close\r\nAllow: GET, HEAD, OPTIONS\r\n\
+                 {cors}\r\n"
+            ),
+            Method::Get | Method::Head => format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\n{cors}Content-Type: {content_type}\r\n\
+                 Content-Length: {}\r\n\r\n",
+                body.len()
+            ),
+        };
+        out.extend(head.as_bytes());
+        if self.method == Method::Get {
+            out.extend(&body);
+        }
+    }
+}
+
+fn xrd(links: &[String]) -> Vec<u8> {
+    let mut text = b"<?xml version='1.0' encoding='utf-8'?>\n\
+        <XRD xmlns='http://docs.oasis-open.org/ns/xri/xrd-1.0'>\n"
+        .to_vec();
+    for link in links {
+        text.extend_from_slice(format!("  <Link rel='{RELATION}' href='").as_bytes());
+        escape(&mut text, link.as_bytes());
+        text.extend_from_slice(b"'/>\n");
+    }
+    text.extend_from_slice(b"</XRD>\n");
+    text
+}
+
+/// The links are URIs: nothing in them needs escaping in JSON.
+fn jrd(links: &[String]) -> String {
+    let links: Vec<_> = links
+        .iter()
+        .map(|link| format!("{{\"rel\":\"{RELATION}\",\"href\":\"{link}\"}}"))
+        .collect();
+    format!("{{\"links\":[{}]}}\n", links.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expat::{Names, Parser};
+
+    fn answer(page: Page, method: Method) -> (String, String) {
+        let mut out = Buf::new();
+        let links = [
+            "wss://example.org/ws?a=1&b=2".to_owned(),
+            "wss://b.example.org/".to_owned(),
+        ];
+        Plain { page, method }.write(&links, &mut out);
+        let text = String::from_utf8(out.take()).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    }
+
+    #[test]
+    fn host_meta_names_every_endpoint_in_order() {
+        let (head, body) = answer(Page::HostMeta, Method::Get);
+        assert!(head.contains("\r\nContent-Type: application/xrd+xml"));
+        assert!(head.contains("\r\nAccess-Control-Allow-Origin: *\r\n"));
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
+        let xml = Parser::new(Names::Resolved, 0).finish(body.as_bytes());
+        assert_eq!(xml, Ok(()), "{body}");
+        let first = body.find("href='wss://example.org/ws?a=1&amp;b=2'");
+        let second = body.find("href='wss://b.example.org/'");
+        assert!(first.is_some() && first < second, "{body}");
+        let (head, body) = answer(Page::HostMetaJson, Method::Get);
+        assert!(head.contains("\r\nContent-Type: application/json\r\n"));
+        let link = |href| format!("{{\"rel\":\"{RELATION}\",\"href\":\"{href}\"}}");
+        let (a, b) = ("wss://example.org/ws?a=1&b=2", "wss://b.example.org/");
+        assert_eq!(body, format!("{{\"links\":[{},{}]}}\n", link(a), link(b)));
+    }
+
+    #[test]
+    fn a_head_has_no_body_and_options_no_content() {
+        for page in [Page::Resource, Page::HostMeta, Page::HostMetaJson] {
+            let (get, body) = answer(page, Method::Get);
+            assert_eq!(answer(page, Method::Head), (get, String::new()));
+            assert!(!body.is_empty());
+            let (head, body) = answer(page, Method::Options);
+            assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
+            assert!(head.contains("\r\nAllow: GET, HEAD, OPTIONS"), "{head}");
+            assert!(!head.contains("Content-Length"), "{head}");
+            assert_eq!(body, "");
+        }
+    }
+}

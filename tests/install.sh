@@ -3,7 +3,9 @@
 #
 #   tests/install.sh build   C compiler and libraries, rustfmt and clippy
 #   tests/install.sh demo    that, Prosody, Node.js and the packages from npm
-#   tests/install.sh all     that, ejabberd, openssl and fail2ban (the default)
+#   tests/install.sh package the first, and what makes and tries the Debian package
+#   tests/install.sh proxies the demo's, nginx, HAProxy and openssl
+#   tests/install.sh all     all of that, ejabberd and fail2ban (the default)
 #
 # Made for Debian 12; a Rust toolchain is taken for granted. It asks nothing, is
 # quick when nothing is missing, and starts no service.
@@ -15,7 +17,10 @@ what=${1:-all}
 say() { printf 'install: %s\n' "$*"; }
 die() { printf 'install: %s\n' "$*" >&2; exit 1; }
 
-case $what in build|demo|all) ;; *) die "usage: $0 [build|demo|all]" ;; esac
+case $what in
+    build|demo|package|proxies|all) ;;
+    *) die "usage: $0 [build|demo|package|proxies|all]" ;;
+esac
 [ -d "$HOME/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
 
 # --- Debian packages --------------------------------------------------------
@@ -32,16 +37,17 @@ for package in gcc libc6-dev pkg-config libssl-dev libc-ares-dev procps util-lin
 # Expat parses what strangers send: only the newest will do.
 expat=$(installed libexpat1-dev)
 [ -n "$expat" ] && [ "$expat" = "$(candidate libexpat1-dev)" ] || missing+=(libexpat1-dev)
-if [ "$what" != build ]; then
+case $what in demo|proxies|all) javascript=yes ;; *) javascript= ;; esac
+if [ -n "$javascript" ]; then
     want_service prosody
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
 fi
-if [ "$what" = all ]; then
-    want_service ejabberd
-    want_service fail2ban
-    want openssl
-fi
+if [ "$what" = all ]; then want_service ejabberd; want_service fail2ban; fi
+case $what in proxies|all) want_service nginx; want_service haproxy; want openssl ;; esac
+case $what in package|all)
+    for package in cmake make binutils dpkg-dev lintian debootstrap systemd man-db iproute2 util-linux; do want "$package"; done ;;
+esac
 
 sudo=()
 policy=/usr/sbin/policy-rc.d
@@ -103,7 +109,7 @@ install_packages() {
 # --- Rust -------------------------------------------------------------------
 
 command -v cargo >/dev/null || die 'there is no cargo: install a Rust toolchain (https://rustup.rs)'
-if [ "$what" != demo ]; then
+if [ "$what" = build ] || [ "$what" = all ]; then
     for component in rustfmt clippy; do
         binary=$component
         [ $component = clippy ] && binary=cargo-clippy
@@ -116,7 +122,7 @@ fi
 
 # --- npm --------------------------------------------------------------------
 
-if [ "$what" != build ]; then
+if [ -n "$javascript" ]; then
     # The stamp is the lock file that node_modules was made from.
     stamp=real/node_modules/.installed
     if ! cmp -s real/package-lock.json "$stamp"; then

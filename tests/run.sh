@@ -1,6 +1,6 @@
 #!/bin/bash
-# Every check there is: format, lints, build, cargo's tests, the demo, and real
-# clients against real servers. It installs what is missing first. A failing
+# Every check there is: format, lints, build, cargo's tests, the demo, real
+# clients against real servers, real proxies, and the Debian package. It installs what is missing first. A failing
 # step does not stop the others; the last line is "N passed, M failed".
 
 set -u
@@ -61,6 +61,12 @@ step bash tests/demo.sh --once
 counted 's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
         node tests/real/main.mjs
+counted 's/^proxies: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
+        's/^proxies: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
+        node tests/real/proxies.mjs
+counted 's/^package: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
+        's/^package: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
+        bash tests/package.sh
 
 printf '\n%d passed, %d failed\n' $passed $failed
 [ $failed -eq 0 ] && [ $passed -gt 0 ]

@@ -1,0 +1,372 @@
+#!/bin/bash
+# Builds the Debian package and tries it in a Debian 12 made for the purpose:
+# install, run, upgrade, remove, purge. Also the other ways to install, and the
+# unit. Needs root (chroot, a network of its own) and Debian's archive. The last
+# line is "package: N ok, M not". Nothing is left behind.
+#
+#   tests/package.sh [DIRECTORY]    DIRECTORY gets a copy of the package
+
+set -u
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
+cd "$top" || exit 1
+keep=${1-}
+exec </dev/null
+[ -d "${HOME-}/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
+PATH=$PATH:/usr/sbin:/sbin
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+unset MAKEFLAGS MFLAGS DESTDIR
+
+passed=0
+failed=0
+daemon=
+work=$(mktemp -d) || exit 1
+root=$work/debian
+build=$work/build
+log=$work/log
+
+# Nothing of the host is mounted in the root but what debootstrap mounts, which
+# may stay behind when it is interrupted.
+end() {
+    trap '' INT TERM HUP
+    stop_daemon
+    local place
+    awk -v root="$root/" 'index($5, root) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+        while read -r place; do umount "$place"; done
+    rm -rf --one-file-system "$work"
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+
+# One test: a name, and a command that succeeds. What the command says is shown
+# if it does not.
+check() {
+    local name=$1
+    shift
+    if "$@" >"$log" 2>&1; then
+        passed=$((passed + 1))
+        printf 'ok %s\n' "$name"
+    else
+        failed=$((failed + 1))
+        printf 'FAIL %s\n' "$name"
+        tail -n 30 "$log" | sed 's/^/    /'
+        return 1
+    fi
+}
+
+# The same, when nothing after it makes sense without it.
+need() { check "$@" || finish; }
+
+finish() {
+    printf 'package: %d ok, %d not\n' $passed $failed
+    [ $failed -eq 0 ] && [ $passed -gt 0 ]
+    exit
+}
+
+has() { grep -q -- "$2" "$1" || { echo "no '$2' in $1:"; head -n 50 "$1"; return 1; }; }
+in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} "$@"; }
+
+# --- From the source -----------------------------------------------------------
+
+configure() {
+    # The build that tests/run.sh has made already will do.
+    mkdir -p "$build" "$top/target" && ln -s "$top/target" "$build/target" && cmake -S "$top" -B "$build"
+}
+
+again_fresh() {
+    make -C "$build" VERBOSE=1 >"$work/again" 2>&1
+    has "$work/again" 'Fresh jabsocket v'
+}
+
+targets() {
+    local target
+    make -C "$build" help >"$work/help" || return 1
+    for target in all check install package package_source; do has "$work/help" "^\.\.\. $target\b" || return 1; done
+}
+
+bad_kind() {
+    ! cmake -D CMAKE_BUILD_TYPE=fast -S "$top" -B "$work/kind" >"$work/kind.log" 2>&1 &&
+        has "$work/kind.log" "'fast'; allowed: RELEASE or DEBUG"
+}
+
+missing_library() {
+    ! PKG_CONFIG_LIBDIR=/nonexistent PKG_CONFIG_PATH= cmake -S "$top" -B "$work/missing" >"$work/missing.log" 2>&1 &&
+        has "$work/missing.log" 'expat: the library with its headers' &&
+        has "$work/missing.log" 'apt-get install libexpat1-dev libssl-dev'
+}
+
+missing_cargo() {
+    local program
+    mkdir "$work/bin"
+    for program in sh cc pkg-config make cmake; do ln -s "$(command -v $program)" "$work/bin/" || return 1; done
+    ! env -u CARGO_HOME HOME=/nonexistent PATH="$work/bin" cmake -S "$top" -B "$work/missing" >"$work/missing.log" 2>&1 &&
+        has "$work/missing.log" 'cargo: a Rust toolchain'
+}
+
+installs() {
+    local to=$work/to
+    DESTDIR=$to make -C "$build" install || return 1
+    [ -x "$to/usr/local/bin/jabsocket" ] && cmp conf/jabsocket.conf "$to/etc/jabsocket.conf" || return 1
+    has "$to/usr/local/lib/systemd/system/jabsocket.service" '^ExecStart=/usr/local/bin/jabsocket -n -c /etc/jabsocket.conf$' || return 1
+    echo '# mine' >>"$to/etc/jabsocket.conf"
+    DESTDIR=$to make -C "$build" install && has "$to/etc/jabsocket.conf" '^# mine$'
+}
+
+installs_elsewhere() {
+    cmake --install "$build" --prefix "$work/prefix" &&
+        [ -x "$work/prefix/bin/jabsocket" ] && [ -f "$work/prefix/etc/jabsocket.conf" ] &&
+        "$work/prefix/bin/jabsocket" --check-config -c "$work/prefix/etc/jabsocket.conf"
+}
+
+unit_verifies() {
+    # It has the paths of the prefix, so the programs and pages that it names exist.
+    MANPATH=$work/prefix/share/man systemd-analyze verify --man=yes \
+        "$work/prefix/lib/systemd/system/jabsocket.service" conf/jabsocket.socket >"$work/verify" 2>&1 || { cat "$work/verify"; return 1; }
+    ! grep jabsocket "$work/verify"
+}
+
+# systemd counts in tenths.
+unit_is_tight() { systemd-analyze security --offline=true --threshold=20 conf/jabsocket.service; }
+
+source_package() {
+    make -C "$build" package_source && mkdir "$work/source" &&
+        tar -x -z -f "$build/jabsocket-$version.tar.gz" -C "$work/source" || return 1
+    ! find "$work/source" -name node_modules -o -name .git | grep . || return 1
+    # In its own directory, as the manual of the C daemon says.
+    (cd "$work/source/jabsocket-$version" && cmake -D CMAKE_BUILD_TYPE=debug . && make help >/dev/null &&
+        cargo metadata --offline --locked --no-deps --format-version 1 >/dev/null)
+}
+
+# --- The package ---------------------------------------------------------------
+
+lintian_clean() {
+    lintian --allow-root --fail-on error,warning "$package" >"$work/lintian" 2>&1 || { cat "$work/lintian"; return 1; }
+    ! grep '^[EW]:' "$work/lintian"
+}
+
+make_root() {
+    local proxy=
+    eval "$(apt-config shell proxy Acquire::http::Proxy)"
+    [ -z "$proxy" ] || [ "$proxy" = DIRECT ] || export http_proxy=$proxy
+    debootstrap --variant=minbase --merged-usr bookworm "$root" || { tail -n 20 "$root/debootstrap/debootstrap.log"; return 1; }
+    in_root apt-get -q update
+}
+
+# Another version of the package: $1 the version, $2 a sed script for its
+# configuration.
+repack() {
+    local tree=$work/repack
+    rm -rf "$tree"
+    dpkg-deb -R "$package" "$tree" && sed -i "s/^Version: .*/Version: $1/" "$tree/DEBIAN/control" &&
+        sed -i "$2" "$tree/etc/jabsocket.conf" && dpkg-deb --root-owner-group -Zgzip -b "$tree" "$root/tmp/jabsocket-$1.deb"
+}
+
+is_installed() {
+    local file
+    in_root dpkg --audit | grep . && return 1
+    [ "$(in_root dpkg-query -W -f '${Status}' jabsocket)" = 'install ok installed' ] || return 1
+    for file in usr/share/man/man8/jabsocket.8.gz usr/share/man/man5/jabsocket.conf.5.gz \
+        usr/share/doc/jabsocket/copyright usr/share/doc/jabsocket/changelog.Debian.gz; do
+        # A minimal root may leave documentation out; what is there must be whole.
+        in_root dpkg -L jabsocket | grep -qx "/$file" || { echo "no /$file"; return 1; }
+    done
+    in_root dpkg --verify jabsocket | grep -v '^.* /usr/share/' | grep . && return 1
+    in_root dpkg-query -W -f '${Conffiles}' jabsocket | grep -q '^ /etc/jabsocket.conf ' || return 1
+    in_root jabsocket --version | grep -q "version $version\$" || return 1
+    in_root jabsocket --check-config
+}
+
+has_user() {
+    local entry
+    entry=$(in_root getent passwd jabsocket) && in_root getent group jabsocket && echo "$entry" || return 1
+    [[ $entry == jabsocket:*:/nonexistent:/usr/sbin/nologin ]] && [ "$(echo "$entry" | cut -d : -f 3)" -lt 1000 ]
+}
+
+# --- Running it ----------------------------------------------------------------
+
+# In the root, as its user, in a network of its own where every port is free.
+start_daemon() {
+    local tries
+    : >"$work/daemon.log"
+    setpriv --pdeathsig KILL unshare --net sh -c 'ip link set lo up && exec chroot --userspec=jabsocket:jabsocket "$0" jabsocket -n' "$root" \
+        >"$work/daemon.log" 2>&1 &
+    daemon=$!
+    for ((tries = 0; tries < 200; tries++)); do
+        grep -q 'listening on' "$work/daemon.log" && return 0
+        kill -0 $daemon 2>/dev/null || break
+        sleep 0.05
+    done
+    cat "$work/daemon.log"
+    return 1
+}
+
+stop_daemon() {
+    local status
+    [ -n "$daemon" ] || return 0
+    kill -TERM $daemon 2>/dev/null
+    wait $daemon
+    status=$?
+    daemon=
+    [ $status -eq 0 ] || { echo "the daemon ended with status $status"; return 1; }
+}
+
+# A browser's opening handshake and a Ping; run by bash in the daemon's network.
+# Arguments: path, Host, Origin. The key and its answer are those of RFC 6455.
+browser='
+exec 3<>/dev/tcp/127.0.0.1/5000 || exit 1
+printf "GET %s HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\nSec-WebSocket-Version: 13\r\n\r\n" "$1" "$2" "$3" >&3
+accepted=
+IFS= read -r -t 10 status <&3 || exit 1
+while IFS= read -r -t 10 line <&3 && [ "$line" != $'\''\r'\'' ]; do
+    [ "$line" = $'\''Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r'\'' ] && accepted=yes
+done
+echo "$status"
+[ "$status" = $'\''HTTP/1.1 101 Switching Protocols\r'\'' ] && [ -n "$accepted" ] || exit 1
+printf "\x89\x84\0\0\0\0abcd" >&3
+pong=$(timeout 10 head -c 6 <&3 | od -An -tx1 | tr -d " ")
+[ "$pong" = 8a0461626364 ] || { echo "instead of a Pong: $pong"; exit 1; }
+'
+browse() { nsenter --net="/proc/$daemon/ns/net" bash -c "$browser" browser "$@"; }
+
+serves() {
+    start_daemon && [ "$(stat -c %u "/proc/$daemon")" = "$(in_root id -u jabsocket)" ] && browse / localhost:5000 http://example.com || { cat "$work/daemon.log"; return 1; }
+    stop_daemon
+}
+
+# The sample of the C daemon's manual.
+original='# jabsocket configuration
+
+# Listening port for WebSocket connection
+port: 5000
+
+# CIDR to listen on (0.0.0.0 for all)
+listen: 0.0.0.0
+
+# Host - the value of the Host key in the request must match
+# this parameter
+host: example.com:5000
+
+# Resource that is expected in the first line
+# e.g. in the line GET /mychat HTTP/1.1 the resource is /mychat
+resource: /mychat
+
+# Acceptable origin
+origin:
+  - http://firstdomain.com
+  - http://seconddomain.com
+
+# Minimum log level
+log_level: LOG_DEBUG'
+
+serves_original() {
+    printf '%s\n' "$original" >"$root/etc/jabsocket.conf"
+    start_daemon && browse /mychat example.com:5000 http://seconddomain.com || { cat "$work/daemon.log"; return 1; }
+    # It does check what the file says.
+    ! browse /other example.com:5000 http://seconddomain.com && ! browse /mychat example.com:5000 http://thirddomain.com && stop_daemon
+}
+
+# --- Upgrade, remove, purge ----------------------------------------------------
+
+upgrades() {
+    # $1: version. Without a question, and with the edited file as it was.
+    in_root dpkg "${@:2}" -i "/tmp/jabsocket-$1.deb" || return 1
+    [ "$(in_root dpkg-query -W -f '${Version}' jabsocket)" = "$1" ] && printf '%s\n' "$original" | cmp - "$root/etc/jabsocket.conf"
+}
+
+removes() {
+    in_root apt-get -q -y remove jabsocket || return 1
+    [ ! -e "$root/usr/bin/jabsocket" ] && [ ! -e "$root/lib/systemd/system/jabsocket.service" ] &&
+        printf '%s\n' "$original" | cmp - "$root/etc/jabsocket.conf"
+}
+
+purges() {
+    mkdir -p "$root/run/jabsocket" && : >"$root/run/jabsocket/jabsocket.pid"
+    in_root apt-get -q -y purge jabsocket || return 1
+    ! in_root getent passwd jabsocket && ! in_root getent group jabsocket || return 1
+    # Logs and caches of dpkg and apt stay, and what was put into /tmp here.
+    ! find "$root" -xdev -path "$root/tmp" -prune -o -path "$root/var/log" -prune -o -path "$root/var/cache" -prune -o -name '*jabsocket*' -print | grep .
+}
+
+# What the package's scripts ask of systemd: as if it ran, with a systemctl that
+# only notes what it is asked. $1: what dpkg or apt-get is to do; $2: the request
+# that must be among the notes, or, after a !, must not.
+asks_systemd() {
+    : >"$root/tmp/asked"
+    # shellcheck disable=SC2086
+    in_root $1 || return 1
+    case $2 in
+        !*) ! grep -E -- "${2#!}" "$root/tmp/asked" ;;
+        *) grep -E -q -- "$2" "$root/tmp/asked" || { echo "asked:"; cat "$root/tmp/asked"; return 1; } ;;
+    esac
+}
+
+fake_systemd() {
+    mkdir -p "$root/run/systemd/system"
+    cat >"$root/bin/systemctl" <<'END'
+#!/bin/sh
+echo "$*" >>/tmp/asked
+case " $* " in *' is-active '*) echo active ;; *' is-enabled '*) echo enabled ;; *' show '*) echo LoadState=loaded ;; esac
+END
+    chmod 755 "$root/bin/systemctl"
+}
+
+forbid_start() { printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" && chmod 755 "$root/usr/sbin/policy-rc.d"; }
+
+# -------------------------------------------------------------------------------
+
+if [ "$(id -u)" != 0 ]; then
+    echo 'FAIL this needs root: it makes a Debian of its own'
+    failed=1
+    finish
+fi
+need 'install what is needed' bash tests/install.sh package
+version=$(sed -nE 's/^version = "(.*)"/\1/p' Cargo.toml | head -n 1)
+
+need 'cmake finds all it needs' configure
+need 'make' make -C "$build"
+check 'make again has nothing to do' again_fresh
+check 'make help has the targets of the C daemon' targets
+check 'an unknown kind of build is refused' bad_kind
+check 'missing libraries are named' missing_library
+check 'a missing cargo is named' missing_cargo
+check 'make install; a configuration that is there stays' installs
+check 'an installation below a prefix stays there' installs_elsewhere
+check 'systemd-analyze verify' unit_verifies
+check 'systemd-analyze security: exposure 2.0 at most' unit_is_tight
+sed -n 's/^.*Overall exposure level/   exposure/p' "$log"
+check 'make package_source; its own directory can be built in' source_package
+
+need 'make package' make -C "$build" package
+package=$(echo "$build"/jabsocket_*.deb)
+[ -f "$package" ] || { failed=$((failed + 1)); finish; }
+printf '   %s, %d KiB\n' "$(basename "$package")" $(($(stat -c %s "$package") / 1024))
+[ -z "$keep" ] || cp "$package" "$keep/"
+check 'lintian has no error and no warning' lintian_clean
+
+need 'a Debian 12' make_root
+cp "$package" "$root/tmp/jabsocket.deb"
+need 'apt-get install, without systemd' in_root apt-get -q -y --no-install-recommends install /tmp/jabsocket.deb
+check 'all of it is there and the configuration is good' is_installed
+check 'the system user' has_user
+check 'it serves a browser, as that user' serves
+stop_daemon
+check "the C daemon's sample file works as it is" serves_original
+stop_daemon
+
+repack 99.1-1 '' >/dev/null
+repack 99.2-1 's/^log_level: .*/log_level: LOG_INFO/' >/dev/null
+check 'an upgrade keeps the edited file without a question' upgrades 99.1-1
+check 'an upgrade with another file keeps the edited one on demand' upgrades 99.2-1 --force-confdef --force-confold
+check 'remove leaves the configuration' removes
+check 'purge leaves nothing' purges
+
+fake_systemd
+check 'under systemd an installation starts the service' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '(^| )start .*jabsocket\.service'
+check 'an upgrade restarts it' asks_systemd 'dpkg -i /tmp/jabsocket-99.1-1.deb' '(^| )restart .*jabsocket\.service'
+check 'remove stops it' asks_systemd 'dpkg -r jabsocket' '(^| )stop .*jabsocket\.service'
+check 'purge goes well under systemd' asks_systemd 'dpkg -P jabsocket' 'daemon-reload'
+forbid_start
+check 'policy-rc.d keeps it from being started' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '!(^| )start .*jabsocket'
+check 'purge leaves nothing here either' purges
+finish

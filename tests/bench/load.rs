@@ -1,0 +1,481 @@
+//! The load generator: clients and the server behind the relay, in one loop.
+//!
+//! The server sends back every byte behind the first exchange. A client knows
+//! how long the answer to a stanza is and counts bytes; that they are the right
+//! ones is for the tests.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use crate::clock::now;
+use crate::relay::{Kind, Relay};
+
+const LISTENER: Token = Token(usize::MAX - 1);
+/// Longest silence of a relay that is alive.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Sessions set up at a time.
+const AT_A_TIME: usize = 64;
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: xmpp\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://example.org\r\n\r\n";
+const OPEN: &[u8] =
+    b"<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='example.org' version='1.0'/>";
+const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+    xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='example.org' version='1.0'>";
+
+/// A client's frame with `payload`, masked.
+fn masked(payload: &[u8]) -> Vec<u8> {
+    let key = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = header(0x80, payload.len());
+    frame.extend(key);
+    frame.extend(
+        payload
+            .iter()
+            .zip(key.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
+    frame
+}
+
+fn header(mask: u8, len: usize) -> Vec<u8> {
+    let mut header = vec![0x81];
+    match len {
+        0..=125 => header.push(mask | len as u8),
+        126..=0xffff => {
+            header.push(mask | 126);
+            header.extend((len as u16).to_be_bytes());
+        }
+        _ => {
+            header.push(mask | 127);
+            header.extend((len as u64).to_be_bytes());
+        }
+    }
+    header
+}
+
+/// A chat message of `size` bytes, nearly all of it text.
+fn stanza(size: usize) -> Vec<u8> {
+    let head = "<message xmlns='jabber:client' to='romeo@example.org' type='chat' id='m1'><body>";
+    let tail = "</body></message>";
+    let words = "Wherefore art thou? ".chars().cycle();
+    let text: String = words.take(size - head.len() - tail.len()).collect();
+    format!("{head}{text}{tail}").into_bytes()
+}
+
+/// What one stanza of a run is on the wire.
+struct Wire {
+    request: Vec<u8>,
+    answer_len: usize,
+}
+
+impl Wire {
+    fn new(kind: Kind, size: usize) -> Wire {
+        let stanza = stanza(size);
+        let request = masked(&stanza);
+        let answer_len = match kind {
+            Kind::Tcp => request.len(),
+            Kind::Xmpp => header(0, size).len() + size,
+        };
+        Wire {
+            request,
+            answer_len,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A client waits for the response to its opening handshake, then for the
+    /// server's stream header.
+    Handshake,
+    Opening,
+    /// A client between stanzas or waiting for answers.
+    Ready,
+    /// The server waits for the stream header; behind it, it echoes.
+    Greeting,
+    Echo,
+}
+
+struct Conn {
+    socket: TcpStream,
+    state: State,
+    /// Bytes of the set-up.
+    head: Vec<u8>,
+    /// Bytes to be written.
+    out: Vec<u8>,
+    /// Bytes of answers received, less those that made whole ones.
+    received: usize,
+    /// When the stanzas in flight were to be sent.
+    sent_at: VecDeque<Instant>,
+}
+
+impl Conn {
+    fn new(socket: TcpStream, state: State) -> Conn {
+        Conn {
+            socket,
+            state,
+            head: Vec::new(),
+            out: Vec::new(),
+            received: 0,
+            sent_at: VecDeque::new(),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        if self.out.is_empty() {
+            let sent = match self.socket.write(bytes) {
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+                Err(error) => panic!("write: {error}"),
+            };
+            self.out.extend_from_slice(&bytes[sent..]);
+        } else {
+            self.out.extend_from_slice(bytes);
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut sent = 0;
+        while sent < self.out.len() {
+            match self.socket.write(&self.out[sent..]) {
+                Ok(n) => sent += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("write: {error}"),
+            }
+        }
+        self.out.drain(..sent);
+    }
+}
+
+/// Sessions through one relay, all ready.
+pub struct Clients {
+    kind: Kind,
+    slots: Vec<usize>,
+}
+
+/// The loop with all connections.
+pub struct Load {
+    poll: Poll,
+    events: Events,
+    listener: TcpListener,
+    address: SocketAddr,
+    conns: Slab<Conn>,
+    /// How the server is spoken to at present.
+    kind: Kind,
+    /// Stanza of the present run, and the sends that follow an answer.
+    wire: Wire,
+    go_on: bool,
+    answers: u64,
+    ready: Vec<usize>,
+    latencies_ns: Vec<u64>,
+    scratch: Vec<u8>,
+}
+
+impl Load {
+    pub fn new() -> Load {
+        let poll = Poll::new().expect("poll");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        // Its own backlog is too short for thousands at once.
+        let mut listener = TcpListener::bind(any).expect("bind");
+        let address = listener.local_addr().expect("address");
+        poll.registry()
+            .register(&mut listener, LISTENER, Interest::READABLE)
+            .expect("register");
+        Load {
+            poll,
+            events: Events::with_capacity(4096),
+            listener,
+            address,
+            conns: Slab::new(),
+            kind: Kind::Tcp,
+            wire: Wire::new(Kind::Tcp, 200),
+            go_on: false,
+            answers: 0,
+            ready: Vec::new(),
+            latencies_ns: Vec::new(),
+            scratch: vec![0; 64 << 10],
+        }
+    }
+
+    pub fn server_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Opens `count` sessions through `relay`.
+    pub fn open(&mut self, relay: &Relay, count: usize) -> Clients {
+        self.kind = relay.kind;
+        self.wire = Wire::new(relay.kind, 200);
+        self.go_on = false;
+        self.ready.clear();
+        let mut started = 0;
+        while self.ready.len() < count {
+            while started < count && started - self.ready.len() < AT_A_TIME {
+                self.connect(relay);
+                started += 1;
+            }
+            self.turn(Some(PATIENCE));
+        }
+        Clients {
+            kind: relay.kind,
+            slots: std::mem::take(&mut self.ready),
+        }
+    }
+
+    fn connect(&mut self, relay: &Relay) {
+        let socket = std::net::TcpStream::connect(relay.address).expect("connect");
+        socket.set_nonblocking(true).expect("non-blocking");
+        socket.set_nodelay(true).expect("TCP_NODELAY");
+        let slot = self.add(TcpStream::from_std(socket), State::Handshake);
+        let conn = &mut self.conns[slot];
+        match relay.kind {
+            Kind::Xmpp => conn.send(REQUEST),
+            Kind::Tcp => {
+                conn.state = State::Opening;
+                conn.send(&self.wire.request);
+            }
+        }
+    }
+
+    fn add(&mut self, mut socket: TcpStream, state: State) -> usize {
+        let entry = self.conns.vacant_entry();
+        let slot = entry.key();
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.poll.registry();
+        registry
+            .register(&mut socket, Token(slot), both)
+            .expect("register");
+        entry.insert(Conn::new(socket, state));
+        slot
+    }
+
+    /// Closes sessions and waits until the relay has closed its side of all.
+    pub fn close(&mut self, clients: Clients) {
+        self.close_some(clients);
+        self.settle_to(0);
+    }
+
+    /// Closes sessions.
+    pub fn close_some(&mut self, clients: Clients) {
+        for slot in clients.slots {
+            self.conns.remove(slot);
+        }
+    }
+
+    /// Waits until no more than `left` connections are there.
+    pub fn settle_to(&mut self, left: usize) {
+        while self.conns.len() > left {
+            self.turn(Some(PATIENCE));
+        }
+    }
+
+    /// Keeps `in_flight` stanzas of `size` bytes on the way in each session for
+    /// a time, then lets them arrive; how many came back.
+    pub fn closed_loop(
+        &mut self,
+        clients: &Clients,
+        size: usize,
+        in_flight: usize,
+        time: Duration,
+    ) -> u64 {
+        self.begin(clients, size);
+        self.go_on = true;
+        let burst = self.wire.request.repeat(in_flight);
+        let mut sent = 0;
+        for &slot in &clients.slots {
+            self.conns[slot].send(&burst);
+            sent += in_flight as u64;
+        }
+        let end = now() + time;
+        while now() < end {
+            self.turn(Some(PATIENCE));
+        }
+        self.go_on = false;
+        // Those in flight now are as many as were at first.
+        let all = self.answers + sent;
+        while self.answers < all {
+            self.turn(Some(PATIENCE));
+        }
+        self.answers
+    }
+
+    /// Sends one stanza of `size` bytes in each session, one after another.
+    pub fn once_each(&mut self, clients: &Clients, size: usize) {
+        self.begin(clients, size);
+        for (at, &slot) in clients.slots.iter().enumerate() {
+            let request = std::mem::take(&mut self.wire.request);
+            self.conns[slot].send(&request);
+            self.wire.request = request;
+            while self.answers <= at as u64 {
+                self.turn(Some(PATIENCE));
+            }
+        }
+    }
+
+    /// Sends stanzas at a fixed rate, the sessions taking turns; the time from
+    /// when each was to be sent to its answer, sorted, in nanoseconds.
+    pub fn paced(
+        &mut self,
+        clients: &Clients,
+        size: usize,
+        per_second: f64,
+        time: Duration,
+    ) -> Vec<u64> {
+        self.begin(clients, size);
+        self.latencies_ns.clear();
+        let start = now();
+        let count = (per_second * time.as_secs_f64()) as u64;
+        let mut turns = clients.slots.iter().cycle();
+        for n in 0..count {
+            let due = start + Duration::from_secs_f64(n as f64 / per_second);
+            while now() < due {
+                self.turn(None);
+            }
+            if let Some(&slot) = turns.next() {
+                let conn = &mut self.conns[slot];
+                conn.sent_at.push_back(due);
+                conn.send(&self.wire.request);
+            }
+        }
+        while self.answers < count {
+            self.turn(Some(PATIENCE));
+        }
+        let mut latencies = std::mem::take(&mut self.latencies_ns);
+        latencies.sort_unstable();
+        latencies
+    }
+
+    fn begin(&mut self, clients: &Clients, size: usize) {
+        self.wire = Wire::new(clients.kind, size);
+        self.go_on = false;
+        self.answers = 0;
+    }
+
+    /// Handles what happens; waits for it at most so long, or not at all.
+    fn turn(&mut self, patience: Option<Duration>) {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let wait = patience.unwrap_or(Duration::ZERO);
+        match self.poll.poll(&mut events, Some(wait)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => panic!("poll: {error}"),
+            _ => {}
+        }
+        let silent = patience.is_some() && events.is_empty();
+        assert!(
+            !silent,
+            "the relay is silent: {} of the answers came",
+            self.answers
+        );
+        for event in events.iter() {
+            match event.token() {
+                LISTENER => self.accept(),
+                Token(slot) => {
+                    if event.is_writable()
+                        && let Some(conn) = self.conns.get_mut(slot)
+                        && !conn.out.is_empty()
+                    {
+                        conn.flush();
+                    }
+                    if event.is_readable() {
+                        self.read(slot);
+                    }
+                }
+            }
+        }
+        self.events = events;
+    }
+
+    fn accept(&mut self) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            socket.set_nodelay(true).expect("TCP_NODELAY");
+            let state = match self.kind {
+                Kind::Tcp => State::Echo,
+                Kind::Xmpp => State::Greeting,
+            };
+            let slot = self.add(socket, state);
+            self.read(slot);
+        }
+    }
+
+    fn read(&mut self, slot: usize) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        while let Some(conn) = self.conns.get_mut(slot) {
+            match conn.socket.read(&mut scratch) {
+                Ok(n) if n > 0 => {
+                    self.take(slot, &scratch[..n]);
+                    if n < scratch.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                end => {
+                    assert!(
+                        matches!(conn.state, State::Echo | State::Greeting),
+                        "the relay closed a session: {end:?}"
+                    );
+                    self.conns.remove(slot);
+                }
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    fn take(&mut self, slot: usize, bytes: &[u8]) {
+        let conn = &mut self.conns[slot];
+        match conn.state {
+            State::Echo => return conn.send(bytes),
+            State::Ready => {
+                conn.received += bytes.len();
+                let whole = conn.received / self.wire.answer_len;
+                if whole == 0 {
+                    return;
+                }
+                conn.received %= self.wire.answer_len;
+                self.answers += whole as u64;
+                if !conn.sent_at.is_empty() {
+                    let now = now();
+                    let sent = conn.sent_at.drain(..whole);
+                    let latencies = sent.map(|at| (now - at).as_nanos() as u64);
+                    self.latencies_ns.extend(latencies);
+                }
+                match whole {
+                    _ if !self.go_on => {}
+                    1 => conn.send(&self.wire.request),
+                    _ => conn.send(&self.wire.request.repeat(whole)),
+                }
+                return;
+            }
+            _ => conn.head.extend_from_slice(bytes),
+        }
+        let has = |text: &[u8]| conn.head.windows(text.len()).any(|window| window == text);
+        match (conn.state, self.kind) {
+            (State::Handshake, _) if has(b"\r\n\r\n") => {
+                conn.state = State::Opening;
+                conn.head.clear();
+                conn.send(&masked(OPEN));
+            }
+            (State::Greeting, _) if has(b"streams\">") => {
+                conn.state = State::Echo;
+                conn.head = Vec::new();
+                conn.send(HEADER);
+            }
+            (State::Opening, Kind::Xmpp) if has(b"/>") => self.set_ready(slot),
+            (State::Opening, Kind::Tcp) if conn.head.len() >= self.wire.answer_len => {
+                self.set_ready(slot);
+            }
+            _ => {}
+        }
+    }
+
+    fn set_ready(&mut self, slot: usize) {
+        let conn = &mut self.conns[slot];
+        conn.state = State::Ready;
+        conn.head = Vec::new();
+        self.ready.push(slot);
+    }
+}

@@ -1,9 +1,11 @@
-//! The linked Expat: what it can do, and whether it can be used.
+//! The Expat library that is linked: whether it will do.
+//!
+//! Owns the oldest version accepted and the function that not all versions
+//! have: without it a newer library reports a tag late.
 
-use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 
-use nix::libc;
+use nix::libc::{self, c_int, c_void};
 
 use super::ffi;
 use super::parser::{Names, Parser, Token};

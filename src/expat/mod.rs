@@ -1,10 +1,11 @@
 //! Expat, the XML parser of the original, behind a safe face.
 //!
 //! Owns the only `unsafe` code beside the daemon's forking: declarations
-//! (`ffi`), one parser (`parser`), what the linked library
-//! can do (`library`) and the free list of parsers that wait at
-//! depth 1 (`pool`). Knows XML, not XMPP: it reports tags near the root with
-//! their byte positions and refuses what RFC 6120, section 11.1 forbids.
+//! (`ffi`), one parser (`parser`), what it refuses (`rules`), the text it need
+//! not see (`text`), what the linked library can do (`library`) and the free
+//! list of parsers that wait at depth 1 (`pool`). Knows XML, not XMPP: it
+//! reports tags near the root with their byte positions and refuses what RFC
+//! 6120, section 11.1 forbids.
 
 #[allow(unsafe_code)]
 mod ffi;
@@ -13,7 +14,11 @@ mod library;
 #[allow(unsafe_code)]
 mod parser;
 mod pool;
+mod rules;
+mod text;
 
 pub use library::check_library;
-pub use parser::{Error, Limits, Names, Parser, Tag, Token};
+pub use parser::{Names, Parser, Tag, Token};
 pub use pool::Pool;
+pub use rules::{Error, Limits};
+pub use text::safe_cut;

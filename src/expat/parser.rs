@@ -5,39 +5,22 @@
 //! since the program aborts on panic. Character data is not reported: callers
 //! cut elements out of their own bytes by position.
 //!
+//! Long texts that are beyond doubt are not shown to Expat (`text`). Positions
+//! count them all the same.
+//!
 //! Refused here: document types, comments, processing instructions and entity
 //! references beside the five predefined ones (RFC 6120, section 11.1),
 //! encodings other than UTF-8 (11.6), too deep nesting.
 
 use std::ffi::CStr;
-use std::fmt;
 use std::ops::Range;
 use std::ptr::NonNull;
 
 use nix::libc::{c_char, c_int, c_uchar, c_void};
 
-use super::ffi;
 use super::library::reparse_deferral;
-
-/// What a document may be made of, beside its size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Deepest nesting of elements, the root being 1.
-    pub depth: u32,
-    /// Attributes of one element, namespace declarations among them.
-    pub attributes: u32,
-    /// Namespace declarations of one element.
-    pub namespaces: u32,
-}
-
-impl Limits {
-    /// What no XMPP software comes near.
-    pub const DEFAULT: Limits = Limits {
-        depth: 512,
-        attributes: 256,
-        namespaces: 64,
-    };
-}
+use super::rules::{Error, Limits};
+use super::{ffi, text};
 
 /// Between namespace and local name in the names of a namespace-aware parser;
 /// no UTF-8 text contains it.
@@ -50,37 +33,6 @@ pub enum Names {
     Raw,
     /// Names are reported with their namespace; an unbound prefix is an error.
     Resolved,
-}
-
-/// Why a parser stopped. It is of no further use then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// A document type, comment, processing instruction or entity reference
-    /// (RFC 6120, section 11.1).
-    Restricted(&'static str),
-    /// The XML declaration names an encoding other than UTF-8 (section 11.6).
-    Encoding,
-    /// Elements are nested deeper than [`Limits::depth`].
-    TooDeep,
-    /// An element has more attributes than [`Limits::attributes`], or more
-    /// declarations than [`Limits::namespaces`].
-    TooManyAttributes,
-    /// Not well-formed (section 11.3), in Expat's words.
-    NotWellFormed(&'static str),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Restricted(what) => write!(f, "restricted XML: {what}"),
-            Error::Encoding => f.write_str("XML declaration: encoding is not UTF-8"),
-            Error::TooDeep => f.write_str("XML nested deeper than max_depth"),
-            Error::TooManyAttributes => {
-                f.write_str("an XML element with more than max_attributes or max_namespaces")
-            }
-            Error::NotWellFormed(why) => write!(f, "XML not well-formed: {why}"),
-        }
-    }
 }
 
 /// A start tag. Its texts lie in the parser until [`Parser::forget`].
@@ -119,6 +71,14 @@ struct Record {
     namespaces: u32,
     depth: u32,
     watch: u32,
+    /// Position behind the last tag.
+    tag_end: u64,
+    /// Bytes that Expat was not shown.
+    skipped: u64,
+    /// Where the first-level element in work began, and the size of the largest
+    /// until now, both without what was skipped.
+    element_start: u64,
+    largest: u64,
     failed: Option<Error>,
     tokens: Vec<Token>,
     text: Vec<u8>,
@@ -157,6 +117,10 @@ impl Parser {
             namespaces: 0,
             depth: 0,
             watch,
+            tag_end: 0,
+            skipped: 0,
+            element_start: 0,
+            largest: 0,
             failed: None,
             tokens: Vec::new(),
             text: Vec::new(),
@@ -189,7 +153,44 @@ impl Parser {
 
     /// Parses `bytes`. Tokens found before an error are kept.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let mut rest = bytes;
+        loop {
+            if self.is_in_text() {
+                let run = memchr::memchr(b'<', rest).unwrap_or(rest.len());
+                let plain = text::plain_len(&rest[..run]);
+                self.skip(plain as u64);
+                rest = &rest[plain..];
+                if rest.is_empty() {
+                    return Ok(());
+                }
+            }
+            let end = text::seam(rest).unwrap_or(rest.len());
+            self.parse(&rest[..end], false)?;
+            rest = &rest[end..];
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Parses `bytes`, all of which Expat gets to see.
+    pub fn feed_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.parse(bytes, false)
+    }
+
+    /// Whether the parser stands behind a tag, or text that was skipped there,
+    /// inside a first-level element: then Expat holds nothing unfinished.
+    fn is_in_text(&self) -> bool {
+        let record = self.record();
+        record.depth >= 2 && record.tag_end == self.position && record.failed.is_none()
+    }
+
+    fn skip(&mut self, len: u64) {
+        self.position += len;
+        // SAFETY: no other reference to the record lives outside a parse.
+        let record = unsafe { self.record.as_mut() };
+        record.skipped += len;
+        record.tag_end = self.position;
     }
 
     /// Parses `bytes` as the last of the document: what is cut off is an error.
@@ -234,11 +235,23 @@ impl Parser {
         self.position
     }
 
+    /// Bytes of them that Expat was shown.
+    pub fn shown(&self) -> u64 {
+        self.position - self.record().skipped
+    }
+
+    /// Size of the largest first-level element that Expat was shown; the next
+    /// are compared with nothing.
+    pub fn take_largest(&mut self) -> u64 {
+        // SAFETY: no other reference to the record lives outside a parse.
+        std::mem::take(unsafe { &mut self.record.as_mut().largest })
+    }
+
     /// Position of the token in work: all before it is parsed.
     pub fn token_start(&self) -> u64 {
         // SAFETY: the parser is live.
         let index = unsafe { ffi::XML_GetCurrentByteIndex(self.raw.as_ptr()) };
-        u64::try_from(index).unwrap_or(0)
+        u64::try_from(index).unwrap_or(0) + self.record().skipped
     }
 
     /// The tokens since the last [`Parser::forget`].
@@ -305,7 +318,7 @@ impl Drop for Parser {
 }
 
 impl Record {
-    /// Byte index and end of the token that the current handler reports.
+    /// Start and end of the token that the current handler reports.
     fn span(&self) -> (u64, u64) {
         // SAFETY: `raw` is the live parser whose handler is running.
         let (index, count) = unsafe {
@@ -314,7 +327,7 @@ impl Record {
                 ffi::XML_GetCurrentByteCount(self.raw),
             )
         };
-        let start = u64::try_from(index).unwrap_or(0);
+        let start = u64::try_from(index).unwrap_or(0) + self.skipped;
         (start, start + u64::try_from(count).unwrap_or(0))
     }
 
@@ -378,10 +391,14 @@ unsafe extern "C" fn on_start(data: *mut c_void, name: *const c_char, atts: *mut
     if !within {
         return record.fail(Error::TooManyAttributes);
     }
+    let (start, end) = record.span();
+    record.tag_end = end;
+    if depth == 1 {
+        record.element_start = start - record.skipped;
+    }
     if depth > record.watch {
         return;
     }
-    let (start, end) = record.span();
     // SAFETY: Expat hands out NUL-terminated names and values, in a list of
     // pairs that ends with NULL, all valid during this call.
     unsafe {
@@ -420,9 +437,14 @@ unsafe extern "C" fn on_end(data: *mut c_void, _name: *const c_char) {
         return;
     }
     record.depth -= 1;
-    if record.depth <= record.watch {
-        let (_, end) = record.span();
-        let depth = record.depth;
+    let (_, end) = record.span();
+    record.tag_end = end;
+    let depth = record.depth;
+    if depth == 1 {
+        let size = end - record.skipped - record.element_start;
+        record.largest = record.largest.max(size);
+    }
+    if depth <= record.watch {
         record.tokens.push(Token::End { depth, end });
     }
 }

@@ -5,12 +5,13 @@
 //! Parsers that grew (Expat keeps every distinct name it ever saw) or that
 //! failed are dropped instead of parked.
 
-use super::parser::{Limits, Names, Parser};
+use super::parser::{Names, Parser};
+use super::rules::Limits;
 
-/// A parser is dropped after this much input, in bytes.
+/// A parser is dropped once Expat was shown this much, in bytes.
 const MAX_INPUT: u64 = 1 << 20;
 /// A parser is dropped after an element of this size: its buffers grew.
-const MAX_ELEMENT: usize = 16 << 10;
+const MAX_ELEMENT: u64 = 16 << 10;
 /// Parsers kept at most.
 const MAX_PARKED: usize = 128;
 
@@ -56,10 +57,9 @@ impl Pool {
     }
 
     /// Parks `parser` again. It must stand exactly behind the end of a depth-1
-    /// element; `largest` is the size in bytes of the largest element it read
-    /// since it was taken.
-    pub fn put(&mut self, mut parser: Parser, largest: usize) {
-        let fit = parser.position() < MAX_INPUT && largest <= MAX_ELEMENT;
+    /// element.
+    pub fn put(&mut self, mut parser: Parser) {
+        let fit = parser.shown() < MAX_INPUT && parser.take_largest() <= MAX_ELEMENT;
         if fit && self.parked.len() < MAX_PARKED {
             parser.forget(true);
             self.parked.push(parser);
@@ -85,7 +85,7 @@ mod tests {
             parser.feed(b"<a/>").unwrap();
             assert_eq!(parser.tokens().len(), 2, "turn {i}");
             assert_eq!(parser.position() - start, 4);
-            pool.put(parser, 4);
+            pool.put(parser);
             assert_eq!(pool.parked(), 1);
         }
     }
@@ -93,14 +93,25 @@ mod tests {
     #[test]
     fn grown_parsers_are_not_parked() {
         let mut pool = Pool::new(Names::Raw, b"<r>");
-        let parser = pool.take();
-        pool.put(parser, MAX_ELEMENT + 1);
+        let attribute = "x".repeat(MAX_ELEMENT as usize);
+        let mut parser = pool.take();
+        parser
+            .feed(format!("<a b='{attribute}'/>").as_bytes())
+            .unwrap();
+        pool.put(parser);
         assert_eq!(pool.parked(), 0);
+        // Text that Expat was not shown does not count.
+        let mut parser = pool.take();
+        parser
+            .feed(format!("<a>{attribute}</a>").as_bytes())
+            .unwrap();
+        pool.put(parser);
+        assert_eq!(pool.parked(), 1);
         let mut parser = pool.take();
         for _ in 0..(MAX_INPUT / 1024) {
             parser.feed(&[b' '; 1024]).unwrap();
         }
-        pool.put(parser, 1024);
+        pool.put(parser);
         assert_eq!(pool.parked(), 0);
     }
 }

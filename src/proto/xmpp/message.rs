@@ -136,7 +136,7 @@ pub fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, Str
     };
     let (namespace, local) = parser.resolved_name(&tag);
     let message = classify(namespace, local, text);
-    parsers.message.put(parser, text.len());
+    parsers.message.put(parser);
     message
 }
 

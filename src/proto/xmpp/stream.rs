@@ -97,8 +97,6 @@ struct Work {
     fed: usize,
     /// Start tag of the first-level element in work.
     open: Option<Tag>,
-    /// Largest element since the parser was taken.
-    largest: usize,
     /// Whether the pool can have the parser back, its root being the pool's.
     pooled: bool,
 }
@@ -217,7 +215,6 @@ impl Stream {
             parser,
             fed: 0,
             open: None,
-            largest: 0,
             pooled: self.state == State::Content,
         })
     }
@@ -238,7 +235,7 @@ impl Stream {
         let unfed = &bytes[*at + work.fed..];
         let fresh = match memchr::memrchr(b'>', unfed) {
             Some(last) => &unfed[..=last],
-            None if unfed.len() >= MAX_HELD => unfed,
+            None if unfed.len() >= MAX_HELD => &unfed[..expat::safe_cut(unfed)],
             None => &[],
         };
         if fresh.is_empty() {
@@ -302,7 +299,6 @@ impl Stream {
                         declarations: self.declarations(),
                     };
                     let restart = element.is(ns::SASL, "success");
-                    work.largest = work.largest.max(end - handed);
                     let flow = each(Unit::Element(element));
                     handed = end;
                     if restart {
@@ -329,7 +325,7 @@ impl Stream {
             }
             if ended || next.is_empty() {
                 if work.pooled && rest.is_empty() {
-                    pool.put(work.parser, work.largest);
+                    pool.put(work.parser);
                 }
                 *at = handed + gap;
                 return Ok(None);

@@ -1,0 +1,54 @@
+//! What a document may be made of, and why one is refused.
+
+use std::fmt;
+
+/// What a document may be made of, beside its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Deepest nesting of elements, the root being 1.
+    pub depth: u32,
+    /// Attributes of one element, namespace declarations among them.
+    pub attributes: u32,
+    /// Namespace declarations of one element.
+    pub namespaces: u32,
+}
+
+impl Limits {
+    /// What no XMPP software comes near.
+    pub const DEFAULT: Limits = Limits {
+        depth: 512,
+        attributes: 256,
+        namespaces: 64,
+    };
+}
+
+/// Why a parser stopped. It is of no further use then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// A document type, comment, processing instruction or entity reference
+    /// (RFC 6120, section 11.1).
+    Restricted(&'static str),
+    /// The XML declaration names an encoding other than UTF-8 (section 11.6).
+    Encoding,
+    /// Elements are nested deeper than [`Limits::depth`].
+    TooDeep,
+    /// An element has more attributes than [`Limits::attributes`], or more
+    /// declarations than [`Limits::namespaces`].
+    TooManyAttributes,
+    /// Not well-formed (section 11.3), in Expat's words.
+    NotWellFormed(&'static str),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Restricted(what) => write!(f, "restricted XML: {what}"),
+            Error::Encoding => f.write_str("XML declaration: encoding is not UTF-8"),
+            Error::TooDeep => f.write_str("XML nested deeper than max_depth"),
+            Error::TooManyAttributes => {
+                f.write_str("an XML element with more than max_attributes or max_namespaces")
+            }
+            Error::NotWellFormed(why) => write!(f, "XML not well-formed: {why}"),
+        }
+    }
+}

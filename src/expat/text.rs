@@ -1,0 +1,210 @@
+//! Character data that Expat need not see.
+//!
+//! Owns the question which text is beyond doubt: characters of XML in whole
+//! UTF-8 sequences, the five predefined entity references, no `]]>`. Between
+//! two tags inside an element such text changes nothing in a parser, so that it
+//! can be left out; all else, and every tag, is Expat's to judge.
+
+/// Text shorter than this is fed: leaving it out would cost more.
+pub(super) const MIN_TEXT: usize = 48;
+
+/// Bytes looked at together.
+const CHUNK: usize = 32;
+
+/// Predefined entities (XML 1.0, section 4.6), behind their `&`.
+const ENTITIES: [&[u8]; 5] = [b"lt;", b"gt;", b"amp;", b"quot;", b"apos;"];
+
+/// How much of the front of `text`, which has no `<`, is beyond doubt.
+pub(super) fn plain_len(text: &[u8]) -> usize {
+    let mut at = 0;
+    // From here to `utf8_end` the text is known to be UTF-8.
+    let mut utf8_end = 0;
+    loop {
+        at += match at < utf8_end {
+            true => calm_len(&text[at..utf8_end], true),
+            false => calm_len(&text[at..], false),
+        };
+        let Some(&byte) = text.get(at) else {
+            return at;
+        };
+        let rest = &text[at + 1..];
+        at += match byte {
+            b'\t' | b'\n' | b'\r' => 1,
+            0..b' ' => return at,
+            b' '..=b'%' | b'\''..=b'\\' | b'^'..=0x7f => 1,
+            b'&' => match ENTITIES.iter().find(|name| rest.starts_with(name)) {
+                Some(name) => 1 + name.len(),
+                None => return at,
+            },
+            b']' => match rest {
+                [b']', b'>', ..] | [b']'] | [] => return at,
+                _ => 1,
+            },
+            0x80.. if at >= utf8_end => {
+                let valid = match std::str::from_utf8(&text[at..]) {
+                    Ok(_) => text.len() - at,
+                    Err(error) => error.valid_up_to(),
+                };
+                if valid == 0 {
+                    return at;
+                }
+                utf8_end = at + valid;
+                0
+            }
+            // U+FFFE and U+FFFF are no characters.
+            0xef if rest[0] == 0xbf && rest[1] >= 0xbe => return at,
+            _ => 1,
+        };
+    }
+}
+
+/// A length from the front of `text` in which every byte is beyond doubt by
+/// itself; `utf8`: it is known to be UTF-8.
+fn calm_len(text: &[u8], utf8: bool) -> usize {
+    let doubtful = |byte: u8| {
+        let ascii = (byte < b' ') | (byte == b'&') | (byte == b']');
+        ascii | if utf8 { byte == 0xef } else { byte >= 0x80 }
+    };
+    let calm = |chunk: &&[u8]| !chunk.iter().fold(false, |any, &byte| any | doubtful(byte));
+    text.chunks_exact(CHUNK).take_while(calm).count() * CHUNK
+}
+
+/// Where a tag in `bytes` seems to end that has a long text behind it. Whether
+/// it does, Expat tells: a `>` may stand in an attribute too. Looks behind the
+/// first `<` only, of which a tag has one: a tag is cut in vain once at most.
+pub(super) fn seam(bytes: &[u8]) -> Option<usize> {
+    let mut opens = memchr::memchr_iter(b'<', bytes);
+    let mut from = opens.next()?;
+    for open in opens.chain([bytes.len()]) {
+        if open - from > MIN_TEXT
+            && let Some(close) = memchr::memchr(b'>', &bytes[from..open])
+            && open - (from + close + 1) >= MIN_TEXT
+        {
+            return Some(from + close + 1);
+        }
+        from = open;
+    }
+    None
+}
+
+/// How much of `bytes`, if they are text, ends at a place from which the rest
+/// can be judged by itself.
+pub fn safe_cut(bytes: &[u8]) -> usize {
+    let tail = bytes.len().saturating_sub(ENTITIES[3].len());
+    let mut end = match memchr::memrchr(b'&', &bytes[tail..]) {
+        Some(at) => tail + at,
+        None => bytes.len(),
+    };
+    let characters = bytes[..end].iter().rev();
+    end -= characters
+        .take_while(|&&b| b & 0xc0 == 0x80)
+        .take(3)
+        .count();
+    if end > 0 && bytes[end - 1] >= 0xc0 {
+        end -= 1;
+    }
+    let brackets = bytes[..end].iter().rev();
+    end - brackets.take_while(|&&b| b == b']').take(2).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As [`plain_len`] should be, character by character.
+    fn slow(text: &[u8]) -> usize {
+        let valid = match std::str::from_utf8(text) {
+            Ok(all) => all,
+            Err(error) => std::str::from_utf8(&text[..error.valid_up_to()]).unwrap(),
+        };
+        let mut at = 0;
+        while let Some(c) = valid[at..].chars().next() {
+            let rest = &valid[at..];
+            at += match c {
+                '&' => match ENTITIES
+                    .iter()
+                    .find(|e| rest.as_bytes()[1..].starts_with(e))
+                {
+                    Some(entity) => 1 + entity.len(),
+                    None => return at,
+                },
+                ']' if rest.starts_with("]]>") || text[at..] == *b"]]" || text[at..] == *b"]" => {
+                    return at;
+                }
+                '\t' | '\n' | '\r' => 1,
+                '\0'..' ' | '\u{fffe}' | '\u{ffff}' => return at,
+                c => c.len_utf8(),
+            };
+        }
+        at
+    }
+
+    #[test]
+    fn agrees_with_a_check_of_every_character() {
+        let parts: [&[u8]; 22] = [
+            b"a",
+            b"plain text of some length ",
+            b"]",
+            b"]]",
+            b"]]>",
+            b">",
+            b"&lt;",
+            b"&quot;",
+            b"&#65;",
+            b"&",
+            b"&am",
+            b"\x00",
+            b"\x1f",
+            b"\t\r\n",
+            b"\x7f",
+            "\u{e4}".as_bytes(),
+            "\u{20ac}".as_bytes(),
+            "\u{ff0c}".as_bytes(),
+            "\u{ffff}".as_bytes(),
+            "\u{1fffe}".as_bytes(),
+            b"\xf0\x9f",
+            b"\xed\xa0\x80",
+        ];
+        let mut state = 7u64;
+        let mut random = |n: usize| {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (state >> 33) as usize % n
+        };
+        for _ in 0..20_000 {
+            let mut text = Vec::new();
+            for _ in 0..random(12) {
+                // Mostly what goes on.
+                let part = if random(3) > 0 {
+                    [0, 1, 15, 16, 17, 6][random(6)]
+                } else {
+                    random(22)
+                };
+                text.extend_from_slice(parts[part]);
+            }
+            assert_eq!(
+                plain_len(&text),
+                slow(&text),
+                "{:?}",
+                String::from_utf8_lossy(&text)
+            );
+            let cut = safe_cut(&text);
+            assert!(text.len() - cut <= 11, "{text:?}");
+            if slow(&text) >= cut {
+                let plain = plain_len(&text[..cut]);
+                assert!(plain == cut || text[..cut].ends_with(b"]"), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_seam_lies_between_a_tag_and_a_long_text() {
+        let text = "x".repeat(MIN_TEXT);
+        let bytes = format!("<a><b c='>'>short</b><d>{text}</d>");
+        assert_eq!(seam(bytes.as_bytes()), Some(24));
+        assert_eq!(seam(&bytes.as_bytes()[..24 + MIN_TEXT]), Some(24));
+        assert_eq!(seam(&bytes.as_bytes()[..23 + MIN_TEXT]), None);
+        assert_eq!(seam(format!("c='>{text}>{text}").as_bytes()), None);
+    }
+}

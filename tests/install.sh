@@ -5,7 +5,7 @@
 #   tests/install.sh demo    that, Prosody, Node.js and the packages from npm
 #   tests/install.sh package the first, and what makes and tries the Debian package
 #   tests/install.sh proxies the demo's, nginx, HAProxy and openssl
-#   tests/install.sh all     all of that, ejabberd and fail2ban (the default)
+#   tests/install.sh all     all of that, ejabberd, fail2ban and g++ (the default)
 #
 # Made for Debian 12; a Rust toolchain is taken for granted. It asks nothing, is
 # quick when nothing is missing, and starts no service.
@@ -43,7 +43,12 @@ if [ -n "$javascript" ]; then
     command -v node >/dev/null || missing+=(nodejs)
     command -v npm >/dev/null || missing+=(npm)
 fi
-if [ "$what" = all ]; then want_service ejabberd; want_service fail2ban; fi
+if [ "$what" = all ]; then
+    want_service ejabberd
+    want_service fail2ban
+    # libFuzzer is C++.
+    want g++
+fi
 case $what in proxies|all) want_service nginx; want_service haproxy; want openssl ;; esac
 case $what in package|all)
     for package in cmake make binutils dpkg-dev lintian debootstrap systemd man-db iproute2 util-linux; do want "$package"; done ;;

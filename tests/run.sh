@@ -1,7 +1,8 @@
 #!/bin/bash
-# Every check there is: format, lints, build, cargo's tests, the demo, real
-# clients against real servers, real proxies, and the Debian package. It installs what is missing first. A failing
-# step does not stop the others; the last line is "N passed, M failed".
+# Every check there is: format, lints, build, cargo's tests, a minute of fuzzing
+# for each parser, the demo, real clients against real servers, real proxies, and
+# the Debian package. It installs what is missing first. A failing step does not
+# stop the others; the last line is "N passed, M failed".
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -52,10 +53,15 @@ run bash tests/install.sh all || { failed=$((failed + 1)); echo '** failed: test
 
 step cargo fmt --check
 step cargo clippy --all-targets -- -D warnings
+step cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
+step cargo clippy --manifest-path tests/fuzz/Cargo.toml -- -D warnings
 step cargo build --release
 counted 's/^test result: [A-Za-z]+\. ([0-9]+) passed; ([0-9]+) failed;.*/\1/p' \
         's/^test result: [A-Za-z]+\. ([0-9]+) passed; ([0-9]+) failed;.*/\2/p' \
         cargo test --no-fail-fast
+counted 's/^fuzz: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
+        's/^fuzz: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
+        bash tests/fuzz/smoke.sh
 step bash tests/fail2ban.sh
 step bash tests/demo.sh --once
 counted 's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\1/p' \

@@ -1,0 +1,30 @@
+//! The configuration: whatever the text, an answer, and every problem in it has
+//! a line that the file has.
+#![no_main]
+
+use jabsocket::config::{self, What};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let (problems, refused) = match config::parse("file", text) {
+        Ok(loaded) => {
+            // What was taken can be asked.
+            let _ = loaded.config.domain("a.example");
+            let _ = loaded.config.origin_allowed(Some("https://a.example"));
+            (loaded.warnings, false)
+        }
+        Err(problems) => (problems, true),
+    };
+    let lines = text.split('\n').count() + text.matches('\r').count();
+    for problem in &problems {
+        assert!(!problem.to_string().is_empty());
+        let Some(line) = problem.line else {
+            assert!(matches!(problem.what, What::TooLarge(_)), "{problem}");
+            continue;
+        };
+        assert!((1..=lines + 1).contains(&line), "{problem} of {lines}");
+    }
+    let errors = problems.iter().any(|problem| !problem.what.is_warning());
+    assert_eq!(errors, refused, "{problems:?}");
+    assert!(problems.is_sorted_by_key(|problem| problem.line));
+});

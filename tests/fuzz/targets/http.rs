@@ -1,0 +1,76 @@
+//! The opening handshake: a request that comes in pieces is judged as in one,
+//! and no part of it gets out of its place in the answer.
+#![no_main]
+
+use jabsocket::buf::Buf;
+use jabsocket::proto::http::{Accept, Limits, Policy, Refusal, Subprotocol, parse, worth_parsing};
+use jabsocket_fuzz::pieces;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    for (subprotocol, host, resource) in [
+        (Subprotocol::Xmpp, None, None),
+        (
+            Subprotocol::Any,
+            Some("example.com"),
+            Some("/xmpp-websocket"),
+        ),
+    ] {
+        let policy = Policy {
+            host,
+            resource,
+            origin_allowed: &|origin| origin != Some("https://evil.example"),
+            subprotocol,
+            limits: Limits::DEFAULT,
+            host_meta: resource.is_none(),
+        };
+        let whole = parse(input, &policy);
+        match &whole {
+            Ok(Some(accept)) => check_answer(input, accept),
+            Ok(None) => {}
+            Err(refusal) => check_refusal(*refusal),
+        }
+        match in_pieces(input, &policy) {
+            // Only a line's end has it looked at again.
+            Ok(None) => assert!(!matches!(whole, Ok(Some(_))), "accepted in one piece only"),
+            verdict => assert_eq!(verdict, whole),
+        }
+    }
+});
+
+/// The verdict of a reader that gathers bytes as a session does.
+fn in_pieces(input: &[u8], policy: &Policy<'_>) -> Result<Option<Accept>, Refusal> {
+    let mut len = 0;
+    for piece in pieces(input) {
+        let old_len = len;
+        len += piece.len();
+        if worth_parsing(&input[..len], old_len)
+            && let Some(accept) = parse(&input[..len], policy)?
+        {
+            return Ok(Some(accept));
+        }
+    }
+    Ok(None)
+}
+
+fn check_answer(input: &[u8], accept: &Accept) {
+    let head = &input[..accept.consumed];
+    assert!(head.ends_with(b"\n"), "the header block ends with a line");
+    let start = head.iter().position(|byte| !b"\r\n".contains(byte));
+    assert!(head[start.unwrap_or(0)..].starts_with(b"GET "));
+    let mut out = Buf::new();
+    accept.write(&mut out);
+    let text = String::from_utf8(out.take()).expect("a response in UTF-8");
+    let lines = 5 + usize::from(accept.subprotocol.is_some());
+    assert_eq!(text.matches("\r\n").count(), lines);
+    assert_eq!(text.matches(['\r', '\n']).count(), 2 * lines);
+    assert!(text.starts_with("HTTP/1.1 101 ") && text.ends_with("\r\n\r\n"));
+}
+
+fn check_refusal(refusal: Refusal) {
+    let mut out = Buf::new();
+    refusal.write(&mut out);
+    let status = format!("HTTP/1.1 {} ", refusal.status());
+    assert!(out.as_slice().starts_with(status.as_bytes()));
+    assert!(!refusal.to_string().is_empty());
+}

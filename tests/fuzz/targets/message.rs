@@ -1,0 +1,105 @@
+//! The check of client messages, with parsers borrowed from a pool that other
+//! messages went through, against a plain namespace-aware parser that reads the
+//! message as a document. A zero byte ends a message.
+#![no_main]
+
+use jabsocket::expat::{Error, Names, Parser, Token};
+use jabsocket::proto::xmpp::error::StreamError;
+use jabsocket::proto::xmpp::message::{self, First, Message};
+use jabsocket::proto::xmpp::{Dialect, Parsers, ns};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &str| {
+    let mut parsers = Parsers::new();
+    for text in input.split('\0') {
+        check_first(text);
+        check_message(&mut parsers, text);
+    }
+    // None of it spoilt the pool.
+    let sound = "<a xmlns='b'><c/></a>";
+    assert_eq!(
+        message::read(&mut parsers, sound),
+        Ok(Message::Element(sound))
+    );
+    assert!(message::read(&mut parsers, "<p:a/>").is_err());
+});
+
+/// Namespace and local name of the root of a document.
+fn judge(text: &str) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    let mut parser = Parser::new(Names::Resolved, 0);
+    parser.finish(text.as_bytes())?;
+    let Some(Token::Start(tag)) = parser.tokens().first() else {
+        panic!("a document without a root");
+    };
+    let (namespace, local) = parser.resolved_name(tag);
+    Ok((namespace.to_vec(), local.to_vec()))
+}
+
+fn check_message(parsers: &mut Parsers, text: &str) {
+    let verdict = message::read(parsers, text);
+    if verdict == Ok(Message::Blank) {
+        return assert!(text.bytes().all(|byte| b" \t\r\n".contains(&byte)));
+    }
+    let judged = judge(text);
+    // In a pool's parser an element stands one deeper.
+    if judged == Err(Error::TooDeep) || verdict == Err(StreamError::TooDeep) {
+        return assert!(verdict.is_err());
+    }
+    let framing = |(namespace, local): &(Vec<u8>, Vec<u8>)| {
+        (namespace == ns::FRAMING.as_bytes()).then(|| local.clone())
+    };
+    match (verdict, judged) {
+        (Ok(Message::Element(element)), Ok(root)) => {
+            assert_eq!(framing(&root), None);
+            assert!(element.starts_with('<') && element.ends_with('>'));
+            // What is passed on is the document but for its declaration.
+            assert_eq!(judge(element), Ok(root));
+            assert!(text.contains(element) && !element.starts_with("<?"));
+        }
+        (Ok(Message::Open(_)), Ok(root)) => {
+            assert_eq!(framing(&root).as_deref(), Some(&b"open"[..]))
+        }
+        (Ok(Message::Close), Ok(root)) => {
+            assert_eq!(framing(&root).as_deref(), Some(&b"close"[..]))
+        }
+        (Ok(Message::StartTls), Ok((namespace, local))) => {
+            assert_eq!(
+                (&namespace[..], &local[..]),
+                (ns::TLS.as_bytes(), &b"starttls"[..])
+            );
+        }
+        (Ok(Message::Compress), Ok((namespace, local))) => {
+            assert_eq!(
+                (&namespace[..], &local[..]),
+                (ns::COMPRESS.as_bytes(), &b"compress"[..])
+            );
+        }
+        (Err(StreamError::UnsupportedStanzaType(_)), Ok(root)) => assert!(framing(&root).is_some()),
+        // White space before an element makes a document, but no message.
+        (Err(StreamError::BadFormat(_)), Ok(_)) => assert!(!text.starts_with('<')),
+        (Err(_), Err(_)) => {}
+        (verdict, judged) => panic!("{verdict:?} but {judged:?}"),
+    }
+}
+
+fn check_first(text: &str) {
+    let judged = judge(text);
+    match message::first(text) {
+        Ok(First::Framed(_)) => {
+            let root = (ns::FRAMING.into(), b"open".to_vec());
+            assert_eq!(judged, Ok(root));
+        }
+        Ok(First::Close) => {
+            let root = (ns::FRAMING.into(), b"close".to_vec());
+            assert_eq!(judged, Ok(root));
+        }
+        Ok(First::Draft { tag, rest, .. }) => {
+            assert!(tag.starts_with('<') && !tag.ends_with('>'));
+            // Opened, closed again: a document if what follows is content.
+            let name = tag[1..].split([' ', '\t', '\r', '\n', '/']).next();
+            assert!(name.is_some_and(|name| name.ends_with("stream")), "{tag}");
+            assert!(text.contains(tag) && text.ends_with(rest));
+        }
+        Err((Dialect::Framed | Dialect::Draft, _)) => {}
+    }
+}

@@ -1,0 +1,255 @@
+//! The stream tokenizer in random cuts, with parsers from a pool that another
+//! stream uses in between, against one plain parser that has the whole document
+//! before it: the same units and the same verdict.
+#![no_main]
+
+use jabsocket::expat::{Names, Parser, Pool, Tag, Token};
+use jabsocket::proto::xmpp::ns;
+use jabsocket::proto::xmpp::stream::{Error, Flow, Stream, Unit};
+use jabsocket_fuzz::{Random, pieces};
+use libfuzzer_sys::fuzz_target;
+
+/// Beyond all inputs: when a unit is too long depends on the cuts.
+const NO_LIMIT: usize = 1 << 20;
+/// How deep names are compared.
+const WATCH: u32 = 6;
+/// What the stream reads beside, to have the pool's parsers change hands.
+const OTHER: &[u8] = b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
+    xmlns='jabber:client'><message xmlns:q='q'><q:b xmlns='z'/>&lt;</message> <iq/>\
+    <a><b><c><d/></c></b></a><!-- broken -->";
+
+/// A unit that owns its bytes; an element also as it stands alone.
+#[derive(Clone, Debug, PartialEq)]
+enum Seen {
+    Header(Vec<u8>),
+    Element(Vec<u8>, Vec<u8>),
+    End(Vec<u8>),
+}
+
+fuzz_target!(|input: &[u8]| {
+    // How much of a unit has to be there to be refused is not judged here.
+    let last = input.iter().rposition(|byte| *byte == b'>');
+    let input = &input[..last.map_or(0, |last| last + 1)];
+    let mut pool = Pool::new(Names::Raw, b"<stream:stream>");
+    let (units, error) = read(&mut pool, &[input]);
+    let among_others = read_among_others(&mut pool, input);
+    assert_eq!(among_others, (units.clone(), error.is_some()));
+
+    let (parts, verdict) = judge(input);
+    if verdict == Verdict::Foreign {
+        return assert!(error.is_some(), "read as a stream");
+    }
+    if matches!(error, Some(Error::Declarations | Error::TooBig)) {
+        return;
+    }
+    assert!(units.len() >= parts.len(), "{units:?} {error:?}");
+    for (unit, part) in units.iter().zip(&parts) {
+        match unit {
+            Seen::Header(bytes) | Seen::End(bytes) => assert_eq!(bytes, part.bytes),
+            Seen::Element(bytes, alone) => {
+                assert_eq!(bytes, part.bytes);
+                assert_eq!(names_of_document(alone), part.names, "{alone:?}");
+            }
+        }
+    }
+    match verdict {
+        Verdict::Sound => assert_eq!((units.len(), error), (parts.len(), None)),
+        Verdict::Broken => assert!(error.is_some(), "{units:?}"),
+        Verdict::Names | Verdict::Foreign => {}
+    }
+});
+
+fn seen(unit: &Unit<'_>) -> Seen {
+    match unit {
+        Unit::Header { bytes, .. } => Seen::Header(bytes.to_vec()),
+        Unit::Element(element) => Seen::Element(element.bytes.to_vec(), element.whole()),
+        Unit::End { bytes } => Seen::End(bytes.to_vec()),
+    }
+}
+
+fn read(pool: &mut Pool, pieces: &[&[u8]]) -> (Vec<Seen>, Option<Error>) {
+    let mut stream = Stream::new();
+    let mut units = Vec::new();
+    for piece in pieces {
+        let result = stream.feed(pool, piece, NO_LIMIT, |unit| {
+            units.push(seen(&unit));
+            Flow::Continue
+        });
+        if let Err(error) = result {
+            return (units, Some(error));
+        }
+    }
+    (units, None)
+}
+
+/// The same in pieces and with pauses, while another stream goes on.
+fn read_among_others(pool: &mut Pool, input: &[u8]) -> (Vec<Seen>, bool) {
+    let (mut stream, mut other) = (Stream::new(), Stream::new());
+    let mut units = Vec::new();
+    let mut random = Random::seeded(input);
+    let mut beside = OTHER.chunks(1 + random.below(30)).cycle();
+    for piece in pieces(input) {
+        if other
+            .feed(pool, beside.next().unwrap_or_default(), NO_LIMIT, |_| {
+                Flow::Continue
+            })
+            .is_err()
+        {
+            other = Stream::new();
+            beside = OTHER.chunks(1 + random.below(30)).cycle();
+        }
+        let mut fresh = piece;
+        loop {
+            let flow = stream.feed(pool, fresh, NO_LIMIT, |unit| {
+                units.push(seen(&unit));
+                [Flow::Continue, Flow::Pause][random.below(2)]
+            });
+            fresh = &[];
+            match flow {
+                Ok(Flow::Pause) => {}
+                Ok(Flow::Continue) => break,
+                Err(_) => return (units, true),
+            }
+        }
+    }
+    (units, false)
+}
+
+/// What a plain parser finds.
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Sound,
+    /// Not XML, or not the shape of a stream.
+    Broken,
+    /// Broken by its namespaces alone, of which the stream judges the root's.
+    Names,
+    /// The root is not a stream.
+    Foreign,
+}
+
+/// Namespace and local name.
+type Name = (Vec<u8>, Vec<u8>);
+
+/// A unit and the names in it, to some depth.
+struct Part<'a> {
+    bytes: &'a [u8],
+    names: Vec<Name>,
+}
+
+fn names_of_document(text: &[u8]) -> Vec<Name> {
+    let mut parser = Parser::new(Names::Resolved, WATCH - 1);
+    assert_eq!(parser.finish(text), Ok(()), "{text:?}");
+    let tags = parser.tokens().iter().filter_map(|token| match token {
+        Token::Start(tag) => Some(name(&parser, tag)),
+        Token::End { .. } => None,
+    });
+    tags.collect()
+}
+
+fn name(parser: &Parser, tag: &Tag) -> Name {
+    let (namespace, local) = parser.resolved_name(tag);
+    (namespace.to_vec(), local.to_vec())
+}
+
+/// Reads document after document, each with a parser of its own.
+fn judge(input: &[u8]) -> (Vec<Part<'_>>, Verdict) {
+    let mut parts = Vec::new();
+    let mut rest = input;
+    loop {
+        match document(rest, &mut parts) {
+            Ok(after) => rest = after,
+            Err(verdict) => return (parts, verdict),
+        }
+    }
+}
+
+fn blanks(bytes: &[u8]) -> usize {
+    let blank = bytes.iter().take_while(|byte| b" \t\r\n".contains(byte));
+    blank.count()
+}
+
+fn check_gap(bytes: &[u8]) -> Result<(), Verdict> {
+    match blanks(bytes) == bytes.len() {
+        true => Ok(()),
+        false => Err(Verdict::Broken),
+    }
+}
+
+/// Reads one document; what follows it if the stream is restarted there.
+fn document<'a>(input: &'a [u8], parts: &mut Vec<Part<'a>>) -> Result<&'a [u8], Verdict> {
+    let input = &input[blanks(input)..];
+    match input {
+        [] => return Err(Verdict::Sound),
+        [b'<', 0, ..] => return Err(Verdict::Foreign),
+        [b'<', ..] => {}
+        _ => return Err(Verdict::Broken),
+    }
+    let mut parser = Parser::new(Names::Resolved, WATCH);
+    let verdict = parser.feed(input);
+    let mut at = 0;
+    let mut open: Option<(usize, Vec<Name>)> = None;
+    for token in parser.tokens() {
+        match (token, &mut open) {
+            (Token::Start(tag), None) if tag.depth == 0 => {
+                at = tag.end as usize;
+                let is_stream = parser.resolved_name(tag) == (ns::STREAMS.as_bytes(), b"stream");
+                if !is_stream || input[at - 2] == b'/' {
+                    return Err(Verdict::Foreign);
+                }
+                parts.push(Part {
+                    bytes: &input[..at],
+                    names: Vec::new(),
+                });
+            }
+            (Token::Start(tag), Some((_, names))) => names.push(name(&parser, tag)),
+            (Token::Start(tag), None) => {
+                check_gap(&input[at..tag.start as usize])?;
+                open = Some((tag.start as usize, vec![name(&parser, tag)]));
+            }
+            (Token::End { depth: 1, end }, Some((start, names))) => {
+                at = *end as usize;
+                let restart = names[0] == (ns::SASL.into(), b"success".to_vec());
+                parts.push(Part {
+                    bytes: &input[*start..at],
+                    names: std::mem::take(names),
+                });
+                open = None;
+                if restart {
+                    return Ok(&input[at..]);
+                }
+            }
+            (Token::End { depth: 0, end }, _) => {
+                let end = *end as usize;
+                let start = input[..end].iter().rposition(|byte| *byte == b'<');
+                let start = start.unwrap_or(at);
+                check_gap(&input[at..start])?;
+                parts.push(Part {
+                    bytes: &input[start..end],
+                    names: Vec::new(),
+                });
+                return Err(Verdict::Sound);
+            }
+            (Token::End { .. }, _) => {}
+        }
+    }
+    if verdict.is_ok() {
+        let text = &input[at + blanks(&input[at..])..];
+        let is_text = open.is_none() && text.first().is_some_and(|byte| *byte != b'<');
+        return Err(if is_text {
+            Verdict::Broken
+        } else {
+            Verdict::Sound
+        });
+    }
+    // What follows the fault may restart the stream, for all a parser knows that
+    // does not see it.
+    let success = input.windows(7).any(|word| word == b"success");
+    let mut raw = Parser::new(Names::Raw, 0);
+    let sound = raw.feed(input).is_ok();
+    // Nothing counts behind the end of the stream.
+    let ended = matches!(raw.tokens(), [_, Token::End { .. }]);
+    match success || sound || ended {
+        true => Err(Verdict::Names),
+        false => Err(Verdict::Broken),
+    }
+}

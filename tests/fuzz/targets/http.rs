@@ -44,7 +44,7 @@ fn in_pieces(input: &[u8], policy: &Policy<'_>) -> Result<Option<Accept>, Refusa
     for piece in pieces(input) {
         let old_len = len;
         len += piece.len();
-        if worth_parsing(&input[..len], old_len)
+        if worth_parsing(&input[..len], old_len, &policy.limits)
             && let Some(accept) = parse(&input[..len], policy)?
         {
             return Ok(Some(accept));

@@ -86,7 +86,7 @@ pub(super) const PRIVATE_ADDRESSES: &[(&str, PrivateAddresses)] = &[
     ("allow", PrivateAddresses::Allow),
 ];
 
-const YES_NO: &[(&str, bool)] = &[
+pub(super) const YES_NO: &[(&str, bool)] = &[
     ("true", true),
     ("yes", true),
     ("on", true),

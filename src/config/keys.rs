@@ -10,7 +10,7 @@ use super::problem::{Report, What, meant};
 use super::setting::{self, MAX_BYTES, Setting};
 use super::value::{file, last_of_each};
 use super::yaml::{Entry, Value};
-use super::{Config, access, domains};
+use super::{Config, Listener, access, domains, listeners};
 
 /// RFC 6120 13.12: a limit on stanzas is at least this.
 const MIN_STANZA_BYTES: u64 = 10_000;
@@ -24,8 +24,8 @@ const KEYS: &[Key] = &[
     Key {
         name: "port",
         set: |config, setting| {
-            let allowed = "a whole number from 0 to 65535";
-            set(&mut config.port, setting.whole(0..=65535, allowed));
+            let port = setting.whole(0..=65535, listeners::PORT_ALLOWED);
+            set(&mut config.port, port);
         },
     },
     Key {
@@ -35,8 +35,7 @@ const KEYS: &[Key] = &[
     Key {
         name: "host",
         set: |config, setting| {
-            let allowed = "what the Host header must say, such as example.com:5000";
-            config.host = setting.word(allowed);
+            config.host = setting.word(listeners::HOST_ALLOWED);
         },
     },
     Key {
@@ -261,6 +260,19 @@ const KEYS: &[Key] = &[
             config.see_other_above = setting.whole(0..=MAX_BYTES, allowed);
         },
     },
+    // Put together by `apply` once the others are known.
+    Key {
+        name: "tls_certificate",
+        set: |_, _| {},
+    },
+    Key {
+        name: "tls_key",
+        set: |_, _| {},
+    },
+    Key {
+        name: "listeners",
+        set: |_, _| {},
+    },
 ];
 
 /// The names of all keys.
@@ -271,6 +283,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// Writes the entries of a file over the defaults in `config`.
 pub(super) fn apply(entries: &[Entry], config: &mut Config, report: &mut Report) {
     let last: HashMap<&str, usize> = last_of_each(entries, "", report);
+    let mut certificates = listeners::Named::default();
+    let mut list = None;
     for (index, entry) in entries.iter().enumerate() {
         let Some(key) = KEYS.iter().find(|key| key.name == entry.key) else {
             report.add(
@@ -292,8 +306,20 @@ pub(super) fn apply(entries: &[Entry], config: &mut Config, report: &mut Report)
                 report,
             };
             (key.set)(config, &mut setting);
+            match key.name {
+                "tls_certificate" | "tls_key" => {
+                    certificates.take(key.name, key.name, &entry.node, report);
+                }
+                "listeners" => list = Some(&entry.node),
+                _ => {}
+            }
         }
     }
+    config.certificates = certificates.pairs("", report);
+    config.listeners = match list {
+        Some(node) => listeners::read(node, config, report),
+        None => vec![Listener::of_top_level(config)],
+    };
 }
 
 /// Keeps the default when the value was refused.

@@ -2,7 +2,7 @@
 //!
 //! Owns [`Config`], its defaults and the look-ups on it. `yaml` reads the text,
 //! `keys` knows the keys, `setting` and `value` what they take, `domains` the
-//! `domains` list and `access` how its servers are reached, `glob` the origin
+//! `domains` list and `access` how its servers are reached, `listeners` the ports, `glob` the origin
 //! patterns, `network` ranges of addresses, `problem` the wording of what is wrong. A file is taken as a whole
 //! or not at all, and every error in it is told at once. Never changes after it
 //! was read, looks up no name, and opens no other file.
@@ -11,6 +11,7 @@ pub mod access;
 mod domains;
 mod glob;
 mod keys;
+mod listeners;
 mod network;
 mod problem;
 mod setting;
@@ -28,6 +29,7 @@ use crate::log::Level;
 pub use domains::{Domain, DomainRule, Domains, Host, ServerAddress};
 pub use glob::Glob;
 pub use keys::names as key_names;
+pub use listeners::{Listener, Pair};
 pub use network::Network;
 pub use problem::{Problem, What};
 
@@ -116,12 +118,17 @@ pub struct Config {
     pub see_other_above: Option<usize>,
     /// Whose word on the address of a client is believed.
     pub trusted_proxies: Vec<Network>,
+    /// Certificates of listeners that name none; the first is the default.
+    pub certificates: Vec<Pair>,
+    /// The ports for browsers, one at least. The keys that are theirs stand
+    /// above only as their defaults.
+    pub listeners: Vec<Listener>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;
-        Config {
+        let mut config = Config {
             port: 5000,
             listen: Vec::new(),
             host: None,
@@ -158,7 +165,11 @@ impl Default for Config {
             see_other_uri: None,
             see_other_above: None,
             trusted_proxies: Vec::new(),
-        }
+            certificates: Vec::new(),
+            listeners: Vec::new(),
+        };
+        config.listeners = vec![Listener::of_top_level(&config)];
+        config
     }
 }
 
@@ -185,11 +196,7 @@ impl Config {
     /// Whether a request with this Origin header may pass. A missing header is
     /// matched as the empty text.
     pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
-        if self.origin.is_empty() {
-            return true;
-        }
-        let origin = origin.unwrap_or_default().to_lowercase();
-        self.origin.iter().any(|pattern| pattern.matches(&origin))
+        Listener::of_top_level(self).origin_allowed(origin)
     }
 }
 

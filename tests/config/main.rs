@@ -1,6 +1,7 @@
 //! The configuration file: what it takes, what it refuses, and how it says so.
 
 mod domains;
+mod listeners;
 mod refusals;
 
 use std::net::IpAddr;

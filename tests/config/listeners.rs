@@ -1,0 +1,123 @@
+//! The `listeners` list and the certificates.
+
+use jabsocket::config::Listener;
+
+use super::{address, good, refused, warned};
+
+fn pairs(listener: &Listener) -> Vec<(&str, &str)> {
+    listener
+        .certificates
+        .iter()
+        .map(|pair| {
+            let texts = (pair.certificate.to_str(), pair.key.to_str());
+            (texts.0.unwrap(), texts.1.unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn without_the_list_the_top_level_keys_are_the_one_listener() {
+    let config = good("port: 7\nlisten: ::1\nhost: h\nresource: /r\norigin: http://o\n");
+    let [listener] = config.listeners.as_slice() else {
+        panic!("{:#?}", config.listeners);
+    };
+    assert_eq!(
+        (listener.port, &*listener.listen),
+        (7, &[address("::1")][..])
+    );
+    assert_eq!(listener.host.as_deref(), Some("h"));
+    assert_eq!(listener.resource.as_deref(), Some("/r"));
+    assert!(listener.origin_allowed(Some("http://o")));
+    assert!(!listener.origin_allowed(Some("http://p")));
+    assert!(listener.certificates.is_empty());
+}
+
+#[test]
+fn an_entry_goes_before_the_top_level_keys_wherever_they_stand() {
+    let config = good(
+        "listeners:\n- {port: 1, resource: /a, origin: http://a}\n- {port: 2, tls: off}\n\
+         - {port: 3, tls_certificate: /own, tls_key: /ownkey, listen: 127.0.0.1, host: x}\n\
+         resource: /r\ntls_key: [/k1, /k2]\ntls_certificate: [/c1, /c2]\norigin: http://o\n",
+    );
+    let [a, b, c] = config.listeners.as_slice() else {
+        panic!("{:#?}", config.listeners);
+    };
+    let top = vec![("/c1", "/k1"), ("/c2", "/k2")];
+    assert_eq!(
+        (a.port, a.resource.as_deref(), pairs(a)),
+        (1, Some("/a"), top)
+    );
+    assert!(a.origin_allowed(Some("http://a")) && !a.origin_allowed(Some("http://o")));
+    assert_eq!(
+        (b.port, b.resource.as_deref(), pairs(b)),
+        (2, Some("/r"), vec![])
+    );
+    assert!(b.origin_allowed(Some("http://o")) && !b.origin_allowed(Some("http://a")));
+    assert_eq!((c.port, pairs(c)), (3, vec![("/own", "/ownkey")]));
+    assert_eq!((c.host.as_deref(), c.sockets()), (Some("x"), 1));
+}
+
+#[test]
+fn what_cannot_be_meant_is_an_error_on_its_line() {
+    for (text, line, named) in [
+        (
+            "listeners:\n- port: 1\n  prot: 2\n",
+            3,
+            "'listeners.prot' is not known",
+        ),
+        ("listeners:\n- port: x\n", 2, "'listeners.port': 'x'"),
+        ("listeners:\n- 5000\n", 2, "'listeners': '5000'"),
+        ("listeners: []\n", 1, "'listeners': a list"),
+        (
+            "listeners:\n- port: 1\n- port: 1\n",
+            3,
+            "port 1 of line 2 again",
+        ),
+        (
+            "listeners:\n- tls: true\n",
+            2,
+            "'listeners.tls': TLS without a certificate",
+        ),
+        (
+            "listeners:\n- tls: false\n  tls_certificate: /c\n  tls_key: /k\n",
+            2,
+            "a certificate beside 'tls: false'",
+        ),
+        (
+            "listeners:\n- port: 1\n  tls_key: /k\n",
+            3,
+            "'listeners.tls_certificate': 0 of it beside 1",
+        ),
+        (
+            "port: 1\ntls_certificate: [/a, /b]\ntls_key: /k\n",
+            2,
+            "2 of it beside 1",
+        ),
+        (
+            "tls_certificate: a.pem\ntls_key: /k\n",
+            1,
+            "'tls_certificate': 'a.pem'",
+        ),
+    ] {
+        let problems = refused(text);
+        let start = format!("x.conf:{line}: key ");
+        let told =
+            problems.len() == 1 && problems[0].starts_with(&start) && problems[0].contains(named);
+        assert!(told, "{text:?}: {problems:#?}");
+    }
+}
+
+#[test]
+fn ports_meet_only_at_the_same_address() {
+    let config = good("listeners:\n- {port: 1, listen: 127.0.0.1}\n- {port: 1, listen: ::1}\n");
+    assert_eq!(config.listeners.len(), 2);
+    good("listeners:\n- port: 0\n- port: 0\n");
+    refused("listeners:\n- {port: 1, listen: 127.0.0.1}\n- {port: 1}\n");
+}
+
+#[test]
+fn a_key_that_stands_twice_in_an_entry_is_a_warning() {
+    let (config, warnings) = warned("listeners:\n- port: 1\n  port: 2\n");
+    assert_eq!(config.listeners[0].port, 2);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+}

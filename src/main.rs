@@ -11,6 +11,7 @@ use jabsocket::cli::{self, Command};
 use jabsocket::config::{self, Config, Loaded, Problem};
 use jabsocket::expat;
 use jabsocket::log::{Level, Log};
+use jabsocket::net::entrance::Entrance;
 use jabsocket::net::listener;
 use jabsocket::reactor::Reactor;
 
@@ -80,8 +81,12 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
     log.set_level(config.log_level);
     let fail = |why: String| log.startup(Level::Err, format_args!("{why}"));
     expat::check_library().map_err(fail)?;
-    let listeners =
-        listener::bind_all(&config.listen, config.port).map_err(|error| fail(error.to_string()))?;
+    let mut listeners = Vec::new();
+    for rules in &config.listeners {
+        let bound = listener::bind_all(&rules.listen, rules.port);
+        listeners.extend(bound.map_err(|error| fail(error.to_string()))?);
+    }
+    let entrances = Entrance::all(&config).map_err(fail)?;
     if config.domains.is_none() {
         log.startup(
             Level::Warning,
@@ -112,18 +117,20 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
             }
         }
     }
-    run(config, log, listeners, &addresses)
+    run(config, log, listeners, &entrances, &addresses)
 }
 
 fn run(
     config: Config,
     log: Log,
     listeners: Vec<mio::net::TcpListener>,
+    entrances: &[Rc<Entrance>],
     addresses: &[std::net::SocketAddr],
 ) -> Result<(), ()> {
     let log = Rc::new(log);
     let fail = |why: String| log.startup(Level::Crit, format_args!("{why}"));
-    let mut reactor = Reactor::new(Rc::new(config), Rc::clone(&log), listeners).map_err(fail)?;
+    let config = Rc::new(config);
+    let mut reactor = Reactor::new(config, Rc::clone(&log), listeners, entrances).map_err(fail)?;
     // Said when signals are taken: who reads it may send one.
     for address in addresses {
         log.startup(

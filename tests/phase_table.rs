@@ -4,7 +4,8 @@ use jabsocket::proto::ws::CloseCode;
 use jabsocket::proto::xmpp::error::StreamError;
 use jabsocket::session::phase::{Actions, Event, Phase, Refuse, Server};
 
-const ALL: [Phase; 10] = [
+const ALL: [Phase; 11] = [
+    Phase::Accepting,
     Phase::Opening,
     Phase::AwaitOpen,
     Phase::Locating,
@@ -42,6 +43,8 @@ const NOTHING: Actions = Actions {
 /// Every event once.
 fn events() -> Vec<Event> {
     vec![
+        Event::Encrypted,
+        Event::TlsFailed,
         Event::Accepted,
         Event::Refused,
         Event::Opened,
@@ -130,6 +133,25 @@ fn the_opening_handshake() {
         (Event::ClientGone, Phase::Gone, NOTHING),
     ] {
         assert_eq!(Phase::Opening.step(event), (after, actions));
+    }
+}
+
+/// Before TLS nothing can be said to a client, but that it is to speak TLS.
+#[test]
+fn the_tls_handshake() {
+    for event in events() {
+        let after = match event {
+            Event::Encrypted => Phase::Opening,
+            Event::Refused => Phase::Lingering,
+            Event::TlsFailed
+            | Event::Deadline
+            | Event::Drain
+            | Event::ClientGone
+            | Event::ClientStalled
+            | Event::Shed => Phase::Gone,
+            _ => Phase::Accepting,
+        };
+        assert_eq!(Phase::Accepting.step(event), (after, NOTHING), "{event:?}");
     }
 }
 
@@ -382,6 +404,8 @@ fn no_phase_but_relaying_and_the_set_up_lasts_through_its_deadline() {
 #[test]
 fn events_out_of_place_change_nothing() {
     for (phase, event) in [
+        (Phase::Opening, Event::Encrypted),
+        (Phase::Opening, Event::TlsFailed),
         (Phase::Opening, Event::Opened),
         (Phase::Opening, Event::Greeted),
         (Phase::AwaitOpen, Event::Located),

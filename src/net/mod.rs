@@ -1,11 +1,12 @@
 //! Sockets, names and signals; knows no protocol.
 //!
-//! `listener` binds and accepts, `transport` is one connected socket, `tls` its
-//! encryption, `resolver` asks the DNS, `locator` makes places to dial of the
+//! `listener` binds and accepts, `entrance` has the rules and certificates of a
+//! listener, `transport` is one connected socket, `tls` its encryption to servers, `resolver` asks the DNS, `locator` makes places to dial of the
 //! answers, `inside` knows which are not public, `dial` races connects, `signals`
 //! turns signals into readiness. Nothing here blocks.
 
 pub mod dial;
+pub mod entrance;
 pub mod inside;
 pub mod listener;
 pub mod locator;

@@ -11,7 +11,7 @@ use std::net::{Shutdown, SocketAddr};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use openssl::ssl::{ErrorCode, Ssl, SslStream};
+use openssl::ssl::{ErrorCode, NameType, Ssl, SslStream};
 use openssl::x509::X509VerifyResult;
 
 /// A connection to a client or a server.
@@ -50,7 +50,7 @@ impl Transport {
         }
     }
 
-    /// Goes on with the TLS handshake.
+    /// Goes on with the TLS handshake, in the role that the context has.
     ///
     /// # Errors
     /// `WouldBlock` while it waits for the peer; any other is final and says
@@ -59,8 +59,14 @@ impl Transport {
         let Transport::Tls(stream) = self else {
             return Ok(());
         };
-        stream.connect().map_err(|error| match error.code() {
+        let server = stream.ssl().is_server();
+        let done = match server {
+            true => stream.accept(),
+            false => stream.connect(),
+        };
+        done.map_err(|error| match error.code() {
             ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => io::ErrorKind::WouldBlock.into(),
+            _ if server => io::Error::other(reason(&error)),
             _ => {
                 let verdict = stream.ssl().verify_result();
                 io::Error::other(match verdict {
@@ -77,6 +83,22 @@ impl Transport {
             Transport::Plain(_) => None,
             Transport::Tls(stream) => Some(stream.ssl().version_str()),
         }
+    }
+
+    /// The name that the peer asked for by SNI.
+    pub fn tls_name(&self) -> Option<&str> {
+        match self {
+            Transport::Plain(_) => None,
+            Transport::Tls(stream) => stream.ssl().servername(NameType::HOST_NAME),
+        }
+    }
+
+    /// Looks at the bytes on the socket without taking them.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there are none; any other is final.
+    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        retry(|| self.socket().peek(buffer))
     }
 
     /// Whether TLS is spoken: then neither a short read nor a short write tells
@@ -146,6 +168,19 @@ impl Transport {
             Transport::Plain(socket) => socket,
             Transport::Tls(stream) => stream.get_ref(),
         }
+    }
+}
+
+/// Why a handshake failed, in a few words.
+fn reason(error: &openssl::ssl::Error) -> String {
+    if let Some(error) = error.io_error() {
+        return error.to_string();
+    }
+    let errors = error.ssl_error().map(|stack| stack.errors());
+    let reason = errors.and_then(|errors| errors.first()?.reason());
+    match reason {
+        Some("unexpected eof while reading") | None => "the client left".to_owned(),
+        Some(reason) => reason.to_owned(),
     }
 }
 

@@ -21,13 +21,14 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::log::{Level, Log};
+use crate::net::entrance::Entrance;
 use crate::net::listener::{self, Accepted};
 use crate::net::locator::Locator;
 use crate::net::resolver::Resolver;
 use crate::net::signals::Signals;
 use crate::net::tls::Contexts;
 use crate::session::admission::Excess;
-use crate::session::worker::Worker;
+use crate::session::worker::{TLS_STEPS_PER_TURN, Worker};
 use crate::session::{Session, Tick, Turn};
 use timers::{Armed, Timers};
 use token::Owner;
@@ -61,6 +62,8 @@ pub struct Reactor {
     worker: Worker,
     signals: Signals,
     listeners: Vec<TcpListener>,
+    /// What each of the listeners is for.
+    entrances: Vec<Rc<Entrance>>,
     sessions: Slab<Slot>,
     run_list: Vec<usize>,
     timers: Timers,
@@ -99,6 +102,14 @@ fn ca_files(config: &Config) -> impl Iterator<Item = &Path> {
     files.chain(config.server_ca_file.as_deref())
 }
 
+/// The entrance of each socket.
+fn by_socket(entrances: &[Rc<Entrance>]) -> Vec<Rc<Entrance>> {
+    let sockets = |entrance: &Rc<Entrance>| {
+        std::iter::repeat_n(Rc::clone(entrance), entrance.rules.sockets())
+    };
+    entrances.iter().flat_map(sockets).collect()
+}
+
 /// A number from 0 to `most`, all alike, for the lot among SRV records.
 fn random(most: u32) -> u32 {
     let mut bytes = [0; 8];
@@ -114,7 +125,8 @@ fn now() -> Instant {
 }
 
 impl Reactor {
-    /// A loop that serves `listeners`.
+    /// A loop that serves `listeners`: those of the first of `entrances`, then
+    /// those of the next.
     ///
     /// # Errors
     /// What the kernel or the resolver refused, in words for the operator.
@@ -122,6 +134,7 @@ impl Reactor {
         config: Rc<Config>,
         log: Rc<Log>,
         mut listeners: Vec<TcpListener>,
+        entrances: &[Rc<Entrance>],
     ) -> Result<Reactor, String> {
         let words = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let poll = Poll::new().map_err(words("cannot create the poll"))?;
@@ -158,6 +171,7 @@ impl Reactor {
             poll,
             worker: Worker::new(config, log, locator, tls, registry),
             signals,
+            entrances: by_socket(entrances),
             listeners,
             sessions: Slab::new(),
             run_list: Vec::new(),
@@ -312,6 +326,7 @@ impl Reactor {
     /// Lets every session on the run list work once; those that want more are on
     /// the next turn's list.
     fn work_off(&mut self) {
+        self.worker.tls_budget = TLS_STEPS_PER_TURN;
         let list = std::mem::take(&mut self.run_list);
         for slot in list {
             let Some(entry) = self.sessions.get_mut(slot) else {
@@ -440,7 +455,9 @@ impl Reactor {
                 let entry = self.sessions.vacant_entry();
                 let slot = entry.key();
                 let first_token = token::of_session(slot);
-                match Session::new(socket, peer, first_token, excess, &mut self.worker) {
+                let entrance = &self.entrances[at];
+                let worker = &mut self.worker;
+                match Session::new(socket, peer, entrance, first_token, excess, worker) {
                     // So many are being refused already that this one is not even
                     // told: dropped, its socket closes.
                     Ok(session) if session.is_excess() && self.refusals >= REFUSALS => {}

@@ -34,6 +34,12 @@ impl Session {
     pub(super) fn take_client(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
         let mut reads = 0;
         while self.phase != Phase::Gone {
+            if self.phase == Phase::Accepting {
+                if self.take_tls(worker, scratch) {
+                    continue;
+                }
+                return self.awaits_tls_budget(worker);
+            }
             if self.phase.is_open() && self.is_paused() {
                 return false;
             }
@@ -87,7 +93,7 @@ impl Session {
                 return;
             }
         }
-        let config = &self.config;
+        let (config, rules) = (&self.config, &self.entrance.rules);
         let limits = http::Limits {
             head_size: config.max_request_bytes,
             lines: config.max_request_lines,
@@ -98,11 +104,11 @@ impl Session {
         // Kept for the log line of a refusal too.
         let origin = RefCell::new(None);
         let policy = Policy {
-            host: config.host.as_deref(),
-            resource: config.resource.as_deref(),
+            host: rules.host.as_deref(),
+            resource: rules.resource.as_deref(),
             origin_allowed: &|value| {
                 *origin.borrow_mut() = value.map(Box::from);
-                config.origin_allowed(value)
+                rules.origin_allowed(value)
             },
             subprotocol: Subprotocol::Xmpp,
             limits,
@@ -153,14 +159,18 @@ impl Session {
                 !self.client.tail.is_empty()
             }
             Err(error) => {
-                let peer = self.report.peer();
-                let log = &worker.log;
-                log.warning(format_args!("session {peer}: trusted proxy: {error}"));
-                self.refuse(Refusal::Malformed);
-                self.step(Event::Refused, &error.to_string(), worker);
+                self.refuse_proxy_header(&error, worker);
                 false
             }
         }
+    }
+
+    pub(super) fn refuse_proxy_header(&mut self, error: &proxy::Error, worker: &mut Worker) {
+        let peer = self.report.peer();
+        let log = &worker.log;
+        log.warning(format_args!("session {peer}: trusted proxy: {error}"));
+        self.refuse(Refusal::Malformed);
+        self.step(Event::Refused, &error.to_string(), worker);
     }
 
     /// A request that keeps the rules: learns the client's address from proxies
@@ -193,7 +203,7 @@ impl Session {
     }
 
     /// The client's address as a trusted proxy tells it.
-    fn arrives_from(&mut self, client: SocketAddr, worker: &mut Worker) {
+    pub(super) fn arrives_from(&mut self, client: SocketAddr, worker: &mut Worker) {
         let proxy = self.report.peer();
         worker
             .log

@@ -2,10 +2,11 @@
 //!
 //! Owns both sides and turns their readiness into events for the phase table
 //! (`phase`), then carries out the actions it gives. `client` reads what the
-//! browser sends, `route` finds the server, `secure` makes the connection
+//! browser sends, `accept` brings TLS about with it, `route` finds the server, `secure` makes the connection
 //! secure, `server` reads what it sends, `relay` writes to the browser. `side` is a socket with its queue, `worker` what all sessions
 //! share, `admission` who may come in, `bounds` what a session may hold, `report` the log line at the end.
 
+mod accept;
 pub mod admission;
 mod bounds;
 mod client;
@@ -27,6 +28,7 @@ use mio::event::Event as Edge;
 use mio::net::TcpStream;
 
 use crate::config::Config;
+use crate::net::entrance::Entrance;
 use crate::net::transport::Transport;
 use crate::proto::ws::{self, frame};
 use crate::proto::xmpp::Dialect;
@@ -67,6 +69,8 @@ pub enum Turn {
 /// One browser and its server.
 pub struct Session {
     config: Rc<Config>,
+    /// Where the client came in.
+    entrance: Rc<Entrance>,
     phase: Phase,
     client: Side,
     server: Side,
@@ -115,7 +119,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session for a client just accepted; its events come with `token`, those
+    /// A session for a client just accepted at `entrance`; its events come with `token`, those
     /// of its server with the next [`TOKENS`] - 1. With an `excess` it is to be
     /// refused.
     ///
@@ -124,6 +128,7 @@ impl Session {
     pub fn new(
         socket: TcpStream,
         peer: SocketAddr,
+        entrance: &Rc<Entrance>,
         token: usize,
         mut excess: Option<Excess>,
         worker: &mut Worker,
@@ -139,7 +144,11 @@ impl Session {
         Ok(Session {
             phase_deadline: worker.now + millis(config.handshake_timeout),
             config,
-            phase: Phase::Opening,
+            phase: match entrance.is_tls() {
+                true => Phase::Accepting,
+                false => Phase::Opening,
+            },
+            entrance: Rc::clone(entrance),
             client: Side::connected(transport, worker.now),
             server: Side::default(),
             reader: ws::Reader::new(),
@@ -385,7 +394,8 @@ impl Session {
     fn arm(&mut self, now: Tick) {
         let config = &self.config;
         let wait = match self.phase {
-            Phase::Opening => config.handshake_timeout,
+            // Both within the time that began with the connection.
+            Phase::Accepting | Phase::Opening => return,
             Phase::AwaitOpen => config.open_timeout,
             // The set-up has one deadline in all.
             Phase::Locating if self.is_redirected() => return,

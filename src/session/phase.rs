@@ -11,6 +11,8 @@ use crate::proto::xmpp::error::StreamError;
 /// Where a session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// On a TLS port: before the end of the TLS handshake.
+    Accepting,
     /// Reading the opening handshake.
     Opening,
     /// Upgraded; waiting for the first message.
@@ -36,6 +38,10 @@ pub enum Phase {
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// TLS stands with the client.
+    Encrypted,
+    /// The TLS handshake with the client failed.
+    TlsFailed,
     /// The opening handshake was accepted.
     Accepted,
     /// The opening handshake was refused, and answered so.
@@ -211,6 +217,7 @@ impl Phase {
     /// use for changes nothing.
     pub fn step(self, event: Event) -> (Phase, Actions) {
         match self {
+            Phase::Accepting => self.accepting(event),
             Phase::Opening => self.opening(event),
             Phase::AwaitOpen
             | Phase::Locating
@@ -241,6 +248,21 @@ impl Phase {
     /// Whether the client may still send messages.
     pub fn is_open(self) -> bool {
         self < Phase::Closing
+    }
+
+    /// Nothing can be told before TLS, but to those who do not begin it.
+    fn accepting(self, event: Event) -> (Phase, Actions) {
+        match event {
+            Event::Encrypted => (Phase::Opening, Actions::NONE),
+            Event::Refused => (Phase::Lingering, Actions::NONE),
+            Event::TlsFailed
+            | Event::Deadline
+            | Event::Drain
+            | Event::ClientGone
+            | Event::ClientStalled
+            | Event::Shed => (Phase::Gone, Actions::NONE),
+            _ => (self, Actions::NONE),
+        }
     }
 
     fn opening(self, event: Event) -> (Phase, Actions) {

@@ -124,7 +124,7 @@ impl Report {
 /// The key of the limit that a client passed by this event, if it is one.
 pub fn limit(phase: Phase, event: Event) -> Option<&'static str> {
     match (phase, event) {
-        (Phase::Opening, Event::Deadline) => Some("handshake_timeout"),
+        (Phase::Accepting | Phase::Opening, Event::Deadline) => Some("handshake_timeout"),
         (Phase::AwaitOpen, Event::Deadline) => Some("open_timeout"),
         (_, Event::ClientStalled) => Some("write_timeout"),
         (phase, _) if !phase.is_open() => None,
@@ -140,6 +140,7 @@ pub fn limit(phase: Phase, event: Event) -> Option<&'static str> {
 fn describe(phase: Phase, event: Event) -> (&'static str, String) {
     let text = |text: &str| text.to_owned();
     match event {
+        Event::TlsFailed => ("jabsocket", text("TLS handshake failed")),
         Event::Refused => ("jabsocket", text("refused")),
         Event::Elsewhere => ("jabsocket", text("sent to see_other_uri")),
         Event::Ended => ("client", text("stream closed")),
@@ -161,6 +162,7 @@ fn describe(phase: Phase, event: Event) -> (&'static str, String) {
         Event::Deadline => (
             "jabsocket",
             text(match phase {
+                Phase::Accepting => "no TLS handshake in time",
                 Phase::Opening => "no complete request in time",
                 Phase::AwaitOpen => "no <open/> in time",
                 Phase::Locating => "no answer of the DNS in time",

@@ -110,6 +110,21 @@ impl Side {
         }
     }
 
+    /// Whether TLS is spoken, or about to be.
+    pub fn is_tls(&self) -> bool {
+        self.transport.as_ref().is_some_and(Transport::is_tls)
+    }
+
+    /// The name of this machine that the peer asked for by SNI.
+    pub fn tls_name(&self) -> Option<&str> {
+        self.transport.as_ref()?.tls_name()
+    }
+
+    /// Nothing more can be done before the next edge.
+    pub fn await_edge(&mut self) {
+        self.readable = false;
+    }
+
     /// Our own address on the socket.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.transport.as_ref()?.local_addr().ok()
@@ -128,6 +143,31 @@ impl Side {
     /// Whether a write failed and the end has not been read yet.
     pub fn is_broken(&self) -> bool {
         self.broken && self.is_readable()
+    }
+
+    /// Looks at what there is to be read, and leaves it there.
+    pub fn peek(&mut self, buffer: &mut [u8]) -> Read {
+        match self
+            .transport
+            .as_ref()
+            .map(|transport| transport.peek(buffer))
+        {
+            None => Read::Nothing,
+            Some(Ok(0)) => {
+                self.readable = false;
+                self.ended = true;
+                Read::End
+            }
+            Some(Ok(n)) => Read::Bytes(n),
+            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Read::Nothing
+            }
+            Some(Err(_)) => {
+                self.readable = false;
+                Read::Broken
+            }
+        }
     }
 
     /// Reads once into `buffer`. A read that does not fill it was the last until

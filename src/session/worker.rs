@@ -18,6 +18,9 @@ use crate::proto::xmpp::Parsers;
 /// Bytes read from a socket at once.
 pub const READ_SIZE: usize = 16 << 10;
 
+/// Steps of TLS handshakes with clients in one turn: about a millisecond each.
+pub const TLS_STEPS_PER_TURN: u32 = 16;
+
 /// The shared parts of a worker.
 pub struct Worker {
     /// Configuration for new sessions; a session keeps the one it began with.
@@ -39,6 +42,8 @@ pub struct Worker {
     /// There are more sessions than the operator wants here: new ones are sent
     /// elsewhere.
     pub crowded: bool,
+    /// TLS handshakes with clients that may go on in this turn.
+    pub tls_budget: u32,
     /// The time of this turn of the loop.
     pub now: Tick,
     /// Where bytes are read to; its owner for the time of a turn puts it back.
@@ -81,6 +86,7 @@ impl Worker {
             locator,
             tls,
             registry,
+            tls_budget: TLS_STEPS_PER_TURN,
             now: 0,
             scratch: vec![0; READ_SIZE],
             text: Vec::new(),

@@ -19,6 +19,16 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The certificate, those that sign it behind, and its key as files.
+    pub fn files(&self, signers: &[&Identity]) -> (TempFile, TempFile) {
+        let pem = |identity: &Identity| identity.certificate.to_pem().expect("PEM");
+        let mut chain = pem(self);
+        chain.extend(signers.iter().flat_map(|signer| pem(signer)));
+        let key = self.key.private_key_to_pem_pkcs8().expect("PEM");
+        let file = |pem| TempFile::new(&String::from_utf8(pem).expect("text"));
+        (file(chain), file(key))
+    }
+
     /// The certificate as a file of authorities to trust.
     pub fn ca_file(&self) -> TempFile {
         let pem = self.certificate.to_pem().expect("PEM");

@@ -1,6 +1,8 @@
 //! A daemon between a scripted client and a scripted server of `example.org`,
 //! and the words that both say before a test comes to its point.
 
+use std::io::{Read, Write};
+
 use super::daemon::Daemon;
 use super::ws_client::WsClient;
 use super::xmpp_server::{Connection, XmppServer};
@@ -89,7 +91,7 @@ impl Stage {
 }
 
 /// Fails unless the next message is this.
-pub fn expect_text(client: &mut WsClient, text: &str) {
+pub fn expect_text<S: Read + Write>(client: &mut WsClient<S>, text: &str) {
     match client.read_text() {
         Ok(read) => assert_eq!(read, text, "what the client received"),
         Err(error) => panic!("{error} instead of {text:?}"),
@@ -115,7 +117,7 @@ pub fn expect_error(client: &mut WsClient, condition: &str, case: &str) -> Strin
 }
 
 /// Fails unless a Close frame comes; answers it and waits for the end.
-pub fn expect_close(client: &mut WsClient, code: u16, reason: &str) {
+pub fn expect_close<S: Read + Write>(client: &mut WsClient<S>, code: u16, reason: &str) {
     let close = client.read_close().expect("a Close frame");
     assert_eq!(close, (Some(code), reason.to_owned()), "the Close frame");
     // A daemon that failed the connection may be gone already.
@@ -124,7 +126,7 @@ pub fn expect_close(client: &mut WsClient, code: u16, reason: &str) {
 }
 
 /// Fails unless the stream is closed in the orderly way of RFC 7395.
-pub fn expect_stream_close(client: &mut WsClient, code: u16) {
+pub fn expect_stream_close<S: Read + Write>(client: &mut WsClient<S>, code: u16) {
     expect_text(client, CLOSE);
     expect_close(client, code, "");
 }

@@ -47,6 +47,8 @@ impl Accept {
 pub enum Refusal {
     /// A TLS handshake arrived where plain HTTP is spoken.
     TlsOnPlainPort,
+    /// Plain HTTP arrived where TLS is spoken.
+    PlainOnTlsPort,
     /// The request line or a header line breaks the syntax, folding and white
     /// space before a colon included (RFC 9112 2.2, 3, 5.1, 5.2).
     Malformed,
@@ -186,6 +188,9 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Refusal::TlsOnPlainPort => "TLS on a plain port",
+            Refusal::PlainOnTlsPort => {
+                "plain HTTP on a TLS port (wss:// or https:// is spoken here)"
+            }
             Refusal::Malformed => "malformed HTTP request",
             Refusal::HeadTooLarge => "request header block is too large",
             Refusal::TooManyHeaders => "too many request header fields",

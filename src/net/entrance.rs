@@ -1,0 +1,209 @@
+//! Where browsers come in: a listener's rules, and its side of TLS.
+//!
+//! Owns the reading of certificates and keys, the choice among them by the name
+//! that a browser asks for (SNI; the first is the default), and ALPN. TLS 1.2
+//! and 1.3, no renegotiation, tickets but no session cache: what a session needs
+//! is with the browser. Made before privileges are dropped, and again at every
+//! reload: sessions keep what they began with.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::ssl::{
+    AlpnError, NameType, Ssl, SslAcceptor, SslContext, SslMethod, SslOptions, SslRef,
+    SslSessionCacheMode, SslVersion, select_next_proto,
+};
+use openssl::x509::{X509, X509Ref};
+
+use crate::config::{Config, Listener, Pair};
+
+/// ALPN, in wire form: WebSocket begins with HTTP/1.1 (RFC 6455, section 1.2).
+const ALPN: &[u8] = b"\x08http/1.1";
+
+/// A listener, ready for browsers.
+pub struct Entrance {
+    /// What is asked of those that come in here.
+    pub rules: Listener,
+    /// TLS, unless the port is in plain text.
+    context: Option<SslContext>,
+}
+
+impl Entrance {
+    /// The entrances of a configuration, in the order of its listeners.
+    ///
+    /// # Errors
+    /// The certificate or key that cannot be used, and why.
+    pub fn all(config: &Config) -> Result<Vec<Rc<Entrance>>, String> {
+        let entrance = |rules: &Listener| {
+            let context = match rules.certificates.is_empty() {
+                true => None,
+                false => Some(context(&rules.certificates)?),
+            };
+            Ok(Rc::new(Entrance {
+                rules: rules.clone(),
+                context,
+            }))
+        };
+        config.listeners.iter().map(entrance).collect()
+    }
+
+    /// Whether browsers speak TLS here.
+    pub fn is_tls(&self) -> bool {
+        self.context.is_some()
+    }
+
+    /// A new connection, not started; `None` where the port is in plain text.
+    ///
+    /// # Errors
+    /// OpenSSL's, in words.
+    pub fn connection(&self) -> Option<Result<Ssl, String>> {
+        let made = Ssl::new(self.context.as_ref()?);
+        Some(made.map_err(|error| error.to_string()))
+    }
+}
+
+/// A certificate and the names that it is for.
+struct Choice {
+    /// In lower case; `*.example.org` is for one label more.
+    names: Vec<String>,
+    context: SslContext,
+}
+
+/// The context of a listener: that of its first pair, which goes over to the
+/// others.
+fn context(pairs: &[Pair]) -> Result<SslContext, String> {
+    let (first, others) = pairs.split_first().ok_or("no certificate")?;
+    let (own_names, mut builder) = single(first)?;
+    let mut choices = Vec::with_capacity(others.len());
+    for pair in others {
+        let (names, builder) = single(pair)?;
+        let context = builder.build().into_context();
+        choices.push(Choice { names, context });
+    }
+    if !choices.is_empty() {
+        builder.set_servername_callback(move |ssl, _| {
+            if let Some(context) = chosen(ssl, &own_names, &choices) {
+                // A browser that gets the first judges by itself.
+                let _ = ssl.set_ssl_context(context);
+            }
+            Ok(())
+        });
+    }
+    Ok(builder.build().into_context())
+}
+
+/// The context for the name asked for, unless that is the first's.
+fn chosen<'a>(ssl: &SslRef, own: &[String], choices: &'a [Choice]) -> Option<&'a SslContext> {
+    let name = ssl.servername(NameType::HOST_NAME)?.to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(&name);
+    let wildcard = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+    for wanted in [Some(name), wildcard.as_deref()].into_iter().flatten() {
+        let has = |names: &[String]| names.iter().any(|name| name == wanted);
+        if has(own) {
+            return None;
+        }
+        if let Some(choice) = choices.iter().find(|choice| has(&choice.names)) {
+            return Some(&choice.context);
+        }
+    }
+    None
+}
+
+/// A context with one certificate, and the names that it is for.
+fn single(pair: &Pair) -> Result<(Vec<String>, openssl::ssl::SslAcceptorBuilder), String> {
+    let failed = |why: ErrorStack| format!("TLS cannot be set up: {}", words(&why));
+    let mut builder =
+        SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).map_err(failed)?;
+    builder
+        .set_min_proto_version(Some(SslVersion::TLS1_2))
+        .map_err(failed)?;
+    builder.set_options(SslOptions::NO_RENEGOTIATION);
+    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    builder.set_alpn_select_callback(|_, offered| {
+        // RFC 7301, section 3.2: who offers others only is told by an alert.
+        select_next_proto(ALPN, offered).ok_or(AlpnError::ALERT_FATAL)
+    });
+    let path = &pair.certificate;
+    let refused = |why: ErrorStack| format!("{}: {}", path.display(), words(&why));
+    let mut chain = certificates(path)?.into_iter();
+    let certificate = chain
+        .next()
+        .ok_or_else(|| format!("{}: holds no PEM certificate", path.display()))?;
+    builder.set_certificate(&certificate).map_err(refused)?;
+    let names = names(&certificate);
+    for signer in chain {
+        builder.add_extra_chain_cert(signer).map_err(refused)?;
+    }
+    let key = private_key(&pair.key)?;
+    let fits = certificate
+        .public_key()
+        .is_ok_and(|own| own.public_eq(&key));
+    if !fits {
+        return Err(format!(
+            "{}: not the key of the certificate in {}",
+            pair.key.display(),
+            path.display()
+        ));
+    }
+    builder
+        .set_private_key(&key)
+        .map_err(|why| format!("{}: {}", pair.key.display(), words(&why)))?;
+    Ok((names, builder))
+}
+
+fn certificates(path: &Path) -> Result<Vec<X509>, String> {
+    let pem = read(path)?;
+    X509::stack_from_pem(&pem).map_err(|why| {
+        let why = words(&why);
+        format!("{}: not a file of PEM certificates: {why}", path.display())
+    })
+}
+
+fn private_key(path: &Path) -> Result<PKey<Private>, String> {
+    let pem = read(path)?;
+    let mut asked = false;
+    let key = PKey::private_key_from_pem_callback(&pem, |_| {
+        asked = true;
+        Err(ErrorStack::get())
+    });
+    key.map_err(|why| match asked {
+        true => format!("{}: the key is under a passphrase", path.display()),
+        false => format!("{}: not a PEM key: {}", path.display(), words(&why)),
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The DNS names of a certificate; without any, its common name.
+fn names(certificate: &X509Ref) -> Vec<String> {
+    let alternatives = certificate.subject_alt_names();
+    let dns = alternatives
+        .iter()
+        .flatten()
+        .filter_map(|name| name.dnsname());
+    let names: Vec<_> = dns.map(str::to_ascii_lowercase).collect();
+    if !names.is_empty() {
+        return names;
+    }
+    let entries = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
+    let texts = entries.filter_map(|entry| entry.data().to_string().ok());
+    texts.map(|text| text.to_ascii_lowercase()).collect()
+}
+
+/// What OpenSSL says, without its places in its own source.
+fn words(why: &ErrorStack) -> String {
+    let reasons: Vec<_> = why
+        .errors()
+        .iter()
+        .filter_map(|error| error.reason())
+        .collect();
+    match reasons.is_empty() {
+        true => "OpenSSL gives no reason".to_owned(),
+        false => reasons.join(", "),
+    }
+}

@@ -14,6 +14,7 @@ use common::daemon::{Daemon, PROGRAM, TempFile};
 use common::stage::*;
 use common::ws_client::{FIN, HANDSHAKE_ACCEPT, TEXT, WsClient, frame, request};
 use common::xmpp_server::XmppServer;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openssl::ssl::{
     ErrorCode, SslConnector, SslMethod, SslSession, SslSessionCacheMode, SslStream, SslVersion,
 };
@@ -413,6 +414,43 @@ fn listeners_have_rules_of_their_own() {
         let response = client.handshake(path, &[("Origin", "https://b.example")], Some("xmpp"));
         assert_eq!(response.unwrap().status, status, "{path}");
     }
+    stage.daemon.stop();
+}
+
+const IDLE_SESSIONS: usize = 200;
+/// What an idle one may cost in the daemon's own memory.
+const IDLE_LIMIT_BYTES: usize = 24 << 10;
+
+#[test]
+fn an_idle_session_costs_less_than_24_kibibytes() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limit on files");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise the limit on files");
+    let stage = WssStage::set(
+        &[&["example.com"]],
+        "ping_interval: 0\nlog_level: LOG_NOTICE\n",
+    );
+    let session = |n: usize| {
+        let mut client = stage.client(VERSIONS[n % 2]);
+        client.send_text(OPEN).unwrap();
+        let mut server = stage.server.accept();
+        server.expect(OPEN_UP);
+        server.send(HEADER);
+        expect_text(&mut client, HEADER_DOWN);
+        let size = if n.is_multiple_of(20) { 60_000 } else { 100 };
+        let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(size));
+        client.send_text(&stanza).unwrap();
+        server.expect(&stanza);
+        server.send(&stanza);
+        expect_text(&mut client, &stanza);
+        (client, server)
+    };
+    // The first ones pay for what all share.
+    let mut sessions: Vec<_> = (0..40).map(session).collect();
+    let before = stage.daemon.resident();
+    sessions.extend((0..IDLE_SESSIONS).map(session));
+    let each = stage.daemon.resident().saturating_sub(before) / IDLE_SESSIONS;
+    println!("idle wss session: {each} bytes");
+    assert!(each < IDLE_LIMIT_BYTES, "{each} bytes");
     stage.daemon.stop();
 }
 

@@ -8,12 +8,14 @@
 //! The house, and who may know whom:
 //!
 //! ```text
-//! main -> reactor -> session -> { net, proto } -> { expat, buf }
+//! main -> master, daemon -> reactor -> session -> { net, proto } -> { expat, buf }
 //! ```
 //!
 //! - [`cli`]: the command line.
 //! - [`config`]: the configuration file; read by all but `proto`.
 //! - [`log`]: syslog and standard error without waiting; the same.
+//! - [`daemon`]: fork, PID file, privileges, what systemd hands over.
+//! - [`master`]: the worker processes, if there are several.
 //! - [`reactor`]: the loop, the clock, deadlines, new clients.
 //! - [`session`]: one browser and its server; `phase` decides what happens.
 //! - [`net`]: sockets, names, signals; knows no protocol.
@@ -26,8 +28,10 @@
 pub mod buf;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod expat;
 pub mod log;
+pub mod master;
 pub mod net;
 pub mod proto;
 pub mod reactor;

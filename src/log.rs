@@ -13,7 +13,7 @@ use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use syslog::{Facility, Formatter3164, LogFormat, Severity};
@@ -141,6 +141,24 @@ fn write_escape(out: &mut impl fmt::Write, c: char) -> fmt::Result {
     }
 }
 
+/// A time of the day, as a clock on the wall has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// 0 is January.
+    pub month: u8,
+    /// From 1 on.
+    pub day: u8,
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 to 59.
+    pub minute: u8,
+    /// 0 to 60.
+    pub second: u8,
+}
+
+/// Local time from seconds since 1970.
+pub type LocalTime = fn(i64) -> Option<Moment>;
+
 /// The log of one process. Callers share it by reference.
 #[derive(Debug)]
 pub struct Log {
@@ -185,6 +203,7 @@ impl Log {
                     socket: None,
                     retry_at: now,
                     lost_lines: 0,
+                    local_time: None,
                 },
                 stderr: Stderr {
                     stand_in: stderr,
@@ -192,6 +211,20 @@ impl Log {
                 },
             }),
         }
+    }
+
+    /// Lines to the system's log have the time that `local_time` says, as those
+    /// of syslog(3); without it, UTC.
+    pub fn set_local_time(&self, local_time: LocalTime) {
+        self.sinks.borrow_mut().syslog.local_time = Some(local_time);
+    }
+
+    /// This process is a fork of that which made the log.
+    pub fn forked(&self) {
+        let syslog = &mut self.sinks.borrow_mut().syslog;
+        syslog.formatter.pid = std::process::id();
+        syslog.socket = None;
+        syslog.retry_at = self.now.get();
     }
 
     /// Tells the time, once a turn of the loop.
@@ -327,6 +360,7 @@ struct Syslog {
     /// No attempt to open the socket before this.
     retry_at: Instant,
     lost_lines: u64,
+    local_time: Option<LocalTime>,
 }
 
 impl Syslog {
@@ -348,8 +382,36 @@ impl Syslog {
             return false;
         }
         line.clear();
-        self.formatter.format(line, level.severity(), text).is_ok()
+        let formatted = self.formatter.format(line, level.severity(), text).is_ok();
+        self.stamp(line);
+        formatted
             && (self.send(line) || (self.socket.is_none() && self.open(now) && self.send(line)))
+    }
+
+    /// Puts local time, shaped as RFC 3164 has it, in the place of the
+    /// formatter's UTC.
+    fn stamp(&self, line: &mut [u8]) {
+        const MONTHS: &[u8] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        let seconds = unix.and_then(|time| i64::try_from(time.as_secs()).ok());
+        let moment = seconds
+            .zip(self.local_time)
+            .and_then(|(at, local)| local(at));
+        let from = line.iter().position(|byte| *byte == b'>');
+        if let (Some(moment), Some(from)) = (moment, from) {
+            let rest = format!(
+                " {:2} {:02}:{:02}:{:02}",
+                moment.day, moment.hour, moment.minute, moment.second
+            );
+            let month = usize::from(moment.month) * 3;
+            let Some(month) = MONTHS.get(month..month + 3) else {
+                return;
+            };
+            let stamp = line.iter_mut().skip(from + 1);
+            for (place, byte) in stamp.zip(month.iter().chain(rest.as_bytes())) {
+                *place = *byte;
+            }
+        }
     }
 
     /// Sends a datagram. Gives the socket up when nobody is behind it.

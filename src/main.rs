@@ -2,18 +2,26 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Instant;
 
 use jabsocket::cli::{self, Command};
-use jabsocket::config::{self, Config, Loaded, Problem};
+use jabsocket::config::{self, Config, Loaded};
+use jabsocket::daemon::pid_file::PidFile;
+use jabsocket::daemon::privileges::Identity;
+use jabsocket::daemon::{self, Environment, Side};
 use jabsocket::expat;
 use jabsocket::log::{Level, Log};
+use jabsocket::master::{Master, Role, Seat};
 use jabsocket::net::entrance::Entrance;
 use jabsocket::net::listener;
+use jabsocket::net::notify::Notify;
+use jabsocket::net::tls::Contexts;
 use jabsocket::reactor::Reactor;
+use jabsocket::reactor::upkeep::{Upkeep, report};
+use mio::net::TcpListener;
 
 /// Exit status when the daemon does not start, or its configuration is bad.
 const FAILURE: u8 = 1;
@@ -60,33 +68,197 @@ fn check_config(path: &Path) -> ExitCode {
     print(&format!("{}: the configuration is good\n", path.display()))
 }
 
-/// Serves until a signal ends it. What goes wrong is in the log already.
+/// Starts and serves until a signal ends it. What goes wrong is told already.
 #[expect(
     clippy::disallowed_methods,
     reason = "the log is older than the reactor's clock"
 )]
 fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
-    let log = Log::new(Instant::now());
+    let mut environment = Environment::take();
+    let log = Rc::new(Log::new(Instant::now()));
+    log.set_local_time(daemon::local_time);
     log.set_stderr(foreground);
-    let config = match config::load(path) {
-        Ok(Loaded { config, warnings }) => {
-            report(&log, &warnings);
-            config
-        }
-        Err(problems) => {
-            report(&log, &problems);
-            return Err(());
+    let mut notify = Notify::default();
+    if let Some(socket) = &environment.notify_socket
+        && let Err(error) = notify.add_systemd(socket, environment.watchdog)
+    {
+        let (socket, why) = (socket.display(), error.desc());
+        let text = format_args!("NOTIFY_SOCKET={socket}: {why}: systemd is told nothing");
+        log.startup(Level::Warning, text);
+    }
+    let fail = |why: String| {
+        // Of several errors each has its line; this is the last.
+        if !why.is_empty() {
+            log.startup(Level::Err, format_args!("{why}"));
         }
     };
-    log.set_level(config.log_level);
-    let fail = |why: String| log.startup(Level::Err, format_args!("{why}"));
-    expat::check_library().map_err(fail)?;
-    let mut listeners = Vec::new();
-    for rules in &config.listeners {
-        let bound = listener::bind_all(&rules.listen, rules.port);
-        listeners.extend(bound.map_err(|error| fail(error.to_string()))?);
+    let plan = Plan::make(path, &mut environment, &log).map_err(fail)?;
+    if !foreground {
+        match daemon::detach().map_err(fail)? {
+            Side::Daemon(starter) => notify.add_starter(starter),
+            Side::Parent(Ok(())) => return Ok(()),
+            Side::Parent(Err(why)) => {
+                // It is in the log already.
+                eprintln!("jabsocket: {why}");
+                return Err(());
+            }
+        }
+        log.forked();
     }
-    let entrances = Entrance::all(&config).map_err(fail)?;
+    plan.carry_out(notify, &log)
+}
+
+/// What could be made ready, and go wrong, before the operator's process ends.
+struct Plan {
+    config: Config,
+    path: PathBuf,
+    entrances: Vec<Rc<Entrance>>,
+    identity: Identity,
+    pid_file: Option<PidFile>,
+    /// Listeners, a set for each worker.
+    sets: Vec<Vec<TcpListener>>,
+}
+
+impl Plan {
+    fn make(path: &Path, environment: &mut Environment, log: &Log) -> Result<Plan, String> {
+        let Loaded { config, warnings } = config::load(path).map_err(|problems| {
+            report(log, &problems);
+            String::new()
+        })?;
+        report(log, &warnings);
+        log.set_level(config.log_level);
+        expat::check_library()?;
+        let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
+        let inherited = environment.listeners()?;
+        let sets = match inherited.is_empty() {
+            true => bind(&config).map_err(|error| error.to_string())?,
+            false => listener::share(&inherited, config.workers)
+                .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}"))?,
+        };
+        Contexts::new(config.ca_files())?;
+        let entrances = Entrance::all(&config)?;
+        let pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
+        warn_of_domains(&config, path, log);
+        Ok(Plan {
+            // The directory changes, and the file is to be found again.
+            path: std::path::absolute(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?,
+            config,
+            entrances,
+            identity,
+            pid_file,
+            sets,
+        })
+    }
+
+    /// The rest, in the process that serves or is the master of those that do.
+    fn carry_out(mut self, notify: Notify, log: &Rc<Log>) -> Result<(), ()> {
+        let fail = |why: String| log.startup(Level::Crit, format_args!("{why}"));
+        let ready = match self.pid_file.as_mut().map(PidFile::write) {
+            Some(Err(why)) => Err(why),
+            _ => self.identity.assume(),
+        };
+        if let Err(why) = ready {
+            notify.failed(&why);
+            self.pid_file.into_iter().for_each(PidFile::remove);
+            fail(why);
+            return Err(());
+        }
+        if let Err(error) = std::fs::File::open(&self.path) {
+            let path = self.path.display();
+            let user = self.identity.user().unwrap_or_default();
+            let text = format_args!("{path}: {error} for user '{user}': a reload will fail");
+            log.startup(Level::Warning, text);
+        }
+        let path = self.path;
+        let result = if self.config.workers == 1 {
+            let upkeep = Upkeep {
+                path,
+                notify,
+                worker: None,
+            };
+            let listeners = self.sets.swap_remove(0);
+            run(
+                Rc::new(self.config),
+                &self.entrances,
+                listeners,
+                upkeep,
+                log,
+            )
+        } else {
+            let mut master = Master::new(
+                self.config,
+                path.clone(),
+                Rc::clone(log),
+                notify,
+                self.sets,
+                self.entrances,
+            );
+            match master.run() {
+                Role::Over(result) => result,
+                Role::Worker(seat) => {
+                    // The others' listeners, the file and its lock: the master's.
+                    drop((master, self.pid_file));
+                    return work(seat, path, log);
+                }
+            }
+        };
+        let result = result.map_err(fail);
+        log.notice(format_args!("stopped"));
+        self.pid_file.into_iter().for_each(PidFile::remove);
+        result
+    }
+}
+
+/// Binds the sockets of all listeners, a set for each worker.
+fn bind(config: &Config) -> Result<Vec<Vec<TcpListener>>, listener::BindError> {
+    let mut sets: Vec<Vec<TcpListener>> = Vec::new();
+    sets.resize_with(config.workers, Vec::new);
+    for rules in &config.listeners {
+        let bound = listener::bind_sets(&rules.listen, rules.port, config.workers)?;
+        for (set, sockets) in sets.iter_mut().zip(bound) {
+            set.extend(sockets);
+        }
+    }
+    Ok(sets)
+}
+
+/// Serves as one of several workers. What keeps it from that is told by the
+/// master.
+fn work(seat: Seat, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
+    let Seat {
+        worker,
+        config,
+        entrances,
+        listeners,
+        notify,
+    } = seat;
+    let upkeep = Upkeep {
+        path,
+        notify,
+        worker: Some(worker),
+    };
+    run(config, &entrances, listeners, upkeep, log).map_err(|_| ())
+}
+
+fn run(
+    config: Rc<Config>,
+    entrances: &[Rc<Entrance>],
+    listeners: Vec<TcpListener>,
+    mut upkeep: Upkeep,
+    log: &Rc<Log>,
+) -> Result<(), String> {
+    let notify = std::mem::take(&mut upkeep.notify);
+    let reactor = Reactor::new(config, Rc::clone(log), listeners, entrances, upkeep);
+    let mut reactor = reactor.inspect_err(|why| notify.failed(why))?;
+    reactor.tell_ready(notify);
+    reactor
+        .run()
+        .map_err(|error| format!("the event loop failed: {error}"))
+}
+
+/// Says at the start what is dangerous about the domains that are served.
+fn warn_of_domains(config: &Config, path: &Path, log: &Log) {
     if config.domains.is_none() {
         log.startup(
             Level::Warning,
@@ -106,54 +278,5 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
                 ),
             );
         }
-    }
-    let mut addresses = Vec::with_capacity(listeners.len());
-    for listener in &listeners {
-        match listener.local_addr() {
-            Ok(address) => addresses.push(address),
-            Err(error) => {
-                fail(format!("a listener has no address: {error}"));
-                return Err(());
-            }
-        }
-    }
-    run(config, log, listeners, &entrances, &addresses)
-}
-
-fn run(
-    config: Config,
-    log: Log,
-    listeners: Vec<mio::net::TcpListener>,
-    entrances: &[Rc<Entrance>],
-    addresses: &[std::net::SocketAddr],
-) -> Result<(), ()> {
-    let log = Rc::new(log);
-    let fail = |why: String| log.startup(Level::Crit, format_args!("{why}"));
-    let config = Rc::new(config);
-    let mut reactor = Reactor::new(config, Rc::clone(&log), listeners, entrances).map_err(fail)?;
-    // Said when signals are taken: who reads it may send one.
-    for address in addresses {
-        log.startup(
-            Level::Notice,
-            format_args!(
-                "version {} listening on {address}",
-                env!("CARGO_PKG_VERSION")
-            ),
-        );
-    }
-    reactor
-        .run()
-        .map_err(|error| fail(format!("the event loop failed: {error}")))?;
-    log.notice(format_args!("stopped"));
-    Ok(())
-}
-
-fn report(log: &Log, problems: &[Problem]) {
-    for problem in problems {
-        let level = match problem.what.is_warning() {
-            true => Level::Warning,
-            false => Level::Err,
-        };
-        log.startup(level, format_args!("{problem:#}"));
     }
 }

@@ -12,6 +12,9 @@ use super::value::{file, last_of_each};
 use super::yaml::{Entry, Value};
 use super::{Config, Listener, access, domains, listeners};
 
+/// More processes than this were not meant.
+const MAX_WORKERS: u64 = 256;
+
 /// RFC 6120 13.12: a limit on stanzas is at least this.
 const MIN_STANZA_BYTES: u64 = 10_000;
 
@@ -272,6 +275,25 @@ const KEYS: &[Key] = &[
     Key {
         name: "listeners",
         set: |_, _| {},
+    },
+    Key {
+        name: "workers",
+        set: |config, setting| {
+            let allowed = "a whole number from 1 to 256";
+            set(&mut config.workers, setting.whole(1..=MAX_WORKERS, allowed));
+        },
+    },
+    Key {
+        name: "user",
+        set: |config, setting| config.user = setting.word("the name of a user"),
+    },
+    Key {
+        name: "group",
+        set: |config, setting| config.group = setting.word("the name of a group"),
+    },
+    Key {
+        name: "pid_file",
+        set: |config, setting| config.pid_file = setting::pid_file(setting),
     },
 ];
 

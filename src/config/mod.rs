@@ -123,6 +123,14 @@ pub struct Config {
     /// The ports for browsers, one at least. The keys that are theirs stand
     /// above only as their defaults.
     pub listeners: Vec<Listener>,
+    /// Processes that serve.
+    pub workers: usize,
+    /// The user to become; `None` stays the one that started the daemon.
+    pub user: Option<String>,
+    /// The group to become; `None` is the user's.
+    pub group: Option<String>,
+    /// Where the process id stands.
+    pub pid_file: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -165,6 +173,10 @@ impl Default for Config {
             see_other_uri: None,
             see_other_above: None,
             trusted_proxies: Vec::new(),
+            workers: 1,
+            user: None,
+            group: None,
+            pid_file: None,
             certificates: Vec::new(),
             listeners: Vec::new(),
         };
@@ -191,6 +203,47 @@ impl Config {
         self.trusted_proxies
             .iter()
             .any(|network| network.contains(address))
+    }
+
+    /// What one of the workers is to go by: its share of what is counted for all
+    /// of them together.
+    pub fn share(&self, worker: usize) -> Config {
+        let share = |all: usize| {
+            let rest = usize::from(worker < all % self.workers);
+            (all / self.workers + rest).max(1)
+        };
+        Config {
+            max_connections: self.max_connections.map(share),
+            ..self.clone()
+        }
+    }
+
+    /// The keys that `new` changes and that count only when the daemon starts.
+    pub fn start_keys_changed(&self, new: &Config) -> Vec<&'static str> {
+        let changes = [
+            ("port", self.port != new.port),
+            ("listen", self.listen != new.listen),
+            ("listeners", self.sockets() != new.sockets()),
+            ("workers", self.workers != new.workers),
+            ("user", self.user != new.user),
+            ("group", self.group != new.group),
+            ("pid_file", self.pid_file != new.pid_file),
+        ];
+        let changed = changes.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(key, _)| key).collect()
+    }
+
+    /// The sockets of each listener.
+    fn sockets(&self) -> Vec<(u16, &[IpAddr])> {
+        let listeners = self.listeners.iter();
+        listeners.map(|l| (l.port, l.listen.as_slice())).collect()
+    }
+
+    /// Files of certificate authorities that are named anywhere in it.
+    pub fn ca_files(&self) -> impl Iterator<Item = &Path> {
+        let domains = self.domains.iter().flat_map(|domains| domains.iter());
+        let files = domains.filter_map(|domain| domain.access.ca_file.as_deref());
+        files.chain(self.server_ca_file.as_deref())
     }
 
     /// Whether a request with this Origin header may pass. A missing header is

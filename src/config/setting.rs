@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::{Report, What};
@@ -196,6 +197,16 @@ pub(super) fn dns_servers(setting: &mut Setting<'_>) -> Vec<SocketAddr> {
         }
     }
     servers
+}
+
+pub(super) fn pid_file(setting: &mut Setting<'_>) -> Option<PathBuf> {
+    let allowed = "the path of a file, from the root, such as /run/jabsocket.pid";
+    let path = setting.text(allowed)?;
+    if !path.starts_with('/') {
+        setting.refuse(allowed);
+        return None;
+    }
+    Some(path.into())
 }
 
 pub(super) fn resource(setting: &mut Setting<'_>) -> Option<String> {

@@ -65,6 +65,14 @@ impl Entrance {
     }
 }
 
+/// Whether `new` can take the place of `old` on the same sockets.
+pub fn fit(old: &[Rc<Entrance>], new: &[Rc<Entrance>]) -> bool {
+    let sockets = |entrances: &[Rc<Entrance>]| -> Vec<usize> {
+        entrances.iter().map(|e| e.rules.sockets()).collect()
+    };
+    sockets(old) == sockets(new)
+}
+
 /// A certificate and the names that it is for.
 struct Choice {
     /// In lower case; `*.example.org` is for one label more.

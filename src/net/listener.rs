@@ -21,7 +21,7 @@ const BACKLOG: i32 = 4096;
 pub fn bind_all(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, BindError> {
     if addresses.is_empty() {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        return match bind_one(any, false) {
+        return match bind_one(any, false, false) {
             Ok(listener) => Ok(vec![listener]),
             // A kernel without IPv6.
             Err(_) => bind_all(&[IpAddr::V4(Ipv4Addr::UNSPECIFIED)], port),
@@ -34,11 +34,54 @@ pub fn bind_all(addresses: &[IpAddr], port: u16) -> Result<Vec<TcpListener>, Bin
     for &address in addresses {
         let address = SocketAddr::from((address, port));
         let failed = |error| BindError { address, error };
-        let listener = bind_one(address, only_v6).map_err(failed)?;
+        let listener = bind_one(address, only_v6, false).map_err(failed)?;
         port = listener.local_addr().map_err(failed)?.port();
         listeners.push(listener);
     }
     Ok(listeners)
+}
+
+/// The same once for each of `workers` processes: the kernel shares new
+/// connections out among the sets, and each keeps its own queue. Nobody else
+/// listens there, unless a process of the same user wants to share too.
+///
+/// # Errors
+/// The address that cannot be bound, and why.
+pub fn bind_sets(
+    addresses: &[IpAddr],
+    port: u16,
+    workers: usize,
+) -> Result<Vec<Vec<TcpListener>>, BindError> {
+    let mut sets = vec![bind_all(addresses, port)?];
+    let only_v6 = addresses.iter().any(IpAddr::is_ipv4);
+    for _ in 1..workers {
+        let mut set = Vec::with_capacity(sets[0].len());
+        for first in &sets[0] {
+            let address = first.local_addr().unwrap_or_else(|_| ([0; 4], port).into());
+            let failed = |error| BindError { address, error };
+            // Only now: the first is to be refused where others listen.
+            setsockopt(first, sockopt::ReusePort, &true).map_err(|error| failed(error.into()))?;
+            set.push(bind_one(address, only_v6, true).map_err(failed)?);
+        }
+        sets.push(set);
+    }
+    Ok(sets)
+}
+
+/// Sockets that listen already, once for each of `workers` processes: all take
+/// from the same queue.
+///
+/// # Errors
+/// No descriptors are left.
+pub fn share(
+    sockets: &[std::net::TcpListener],
+    workers: usize,
+) -> io::Result<Vec<Vec<TcpListener>>> {
+    let set = || {
+        let copies = sockets.iter().map(std::net::TcpListener::try_clone);
+        copies.map(|copy| copy.map(TcpListener::from_std)).collect()
+    };
+    (0..workers).map(|_| set()).collect()
 }
 
 /// An address that cannot be listened on.
@@ -56,7 +99,7 @@ impl std::fmt::Display for BindError {
     }
 }
 
-fn bind_one(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -64,6 +107,9 @@ fn bind_one(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(family, SockType::Stream, flags, None)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if shared {
+        setsockopt(&fd, sockopt::ReusePort, &true)?;
+    }
     match address {
         SocketAddr::V4(address) => bind(fd.as_raw_fd(), &SockaddrIn::from(address))?,
         SocketAddr::V6(address) => {

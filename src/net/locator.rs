@@ -207,6 +207,14 @@ impl Locator {
         self.look_ups.remove(&id);
     }
 
+    /// Asks another resolver from now on, also what is not answered yet.
+    pub fn replace_resolver(&mut self, resolver: Resolver, now_ms: u64) {
+        self.resolver = resolver;
+        for question in self.waiters.keys() {
+            self.resolver.ask(question.clone(), now_ms);
+        }
+    }
+
     /// Works off what arrived, and what timed out.
     pub fn process(&mut self) {
         self.resolver.process();

@@ -4,13 +4,14 @@
 //! for readiness; let each event set bits and put its session on the run list
 //! once; let every session on the list work within its budget; then what is due;
 //! then new clients; then free the slots of those that are over, last, so that
-//! no event of this turn meets a newcomer in an old slot.
+//! no event of this turn meets a newcomer in an old slot. `upkeep` has what is
+//! done beside serving.
 
 mod timers;
 mod token;
+pub mod upkeep;
 
 use std::io;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use nix::sys::signal::Signal;
 use slab::Slab;
 
 use crate::config::Config;
-use crate::log::{Level, Log};
+use crate::log::Log;
 use crate::net::entrance::Entrance;
 use crate::net::listener::{self, Accepted};
 use crate::net::locator::Locator;
@@ -32,6 +33,7 @@ use crate::session::worker::{TLS_STEPS_PER_TURN, Worker};
 use crate::session::{Session, Tick, Turn};
 use timers::{Armed, Timers};
 use token::Owner;
+use upkeep::Upkeep;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -71,6 +73,13 @@ pub struct Reactor {
     /// Sessions that are only there to be refused.
     refusals: usize,
     started: Instant,
+    upkeep: Upkeep,
+    /// The configuration of the start.
+    start_config: Rc<Config>,
+    /// Clients accepted since the start.
+    accepted: u64,
+    /// When a sign of life is due.
+    alive_at: Option<Tick>,
     /// Clients may be waiting that no edge will tell of again.
     accept_due: bool,
     /// Accepting rests until then: no descriptor was left.
@@ -95,19 +104,15 @@ fn session_limit() -> usize {
     usize::try_from(sessions).unwrap_or(usize::MAX).max(1)
 }
 
-/// Files of certificate authorities that the configuration names.
-fn ca_files(config: &Config) -> impl Iterator<Item = &Path> {
-    let domains = config.domains.iter().flat_map(|domains| domains.iter());
-    let files = domains.filter_map(|domain| domain.access.ca_file.as_deref());
-    files.chain(config.server_ca_file.as_deref())
-}
-
-/// The entrance of each socket.
-fn by_socket(entrances: &[Rc<Entrance>]) -> Vec<Rc<Entrance>> {
+/// The entrance of each of `count` sockets. Sockets that came from outside may be
+/// more than the listeners have: they are of the first.
+fn by_socket(entrances: &[Rc<Entrance>], count: usize) -> Vec<Rc<Entrance>> {
     let sockets = |entrance: &Rc<Entrance>| {
         std::iter::repeat_n(Rc::clone(entrance), entrance.rules.sockets())
     };
-    entrances.iter().flat_map(sockets).collect()
+    let mut all: Vec<_> = entrances.iter().flat_map(sockets).collect();
+    all.resize(count, Rc::clone(&entrances[0]));
+    all
 }
 
 /// A number from 0 to `most`, all alike, for the lot among SRV records.
@@ -135,6 +140,7 @@ impl Reactor {
         log: Rc<Log>,
         mut listeners: Vec<TcpListener>,
         entrances: &[Rc<Entrance>],
+        upkeep: Upkeep,
     ) -> Result<Reactor, String> {
         let words = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let poll = Poll::new().map_err(words("cannot create the poll"))?;
@@ -144,7 +150,7 @@ impl Reactor {
         let for_resolver = registry.try_clone().map_err(words("epoll"))?;
         let resolver = Resolver::new(for_resolver, token::RESOLVER, &config.dns_servers)?;
         let locator = Locator::new(resolver, random);
-        let tls = Contexts::new(ca_files(&config))?;
+        let tls = Contexts::new(config.ca_files())?;
         if listeners.len() > token::MAX_LISTENERS {
             return Err(format!(
                 "more than {} addresses to listen on",
@@ -157,21 +163,16 @@ impl Reactor {
                 .register(listener, token, Interest::READABLE)
                 .map_err(words("cannot poll a listener"))?;
         }
-        let limit = session_limit();
-        let max_sessions = config.max_connections.map_or(limit, |max| max.min(limit));
-        if config.max_connections.is_some_and(|max| max > limit) {
-            log.startup(
-                Level::Warning,
-                format_args!(
-                    "max_connections is {limit}: the limit on open files (ulimit -n) has no room for more"
-                ),
-            );
-        }
+        let max_sessions = upkeep::most_sessions(&config, &log);
         Ok(Reactor {
             poll,
+            upkeep,
+            start_config: Rc::clone(&config),
+            accepted: 0,
+            alive_at: None,
             worker: Worker::new(config, log, locator, tls, registry),
             signals,
-            entrances: by_socket(entrances),
+            entrances: by_socket(entrances, listeners.len()),
             listeners,
             sessions: Slab::new(),
             run_list: Vec::new(),
@@ -244,6 +245,7 @@ impl Reactor {
         self.shed();
         self.expire();
         self.accept();
+        self.give_sign_of_life();
         // Look-ups that the hosts file answered at once.
         self.take_answers();
         Ok(())
@@ -254,7 +256,12 @@ impl Reactor {
         if !self.run_list.is_empty() || (self.accept_due && self.may_accept()) {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.timers.next(), self.accept_rest, self.drain_deadline];
+        let deadlines = [
+            self.timers.next(),
+            self.accept_rest,
+            self.drain_deadline,
+            self.alive_at,
+        ];
         let nearest = deadlines.into_iter().flatten().min();
         let wait = nearest.map(|at| {
             // Rounded up: waking too early would only mean another turn.
@@ -284,7 +291,9 @@ impl Reactor {
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.take() {
             match signal {
-                Signal::SIGTERM | Signal::SIGINT | Signal::SIGHUP => self.drain(signal),
+                Signal::SIGTERM | Signal::SIGINT => self.drain(signal),
+                Signal::SIGHUP if self.drain_deadline.is_none() => self.reload(),
+                Signal::SIGUSR1 => self.tell_status(),
                 _ => {}
             }
         }
@@ -302,6 +311,7 @@ impl Reactor {
             self.sessions.len()
         ));
         self.listeners.clear();
+        self.upkeep.notify.stopping("ending sessions");
         let wait = self.worker.config.drain_timeout.as_millis();
         let wait = Tick::try_from(wait).unwrap_or(Tick::MAX / 2);
         self.drain_deadline = Some(self.worker.now + wait);
@@ -452,6 +462,7 @@ impl Reactor {
             Accepted::Client(socket, peer) => {
                 self.exhausted = false;
                 let excess = self.is_full().then_some(Excess::Connections);
+                self.accepted += 1;
                 let entry = self.sessions.vacant_entry();
                 let slot = entry.key();
                 let first_token = token::of_session(slot);

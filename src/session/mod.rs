@@ -286,6 +286,11 @@ impl Session {
         worker.log.info(format_args!("{line}"));
     }
 
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
     fn is_over(&self) -> bool {
         self.phase == Phase::Gone && !self.server.is_connected()
     }

@@ -1,0 +1,402 @@
+//! The master of several workers: makes them, replaces them, passes signals on.
+//!
+//! Owns a set of listening sockets for each worker. The master keeps them open
+//! and accepts nobody: when a worker dies, clients wait in the kernel's queue for
+//! the next one, and none is refused. Only the sessions of that worker are lost.
+//! Never touches a session, and makes no connection. With one worker there is no
+//! master.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpListener;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, getpid, getppid};
+
+use crate::config::Config;
+use crate::daemon;
+use crate::log::{Level, Log};
+use crate::net::entrance::{Entrance, fit};
+use crate::net::notify::{self, Listening, Notify, Word};
+use crate::net::signals::{OF_MASTER, Signals};
+use crate::reactor::upkeep::{Fresh, announce, monotonic_us, read_again, tell_reloaded};
+
+/// The wait before a dead worker is replaced; doubled each time.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// The longest such wait.
+const LAST_DELAY: Duration = Duration::from_secs(10);
+/// A worker that lived this long was healthy: the wait begins anew.
+const HEALTHY: Duration = Duration::from_secs(30);
+/// What workers get beyond `drain_timeout`, and after a second signal.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What the process is when the master's work has brought it here.
+pub enum Role {
+    /// A fork: to serve.
+    Worker(Seat),
+    /// The master, after all workers have ended: why, if it never served.
+    Over(Result<(), String>),
+}
+
+/// What a worker gets.
+pub struct Seat {
+    /// Which worker it is, from 0 on.
+    pub worker: usize,
+    /// What it goes by.
+    pub config: Rc<Config>,
+    /// What is asked of those that come in, and TLS.
+    pub entrances: Vec<Rc<Entrance>>,
+    /// Its listeners.
+    pub listeners: Vec<TcpListener>,
+    /// The way to its master.
+    pub notify: Notify,
+}
+
+struct Place {
+    listeners: Vec<TcpListener>,
+    running: Option<Running>,
+    /// When it is to be filled again.
+    due: Option<Instant>,
+    /// The wait before that, the next time.
+    delay: Duration,
+}
+
+struct Running {
+    pid: Pid,
+    words: Listening,
+    since: Instant,
+    ready: bool,
+    /// Whether it gave a sign of life since the last that was passed on.
+    alive: bool,
+    /// The last thing it said.
+    status: Option<String>,
+}
+
+/// The master.
+pub struct Master {
+    config: Config,
+    entrances: Vec<Rc<Entrance>>,
+    start_config: Config,
+    path: PathBuf,
+    log: Rc<Log>,
+    notify: Notify,
+    places: Vec<Place>,
+    /// All workers served once.
+    serves: bool,
+    replaced: u64,
+    /// Set while it stops: when whoever is left is killed.
+    kill_at: Option<Instant>,
+    stop_signals: u32,
+}
+
+/// The master's clock.
+#[expect(clippy::disallowed_methods, reason = "the master has no reactor")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Master {
+    /// A master whose workers have a set of listeners each.
+    pub fn new(
+        config: Config,
+        path: PathBuf,
+        log: Rc<Log>,
+        notify: Notify,
+        sets: Vec<Vec<TcpListener>>,
+        entrances: Vec<Rc<Entrance>>,
+    ) -> Master {
+        let start = now();
+        let place = |listeners| Place {
+            listeners,
+            running: None,
+            due: Some(start),
+            delay: FIRST_DELAY,
+        };
+        Master {
+            start_config: config.clone(),
+            config,
+            entrances,
+            path,
+            log,
+            notify,
+            places: sets.into_iter().map(place).collect(),
+            serves: false,
+            replaced: 0,
+            kill_at: None,
+            stop_signals: 0,
+        }
+    }
+
+    /// Makes workers and keeps them going. Comes back in each of them, and in
+    /// the master when it is over.
+    pub fn run(&mut self) -> Role {
+        let mut signals = match Signals::open(OF_MASTER) {
+            Ok(signals) => signals,
+            Err(error) => return self.fail(format!("cannot take signals: {error}")),
+        };
+        loop {
+            self.log.tick(now());
+            for at in 0..self.places.len() {
+                if self.places[at].due.is_some_and(|due| now() >= due) {
+                    self.places[at].due = None;
+                    match self.fill(at) {
+                        Ok(None) => {}
+                        Ok(Some(seat)) => return Role::Worker(seat),
+                        Err(error) if self.serves => self.vacate(at, &error),
+                        Err(error) => return self.fail(error),
+                    }
+                }
+            }
+            if let Err(error) = self.wait(&signals) {
+                return self.fail(format!("cannot wait: {}", error.desc()));
+            }
+            while let Some(signal) = signals.take() {
+                self.take_signal(signal);
+            }
+            self.listen();
+            if let Err(why) = self.reap() {
+                return self.fail(why);
+            }
+            if self.kill_at.is_some() {
+                if self.places.iter().all(|place| place.running.is_none()) {
+                    return Role::Over(Ok(()));
+                }
+                if self.kill_at.is_some_and(|at| now() >= at) {
+                    self.relay(Signal::SIGKILL);
+                    self.kill_at = Some(now() + GRACE);
+                }
+            }
+        }
+    }
+
+    /// Forks a worker; a seat in the worker, none in the master.
+    fn fill(&mut self, at: usize) -> Result<Option<Seat>, String> {
+        let words = |error: Errno| format!("cannot start a worker: {}", error.desc());
+        let (listening, telling) = notify::channel().map_err(words)?;
+        let master = getpid();
+        match daemon::fork().map_err(words)? {
+            ForkResult::Parent { child } => {
+                self.places[at].running = Some(Running {
+                    pid: child,
+                    words: listening,
+                    since: now(),
+                    ready: false,
+                    alive: true,
+                    status: None,
+                });
+                Ok(None)
+            }
+            ForkResult::Child => {
+                self.log.forked();
+                let _ = set_pdeathsig(Signal::SIGTERM);
+                if getppid() != master {
+                    // It died before it could be said what is to happen then.
+                    std::process::exit(1);
+                }
+                Ok(Some(Seat {
+                    worker: at,
+                    config: Rc::new(self.config.share(at)),
+                    entrances: self.entrances.clone(),
+                    listeners: std::mem::take(&mut self.places[at].listeners),
+                    notify: Notify::to_master(telling, self.notify.watchdog()),
+                }))
+            }
+        }
+    }
+
+    /// A start that failed: ends those that are there already.
+    fn fail(&mut self, why: String) -> Role {
+        self.relay(Signal::SIGKILL);
+        for place in &mut self.places {
+            if let Some(running) = place.running.take() {
+                let _ = waitpid(running.pid, None);
+            }
+        }
+        self.notify.failed(&why);
+        Role::Over(Err(why))
+    }
+
+    /// Waits for a signal, a word of a worker, or the next thing due.
+    fn wait(&self, signals: &Signals) -> Result<(), Errno> {
+        let running = self
+            .places
+            .iter()
+            .filter_map(|place| place.running.as_ref());
+        let mut fds: Vec<PollFd<'_>> = running
+            .map(|running| PollFd::new(running.words.as_fd(), PollFlags::POLLIN))
+            .collect();
+        fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+        let due = self.places.iter().filter_map(|place| place.due);
+        let wait = due.chain(self.kill_at).min().map(|at| {
+            // Rounded up, or the loop would spin through the last millisecond.
+            at.saturating_duration_since(now()) + Duration::from_millis(1)
+        });
+        let wait = wait.map_or(Ok(PollTimeout::NONE), PollTimeout::try_from);
+        match poll(&mut fds, wait.unwrap_or(PollTimeout::MAX)) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn take_signal(&mut self, signal: Signal) {
+        match signal {
+            Signal::SIGTERM | Signal::SIGINT => self.stop(signal),
+            Signal::SIGHUP if self.kill_at.is_none() => self.reload(),
+            Signal::SIGUSR1 => self.tell_status(),
+            _ => {}
+        }
+    }
+
+    fn stop(&mut self, signal: Signal) {
+        self.stop_signals += 1;
+        let wait = match self.stop_signals {
+            1 => {
+                self.log
+                    .notice(format_args!("{signal}: stopping all workers"));
+                self.notify.stopping("ending sessions");
+                self.config.drain_timeout + GRACE
+            }
+            2 => GRACE,
+            _ => Duration::ZERO,
+        };
+        self.kill_at = Some(now() + wait);
+        for place in &mut self.places {
+            // Nobody waits for a process that is not to come.
+            place.listeners.clear();
+            place.due = None;
+        }
+        self.relay(signal);
+    }
+
+    fn relay(&self, signal: Signal) {
+        for running in self
+            .places
+            .iter()
+            .filter_map(|place| place.running.as_ref())
+        {
+            // It may have ended; that is told by another signal.
+            let _ = kill(running.pid, signal);
+        }
+    }
+
+    fn reload(&mut self) {
+        self.notify.reloading(monotonic_us());
+        if let Some(Fresh {
+            config, entrances, ..
+        }) = read_again(&self.path, &self.log)
+        {
+            if fit(&self.entrances, &entrances) {
+                self.entrances = entrances;
+            }
+            self.log.set_level(config.log_level);
+            tell_reloaded(&self.start_config, &config, &self.log);
+            // The number of workers stays what it was at the start.
+            self.config = Config {
+                workers: self.start_config.workers,
+                ..config
+            };
+            self.relay(Signal::SIGHUP);
+        }
+        self.notify.reloaded("serving");
+    }
+
+    fn tell_status(&self) {
+        let pid = |place: &Place| match &place.running {
+            Some(running) => running.pid.to_string(),
+            None => "-".to_owned(),
+        };
+        let pids: Vec<String> = self.places.iter().map(pid).collect();
+        self.log.startup(
+            Level::Notice,
+            format_args!(
+                "status: master of {} workers (processes {}), {} replaced since the start",
+                self.places.len(),
+                pids.join(", "),
+                self.replaced
+            ),
+        );
+        self.relay(Signal::SIGUSR1);
+    }
+
+    /// Takes what workers say.
+    fn listen(&mut self) {
+        for running in self.places.iter_mut().filter_map(|p| p.running.as_mut()) {
+            while let Ok(Some(word)) = running.words.next(false) {
+                match word {
+                    Word::Ready => running.ready = true,
+                    Word::Alive => running.alive = true,
+                    Word::Status(status) => running.status = Some(status),
+                }
+            }
+        }
+        let mut running = self.places.iter().map(|place| place.running.as_ref());
+        if !self.serves && running.clone().all(|r| r.is_some_and(|r| r.ready)) {
+            self.serves = true;
+            announce(&self.places[0].listeners, &self.log);
+            self.notify.ready(std::process::id());
+        }
+        // The master is as healthy as the worker that is worst off; a place that
+        // is vacant is being looked after.
+        if self.notify.watchdog().is_some() && running.all(|r| r.is_none_or(|r| r.alive)) {
+            self.notify.alive();
+            for running in self.places.iter_mut().filter_map(|p| p.running.as_mut()) {
+                running.alive = false;
+            }
+        }
+    }
+
+    /// Takes note of workers that ended.
+    fn reap(&mut self) -> Result<(), String> {
+        loop {
+            let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, format!("ended with status {code}")),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, format!("was killed by {signal}"))
+                }
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(error) => return Err(format!("cannot wait for workers: {}", error.desc())),
+            };
+            let is_it = |place: &Place| place.running.as_ref().is_some_and(|r| r.pid == pid);
+            let Some(at) = self.places.iter().position(is_it) else {
+                continue;
+            };
+            // What it said last may have come after the look before.
+            self.listen();
+            let place = &mut self.places[at];
+            let running = place.running.take();
+            if running.as_ref().is_some_and(|r| now() - r.since >= HEALTHY) {
+                place.delay = FIRST_DELAY;
+            }
+            if self.kill_at.is_some() {
+                continue;
+            }
+            let unready = running.filter(|running| !running.ready);
+            let said = unready.and_then(|running| running.status);
+            let what = said.unwrap_or(how);
+            if !self.serves {
+                return Err(what);
+            }
+            self.vacate(at, &format!("process {pid} {what}"));
+        }
+    }
+
+    /// Notes that a place is to be filled after a while.
+    fn vacate(&mut self, at: usize, why: &str) {
+        let place = &mut self.places[at];
+        let delay = place.delay;
+        place.due = Some(now() + delay);
+        place.delay = (delay * 2).min(LAST_DELAY);
+        self.replaced += 1;
+        self.log.err(format_args!(
+            "worker {at}: {why}; its sessions are lost, another takes its place in {} ms",
+            delay.as_millis()
+        ));
+    }
+}

@@ -1,0 +1,244 @@
+//! What the loop does beside serving: reload, status, signs of life.
+//!
+//! Owns the way of a changed configuration into a running process. It is taken
+//! as a whole or not at all: the file and every file it names must be good
+//! before anything is swapped. Sessions keep what they began with. The keys of
+//! the start (port, user and the like) are only compared, and told.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use mio::net::TcpListener;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::geteuid;
+
+use super::{Reactor, by_socket, session_limit, token};
+use crate::config::{self, Config, Loaded, Problem};
+use crate::log::{Level, Log};
+use crate::net::entrance::{Entrance, fit};
+use crate::net::notify::Notify;
+use crate::net::resolver::Resolver;
+use crate::net::tls::Contexts;
+use crate::session::Tick;
+
+/// What a loop needs beside sockets to serve on.
+pub struct Upkeep {
+    /// The configuration file, from the root.
+    pub path: PathBuf,
+    /// Who is told how it goes.
+    pub notify: Notify,
+    /// Which of several workers this is; `None` is the only one, without master.
+    pub worker: Option<usize>,
+}
+
+/// Writes what is wrong with a configuration file to the log.
+pub fn report(log: &Log, problems: &[Problem]) {
+    for problem in problems {
+        let level = match problem.what.is_warning() {
+            true => Level::Warning,
+            false => Level::Err,
+        };
+        log.startup(level, format_args!("{problem:#}"));
+    }
+}
+
+/// A configuration read again, and what was made of the files that it names.
+pub struct Fresh {
+    /// What it says.
+    pub config: Config,
+    /// TLS to servers.
+    pub contexts: Contexts,
+    /// The side of browsers.
+    pub entrances: Vec<Rc<Entrance>>,
+}
+
+/// Reads the file again and judges it and the files that it names. What is
+/// wrong is in the log, and that the old configuration stays.
+pub fn read_again(path: &Path, log: &Log) -> Option<Fresh> {
+    let refused = |why: &str| {
+        log.startup(
+            Level::Err,
+            format_args!("{why}: the configuration is not reloaded, the old one stays"),
+        );
+    };
+    let Loaded { config, warnings } = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            report(log, &problems);
+            let unreadable =
+                |problem: &Problem| matches!(problem.what, config::What::Unreadable(_));
+            match problems.iter().any(unreadable) {
+                true => refused(&format!(
+                    "{} must be readable for user id {}, as which the daemon runs",
+                    path.display(),
+                    geteuid()
+                )),
+                false => refused(&format!("{} has errors", path.display())),
+            }
+            return None;
+        }
+    };
+    report(log, &warnings);
+    let contexts = Contexts::new(config.ca_files());
+    match contexts.and_then(|contexts| Ok((contexts, Entrance::all(&config)?))) {
+        Ok((contexts, entrances)) => Some(Fresh {
+            config,
+            contexts,
+            entrances,
+        }),
+        Err(why) => {
+            refused(&why);
+            None
+        }
+    }
+}
+
+/// Says that a new configuration is in force, and what of it is not.
+pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
+    let waiting = old.start_keys_changed(new);
+    let waiting = match waiting.as_slice() {
+        [] => String::new(),
+        keys => format!("; these keys count after a restart: {}", keys.join(", ")),
+    };
+    log.startup(
+        Level::Notice,
+        format_args!("configuration reloaded{waiting}"),
+    );
+}
+
+/// Says where the daemon listens.
+pub fn announce(listeners: &[TcpListener], log: &Log) {
+    let version = env!("CARGO_PKG_VERSION");
+    for address in listeners.iter().filter_map(|l| l.local_addr().ok()) {
+        let text = format_args!("version {version} listening on {address}");
+        log.startup(Level::Notice, text);
+    }
+}
+
+/// The kernel's monotonic clock in microseconds, as systemd wants it.
+pub fn monotonic_us() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(0))
+}
+
+/// The most sessions at a time that configuration and kernel allow.
+pub(super) fn most_sessions(config: &Config, log: &Log) -> usize {
+    let limit = session_limit();
+    if config.max_connections.is_some_and(|max| max > limit) {
+        log.startup(
+            Level::Warning,
+            format_args!(
+                "max_connections is {limit}: the limit on open files (ulimit -n) has no room for more"
+            ),
+        );
+    }
+    config.max_connections.map_or(limit, |max| max.min(limit))
+}
+
+impl Reactor {
+    /// Takes the configuration file as it is now, if it is good.
+    pub(super) fn reload(&mut self) {
+        let log = Rc::clone(&self.worker.log);
+        self.upkeep.notify.reloading(monotonic_us());
+        if let Some(Fresh {
+            config,
+            contexts,
+            entrances,
+        }) = read_again(&self.upkeep.path, &log)
+        {
+            let config = match self.upkeep.worker {
+                Some(worker) => config.share(worker),
+                None => config,
+            };
+            match self.new_resolver(&config) {
+                Ok(resolver) => {
+                    log.set_level(config.log_level);
+                    if self.upkeep.worker.is_none() {
+                        tell_reloaded(&self.start_config, &config, &log);
+                    }
+                    self.max_sessions = most_sessions(&config, &log);
+                    let now = self.worker.now;
+                    self.worker.locator.replace_resolver(resolver, now);
+                    self.worker.tls = contexts;
+                    self.worker.set_config(Rc::new(config));
+                    self.take_entrances(&entrances);
+                }
+                Err(why) => log.startup(
+                    Level::Err,
+                    format_args!("{why}: the configuration is not reloaded, the old one stays"),
+                ),
+            }
+        }
+        self.upkeep.notify.reloaded("serving");
+    }
+
+    /// New rules and certificates for the sockets there are; where the sockets
+    /// are to change, the old ones stay until a restart.
+    fn take_entrances(&mut self, entrances: &[Rc<Entrance>]) {
+        let mut old = self.entrances.clone();
+        old.dedup_by(|a, b| Rc::ptr_eq(a, b));
+        old.truncate(entrances.len().max(1));
+        if fit(&old, entrances) {
+            self.entrances = by_socket(entrances, self.listeners.len());
+        }
+    }
+
+    fn new_resolver(&self, config: &Config) -> Result<Resolver, String> {
+        let registry = self.worker.registry.try_clone();
+        let registry = registry.map_err(|error| format!("epoll: {error}"))?;
+        Resolver::new(registry, token::RESOLVER, &config.dns_servers)
+    }
+
+    /// Writes a line on what the process is doing, whatever the level.
+    pub(super) fn tell_status(&self) {
+        let mut phases = BTreeMap::new();
+        let mut held = 0;
+        for (_, slot) in &self.sessions {
+            *phases.entry(slot.session.phase()).or_insert(0_usize) += 1;
+            held += slot.session.held();
+        }
+        let phases: Vec<String> = phases
+            .iter()
+            .map(|(phase, count)| format!("{count} {phase:?}"))
+            .collect();
+        let parsers = &self.worker.parsers;
+        self.worker.log.startup(
+            Level::Notice,
+            format_args!(
+                "status: {} sessions ({}), at most {}, {} accepted since the start, {held} bytes waiting, {} parsers parked",
+                self.sessions.len(),
+                phases.join(", "),
+                self.max_sessions,
+                self.accepted,
+                parsers.stream.parked() + parsers.message.parked(),
+            ),
+        );
+    }
+
+    /// Gives a sign of life if one is due.
+    pub(super) fn give_sign_of_life(&mut self) {
+        if self.alive_at.is_some_and(|at| self.worker.now >= at) {
+            self.upkeep.notify.alive();
+            self.alive_at = self.next_sign_of_life();
+        }
+    }
+
+    pub(super) fn next_sign_of_life(&self) -> Option<Tick> {
+        let period = self.upkeep.notify.watchdog()?;
+        let period = Tick::try_from(period.as_millis()).unwrap_or(Tick::MAX / 2);
+        Some(self.worker.now + period.max(1))
+    }
+
+    /// Tells `notify` now and from now on that this process serves: the log too, unless
+    /// its master does. Signals are taken by now: who reads it may send one.
+    pub fn tell_ready(&mut self, notify: Notify) {
+        self.upkeep.notify = notify;
+        if self.upkeep.worker.is_none() {
+            announce(&self.listeners, &self.worker.log);
+        }
+        self.upkeep.notify.ready(std::process::id());
+        self.alive_at = self.next_sign_of_life();
+    }
+}

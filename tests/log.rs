@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jabsocket::log::{Escaped, Level, Log};
+use jabsocket::log::{Escaped, Level, Log, Moment};
 
 /// A directory of one test, removed at its end, with the path of a socket in it.
 struct Place {
@@ -101,6 +101,26 @@ fn a_line_has_priority_date_name_and_process_id() {
     let end = format!(" jabsocket[{}]: 3 browsers", std::process::id());
     assert!(line.ends_with(&end), "{line}");
     assert_eq!(line.len(), "<30>Nov 23 01:02:03".len() + end.len());
+}
+
+#[test]
+fn the_date_is_that_of_the_place() {
+    let place = Place::new("zone");
+    let listener = place.listener();
+    let log = place.log(now());
+    log.set_local_time(|_| {
+        Some(Moment {
+            month: 11,
+            day: 3,
+            hour: 4,
+            minute: 5,
+            second: 6,
+        })
+    });
+    log.info(format_args!("here"));
+    // RFC 3164, section 4.1.2: a day below 10 has a blank before it.
+    let line = &lines(&listener)[0];
+    assert!(line.starts_with("<30>Dec  3 04:05:06 jabsocket["), "{line}");
 }
 
 #[test]

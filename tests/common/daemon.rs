@@ -57,7 +57,7 @@ pub struct Daemon {
     said: Shared,
     /// Where it listens: the first address.
     pub address: SocketAddr,
-    _config: TempFile,
+    config: TempFile,
 }
 
 impl Daemon {
@@ -69,6 +69,11 @@ impl Daemon {
 
     /// The same on other addresses: a value of the key `listen`.
     pub fn start_on(listen: &str, config: &str) -> Daemon {
+        Daemon::start_in(listen, config, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_in(listen: &str, config: &str, environment: &[(&str, &str)]) -> Daemon {
         let level = match config.contains("log_level:") {
             true => "",
             false => "log_level: LOG_DEBUG\n",
@@ -78,6 +83,7 @@ impl Daemon {
             .arg("-n")
             .arg("-c")
             .arg(&config.0)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -98,12 +104,32 @@ impl Daemon {
             child,
             said,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            _config: config,
+            config,
         };
         let line = daemon.wait_for_line("listening on ");
         let address = line.rsplit(' ').next().unwrap_or_default();
         daemon.address = address.parse().expect("an address in the log");
         daemon
+    }
+
+    /// Writes the configuration anew, with the same port and addresses. Nothing
+    /// reads it before a signal.
+    pub fn configure(&self, config: &str) {
+        fs::write(&self.config.0, config).expect("write a configuration file");
+    }
+
+    /// Waits for as many lines with `text`.
+    pub fn wait_for_lines(&self, text: &str, count: usize) {
+        let found = |said: &Said| {
+            let lines = said.lines.iter().filter(|line| line.contains(text));
+            lines.count() >= count
+        };
+        let said = self.wait_until(|said| found(said) || said.ended);
+        assert!(
+            found(&said),
+            "{count} lines with {text:?} in {:#?}",
+            said.lines
+        );
     }
 
     /// The first line that contains `text`, there already or still to come.

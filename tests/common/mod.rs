@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod answering;
+pub mod background;
 pub mod certificates;
 pub mod chop;
 pub mod daemon;
@@ -14,7 +15,7 @@ pub mod xmpp_server;
 use std::io::{Error, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -25,6 +26,19 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a socket must stay unwritable for its reader to count as stalled.
 const STALL_MS: u16 = 300;
+
+/// Asks again and again until there is something; fails when patience ends.
+#[allow(clippy::disallowed_methods)]
+pub fn patiently<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
 
 /// Whether `error` says that the peer broke the connection off.
 pub fn is_reset(error: &Error) -> bool {
@@ -101,4 +115,27 @@ pub fn write_to_the_end(
     let stalls = PATIENCE.as_millis() / u128::from(STALL_MS);
     let done = (0..stalls).any(|_| write_until_stalled(stream, pending, &mut next));
     assert!(done, "nobody reads");
+}
+
+/// The lines of a pipe, one after the other.
+pub struct Lines(std::io::Lines<std::io::BufReader<Box<dyn std::io::Read>>>);
+
+impl Lines {
+    pub fn of(pipe: impl std::io::Read + 'static) -> Lines {
+        let pipe: Box<dyn std::io::Read> = Box::new(pipe);
+        Lines(std::io::BufRead::lines(std::io::BufReader::new(pipe)))
+    }
+
+    /// The next line with `text`; fails at the end of the pipe.
+    pub fn find(&mut self, text: &str) -> String {
+        let mut seen = Vec::new();
+        for line in self.0.by_ref() {
+            let line = line.expect("a line");
+            if line.contains(text) {
+                return line;
+            }
+            seen.push(line);
+        }
+        panic!("no line with {text:?} in {seen:#?}")
+    }
 }

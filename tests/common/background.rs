@@ -1,0 +1,191 @@
+//! Runs the daemon in the background, and other arrangements where it is not
+//! simply a child whose standard error is read.
+//!
+//! Owns a directory with configuration and PID file. What the process is doing
+//! is read off /proc.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::daemon::PROGRAM;
+use super::patiently;
+
+/// A directory for one test, removed with it.
+pub struct TempDir(pub PathBuf);
+
+impl TempDir {
+    pub fn new() -> TempDir {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("jabsocket-test-{}-{number}.d", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).expect("a directory");
+        TempDir(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A daemon that has gone, or is to go, into the background.
+pub struct Background {
+    pub dir: TempDir,
+    pub config: PathBuf,
+    pub pid_file: PathBuf,
+}
+
+impl Background {
+    /// Writes the configuration and starts nothing. `{dir}` in it is the
+    /// directory.
+    pub fn new(config: &str) -> Background {
+        let dir = TempDir::new();
+        let background = Background {
+            config: dir.path("jabsocket.conf"),
+            pid_file: dir.path("pid"),
+            dir,
+        };
+        background.configure(config);
+        background
+    }
+
+    /// Writes the configuration anew.
+    pub fn configure(&self, config: &str) {
+        let config = config.replace("{dir}", &self.dir.0.to_string_lossy());
+        let text = format!(
+            "port: 0\nlisten: 127.0.0.1\npid_file: {}\ndomains: [example.org]\n{config}",
+            self.pid_file.display()
+        );
+        fs::write(&self.config, text).expect("write a configuration file");
+    }
+
+    /// The command that starts it; it ends when the daemon serves, or not.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.arg("-c").arg(&self.config).stdin(Stdio::null());
+        command
+    }
+
+    pub fn start(&self) -> Output {
+        self.command().output().expect("run the daemon")
+    }
+
+    /// Starts it and fails unless it serves.
+    pub fn started(config: &str) -> Background {
+        let background = Background::new(config);
+        let output = background.start();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{told}");
+        background
+    }
+
+    /// The process of the PID file.
+    pub fn pid(&self) -> u32 {
+        let text = fs::read_to_string(&self.pid_file).expect("a PID file");
+        text.trim().parse().expect("a number in the PID file")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        signal_to(self.pid(), signal);
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        listens_at(self.pid()).expect("a listener")
+    }
+
+    /// Ends it and waits until it has gone.
+    pub fn stop(self) {
+        let pid = self.pid();
+        self.signal(Signal::SIGTERM);
+        wait_gone(pid);
+        let left = fs::read_to_string(&self.pid_file);
+        assert!(left.is_err(), "the PID file is still there");
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let text = fs::read_to_string(&self.pid_file).unwrap_or_default();
+        if let Ok(pid) = text.trim().parse() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+pub fn signal_to(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(pid as i32), signal).expect("signal a process");
+}
+
+/// The state of a process as one letter; none if there is no such process.
+pub fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next()
+}
+
+/// Waits until a process has ended. Where nobody reaps orphans a zombie counts.
+pub fn wait_gone(pid: u32) {
+    patiently(&format!("the end of process {pid}"), || {
+        let gone = kill(Pid::from_raw(pid as i32), None) == Err(Errno::ESRCH);
+        (gone || matches!(state(pid), None | Some('Z'))).then_some(())
+    });
+}
+
+/// The children of a process that have not ended.
+pub fn children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let pids = text.split_whitespace().filter_map(|pid| pid.parse().ok());
+    pids.filter(|pid| !matches!(state(*pid), None | Some('Z')))
+        .collect()
+}
+
+/// Descriptors that a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
+    entries.count()
+}
+
+/// A line of /proc/PID/status, less its name.
+pub fn status(pid: u32, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.expect("such a line").trim().to_owned()
+}
+
+/// The IPv4 address on which a process listens.
+pub fn listens_at(pid: u32) -> Option<SocketAddr> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let sockets: Vec<String> = links
+        .filter_map(|link| {
+            let link = link.to_str()?.strip_prefix("socket:[")?;
+            Some(link.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    let table = fs::read_to_string(format!("/proc/{pid}/net/tcp")).ok()?;
+    table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // State 0A is LISTEN.
+        if fields[3] != "0A" || !sockets.iter().any(|inode| inode == fields[9]) {
+            return None;
+        }
+        let port = fields[1].split(':').nth(1)?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    })
+}

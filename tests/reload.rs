@@ -5,9 +5,11 @@ mod common;
 
 use nix::sys::signal::Signal;
 
+use common::answering::{Answering, daemon_asking, opening, read_id};
 use common::background::{children, descriptors};
 use common::certificates::Authority;
 use common::daemon::Daemon;
+use common::dns_server::{DnsServer, SRV};
 use common::stage::*;
 use common::tls_server::{TlsServer, entry, expect_greeted, expect_no_way};
 use common::ws_client::WsClient;
@@ -92,6 +94,24 @@ fn another_certificate_authority_counts_for_the_next_session() {
     client.send_text(OPEN).unwrap();
     server.direct().greet(OPEN_UP);
     expect_greeted(&mut client);
+    daemon.stop();
+}
+
+#[test]
+fn who_waits_for_the_dns_gets_the_answer_of_the_new_server() {
+    let one = Answering::start("one");
+    let zone = format!(
+        "_xmpp-client._tcp.x.example SRV 1 1 {} a.example\na.example A 127.0.0.1",
+        one.port()
+    );
+    let silent = DnsServer::start("_xmpp-client._tcp.x.example SRV HELD");
+    let daemon = daemon_asking(&silent, "domains: [x.example]\n");
+    let mut client = opening(&daemon, "x.example");
+    silent.wait_asked("_xmpp-client._tcp.x.example", SRV);
+    let good = DnsServer::start(&zone);
+    daemon.configure(&format!("dns_servers: {}\n", good.address));
+    daemon.signal(Signal::SIGHUP);
+    assert_eq!(read_id(&mut client, "x.example"), "one");
     daemon.stop();
 }
 

@@ -108,6 +108,20 @@ fn a_key_without_a_value_is_as_good_as_absent() {
 }
 
 #[test]
+fn workers_share_the_connections_out() {
+    let shares = |text: &str| -> Vec<Option<usize>> {
+        let config = good(text);
+        let share = |worker| config.share(worker).max_connections;
+        (0..config.workers).map(share).collect()
+    };
+    assert_eq!(shares("max_connections: 10"), [Some(10)]);
+    let three = [Some(4), Some(3), Some(3)];
+    assert_eq!(shares("max_connections: 10\nworkers: 3"), three);
+    assert_eq!(shares("max_connections: 1\nworkers: 2"), [Some(1); 2]);
+    assert_eq!(shares("workers: 2"), [None; 2]);
+}
+
+#[test]
 fn listen_takes_addresses_of_both_families() {
     for (text, addresses) in [
         ("127.0.0.1", &["127.0.0.1"][..]),

@@ -20,7 +20,7 @@ export class WireClient {
     this.handled = 0;
     this.sent = [];
     this.counting = { in: false, out: false };
-    this.ws = new WebSocket(url, 'xmpp', { localAddress: options.localAddress });
+    this.ws = new WebSocket(url, 'xmpp', { localAddress: options.localAddress, ...options.webSocket });
     this.closed = closeOf(this.ws);
     this.ws.on('message', (data, binary) => this.#message(data, binary));
     this.opened = new Promise((resolve, reject) => {

@@ -141,7 +141,7 @@ source_package() {
 # --- The package ---------------------------------------------------------------
 
 lintian_clean() {
-    lintian --allow-root --fail-on error,warning "$package" >"$work/lintian" 2>&1 || { cat "$work/lintian"; return 1; }
+    TMPDIR=$work lintian --allow-root --fail-on error,warning "$package" >"$work/lintian" 2>&1 || { cat "$work/lintian"; return 1; }
     ! grep '^[EW]:' "$work/lintian"
 }
 
@@ -149,7 +149,11 @@ make_root() {
     local proxy=
     eval "$(apt-config shell proxy Acquire::http::Proxy)"
     [ -z "$proxy" ] || [ "$proxy" = DIRECT ] || export http_proxy=$proxy
-    debootstrap --variant=minbase --merged-usr bookworm "$root" || { tail -n 20 "$root/debootstrap/debootstrap.log"; return 1; }
+    # In two stages, so that dpkg can be told that nothing need outlive a crash:
+    # waiting for the disk is most of the time otherwise.
+    debootstrap --foreign --variant=minbase --merged-usr bookworm "$root" &&
+        mkdir -p "$root/etc/dpkg/dpkg.cfg.d" && echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/quick" &&
+        chroot "$root" /debootstrap/debootstrap --second-stage || { tail -n 20 "$root/debootstrap/debootstrap.log"; return 1; }
     in_root apt-get -q update
 }
 

@@ -147,7 +147,10 @@ async function twoInstances() {
       for (let count = 4; count < 8; count++) await join('juliet', `after-${count}`);
       await talk(sessions.at(-8), sessions.at(-1));
     });
-    await runner.test('HAProxy’s check notices', () => proxy.child.waitForLine(/jabsocket\/one is DOWN/, { ms: 15_000 }));
+    await runner.test('HAProxy’s check notices, and finds nothing wrong with the other', async () => {
+      await proxy.child.waitForLine(/jabsocket\/one is DOWN/, { ms: 15_000 });
+      check(!proxy.child.lines.some((line) => /jabsocket\/two is DOWN/.test(line)), proxy.child.tail());
+    });
   } finally {
     for (const session of sessions) session.ws.terminate();
     await proxy?.stop();

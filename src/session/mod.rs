@@ -312,7 +312,12 @@ impl Session {
             || self.server.is_readable()
             || self.stream_paused
             || !self.client.tail.is_empty();
-        let broken = self.client.is_broken() || self.server.is_broken();
+        // What was received before comes first, and that may have to wait.
+        let client_waits = self.phase.is_open() && self.is_paused();
+        let relaying = matches!(self.phase, Phase::Greeting | Phase::Relaying);
+        let server_waits = relaying && self.is_client_full();
+        let broken = (self.client.is_broken() && !client_waits)
+            || (self.server.is_broken() && !server_waits);
         let resumed = was_paused && !self.is_paused();
         let drained = was_full && !self.is_client_full();
         broken || ((resumed || drained) && waiting)

@@ -235,6 +235,8 @@ impl Session {
         }
         if stalled(self, &self.server) {
             self.step(Event::ServerGone, "it takes nothing", worker);
+            // Nor is there any use in it where the session is ending already.
+            self.server.close();
         }
         if self
             .route

@@ -15,5 +15,7 @@ pub mod notify;
 mod order;
 pub mod resolver;
 pub mod signals;
+#[cfg(test)]
+pub mod simulated;
 pub mod tls;
 pub mod transport;

@@ -21,6 +21,9 @@ pub enum Transport {
     Plain(TcpStream),
     /// TLS, perhaps with the handshake under way.
     Tls(Box<SslStream<TcpStream>>),
+    /// No socket at all: what a test gives and takes.
+    #[cfg(test)]
+    Simulated(super::simulated::Wire),
 }
 
 impl Transport {
@@ -47,6 +50,8 @@ impl Transport {
                 Ok(Transport::Tls(Box::new(stream)))
             }
             Transport::Tls(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            #[cfg(test)]
+            Transport::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
@@ -80,16 +85,16 @@ impl Transport {
     /// Protocol version of TLS, none in plain text.
     pub fn tls_version(&self) -> Option<&'static str> {
         match self {
-            Transport::Plain(_) => None,
             Transport::Tls(stream) => Some(stream.ssl().version_str()),
+            _ => None,
         }
     }
 
     /// The name that the peer asked for by SNI.
     pub fn tls_name(&self) -> Option<&str> {
         match self {
-            Transport::Plain(_) => None,
             Transport::Tls(stream) => stream.ssl().servername(NameType::HOST_NAME),
+            _ => None,
         }
     }
 
@@ -118,6 +123,8 @@ impl Transport {
                 Err(error) if error.code() == ErrorCode::ZERO_RETURN => Ok(0),
                 done => done.map_err(from_tls),
             },
+            #[cfg(test)]
+            Transport::Simulated(wire) => wire.read(buffer),
         }
     }
 
@@ -129,11 +136,17 @@ impl Transport {
         match self {
             Transport::Plain(socket) => retry(|| (&*socket).write(bytes)),
             Transport::Tls(stream) => stream.ssl_write(bytes).map_err(from_tls),
+            #[cfg(test)]
+            Transport::Simulated(wire) => wire.write(bytes),
         }
     }
 
     /// Ends our direction: the peer reads the end of the stream.
     pub fn finish(&mut self) {
+        #[cfg(test)]
+        if let Transport::Simulated(wire) = self {
+            return wire.finish();
+        }
         // Both fail only when the connection is gone already, or so full that
         // the peer learns the end from TCP alone.
         if let Transport::Tls(stream) = self {
@@ -160,6 +173,10 @@ impl Transport {
     /// # Errors
     /// The connection is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        #[cfg(test)]
+        if let Transport::Simulated(_) = self {
+            return Ok(super::simulated::ADDRESS);
+        }
         self.socket().local_addr()
     }
 
@@ -167,6 +184,8 @@ impl Transport {
         match self {
             Transport::Plain(socket) => socket,
             Transport::Tls(stream) => stream.get_ref(),
+            #[cfg(test)]
+            Transport::Simulated(_) => unreachable!("a simulated connection has no socket"),
         }
     }
 }

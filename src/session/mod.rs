@@ -17,6 +17,8 @@ mod route;
 mod secure;
 mod server;
 mod side;
+#[cfg(test)]
+mod simulation;
 pub mod worker;
 
 use std::net::SocketAddr;
@@ -130,10 +132,23 @@ impl Session {
         peer: SocketAddr,
         entrance: &Rc<Entrance>,
         token: usize,
-        mut excess: Option<Excess>,
+        excess: Option<Excess>,
         worker: &mut Worker,
     ) -> std::io::Result<Session> {
         let transport = Transport::register(socket, &worker.registry, Token(token))?;
+        Ok(Session::over(
+            transport, peer, entrance, token, excess, worker,
+        ))
+    }
+
+    fn over(
+        transport: Transport,
+        peer: SocketAddr,
+        entrance: &Rc<Entrance>,
+        token: usize,
+        mut excess: Option<Excess>,
+        worker: &mut Worker,
+    ) -> Session {
         let config = Rc::clone(&worker.config);
         let proxied = config.is_trusted(peer.ip());
         let admitted = !proxied && excess.is_none() && {
@@ -141,7 +156,7 @@ impl Session {
             excess = verdict.err();
             excess.is_none()
         };
-        Ok(Session {
+        Session {
             phase_deadline: worker.now + millis(config.handshake_timeout),
             config,
             phase: match entrance.is_tls() {
@@ -174,7 +189,7 @@ impl Session {
             admitted,
             excess,
             counted: 0,
-        })
+        }
     }
 
     /// Notes an edge of the token `token + side`.

@@ -79,11 +79,21 @@ impl Side {
 
     /// Notes what the poll said.
     pub fn edge(&mut self, edge: &Edge) {
-        self.until_dry |= edge.is_read_closed() || edge.is_error();
+        let error = edge.is_error();
+        self.ready(
+            edge.is_readable(),
+            edge.is_writable() || error,
+            edge.is_read_closed() || error,
+        );
+    }
+
+    /// The same in parts; `ending`: the peer's end was announced.
+    pub fn ready(&mut self, readable: bool, writable: bool, ending: bool) {
+        self.until_dry |= ending;
         // Under TLS either direction may wait for the other's edge.
         let both = self.transport.as_ref().is_some_and(Transport::is_tls);
-        self.readable |= edge.is_readable() || self.until_dry || both;
-        self.writable |= edge.is_writable() || edge.is_error() || both;
+        self.readable |= readable || self.until_dry || both;
+        self.writable |= writable || both;
     }
 
     /// Goes over to TLS.

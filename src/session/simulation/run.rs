@@ -1,0 +1,446 @@
+//! One simulated session: the lots that are drawn, and what has to hold.
+
+use super::Random;
+use super::script::{HEADER, Heard, Script, frame};
+use crate::net::entrance::Entrance;
+use crate::net::locator::Target;
+use crate::net::simulated::{ADDRESS, Wire};
+use crate::net::transport::Transport;
+use crate::session::phase::{Event, Phase};
+use crate::session::side::Side;
+use crate::session::worker::Worker;
+use crate::session::{Session, Tick, Turn};
+
+/// How a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// Both peers stay.
+    Stays,
+    /// The client says `<close/>` or sends its end tag.
+    ClientEnds,
+    /// The client sends a Close frame only.
+    ClientCloses,
+    /// The client's connection ends.
+    ClientLeaves,
+    /// The server sends its end tag.
+    ServerEnds,
+    /// The server's connection ends.
+    ServerLeaves,
+    /// Anything, at any time: resets, a stop of the daemon, hours.
+    Breaks,
+}
+
+impl Fate {
+    pub const ALL: [Fate; 7] = [
+        Fate::Stays,
+        Fate::ClientEnds,
+        Fate::ClientCloses,
+        Fate::ClientLeaves,
+        Fate::ServerEnds,
+        Fate::ServerLeaves,
+        Fate::Breaks,
+    ];
+
+    pub fn is_the_clients(self) -> bool {
+        matches!(
+            self,
+            Fate::ClientEnds | Fate::ClientCloses | Fate::ClientLeaves
+        )
+    }
+}
+
+/// A peer's side of the simulation.
+struct Peer {
+    wire: Wire,
+    to_send: Vec<u8>,
+    sent: usize,
+    /// It has ended its direction, or reset the connection.
+    ended: bool,
+}
+
+impl Peer {
+    fn new(to_send: Vec<u8>, random: &mut Random) -> Peer {
+        Peer {
+            wire: Wire::new(500 + random.length(200_000)),
+            to_send,
+            sent: 0,
+            ended: false,
+        }
+    }
+
+    /// Sends up to `n` bytes; whether that makes an edge.
+    fn send(&mut self, n: usize) -> bool {
+        let n = n.min(self.to_send.len() - self.sent);
+        if self.ended || n == 0 {
+            return false;
+        }
+        self.wire.send(&self.to_send[self.sent..self.sent + n]);
+        self.sent += n;
+        true
+    }
+
+    fn has_sent_all(&self) -> bool {
+        self.sent == self.to_send.len()
+    }
+}
+
+/// A session under simulation.
+pub struct Run<'a> {
+    pub fate: Fate,
+    random: Random,
+    pub(super) worker: &'a mut Worker,
+    pub(super) session: Session,
+    pub(super) script: Script,
+    client: Peer,
+    server: Peer,
+    pub(super) heard: Heard,
+    /// What the server got.
+    pub(super) got: Vec<u8>,
+    /// The peer whose fate it is has done its last.
+    ended: bool,
+    answered_close: bool,
+    /// Bytes that either peer took.
+    taken: usize,
+    started_at: Tick,
+    /// On the run list.
+    listed: bool,
+    over: bool,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(seed: u64, worker: &'a mut Worker) -> Run<'a> {
+        let mut random = Random::new(seed);
+        let fate = Fate::ALL[random.below(Fate::ALL.len())];
+        let script = Script::new(&mut random);
+        Run::with(script, fate, random, worker)
+    }
+
+    /// A session whose server takes its stream header and then no more, until
+    /// the queue for it is full.
+    pub fn with_stalled_server(worker: &'a mut Worker) -> Run<'a> {
+        let mut random = Random::new(0);
+        let script = Script::heavy(&mut random);
+        let mut run = Run::with(script, Fate::Breaks, random, worker);
+        for _ in 0..6 {
+            run.client_sends(usize::MAX);
+            run.turns();
+            run.connect();
+        }
+        run.server_takes(400);
+        run.server_sends(HEADER.len() + 100);
+        run.turns();
+        assert_eq!(run.session.phase, Phase::Relaying);
+        assert!(run.session.paused, "the queue is not full");
+        run
+    }
+
+    fn with(script: Script, fate: Fate, mut random: Random, worker: &'a mut Worker) -> Run<'a> {
+        let client = Peer::new(script.client.clone(), &mut random);
+        let server = Peer::new(script.server.clone(), &mut random);
+        let transport = Transport::Simulated(client.wire.clone());
+        let entrances = Entrance::all(&worker.config).expect("no certificates");
+        let session = Session::over(transport, ADDRESS, &entrances[0], 16, None, worker);
+        Run {
+            fate,
+            random,
+            started_at: worker.now,
+            worker,
+            session,
+            script,
+            client,
+            server,
+            heard: Heard::default(),
+            got: Vec::new(),
+            ended: false,
+            answered_close: false,
+            taken: 0,
+            listed: true,
+            over: false,
+        }
+    }
+
+    /// The client resets its connection, which a write finds out.
+    pub fn reset_client(&mut self) {
+        self.client.wire.reset();
+        self.client_edge(true, true, true);
+        self.server_sends(usize::MAX);
+        self.turns();
+        assert!(self.session.client.is_broken() && self.session.paused);
+    }
+
+    fn drain(&mut self) {
+        self.session.drain(self.worker);
+        self.listed = true;
+    }
+
+    /// The daemon is told to stop, and a long time goes by.
+    pub fn drain_for_long(&mut self) {
+        self.drain();
+        self.turns();
+        self.pass(200_000);
+    }
+
+    /// Payload that reached either peer.
+    pub fn delivered(&self) -> usize {
+        self.got.len() + self.heard.texts.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Plays the session to its end and judges it.
+    pub fn play(&mut self) {
+        for _ in 0..50 + self.random.length(1500) {
+            self.draw();
+        }
+        self.settle();
+        self.check_order();
+        self.check_outcome();
+        self.bring_to_an_end();
+        self.check_order();
+    }
+
+    /// One thing happens.
+    fn draw(&mut self) {
+        let n = self.random.length(40_000);
+        match self.random.below(100) {
+            0..25 => self.client_sends(n),
+            25..50 => self.server_sends(n),
+            50..60 => self.client_takes(n),
+            60..70 => self.server_takes(n),
+            70..95 => {
+                self.turn();
+            }
+            95..98 => self.end(),
+            // Less than half of what a ping may take, in all.
+            98 => self.pass(self.random.clone().below(20) as Tick),
+            _ if self.fate == Fate::Breaks && self.random.once_in(3) => self.break_something(),
+            _ => self.connect(),
+        }
+    }
+
+    /// An edge puts the session on the run list.
+    fn client_edge(&mut self, readable: bool, writable: bool, ending: bool) {
+        self.session.client.ready(readable, writable, ending);
+        self.listed = true;
+    }
+
+    fn server_edge(&mut self, readable: bool, writable: bool, ending: bool) {
+        if self.is_connected() {
+            self.session.server.ready(readable, writable, ending);
+            self.listed = true;
+        }
+    }
+
+    fn client_sends(&mut self, n: usize) {
+        if self.client.send(n) {
+            self.client_edge(true, false, false);
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.session.server.is_connected()
+    }
+
+    fn server_sends(&mut self, n: usize) {
+        // Nothing before our own stream header.
+        if self.is_connected() && !self.got.is_empty() && self.server.send(n) {
+            self.server_edge(true, false, false);
+        }
+    }
+
+    fn client_takes(&mut self, n: usize) {
+        let bytes = self.client.wire.take(n);
+        self.taken += bytes.len();
+        let pings = self.heard.pings;
+        self.heard.take(&bytes);
+        for _ in pings..self.heard.pings {
+            self.answer(0x8a, &[]);
+        }
+        if let Some(code) = self.heard.close
+            && !std::mem::replace(&mut self.answered_close, true)
+        {
+            self.answer(0x88, &code.to_be_bytes());
+        }
+        if self.client.wire.has_room_again() {
+            self.client_edge(false, true, false);
+        }
+    }
+
+    /// The client answers between two frames of its script: behind all of it.
+    fn answer(&mut self, first: u8, payload: &[u8]) {
+        if !self.ended || !self.fate.is_the_clients() {
+            frame(&mut self.client.to_send, first, payload, &mut self.random);
+        }
+    }
+
+    fn server_takes(&mut self, n: usize) {
+        let bytes = self.server.wire.take(n);
+        self.taken += bytes.len();
+        self.got.extend(bytes);
+        if self.server.wire.has_room_again() {
+            self.server_edge(false, true, false);
+        }
+    }
+
+    /// What the reactor does with a session, if it is on its run list; whether
+    /// it stays there.
+    fn turn(&mut self) -> bool {
+        if self.over || !self.listed {
+            return false;
+        }
+        let turn = self.session.turn(self.worker);
+        let (held, most) = (self.session.held(), self.session.most_held());
+        assert!(held <= most, "{held} bytes held");
+        self.over = turn == Turn::Over;
+        self.listed = turn == Turn::Again;
+        self.listed
+    }
+
+    /// Turns until there is nothing to do without a peer.
+    fn turns(&mut self) {
+        for _ in 0..10_000 {
+            if !self.turn() {
+                return;
+            }
+        }
+        let (phase, line) = (self.session.phase, self.session.report.line(None, None));
+        panic!(
+            "turns without an end in {phase:?} ({:?}): {line}",
+            self.fate
+        );
+    }
+
+    /// Time goes by, and deadlines with it, as the reactor sees to them.
+    fn pass(&mut self, time: Tick) {
+        self.worker.now += time;
+        if !self.over && self.session.deadline() <= self.worker.now {
+            self.session.expire(self.worker);
+            self.listed = true;
+            self.turns();
+            let deadline = self.session.deadline();
+            let (phase, now) = (self.session.phase, self.worker.now);
+            assert!(
+                self.over || deadline > now,
+                "due since {} in {phase:?}",
+                now - deadline
+            );
+        }
+    }
+
+    /// The look-up and the dial succeed, once it comes to that.
+    fn connect(&mut self) {
+        while self.worker.next_answer().is_some() {}
+        if self.session.phase == Phase::Locating {
+            self.session.step(Event::Located, "", self.worker);
+            self.listed = true;
+        } else if self.session.phase == Phase::Connecting {
+            let route = self.session.route.as_mut().expect("a route");
+            route.target = Some(Target {
+                address: ADDRESS,
+                direct: false,
+                by_srv: true,
+            });
+            let transport = Transport::Simulated(self.server.wire.clone());
+            self.session.server = Side::connected(transport, self.worker.now);
+            self.session.step(Event::Connected, "", self.worker);
+            self.listed = true;
+        }
+    }
+
+    /// The last thing that a peer does, once it has said all.
+    fn end(&mut self) {
+        let relaying = self.session.phase == Phase::Relaying;
+        let peer = match self.fate.is_the_clients() {
+            true => &self.client,
+            false => &self.server,
+        };
+        if self.ended || !relaying || !peer.has_sent_all() {
+            return;
+        }
+        self.ended = true;
+        match self.fate {
+            Fate::Stays | Fate::Breaks => self.ended = false,
+            Fate::ClientEnds => {
+                let end = self.script.client_end(&mut self.random);
+                self.client.to_send.extend(end);
+                // Browsers close in the same breath, or wait for the answer.
+                if self.random.once_in(2) {
+                    self.answered_close = true;
+                    let close = 1000_u16.to_be_bytes();
+                    frame(&mut self.client.to_send, 0x88, &close, &mut self.random);
+                }
+            }
+            Fate::ClientCloses => {
+                self.answered_close = true;
+                let close = 1001_u16.to_be_bytes();
+                frame(&mut self.client.to_send, 0x88, &close, &mut self.random);
+            }
+            Fate::ServerEnds => self.server.to_send.extend(b"</stream:stream>"),
+            Fate::ClientLeaves => {
+                self.client.ended = true;
+                self.client.wire.end();
+                self.client_edge(true, false, true);
+            }
+            Fate::ServerLeaves => {
+                self.server.ended = true;
+                self.server.wire.end();
+                self.server_edge(true, false, true);
+            }
+        }
+    }
+
+    fn break_something(&mut self) {
+        match self.random.below(6) {
+            0 => self.drain(),
+            1 => self.pass(self.random.clone().below(300_000) as Tick),
+            2 | 3 => {
+                self.client.ended = true;
+                match self.random.once_in(2) {
+                    true => self.client.wire.reset(),
+                    false => self.client.wire.end(),
+                }
+                self.client_edge(true, true, true);
+            }
+            _ => {
+                self.server.ended = true;
+                match self.random.once_in(2) {
+                    true => self.server.wire.reset(),
+                    false => self.server.wire.end(),
+                }
+                self.server_edge(true, true, true);
+            }
+        }
+    }
+
+    /// Everybody says and takes what is left, until nothing moves any more.
+    fn settle(&mut self) {
+        let mut still = 0;
+        while still < 6 {
+            let before = self.taken;
+            self.connect();
+            self.end();
+            self.client_sends(usize::MAX);
+            self.server_sends(usize::MAX);
+            self.turns();
+            self.client_takes(usize::MAX);
+            self.server_takes(usize::MAX);
+            still = if self.taken == before { still + 1 } else { 0 };
+        }
+    }
+
+    /// Peers that do nothing more are given up, all in a few minutes.
+    pub fn bring_to_an_end(&mut self) {
+        for _ in 0..60 {
+            self.turns();
+            if self.over {
+                break;
+            }
+            self.pass(10_000);
+        }
+        let phase = self.session.phase;
+        assert!(
+            self.over,
+            "in {phase:?} for ever (begun at {})",
+            self.started_at
+        );
+        assert!(self.client.wire.is_finished() && self.server.wire.is_finished());
+    }
+}

@@ -55,7 +55,7 @@ fuzz_target!(|input: &[u8]| {
     match verdict {
         Verdict::Sound => assert_eq!((units.len(), error), (parts.len(), None)),
         Verdict::Broken => assert!(error.is_some(), "{units:?}"),
-        Verdict::Names | Verdict::Foreign => {}
+        Verdict::Undecided | Verdict::Foreign => {}
     }
 });
 
@@ -121,8 +121,9 @@ enum Verdict {
     Sound,
     /// Not XML, or not the shape of a stream.
     Broken,
-    /// Broken by its namespaces alone, of which the stream judges the root's.
-    Names,
+    /// Broken by its namespaces alone, of which the stream judges the root's, or
+    /// anything else that is not decided here.
+    Undecided,
     /// The root is not a stream.
     Foreign,
 }
@@ -234,6 +235,11 @@ fn document<'a>(input: &'a [u8], parts: &mut Vec<Part<'a>>) -> Result<&'a [u8], 
     }
     if verdict.is_ok() {
         let text = &input[at + blanks(&input[at..])..];
+        // An end tag that to the parser goes on behind the input, in the middle
+        // of a character.
+        if open.is_none() && text.starts_with(b"</") {
+            return Err(Verdict::Undecided);
+        }
         let is_text = open.is_none() && text.first().is_some_and(|byte| *byte != b'<');
         return Err(if is_text {
             Verdict::Broken
@@ -249,7 +255,7 @@ fn document<'a>(input: &'a [u8], parts: &mut Vec<Part<'a>>) -> Result<&'a [u8], 
     // Nothing counts behind the end of the stream.
     let ended = matches!(raw.tokens(), [_, Token::End { .. }]);
     match success || sound || ended {
-        true => Err(Verdict::Names),
+        true => Err(Verdict::Undecided),
         false => Err(Verdict::Broken),
     }
 }

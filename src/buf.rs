@@ -3,9 +3,16 @@
 //! Owns the bytes that wait for a socket or for the rest of a unit. It gives
 //! its memory back as soon as it is empty, so that an idle session holds none.
 
-/// A growable queue of bytes with a read offset.
+/// Room that a queue begins with: header and stanza of a message that is not
+/// long fit in without growing.
+const FIRST_ROOM: usize = 1000;
+
+/// A growable queue of bytes with a read offset. Empty it is one word.
 #[derive(Debug, Default)]
-pub struct Buf {
+pub struct Buf(Option<Box<Bytes>>);
+
+#[derive(Debug, Default)]
+struct Bytes {
     data: Vec<u8>,
     start: usize,
 }
@@ -13,15 +20,12 @@ pub struct Buf {
 impl Buf {
     /// An empty queue; allocates nothing.
     pub const fn new() -> Self {
-        Buf {
-            data: Vec::new(),
-            start: 0,
-        }
+        Buf(None)
     }
 
     /// Bytes waiting.
     pub fn len(&self) -> usize {
-        self.data.len() - self.start
+        self.as_slice().len()
     }
 
     /// Whether nothing waits.
@@ -31,24 +35,34 @@ impl Buf {
 
     /// Bytes of memory held, used or not.
     pub fn capacity(&self) -> usize {
-        self.data.capacity()
+        self.0.as_ref().map_or(0, |bytes| bytes.data.capacity())
     }
 
     /// The waiting bytes, oldest first.
     pub fn as_slice(&self) -> &[u8] {
-        &self.data[self.start..]
+        match &self.0 {
+            Some(bytes) => &bytes.data[bytes.start..],
+            None => &[],
+        }
     }
 
     /// The waiting bytes, to be changed in place.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.data[self.start..]
+        match &mut self.0 {
+            Some(bytes) => &mut bytes.data[bytes.start..],
+            None => &mut [],
+        }
     }
 
     /// Appends `bytes`. Space that was read already is used again before the
     /// queue grows.
     pub fn extend(&mut self, bytes: &[u8]) {
-        self.make_room(bytes.len());
-        self.data.extend_from_slice(bytes);
+        if bytes.is_empty() {
+            return;
+        }
+        let queue = self.0.get_or_insert_default();
+        queue.make_room(bytes.len());
+        queue.data.extend_from_slice(bytes);
     }
 
     /// Appends one byte.
@@ -62,7 +76,9 @@ impl Buf {
     /// If fewer than `n` bytes wait.
     pub fn consume(&mut self, n: usize) {
         assert!(n <= self.len(), "consumed more bytes than wait");
-        self.start += n;
+        if let Some(bytes) = &mut self.0 {
+            bytes.start += n;
+        }
         if self.is_empty() {
             self.clear();
         }
@@ -70,7 +86,9 @@ impl Buf {
 
     /// Drops the newest bytes until `len` are left.
     pub fn truncate(&mut self, len: usize) {
-        self.data.truncate(self.start + len);
+        if let Some(bytes) = &mut self.0 {
+            bytes.data.truncate(bytes.start + len);
+        }
         if self.is_empty() {
             self.clear();
         }
@@ -78,24 +96,32 @@ impl Buf {
 
     /// Drops all bytes and gives the memory back.
     pub fn clear(&mut self) {
-        *self = Buf::new();
+        self.0 = None;
     }
 
     /// Takes all bytes out, leaving the queue empty.
     pub fn take(&mut self) -> Vec<u8> {
-        let mut all = std::mem::take(&mut self.data);
-        all.drain(..self.start);
-        self.start = 0;
-        all
+        let Some(bytes) = self.0.take() else {
+            return Vec::new();
+        };
+        let Bytes { mut data, start } = *bytes;
+        data.drain(..start);
+        data
     }
+}
 
+impl Bytes {
     /// Moves the waiting bytes to the front when that avoids growing and costs
     /// no more than the space it wins.
     fn make_room(&mut self, extra: usize) {
+        let waiting = self.data.len() - self.start;
         let spare = self.data.capacity() - self.data.len();
-        if self.start > 0 && spare < extra && self.start >= self.len() {
+        if self.start > 0 && spare < extra && self.start >= waiting {
             self.data.drain(..self.start);
             self.start = 0;
+        }
+        if self.data.capacity() == 0 {
+            self.data.reserve_exact(extra.max(FIRST_ROOM));
         }
     }
 }

@@ -11,7 +11,7 @@ use common::xmpp_server::Connection;
 
 const SESSIONS: usize = 2000;
 /// What one may cost in the daemon's own memory.
-const LIMIT_BYTES: usize = 2048;
+const LIMIT_BYTES: usize = 512;
 /// One session in so many has passed a large message each way.
 const LARGE_EVERY: usize = 20;
 
@@ -66,7 +66,7 @@ fn session(stage: &Stage, dialect: &Dialect, large: bool) -> (WsClient, Connecti
 }
 
 #[test]
-fn an_idle_session_costs_less_than_two_kibibytes() {
+fn an_idle_session_costs_less_than_half_a_kibibyte() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limit on files");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise the limit on files");
     for dialect in &DIALECTS {

@@ -12,8 +12,9 @@ use super::rules::Limits;
 const MAX_INPUT: u64 = 1 << 20;
 /// A parser is dropped after an element of this size: its buffers grew.
 const MAX_ELEMENT: u64 = 16 << 10;
-/// Parsers kept at most.
-const MAX_PARKED: usize = 128;
+/// Parsers kept at most: units are rarely cut in so many sessions at a time, and
+/// each takes tens of kilobytes.
+const MAX_PARKED: usize = 32;
 
 /// Parsers of one kind, each with its root element open.
 pub struct Pool {

@@ -37,6 +37,9 @@ use upkeep::Upkeep;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
+/// Sessions that room is set aside for, which costs nothing until it is used:
+/// tables that grow leave their old copies behind in memory.
+const ROOM: usize = 1 << 17;
 /// Clients accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
 /// Descriptors that are no client's or server's: log, resolver, listeners.
@@ -174,9 +177,9 @@ impl Reactor {
             signals,
             entrances: by_socket(entrances, listeners.len()),
             listeners,
-            sessions: Slab::new(),
+            sessions: Slab::with_capacity(max_sessions.min(ROOM)),
             run_list: Vec::new(),
-            timers: Timers::default(),
+            timers: Timers::with_capacity(max_sessions.min(ROOM)),
             max_sessions,
             refusals: 0,
             started: now(),

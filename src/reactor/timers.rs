@@ -13,7 +13,7 @@ use crate::session::{NEVER, Tick};
 #[derive(Clone, Copy, Debug)]
 pub struct Armed {
     at: Tick,
-    generation: u64,
+    generation: u32,
 }
 
 impl Armed {
@@ -24,7 +24,7 @@ impl Armed {
     };
 
     /// Whether the entry of this generation is the live one; it is used up.
-    pub fn take(&mut self, generation: u64) -> bool {
+    pub fn take(&mut self, generation: u32) -> bool {
         let live = self.generation == generation;
         if live {
             *self = Armed::NOT;
@@ -36,19 +36,29 @@ impl Armed {
 /// All deadlines.
 #[derive(Debug, Default)]
 pub struct Timers {
-    heap: BinaryHeap<Reverse<(Tick, usize, u64)>>,
-    generation: u64,
+    heap: BinaryHeap<Reverse<(Tick, u32, u32)>>,
+    /// Of the entry made last; comes round long after all before have popped.
+    generation: u32,
 }
 
 impl Timers {
+    /// No deadlines, and room for those of so many sessions.
+    pub fn with_capacity(sessions: usize) -> Timers {
+        Timers {
+            heap: BinaryHeap::with_capacity(sessions),
+            generation: 0,
+        }
+    }
+
     /// Sees to it that `slot` is popped at `deadline` or before.
     pub fn arm(&mut self, slot: usize, deadline: Tick, armed: &mut Armed) {
         if deadline < armed.at {
-            self.generation += 1;
+            self.generation = self.generation.wrapping_add(1).max(1);
             *armed = Armed {
                 at: deadline,
                 generation: self.generation,
             };
+            let slot = u32::try_from(slot).expect("descriptors are fewer");
             self.heap.push(Reverse((deadline, slot, self.generation)));
         }
     }
@@ -60,12 +70,12 @@ impl Timers {
 
     /// An entry that is due: its slot and generation. It counts only if the
     /// slot's owner is still [`Armed`] with that generation.
-    pub fn pop(&mut self, now: Tick) -> Option<(usize, u64)> {
+    pub fn pop(&mut self, now: Tick) -> Option<(usize, u32)> {
         if self.next()? > now {
             return None;
         }
         let Reverse((_, slot, generation)) = self.heap.pop()?;
-        Some((slot, generation))
+        Some((slot as usize, generation))
     }
 
     /// Entries held, dead ones included.

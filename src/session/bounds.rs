@@ -54,10 +54,15 @@ impl Session {
         len >= high || (was_full && len > high / LOW_WATER_PART)
     }
 
+    /// Bytes of a message that is not complete.
+    fn unfinished(&self) -> usize {
+        self.reader.as_ref().map_or(0, |reader| reader.held())
+    }
+
     /// Bytes that wait in queues and unfinished units, in the direction with more.
     pub fn held(&self) -> usize {
         let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
-        let up = queued.max(self.server.out.len()) + self.client.tail.len() + self.reader.held();
+        let up = queued.max(self.server.out.len()) + self.client.tail.len() + self.unfinished();
         let down = self.client.out.len() + self.stream.held();
         up.max(down)
     }
@@ -104,7 +109,7 @@ impl Session {
     /// Keeps the worker's total of queued bytes.
     pub(super) fn count(&mut self, worker: &mut Worker) {
         let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
-        let up = queued + self.server.out.len() + self.client.tail.len() + self.reader.held();
+        let up = queued + self.server.out.len() + self.client.tail.len() + self.unfinished();
         let held = up + self.client.out.len() + self.stream.held();
         worker.held = worker.held - self.counted + held;
         self.counted = held;

@@ -107,7 +107,7 @@ impl Session {
             host: rules.host.as_deref(),
             resource: rules.resource.as_deref(),
             origin_allowed: &|value| {
-                *origin.borrow_mut() = value.map(Box::from);
+                *origin.borrow_mut() = value.map(str::to_owned);
                 rules.origin_allowed(value)
             },
             subprotocol: Subprotocol::Xmpp,
@@ -115,7 +115,9 @@ impl Session {
             host_meta: !config.host_meta.is_empty(),
         };
         let verdict = http::parse(self.client.tail.as_slice(), &policy);
-        self.report.origin = origin.into_inner();
+        self.report.origin = origin
+            .into_inner()
+            .map(|origin| worker.names.share(&origin));
         match verdict.and_then(|accept| self.admit(accept, worker)) {
             Ok(None) => {}
             Ok(Some(accept)) => {
@@ -227,7 +229,10 @@ impl Session {
 
     /// Works off frames; keeps what is left when a queue is full.
     fn take_frames(&mut self, mut bytes: &mut [u8], worker: &mut Worker) {
-        let mut reader = std::mem::take(&mut self.reader);
+        let mut reader = self
+            .reader
+            .take()
+            .map_or_else(ws::Reader::new, |reader| *reader);
         let limits = ws::Limits {
             max_frame_size: self.config.max_frame_bytes as u64,
             max_message_size: self.config.max_message_bytes as u64,
@@ -254,8 +259,8 @@ impl Session {
             bytes = &mut bytes[used..];
         }
         reader.release();
-        if self.phase < Phase::Lingering {
-            self.reader = reader;
+        if self.phase < Phase::Lingering && !reader.is_idle() {
+            self.reader = Some(Box::new(reader));
         }
     }
 
@@ -317,7 +322,7 @@ impl Session {
             }
             First::Framed(header) => {
                 self.dialect = Some(Dialect::Framed);
-                let mut route = self.choose_domain(&header)?;
+                let mut route = self.choose_domain(&header, worker)?;
                 if !header.has_usable_version() {
                     return Err(StreamError::UnsupportedVersion);
                 }
@@ -330,7 +335,7 @@ impl Session {
             }
             First::Draft { header, tag, rest } => {
                 self.dialect = Some(Dialect::Draft);
-                let mut route = self.choose_domain(&header)?;
+                let mut route = self.choose_domain(&header, worker)?;
                 self.write_draft_header(&mut route.header, tag, rest);
                 self.begin_route(route, header);
             }
@@ -341,7 +346,11 @@ impl Session {
 
     /// Takes the `to` of a stream header, if the domain is served, and plans the
     /// way there.
-    fn choose_domain(&mut self, header: &Header) -> Result<Box<Route>, StreamError> {
+    fn choose_domain(
+        &mut self,
+        header: &Header,
+        worker: &mut Worker,
+    ) -> Result<Box<Route>, StreamError> {
         let improper = |error: address::Error| StreamError::ImproperAddressing(error.text());
         let domain = address::domain(header.to.as_deref()).map_err(improper)?;
         let name = address::to_ascii(&domain).map_err(improper)?;
@@ -349,7 +358,7 @@ impl Session {
         let unlisted = matches!(rule, DomainRule::Unlisted);
         self.unbind =
             matches!(rule, DomainRule::Listed(entry) if entry.access.strip_channel_binding);
-        self.domain = Some(domain.into());
+        self.domain = Some(worker.names.share(&domain));
         match unlisted {
             true => Err(StreamError::HostUnknown),
             false => Ok(Box::new(self.plan_route(name))),

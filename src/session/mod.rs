@@ -2,14 +2,17 @@
 //!
 //! Owns both sides and turns their readiness into events for the phase table
 //! (`phase`), then carries out the actions it gives. `client` reads what the
-//! browser sends, `accept` brings TLS about with it, `route` finds the server, `secure` makes the connection
-//! secure, `server` reads what it sends, `relay` writes to the browser. `side` is a socket with its queue, `worker` what all sessions
-//! share, `admission` who may come in, `bounds` what a session may hold, `report` the log line at the end.
+//! browser sends, `accept` brings TLS about with it, `route` finds the server,
+//! `secure` makes the connection secure, `server` reads what it sends, `relay`
+//! writes to the browser. `side` is a socket with its queue, `worker` what all
+//! sessions share, `names` texts that many of them have, `admission` who may come
+//! in, `bounds` what a session may hold, `report` the log line at the end.
 
 mod accept;
 pub mod admission;
 mod bounds;
 mod client;
+mod names;
 pub mod phase;
 mod relay;
 mod report;
@@ -76,11 +79,12 @@ pub struct Session {
     phase: Phase,
     client: Side,
     server: Side,
-    reader: ws::Reader,
+    /// What is unfinished of the client's frames.
+    reader: Option<Box<ws::Reader>>,
     stream: Stream,
     /// The way to the server while it is sought.
     route: Option<Box<route::Route>>,
-    domain: Option<Box<str>>,
+    domain: Option<Rc<str>>,
     /// Root of the draft's stream if it is not `stream:stream`.
     draft_root: Option<Box<str>>,
     report: Report,
@@ -166,7 +170,7 @@ impl Session {
             entrance: Rc::clone(entrance),
             client: Side::connected(transport, worker.now),
             server: Side::default(),
-            reader: ws::Reader::new(),
+            reader: None,
             stream: Stream::new(),
             route: None,
             domain: None,
@@ -406,11 +410,11 @@ impl Session {
         match phase {
             Phase::Lingering => {
                 self.client.tail.clear();
-                self.reader = ws::Reader::new();
+                self.reader = None;
                 self.client.finish();
             }
             Phase::Gone => {
-                self.reader = ws::Reader::new();
+                self.reader = None;
                 self.client.close();
             }
             _ => {}

@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::rc::Rc;
 
 use super::Tick;
 use super::phase::{Event, Phase, Server};
@@ -31,16 +33,19 @@ impl Traffic {
     }
 }
 
+/// Milliseconds since the client was accepted, and one more.
+type Age = Option<NonZeroU32>;
+
 /// The story of a session.
 #[derive(Debug)]
 pub struct Report {
     peer: SocketAddr,
     accepted_at: Tick,
-    handshake_ms: Option<u32>,
-    open_ms: Option<u32>,
-    relaying_ms: Option<u32>,
+    handshake_ms: Age,
+    open_ms: Age,
+    relaying_ms: Age,
     /// The Origin header.
-    pub origin: Option<Box<str>>,
+    pub origin: Option<Rc<str>>,
     /// From the client to the server.
     pub up: Traffic,
     /// From the server to the client.
@@ -93,10 +98,11 @@ impl Report {
         now: Tick,
     ) {
         let age = u32::try_from(now - self.accepted_at).unwrap_or(u32::MAX);
+        let age = NonZeroU32::new(age.saturating_add(1));
         match to {
-            Phase::AwaitOpen => self.handshake_ms = self.handshake_ms.or(Some(age)),
-            Phase::Locating => self.open_ms = self.open_ms.or(Some(age)),
-            Phase::Relaying => self.relaying_ms = self.relaying_ms.or(Some(age)),
+            Phase::AwaitOpen => self.handshake_ms = self.handshake_ms.or(age),
+            Phase::Locating => self.open_ms = self.open_ms.or(age),
+            Phase::Relaying => self.relaying_ms = self.relaying_ms.or(age),
             _ => {}
         }
         if from.is_open() && !to.is_open() {
@@ -205,7 +211,7 @@ impl fmt::Display for Line<'_> {
             ("relaying", report.relaying_ms),
         ] {
             match ms {
-                Some(ms) => write!(f, " {name}={ms}ms")?,
+                Some(ms) => write!(f, " {name}={}ms", ms.get() - 1)?,
                 None => write!(f, " {name}=-")?,
             }
         }

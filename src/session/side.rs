@@ -16,7 +16,7 @@ use crate::net::transport::Transport;
 
 /// Bytes dropped at most while a close is under way: enough for a client to
 /// finish a message that was refused for its size, so that it reads why.
-const MAX_DROPPED: usize = 4 << 20;
+const MAX_DROPPED: u32 = 4 << 20;
 
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct Side {
     pub tail: Buf,
     /// When bytes were last written, or first queued.
     progress_at: Tick,
-    dropped: usize,
+    dropped: u32,
     readable: bool,
     writable: bool,
     /// A short read is not the last: the peer's end was announced, or there may
@@ -212,7 +212,8 @@ impl Side {
     /// Counts bytes that are dropped while the side closes; false when it was
     /// more than a peer may expect of us.
     pub fn drop_bytes(&mut self, n: usize) -> bool {
-        self.dropped += n;
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        self.dropped = self.dropped.saturating_add(n);
         self.dropped <= MAX_DROPPED
     }
 

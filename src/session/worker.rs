@@ -8,6 +8,7 @@ use mio::Registry;
 
 use super::Tick;
 use super::admission::Admission;
+use super::names::Names;
 use crate::config::Config;
 use crate::expat::Limits;
 use crate::log::Log;
@@ -48,6 +49,8 @@ pub struct Worker {
     pub now: Tick,
     /// Where bytes are read to; its owner for the time of a turn puts it back.
     pub(super) scratch: Vec<u8>,
+    /// Texts that many sessions have.
+    pub(super) names: Names,
     /// Where small texts are put together.
     pub(super) text: Vec<u8>,
     /// The id of the next look-up.
@@ -89,6 +92,7 @@ impl Worker {
             tls_budget: TLS_STEPS_PER_TURN,
             now: 0,
             scratch: vec![0; READ_SIZE],
+            names: Names::default(),
             text: Vec::new(),
             next_query: 0,
             queries: HashMap::new(),

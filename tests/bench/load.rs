@@ -28,7 +28,9 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrad
 const OPEN: &[u8] =
     b"<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='example.org' version='1.0'/>";
 const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
-    xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='example.org' version='1.0'>";
+    xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='example.org' version='1.0'>\
+    <stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+    <mechanism>PLAIN</mechanism></mechanisms></stream:features>";
 
 /// A client's frame with `payload`, masked.
 fn masked(payload: &[u8]) -> Vec<u8> {
@@ -93,7 +95,7 @@ impl Wire {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// A client waits for the response to its opening handshake, then for the
-    /// server's stream header.
+    /// server's stream header and features.
     Handshake,
     Opening,
     /// A client between stanzas or waiting for answers.
@@ -464,7 +466,7 @@ impl Load {
                 conn.head = Vec::new();
                 conn.send(HEADER);
             }
-            (State::Opening, Kind::Xmpp) if has(b"/>") => self.set_ready(slot),
+            (State::Opening, Kind::Xmpp) if has(b"</stream:features>") => self.set_ready(slot),
             (State::Opening, Kind::Tcp) if conn.head.len() >= self.wire.answer_len => {
                 self.set_ready(slot);
             }

@@ -96,7 +96,7 @@ impl Run<'_> {
         let session = &self.session;
         assert_eq!(session.phase, Phase::Relaying);
         assert_eq!(session.held(), 0, "held by an idle session");
-        assert!(session.reader.is_idle());
+        assert!(session.reader.is_none());
         assert!(session.route.is_none(), "the way is kept");
         let queues = [&session.client, &session.server].map(|side| side.out.capacity());
         assert_eq!(queues, [0, 0], "memory of idle queues");

@@ -1,0 +1,98 @@
+//! A fixed load for counting instructions: stanzas through the relay path both
+//! ways, without sockets. `tests/bench/callgrind.sh` runs it.
+//!
+//! `stanzas PATH SIZE COUNT`: PATH is `up` (a client's frame, unmasked, read,
+//! judged) or `down` (the server's stream cut, namespaces inserted, framed).
+
+use jabsocket::buf::Buf;
+use jabsocket::proto::ws::{self, Opcode, frame};
+use jabsocket::proto::xmpp::Parsers;
+use jabsocket::proto::xmpp::message::{self, Message};
+use jabsocket::proto::xmpp::stream::{Flow, Stream, Unit};
+
+const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+    xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='example.org' version='1.0'>";
+
+const LIMITS: ws::Limits = ws::Limits {
+    max_frame_size: 1 << 20,
+    max_message_size: 1 << 20,
+    binary: false,
+};
+
+/// A chat message of `size` bytes, nearly all of it text.
+fn stanza(size: usize) -> Vec<u8> {
+    let head = "<message xmlns='jabber:client' to='romeo@example.org' type='chat' id='m1'><body>";
+    let tail = "</body></message>";
+    let words = "Wherefore art thou? ".chars().cycle();
+    let text: String = words.take(size - head.len() - tail.len()).collect();
+    format!("{head}{text}{tail}").into_bytes()
+}
+
+/// A client's frame, masked with zeros: that costs no less to unmask.
+fn client_frame(payload: &[u8]) -> Vec<u8> {
+    let mut out = Buf::new();
+    frame::write_header(&mut out, Opcode::Text, payload.len());
+    let mut frame = out.take();
+    frame[1] |= 0x80;
+    frame.extend([0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn up(size: usize, count: usize) -> usize {
+    let (mut parsers, mut reader, mut out) = (Parsers::new(), ws::Reader::new(), Buf::new());
+    let mut frame = client_frame(&stanza(size));
+    let mut relayed = 0;
+    for _ in 0..count {
+        let (_, event) = reader.next(&mut frame, &LIMITS).expect("a frame");
+        let Some(ws::Event::Text(text)) = event else {
+            panic!("no message: {event:?}");
+        };
+        match message::read(&mut parsers, text) {
+            Ok(Message::Element(element)) => out.extend(element.as_bytes()),
+            other => panic!("{other:?}"),
+        }
+        relayed += out.len();
+        out.clear();
+    }
+    relayed
+}
+
+fn down(size: usize, count: usize) -> usize {
+    let (mut parsers, mut stream, mut out) = (Parsers::new(), Stream::new(), Buf::new());
+    let (mut text, stanza) = (Vec::new(), stanza(size));
+    let mut relayed = 0;
+    for piece in std::iter::once(HEADER).chain(std::iter::repeat_n(&stanza[..], count)) {
+        let flow = stream.feed(&mut parsers.stream, piece, 1 << 20, |unit| {
+            if let Unit::Element(element) = unit {
+                text.clear();
+                element.inherited(&mut text);
+                let (head, tail) = element.bytes.split_at(element.name_end());
+                let len = head.len() + text.len() + tail.len();
+                frame::write_header(&mut out, Opcode::Text, len);
+                for part in [head, &text, tail] {
+                    out.extend(part);
+                }
+            }
+            Flow::Continue
+        });
+        assert_eq!(flow, Ok(Flow::Continue));
+        relayed += out.len();
+        out.clear();
+    }
+    relayed
+}
+
+fn main() {
+    let args: Vec<_> = std::env::args().collect();
+    let number = |at: usize| args.get(at).and_then(|arg| arg.parse().ok());
+    let (Some(path), Some(size), Some(count)) = (args.get(1), number(2), number(3)) else {
+        eprintln!("stanzas up|down SIZE COUNT");
+        std::process::exit(2);
+    };
+    let relayed = match &path[..] {
+        "up" => up(size, count),
+        _ => down(size, count),
+    };
+    println!("{relayed}");
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::order::{by_lot, interleaved};
 use super::resolver::{
-    Error as DnsError, Family, Question, Records, Resolver, Service, is_localhost,
+    Counts, Error as DnsError, Family, Question, Records, Resolver, Service, is_localhost,
 };
 
 /// Targets of SRV records that are looked up.
@@ -213,6 +213,11 @@ impl Locator {
         for question in self.waiters.keys() {
             self.resolver.ask(question.clone(), now_ms);
         }
+    }
+
+    /// What the resolver has done so far.
+    pub fn counts(&self) -> Counts {
+        self.resolver.counts()
     }
 
     /// Works off what arrived, and what timed out.

@@ -110,6 +110,17 @@ struct Told {
     answers: VecDeque<(Question, Result<Timed, Error>)>,
 }
 
+/// What a resolver has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Questions asked of the DNS.
+    pub queries: u64,
+    /// Questions that the cache had the answer to.
+    pub hits: u64,
+    /// Questions without an answer.
+    pub failures: u64,
+}
+
 /// The asynchronous resolver of a worker.
 pub struct Resolver {
     channel: Channel,
@@ -124,6 +135,7 @@ pub struct Resolver {
     in_flight: usize,
     cache: HashMap<Question, (Result<Records, Error>, u64)>,
     cached: VecDeque<Answer>,
+    counts: Counts,
     registry: Registry,
     token: Token,
 }
@@ -174,6 +186,7 @@ impl Resolver {
             in_flight: 0,
             cache: HashMap::new(),
             cached: VecDeque::new(),
+            counts: Counts::default(),
             registry,
             token,
         })
@@ -203,6 +216,7 @@ impl Resolver {
         if let Some((result, until)) = self.cache.get(&question)
             && now_ms < *until
         {
+            self.counts.hits += 1;
             self.cached.push_back((question, result.clone()));
             return;
         }
@@ -236,6 +250,11 @@ impl Resolver {
         found
     }
 
+    /// What was done so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
     /// Works off what arrived on the sockets, and what timed out.
     pub fn process(&mut self) {
         let open = std::mem::take(&mut self.open);
@@ -263,6 +282,7 @@ impl Resolver {
         }
         let (question, result) = lock(&self.told).answers.pop_front()?;
         self.in_flight -= 1;
+        self.counts.failures += u64::from(matches!(result, Err(Error::Failed(_))));
         self.pending.remove(&question);
         self.go_on();
         let keep_ms = match &result {
@@ -300,6 +320,7 @@ impl Resolver {
                 break;
             };
             self.in_flight += 1;
+            self.counts.queries += 1;
             let told = Arc::clone(&self.told);
             match &question {
                 Question::Host(name, family) => {

@@ -83,7 +83,7 @@ impl Session {
         // A method; no TLS record begins with a letter.
         if seen.first().is_some_and(u8::is_ascii_uppercase) {
             let refusal = Refusal::PlainOnTlsPort;
-            self.refuse(refusal);
+            self.refuse(refusal, worker);
             let detail = format!("{} {refusal}", refusal.status());
             self.step(Event::Refused, &detail, worker);
             return true;

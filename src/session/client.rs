@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use super::admission::Excess;
+use super::metrics::reason;
 use super::phase::{Event, Phase};
 use super::route::Route;
 use super::side::Read;
@@ -140,7 +141,7 @@ impl Session {
                     Some(key) => admission.report(log, address, key, "", now),
                     None => {}
                 }
-                self.refuse(refusal);
+                self.refuse(refusal, worker);
                 let detail = format!("{} {refusal}", refusal.status());
                 self.step(Event::Refused, &detail, worker);
             }
@@ -171,7 +172,7 @@ impl Session {
         let peer = self.report.peer();
         let log = &worker.log;
         log.warning(format_args!("session {peer}: trusted proxy: {error}"));
-        self.refuse(Refusal::Malformed);
+        self.refuse(Refusal::Malformed, worker);
         self.step(Event::Refused, &error.to_string(), worker);
     }
 
@@ -220,7 +221,16 @@ impl Session {
     }
 
     /// Queues the answer to a request that is refused.
-    pub(super) fn refuse(&mut self, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, refusal: Refusal, worker: &mut Worker) {
+        let address_limit = matches!(refusal, Refusal::AddressOverloaded { .. });
+        let reason = match self.excess {
+            Some(excess) if address_limit => excess.key(),
+            _ => reason(&refusal),
+        };
+        // A page is an answer like any other.
+        if !matches!(refusal, Refusal::Plain(_)) {
+            worker.metrics.refused.count(reason);
+        }
         match refusal {
             Refusal::Plain(plain) => plain.write(&self.config.host_meta, &mut self.client.out),
             other => other.write(&mut self.client.out),
@@ -465,6 +475,7 @@ impl Session {
     fn relay_up(&mut self, text: &str, worker: &mut Worker) {
         if self.step(Event::Unit, "", worker).relay {
             self.report.up.count(text.len());
+            worker.metrics.up.count(text.len());
             if self.phase == Phase::Relaying {
                 // No other server can take over any more.
                 self.route = None;

@@ -6,12 +6,14 @@
 //! `secure` makes the connection secure, `server` reads what it sends, `relay`
 //! writes to the browser. `side` is a socket with its queue, `worker` what all
 //! sessions share, `names` texts that many of them have, `admission` who may come
-//! in, `bounds` what a session may hold, `report` the log line at the end.
+//! in, `bounds` what a session may hold, `report` the log line at the end,
+//! `metrics` what is counted of all of them.
 
 mod accept;
 pub mod admission;
 mod bounds;
 mod client;
+mod metrics;
 mod names;
 pub mod phase;
 mod relay;
@@ -39,6 +41,7 @@ use crate::proto::ws::{self, frame};
 use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::stream::Stream;
 use admission::Excess;
+use metrics::Tally;
 use phase::{Actions, Event, Phase, Refuse, Server};
 use report::Report;
 use side::Side;
@@ -122,6 +125,8 @@ pub struct Session {
     excess: Option<Excess>,
     /// Bytes counted in the worker's total.
     counted: usize,
+    /// What it is counted as.
+    tally: Tally,
 }
 
 impl Session {
@@ -193,6 +198,7 @@ impl Session {
             admitted,
             excess,
             counted: 0,
+            tally: Tally::default(),
         }
     }
 
@@ -300,6 +306,7 @@ impl Session {
     /// Writes the session's log line, and takes it out of all counts.
     pub fn bury(&mut self, worker: &mut Worker) {
         worker.held -= std::mem::take(&mut self.counted);
+        self.untally(worker);
         if std::mem::take(&mut self.admitted) {
             worker.admission.leave(self.report.peer().ip());
         }
@@ -354,11 +361,19 @@ impl Session {
             let (admission, log) = (&mut worker.admission, &worker.log);
             admission.report(log, address, key, detail, worker.now);
         }
+        let first = before != after && !self.report.has_relayed();
         self.report
             .step((before, after), event, actions.server, detail, worker.now);
         self.phase = after;
         if before != after {
             self.enter(after, worker.now);
+            self.tally(worker);
+            if before.is_open() && !after.is_open() {
+                worker.metrics.close(before, event);
+            }
+            if first && let Some((total, connect)) = self.report.opening_ms() {
+                worker.metrics.relays(total, connect);
+            }
         }
         self.carry_out(&actions, worker);
         actions
@@ -368,12 +383,13 @@ impl Session {
     /// Close frame, which only who has them can do.
     fn carry_out(&mut self, actions: &Actions, worker: &mut Worker) {
         if let Some(refuse) = actions.refuse {
-            self.refuse(match refuse {
+            let refusal = match refuse {
                 Refuse::Timeout => crate::proto::http::Refusal::Timeout,
                 Refuse::Unavailable => crate::proto::http::Refusal::Stopping {
                     retry_after_secs: 5,
                 },
-            });
+            };
+            self.refuse(refusal, worker);
         }
         if actions.error.is_some() || actions.end_stream {
             self.tell_client(actions.error, actions.end_stream, worker);

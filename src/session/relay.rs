@@ -46,6 +46,7 @@ impl Session {
             &mut self.client.out,
             &mut self.report.down,
         );
+        let all_down = &mut worker.metrics.down;
         let (awaits_restart, server_erred) = (&mut self.awaits_restart, &mut self.server_erred);
         let unbind = self.unbind;
 
@@ -99,6 +100,7 @@ impl Session {
                     }
                 };
                 down.count(sent);
+                all_down.count(sent);
                 match out.len() >= high_water {
                     true => Flow::Pause,
                     false => Flow::Continue,

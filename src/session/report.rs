@@ -21,8 +21,10 @@ const MAX_TEXT: usize = 128;
 /// Payload passed on in one direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {
-    bytes: u64,
-    messages: u64,
+    /// Without framing.
+    pub bytes: u64,
+    /// In either dialect.
+    pub messages: u64,
 }
 
 impl Traffic {
@@ -88,6 +90,19 @@ impl Report {
         self.peer = peer;
     }
 
+    /// Whether the server has answered.
+    pub fn has_relayed(&self) -> bool {
+        self.relaying_ms.is_some()
+    }
+
+    /// How long it took until the server answered, if it has: from the
+    /// connection and from the first message, in milliseconds.
+    pub fn opening_ms(&self) -> Option<(u64, u64)> {
+        let age = |ms: NonZeroU32| u64::from(ms.get());
+        let relaying = age(self.relaying_ms?);
+        Some((relaying - 1, relaying - self.open_ms.map_or(1, age)))
+    }
+
     /// Notes when a phase was reached first, and by what a session ended.
     pub fn step(
         &mut self,
@@ -139,6 +154,64 @@ pub fn limit(phase: Phase, event: Event) -> Option<&'static str> {
         (_, Event::Violation(StreamError::TooManyAttributes, _)) => Some("max_attributes"),
         (_, Event::FrameViolation(CloseCode::POLICY_VIOLATION)) => Some("max_fragments"),
         _ => None,
+    }
+}
+
+/// All that [`cause`] can say.
+pub const CAUSES: &[(&str, &str)] = &[
+    ("client", "stream_closed"),
+    ("client", "close_frame"),
+    ("client", "connection_lost"),
+    ("client", "no_request"),
+    ("server", "stream_closed"),
+    ("server", "connection_lost"),
+    ("jabsocket", "refused"),
+    ("jabsocket", "xmpp_violation"),
+    ("jabsocket", "websocket_violation"),
+    ("jabsocket", "host_unknown"),
+    ("jabsocket", "unreachable"),
+    ("jabsocket", "server_violation"),
+    ("jabsocket", "handshake_timeout"),
+    ("jabsocket", "open_timeout"),
+    ("jabsocket", "connect_timeout"),
+    ("jabsocket", "write_timeout"),
+    ("jabsocket", "ping_timeout"),
+    ("jabsocket", "drain"),
+    ("jabsocket", "see_other_uri"),
+    ("jabsocket", "tls_failed"),
+    ("jabsocket", "max_total_queue_size"),
+    ("jabsocket", "other"),
+];
+
+/// Who ended a session and why, in words of a fixed set.
+pub fn cause(phase: Phase, event: Event) -> (&'static str, &'static str) {
+    match event {
+        Event::Ended => ("client", "stream_closed"),
+        Event::CloseFrame => ("client", "close_frame"),
+        // As those come who only look whether the port is open.
+        Event::ClientGone if phase == Phase::Opening => ("client", "no_request"),
+        Event::ClientGone => ("client", "connection_lost"),
+        Event::ServerEnded => ("server", "stream_closed"),
+        Event::ServerGone => ("server", "connection_lost"),
+        Event::Refused => ("jabsocket", "refused"),
+        Event::Violation(StreamError::HostUnknown, _)
+        | Event::Unreachable(StreamError::HostUnknown) => ("jabsocket", "host_unknown"),
+        Event::Violation(..) => ("jabsocket", "xmpp_violation"),
+        Event::FrameViolation(_) => ("jabsocket", "websocket_violation"),
+        Event::Unreachable(_) => ("jabsocket", "unreachable"),
+        Event::ServerViolation => ("jabsocket", "server_violation"),
+        Event::ClientStalled => ("jabsocket", "write_timeout"),
+        Event::ClientSilent => ("jabsocket", "ping_timeout"),
+        Event::Drain => ("jabsocket", "drain"),
+        Event::Elsewhere => ("jabsocket", "see_other_uri"),
+        Event::TlsFailed => ("jabsocket", "tls_failed"),
+        Event::Shed => ("jabsocket", "max_total_queue_size"),
+        Event::Deadline => match phase {
+            Phase::Accepting | Phase::Opening => ("jabsocket", "handshake_timeout"),
+            Phase::AwaitOpen => ("jabsocket", "open_timeout"),
+            _ => ("jabsocket", "connect_timeout"),
+        },
+        _ => ("jabsocket", "other"),
     }
 }
 

@@ -125,6 +125,7 @@ impl Session {
         match self.server.shake_hands() {
             None => {}
             Some(Ok(version)) => {
+                worker.metrics.tls.count(version);
                 worker.log.debug(format_args!(
                     "session {}: {version} with the server of {}",
                     self.report.peer(),
@@ -174,6 +175,7 @@ impl Session {
             self.report.peer(),
             Escaped(self.domain.as_deref().unwrap_or_default()),
         ));
+        worker.metrics.insecure += 1;
         self.server.close();
         if let Some(route) = &mut self.route {
             route.securing = Securing::No;

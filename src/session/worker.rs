@@ -8,6 +8,7 @@ use mio::Registry;
 
 use super::Tick;
 use super::admission::Admission;
+use super::metrics::Metrics;
 use super::names::Names;
 use crate::config::Config;
 use crate::expat::Limits;
@@ -38,6 +39,8 @@ pub struct Worker {
     pub registry: Registry,
     /// Counts by client address.
     pub admission: Admission,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Bytes that all sessions keep queued, as of their last turns.
     pub held: usize,
     /// There are more sessions than the operator wants here: new ones are sent
@@ -80,6 +83,7 @@ impl Worker {
         let mut parsers = Parsers::new();
         parsers.set_limits(xml_limits(&config));
         Worker {
+            metrics: Metrics::new(&config),
             config,
             log,
             parsers,
@@ -102,6 +106,7 @@ impl Worker {
     /// Takes another configuration for sessions to come.
     pub fn set_config(&mut self, config: Rc<Config>) {
         self.parsers.set_limits(xml_limits(&config));
+        self.metrics.know(&config);
         self.config = config;
     }
 

@@ -14,6 +14,7 @@ const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client
     xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='example.org' version='1.0'>";
 
 const LIMITS: ws::Limits = ws::Limits {
+    max_fragments: 0,
     max_frame_size: 1 << 20,
     max_message_size: 1 << 20,
     binary: false,

@@ -251,6 +251,9 @@ fn run(
     let notify = std::mem::take(&mut upkeep.notify);
     let reactor = Reactor::new(config, Rc::clone(log), listeners, entrances, upkeep);
     let mut reactor = reactor.inspect_err(|why| notify.failed(why))?;
+    reactor
+        .open_status()
+        .inspect_err(|why| notify.failed(why))?;
     reactor.tell_ready(notify);
     reactor
         .run()

@@ -5,7 +5,7 @@
 #   tests/install.sh demo    that, Prosody, Node.js and the packages from npm
 #   tests/install.sh package the first, and what makes and tries the Debian package
 #   tests/install.sh proxies the demo's, nginx, HAProxy and openssl
-#   tests/install.sh all     all of that, ejabberd, fail2ban and g++ (the default)
+#   tests/install.sh all     all of that, ejabberd, fail2ban, Prometheus and g++ (the default)
 #
 # Made for Debian 12; a Rust toolchain is taken for granted. It asks nothing, is
 # quick when nothing is missing, and starts no service.
@@ -48,6 +48,8 @@ if [ "$what" = all ]; then
     want_service fail2ban
     # libFuzzer is C++.
     want g++
+    # For promtool.
+    want_service prometheus
 fi
 case $what in proxies|all) want_service nginx; want_service haproxy; want openssl ;; esac
 case $what in package|all)

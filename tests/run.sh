@@ -63,6 +63,7 @@ counted 's/^fuzz: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^fuzz: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
         bash tests/fuzz/smoke.sh
 step bash tests/fail2ban.sh
+step bash tests/metrics.sh
 step bash tests/demo.sh --once
 counted 's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\2/p' \

@@ -243,6 +243,12 @@ const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "status_listen",
+        set: |config, setting| {
+            config.status_listen = setting::status_listen(setting);
+        },
+    },
+    Key {
         name: "trusted_proxies",
         set: |config, setting| {
             config.trusted_proxies = setting::networks(setting);

@@ -131,6 +131,9 @@ pub struct Config {
     pub group: Option<String>,
     /// Where the process id stands.
     pub pid_file: Option<PathBuf>,
+    /// Where the first worker tells metrics and health; empty: nowhere.
+    /// Ask [`Config::status_addresses`].
+    pub status_listen: Vec<SocketAddr>,
 }
 
 impl Default for Config {
@@ -173,6 +176,7 @@ impl Default for Config {
             see_other_uri: None,
             see_other_above: None,
             trusted_proxies: Vec::new(),
+            status_listen: Vec::new(),
             workers: 1,
             user: None,
             group: None,
@@ -228,6 +232,7 @@ impl Config {
             ("user", self.user != new.user),
             ("group", self.group != new.group),
             ("pid_file", self.pid_file != new.pid_file),
+            ("status_listen", self.status_listen != new.status_listen),
         ];
         let changed = changes.into_iter().filter(|(_, changed)| *changed);
         changed.map(|(key, _)| key).collect()
@@ -244,6 +249,19 @@ impl Config {
         let domains = self.domains.iter().flat_map(|domains| domains.iter());
         let files = domains.filter_map(|domain| domain.access.ca_file.as_deref());
         files.chain(self.server_ca_file.as_deref())
+    }
+
+    /// Where a worker tells metrics and health: the first (0) at the port that is
+    /// configured, each other at one port more than the one before.
+    pub fn status_addresses(&self, worker: u16) -> Vec<SocketAddr> {
+        let place = |address: &SocketAddr| {
+            let port = match address.port() {
+                0 => 0,
+                port => port.saturating_add(worker),
+            };
+            SocketAddr::new(address.ip(), port)
+        };
+        self.status_listen.iter().map(place).collect()
     }
 
     /// Whether a request with this Origin header may pass. A missing header is

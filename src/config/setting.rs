@@ -209,6 +209,19 @@ pub(super) fn pid_file(setting: &mut Setting<'_>) -> Option<PathBuf> {
     Some(path.into())
 }
 
+pub(super) fn status_listen(setting: &mut Setting<'_>) -> Vec<SocketAddr> {
+    let allowed = "a numeric address and a port such as 127.0.0.1:9150 or '[::1]:9150' in \
+                   quotes, or a list of up to 16 of them";
+    let mut addresses = Vec::new();
+    for (node, text) in setting.texts(allowed) {
+        match text.parse() {
+            Ok(address) if addresses.len() < 16 => addresses.push(address),
+            _ => refuse(setting.key, node, allowed, setting.report),
+        }
+    }
+    addresses
+}
+
 pub(super) fn resource(setting: &mut Setting<'_>) -> Option<String> {
     let resource = setting.word("the path of the request, such as /xmpp-websocket")?;
     let reason = if !resource.starts_with('/') {

@@ -84,6 +84,18 @@ pub fn share(
     (0..workers).map(|_| set()).collect()
 }
 
+/// Binds each of `addresses`.
+///
+/// # Errors
+/// The address that cannot be bound, and why.
+pub fn bind_each(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+    let bind = |&address| {
+        let bound = bind_one(address, address.is_ipv6(), false);
+        bound.map_err(|error| BindError { address, error })
+    };
+    addresses.iter().map(bind).collect()
+}
+
 /// An address that cannot be listened on.
 #[derive(Debug)]
 pub struct BindError {

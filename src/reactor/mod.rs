@@ -7,6 +7,8 @@
 //! no event of this turn meets a newcomer in an old slot. `upkeep` has what is
 //! done beside serving.
 
+mod shed;
+mod status;
 mod timers;
 mod token;
 pub mod upkeep;
@@ -31,6 +33,7 @@ use crate::net::tls::Contexts;
 use crate::session::admission::Excess;
 use crate::session::worker::{TLS_STEPS_PER_TURN, Worker};
 use crate::session::{Session, Tick, Turn};
+use status::Status;
 use timers::{Armed, Timers};
 use token::Owner;
 use upkeep::Upkeep;
@@ -69,6 +72,7 @@ pub struct Reactor {
     listeners: Vec<TcpListener>,
     /// What each of the listeners is for.
     entrances: Vec<Rc<Entrance>>,
+    status: Status,
     sessions: Slab<Slot>,
     run_list: Vec<usize>,
     timers: Timers,
@@ -177,6 +181,7 @@ impl Reactor {
             signals,
             entrances: by_socket(entrances, listeners.len()),
             listeners,
+            status: Status::default(),
             sessions: Slab::with_capacity(max_sessions.min(ROOM)),
             run_list: Vec::new(),
             timers: Timers::with_capacity(max_sessions.min(ROOM)),
@@ -220,7 +225,7 @@ impl Reactor {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}
         }
-        self.read_clock();
+        let woken = self.read_clock();
         let above = self.worker.config.see_other_above;
         self.worker.crowded = above.is_some_and(|above| self.sessions.len() > above);
         let (mut signalled, mut resolved) = (false, false);
@@ -229,6 +234,7 @@ impl Reactor {
                 Owner::Signals => signalled = true,
                 Owner::Resolver => resolved = true,
                 Owner::Listener(_) => self.accept_due = true,
+                Owner::Status(at) => self.status.edge(at),
                 Owner::Session { slot, side } => {
                     if let Some(entry) = self.sessions.get_mut(slot) {
                         entry.session.edge(side, event);
@@ -251,6 +257,7 @@ impl Reactor {
         self.give_sign_of_life();
         // Look-ups that the hosts file answered at once.
         self.take_answers();
+        self.answer_status(woken);
         Ok(())
     }
 
@@ -264,6 +271,7 @@ impl Reactor {
             self.accept_rest,
             self.drain_deadline,
             self.alive_at,
+            self.status.deadline(),
         ];
         let nearest = deadlines.into_iter().flatten().min();
         let wait = nearest.map(|at| {
@@ -274,11 +282,12 @@ impl Reactor {
         wait.into_iter().chain(locator).min()
     }
 
-    fn read_clock(&mut self) {
+    fn read_clock(&mut self) -> Instant {
         let now = now();
         let age = now.duration_since(self.started).as_millis();
         self.worker.now = Tick::try_from(age).unwrap_or(Tick::MAX);
         self.worker.log.tick(now);
+        now
     }
 
     /// Puts a session on the run list, once.
@@ -365,31 +374,6 @@ impl Reactor {
         }
     }
 
-    /// Gives up the sessions with the most queued while all together have too
-    /// much.
-    fn shed(&mut self) {
-        let limit = self.worker.config.max_total_queue_bytes;
-        if self.worker.held <= limit {
-            return;
-        }
-        let mut sessions: Vec<_> = self.sessions.iter().collect();
-        sessions.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.session.counted()));
-        // Some room more, or the next bytes would bring the same again.
-        let mut excess = self.worker.held - limit + limit / 8;
-        let mut chosen = Vec::new();
-        for (slot, entry) in sessions {
-            if excess == 0 {
-                break;
-            }
-            excess = excess.saturating_sub(entry.session.counted());
-            chosen.push(slot);
-        }
-        for slot in chosen {
-            self.sessions[slot].session.shed(&mut self.worker);
-            self.list(slot);
-        }
-    }
-
     fn expire(&mut self) {
         while let Some((slot, generation)) = self.timers.pop(self.worker.now) {
             let Some(entry) = self.sessions.get_mut(slot) else {
@@ -464,6 +448,7 @@ impl Reactor {
             }
             Accepted::Client(socket, peer) => {
                 self.exhausted = false;
+                self.worker.metrics.accepted += 1;
                 let excess = self.is_full().then_some(Excess::Connections);
                 self.accepted += 1;
                 let entry = self.sessions.vacant_entry();
@@ -474,8 +459,11 @@ impl Reactor {
                 match Session::new(socket, peer, entrance, first_token, excess, worker) {
                     // So many are being refused already that this one is not even
                     // told: dropped, its socket closes.
-                    Ok(session) if session.is_excess() && self.refusals >= REFUSALS => {}
-                    Ok(session) => {
+                    Ok(session) if session.is_excess() && self.refusals >= REFUSALS => {
+                        self.worker.metrics.refused.count("unanswered");
+                    }
+                    Ok(mut session) => {
+                        session.tally(&mut self.worker);
                         let refusal = session.is_excess();
                         self.refusals += usize::from(refusal);
                         entry.insert(Slot {

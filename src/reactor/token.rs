@@ -12,8 +12,12 @@ pub const RESOLVER: Token = Token(1);
 pub const FIRST_LISTENER: usize = 2;
 /// The first token of the first session.
 const FIRST_SESSION: usize = 1024;
+/// Listeners and connections of the status, the last before the sessions.
+pub const FIRST_STATUS: usize = FIRST_SESSION - STATUS_TOKENS;
+/// Tokens of the status.
+pub const STATUS_TOKENS: usize = 32;
 /// Listeners that have a token.
-pub const MAX_LISTENERS: usize = FIRST_SESSION - FIRST_LISTENER;
+pub const MAX_LISTENERS: usize = FIRST_STATUS - FIRST_LISTENER;
 
 /// Whose event it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub enum Owner {
     Resolver,
     /// Clients wait at this listener.
     Listener(usize),
+    /// A listener or a connection of the status.
+    Status(usize),
     /// A side of the session in this slot: 0 the client, then the lanes to the
     /// server.
     Session {
@@ -39,7 +45,8 @@ pub fn owner(token: Token) -> Owner {
     match token {
         SIGNALS => Owner::Signals,
         RESOLVER => Owner::Resolver,
-        Token(n) if n < FIRST_SESSION => Owner::Listener(n - FIRST_LISTENER),
+        Token(n) if n < FIRST_STATUS => Owner::Listener(n - FIRST_LISTENER),
+        Token(n) if n < FIRST_SESSION => Owner::Status(n - FIRST_STATUS),
         Token(n) => Owner::Session {
             slot: (n - FIRST_SESSION) / TOKENS,
             side: (n - FIRST_SESSION) % TOKENS,
@@ -65,6 +72,9 @@ mod tests {
             }
         }
         assert_eq!(owner(Token(FIRST_LISTENER + 3)), Owner::Listener(3));
+        assert_eq!(owner(Token(FIRST_STATUS)), Owner::Status(0));
+        let last = Token(FIRST_STATUS + STATUS_TOKENS - 1);
+        assert_eq!(owner(last), Owner::Status(STATUS_TOKENS - 1));
         assert_eq!(owner(SIGNALS), Owner::Signals);
     }
 }

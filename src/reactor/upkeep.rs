@@ -18,6 +18,7 @@ use super::{Reactor, by_socket, session_limit, token};
 use crate::config::{self, Config, Loaded, Problem};
 use crate::log::{Level, Log};
 use crate::net::entrance::{Entrance, fit};
+use crate::net::listener;
 use crate::net::notify::Notify;
 use crate::net::resolver::Resolver;
 use crate::net::tls::Contexts;
@@ -183,6 +184,23 @@ impl Reactor {
         if fit(&old, entrances) {
             self.entrances = by_socket(entrances, self.listeners.len());
         }
+    }
+
+    /// Binds and serves `status_listen`, each worker its own ports.
+    ///
+    /// # Errors
+    /// The address that cannot be bound, and why.
+    pub fn open_status(&mut self) -> Result<(), String> {
+        let worker = self.upkeep.worker.unwrap_or(0);
+        let worker = u16::try_from(worker).unwrap_or(u16::MAX);
+        let addresses = self.worker.config.status_addresses(worker);
+        let listeners = listener::bind_each(&addresses);
+        let listeners = listeners.map_err(|error| format!("status_listen: {error}"))?;
+        for address in listeners.iter().filter_map(|l| l.local_addr().ok()) {
+            let text = format_args!("status at http://{address}/metrics");
+            self.worker.log.startup(Level::Info, text);
+        }
+        self.serve_status(listeners, worker)
     }
 
     fn new_resolver(&self, config: &Config) -> Result<Resolver, String> {

@@ -216,6 +216,23 @@ fn a_missing_origin_passes_where_a_pattern_matches_the_empty_text() {
 }
 
 #[test]
+fn each_worker_tells_its_status_at_a_port_of_its_own() {
+    let config = good("status_listen: [127.0.0.1:9150, '[::1]:0']");
+    let of = |worker| {
+        let places = config.status_addresses(worker);
+        let texts = places.iter().map(ToString::to_string);
+        texts.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(of(0), "127.0.0.1:9150 [::1]:0");
+    assert_eq!(of(3), "127.0.0.1:9153 [::1]:0");
+    assert!(good("").status_addresses(0).is_empty());
+    for bad in ["127.0.0.1", "9150", "localhost:9150", "127.0.0.1:99999"] {
+        let text = format!("status_listen: {bad}");
+        assert!(config::parse("-", &text).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn the_installed_file_is_good_and_explains_every_key() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/jabsocket.conf");
     let text = std::fs::read_to_string(&path).unwrap();

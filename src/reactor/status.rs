@@ -1,0 +1,330 @@
+//! `status_listen`: metrics and health by HTTP, from the same loop.
+//!
+//! Owns listeners of its own and a few connections, each bounded in its head,
+//! its time and what it may send: a client that is slow or talks too much is
+//! cut, and no session waits for any of them. They are no sessions: they do not
+//! count towards `max_connections`, and go on while the others drain. One
+//! request a connection (RFC 9110, RFC 9112).
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::time::Instant;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+
+use super::token::{FIRST_STATUS, STATUS_TOKENS};
+use super::{Reactor, now};
+use crate::session::Tick;
+
+/// Connections at a time; others wait.
+const CONNECTIONS: usize = 16;
+/// Addresses to listen on.
+const LISTENERS: usize = STATUS_TOKENS - CONNECTIONS;
+/// From the accepted connection to its end.
+const DEADLINE_MS: Tick = 5_000;
+/// How long accepting rests when no descriptor is left.
+const ACCEPT_REST_MS: Tick = 1_000;
+/// The longest request head, in bytes.
+const MAX_HEAD: usize = 4 << 10;
+/// The most header lines.
+const MAX_LINES: usize = 64;
+/// Bytes dropped at most behind the head, so that the answer is read.
+const MAX_DROPPED: usize = 64 << 10;
+
+/// What metrics are (Prometheus text format).
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
+
+/// Listeners and connections of the status.
+#[derive(Default)]
+pub(super) struct Status {
+    listeners: Vec<TcpListener>,
+    connections: [Option<Connection>; CONNECTIONS],
+    /// Something happened on one of them.
+    woken: bool,
+    /// Clients may be waiting that no edge will tell of again.
+    accept_due: bool,
+    /// Accepting rests until then.
+    rest_until: Tick,
+}
+
+/// A connection: its request while `out` is empty, then the answer.
+struct Connection {
+    socket: TcpStream,
+    head: Vec<u8>,
+    out: Vec<u8>,
+    written: usize,
+    dropped: usize,
+    deadline: Tick,
+    ready: bool,
+}
+
+/// What a request is answered with.
+struct Answer {
+    status: &'static str,
+    content_type: &'static str,
+    body: String,
+    head_only: bool,
+}
+
+impl Status {
+    /// Notes an edge of the token `FIRST_STATUS + at`.
+    pub fn edge(&mut self, at: usize) {
+        self.woken = true;
+        match at.checked_sub(LISTENERS) {
+            None => self.accept_due = true,
+            Some(at) => {
+                if let Some(Some(connection)) = self.connections.get_mut(at) {
+                    connection.ready = true;
+                }
+            }
+        }
+    }
+
+    /// When there is something to do without an edge.
+    pub fn deadline(&self) -> Option<Tick> {
+        let connections = self.connections.iter().flatten();
+        let nearest = connections.map(|connection| connection.deadline).min();
+        let has_room = self.connections.iter().any(Option::is_none);
+        let accept = (self.accept_due && has_room).then_some(self.rest_until);
+        nearest.into_iter().chain(accept).min()
+    }
+
+    /// Serves all that has something; `answer` is told the path.
+    fn serve(&mut self, registry: &Registry, now: Tick, mut answer: impl FnMut(&str) -> Answer) {
+        self.woken = false;
+        for slot in &mut self.connections {
+            if let Some(connection) = slot
+                && (connection.deadline <= now || (connection.ready && connection.go(&mut answer)))
+            {
+                *slot = None;
+            }
+        }
+        // A few a turn: as many as there are slots.
+        for _ in 0..CONNECTIONS {
+            let Some(at) = self.connections.iter().position(Option::is_none) else {
+                return;
+            };
+            if !self.accept_due || now < self.rest_until {
+                return;
+            }
+            let Some(mut socket) = self.accept(now) else {
+                return;
+            };
+            let token = Token(FIRST_STATUS + LISTENERS + at);
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            if registry.register(&mut socket, token, interest).is_err() {
+                continue;
+            }
+            self.connections[at] = Some(Connection {
+                socket,
+                head: Vec::new(),
+                out: Vec::new(),
+                written: 0,
+                dropped: 0,
+                deadline: now + DEADLINE_MS,
+                // The registration brings an edge for what is there already.
+                ready: false,
+            });
+        }
+    }
+
+    /// A client that waits at one of the listeners.
+    fn accept(&mut self, now: Tick) -> Option<TcpStream> {
+        for listener in &self.listeners {
+            match listener.accept() {
+                Ok((socket, _)) => return Some(socket),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // One that left, or no descriptor: later.
+                Err(_) => {
+                    self.rest_until = now + ACCEPT_REST_MS;
+                    return None;
+                }
+            }
+        }
+        self.accept_due = false;
+        None
+    }
+}
+
+impl Connection {
+    /// Reads and writes what can be; true when it is over.
+    fn go(&mut self, answer: &mut impl FnMut(&str) -> Answer) -> bool {
+        self.ready = false;
+        let alive = self.take(answer).and_then(|()| self.give());
+        if alive.is_none() {
+            return true;
+        }
+        // The client's end may have been read already, and raises no other edge.
+        self.is_answered() && self.take(answer).is_none()
+    }
+
+    /// Reads until there is nothing; `None` when the connection is over.
+    fn take(&mut self, answer: &mut impl FnMut(&str) -> Answer) -> Option<()> {
+        let mut piece = [0; 2048];
+        loop {
+            let bytes = match self.socket.read(&mut piece) {
+                // Whoever ended its direction may still read.
+                Ok(0) if self.written < self.out.len() => return Some(()),
+                Ok(0) => return None,
+                Ok(n) => &piece[..n],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => return None,
+            };
+            if !self.out.is_empty() {
+                self.dropped += bytes.len();
+                if self.dropped > MAX_DROPPED {
+                    return None;
+                }
+                continue;
+            }
+            self.head.extend_from_slice(bytes);
+            if let Some(answer) = answer_to(&self.head, answer) {
+                self.head = Vec::new();
+                self.out = answer.into_bytes();
+            }
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        !self.out.is_empty() && self.written == self.out.len()
+    }
+
+    /// Writes until there is no room; `None` when the connection is broken.
+    fn give(&mut self) -> Option<()> {
+        while self.written < self.out.len() {
+            match self.socket.write(&self.out[self.written..]) {
+                Ok(n) => self.written += n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return None,
+            }
+            if self.written == self.out.len() {
+                // It is over once the client's end was read.
+                let _ = self.socket.shutdown(Shutdown::Write);
+            }
+        }
+        Some(())
+    }
+}
+
+impl Answer {
+    fn text(status: &'static str, body: &str) -> Answer {
+        Answer {
+            status,
+            content_type: TEXT_TYPE,
+            body: format!("{body}\n"),
+            head_only: false,
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        let Answer {
+            status,
+            content_type,
+            body,
+            head_only,
+        } = self;
+        let allow = match status.starts_with("405") {
+            true => "Allow: GET, HEAD\r\n",
+            false => "",
+        };
+        let mut text = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
+             {allow}Cache-Control: no-store\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        if !head_only {
+            text += &body;
+        }
+        text.into_bytes()
+    }
+}
+
+/// The answer to a request, once its head is complete or cannot become good.
+fn answer_to(head: &[u8], answer: &mut impl FnMut(&str) -> Answer) -> Option<Answer> {
+    let mut lines = [httparse::EMPTY_HEADER; MAX_LINES];
+    let mut request = httparse::Request::new(&mut lines);
+    let verdict = request.parse(head);
+    let too_large = || Answer::text("431 Request Header Fields Too Large", "too large");
+    Some(match verdict {
+        _ if head.len() > MAX_HEAD => too_large(),
+        Ok(httparse::Status::Partial) => return None,
+        Ok(httparse::Status::Complete(_)) => {
+            let (method, target) = (request.method?, request.path?);
+            let path = target.split('?').next().unwrap_or_default();
+            match method {
+                "GET" => answer(path),
+                "HEAD" => Answer {
+                    head_only: true,
+                    ..answer(path)
+                },
+                _ => Answer::text("405 Method Not Allowed", "only GET and HEAD"),
+            }
+        }
+        Err(httparse::Error::TooManyHeaders) => too_large(),
+        Err(_) => Answer::text("400 Bad Request", "this is no HTTP/1.1"),
+    })
+}
+
+impl Reactor {
+    /// Tells metrics and health at `listeners`, as this `worker` (the first is
+    /// 0).
+    ///
+    /// # Errors
+    /// There are too many, or the kernel refuses; in words for the operator.
+    pub fn serve_status(
+        &mut self,
+        mut listeners: Vec<TcpListener>,
+        worker: u16,
+    ) -> Result<(), String> {
+        if listeners.len() > LISTENERS {
+            return Err(format!("more than {LISTENERS} addresses in status_listen"));
+        }
+        for (at, listener) in listeners.iter_mut().enumerate() {
+            let token = Token(FIRST_STATUS + at);
+            self.poll
+                .registry()
+                .register(listener, token, Interest::READABLE)
+                .map_err(|error| format!("cannot poll a listener: {error}"))?;
+        }
+        self.status.listeners = listeners;
+        self.worker.metrics.worker = worker;
+        Ok(())
+    }
+
+    /// Ends a turn that began at `woken`: measures it, and serves who asks for
+    /// the status.
+    pub(super) fn answer_status(&mut self, woken: Instant) {
+        let (status, worker) = (&mut self.status, &mut self.worker);
+        if status.listeners.is_empty() {
+            return;
+        }
+        let busy = now().duration_since(woken).as_micros();
+        let busy = u64::try_from(busy).unwrap_or(u64::MAX);
+        worker.metrics.turns.observe(busy);
+        if !status.woken && status.deadline().is_none_or(|at| worker.now < at) {
+            return;
+        }
+        let draining = self.drain_deadline.is_some();
+        worker.metrics.draining = draining;
+        worker.metrics.max_sessions = self.max_sessions;
+        status.serve(&worker.registry, worker.now, |path| match path {
+            "/metrics" => {
+                let mut body = String::new();
+                worker.write_metrics(&mut body);
+                Answer {
+                    content_type: METRICS_TYPE,
+                    body,
+                    ..Answer::text("200 OK", "")
+                }
+            }
+            "/healthz" => Answer::text("200 OK", "ok"),
+            "/readyz" if draining => Answer::text("503 Service Unavailable", "draining"),
+            "/readyz" => Answer::text("200 OK", "ready"),
+            _ => Answer::text("404 Not Found", "/metrics, /healthz, /readyz"),
+        });
+    }
+}

@@ -1,0 +1,439 @@
+//! `status_listen`: what the metrics say while sessions come and go, that no
+//! peer can add to their number, health while draining, and bounds.
+
+mod common;
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use nix::sys::signal::Signal;
+
+use common::PATIENCE;
+use common::answering::daemon_asking;
+use common::daemon::{Daemon, TempFile};
+use common::dns_server::DnsServer;
+use common::stage::*;
+use common::tls_server::TlsStage;
+use common::ws_client::WsClient;
+
+const STATUS: &str = "status_listen: 127.0.0.1:0\n";
+
+/// Where a daemon tells its status.
+fn place(daemon: &Daemon) -> SocketAddr {
+    let line = daemon.wait_for_line("status at http://");
+    let rest = line.split("http://").nth(1).unwrap();
+    rest.strip_suffix("/metrics").unwrap().parse().unwrap()
+}
+
+fn dial(at: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(at).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Status code, head and body of what `stream` brings until its end.
+fn response(stream: &mut TcpStream) -> (u16, String, String) {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let status = head.strip_prefix("HTTP/1.1 ").expect("HTTP");
+    let status = status[..3].parse().expect("a status");
+    (status, format!("{head}\r\n"), body.to_owned())
+}
+
+fn ask(at: SocketAddr, request: &str) -> (u16, String, String) {
+    let mut stream = dial(at);
+    stream.write_all(request.as_bytes()).unwrap();
+    response(&mut stream)
+}
+
+fn get(at: SocketAddr, path: &str) -> (u16, String, String) {
+    ask(at, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+}
+
+/// The metrics: value by series. Every line must keep to the format.
+fn metrics(daemon: &Daemon) -> BTreeMap<String, f64> {
+    let (status, head, body) = get(place(daemon), "/metrics");
+    assert_eq!(status, 200);
+    let kind = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n";
+    assert!(head.contains(kind), "{head}");
+    let length = format!("Content-Length: {}\r\n", body.len());
+    assert!(head.contains(&length), "{head}");
+    check(&body)
+}
+
+/// Reads a page, line by line.
+fn check(page: &str) -> BTreeMap<String, f64> {
+    assert!(page.ends_with('\n'));
+    let mut series = BTreeMap::new();
+    let mut seen = HashSet::new();
+    let (mut metric, mut kind) = ("", "");
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').expect(line);
+            assert!(name.starts_with("jabsocket_"), "{line}");
+            assert!(help.ends_with('.'), "{line}");
+            assert!(seen.insert(name), "twice: {line}");
+            (metric, kind) = (name, "");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, said) = rest.split_once(' ').expect(line);
+            assert_eq!((name, kind), (metric, ""), "{line}");
+            assert!(matches!(said, "counter" | "gauge" | "histogram"), "{line}");
+            assert_eq!(said == "counter", name.ends_with("_total"), "{line}");
+            kind = said;
+        } else {
+            let (name, rest) = line.split_once('{').expect(line);
+            let (labels, value) = rest.rsplit_once("} ").expect(line);
+            let suffix = name.strip_prefix(metric).expect(line);
+            match kind {
+                "histogram" => assert!(matches!(suffix, "_bucket" | "_sum" | "_count"), "{line}"),
+                _ => assert_eq!((suffix, kind.is_empty()), ("", false), "{line}"),
+            }
+            check_labels(labels, line);
+            let value: f64 = value.parse().expect(line);
+            assert!(value >= 0.0, "{line}");
+            let key = line[..line.rfind(' ').unwrap()].replacen("worker=\"0\",", "", 1);
+            let key = key.replacen("{worker=\"0\"}", "", 1);
+            assert_eq!(series.insert(key, value), None, "twice: {line}");
+        }
+    }
+    for (key, count) in &series {
+        if let Some(name) = key.strip_suffix("_count") {
+            let buckets = format!("{name}_bucket{{le=\"");
+            let last = series[&format!("{buckets}+Inf\"}}")];
+            assert_eq!(*count, last, "{key}");
+            assert!(
+                series
+                    .keys()
+                    .filter(|key| key.starts_with(&buckets))
+                    .count()
+                    > 5
+            );
+        }
+    }
+    series
+}
+
+/// `name="value"`, separated by commas, the first of them the worker.
+fn check_labels(mut labels: &str, line: &str) {
+    assert!(labels.starts_with("worker=\"0\""), "{line}");
+    loop {
+        let (name, rest) = labels.split_once("=\"").expect(line);
+        assert!(
+            name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+            "{line}"
+        );
+        let mut escaped = false;
+        let end = rest.find(|c: char| {
+            let end = c == '"' && !escaped;
+            escaped = c == '\\' && !escaped;
+            end
+        });
+        match rest[end.expect(line) + 1..].strip_prefix(',') {
+            Some(more) => labels = more,
+            None => return assert_eq!(&rest[end.unwrap()..], "\"", "{line}"),
+        }
+    }
+}
+
+/// What has changed from one page to the next, without what changes by itself.
+fn changes(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> Vec<String> {
+    assert!(before.keys().eq(after.keys()), "series came or went");
+    let moved = after.iter().filter(|(key, value)| {
+        let wanders = [
+            "log_lines_lost",
+            "turn_seconds",
+            "_seconds_bucket",
+            "_seconds_sum",
+            "parsers_parked",
+        ];
+        before[*key] != **value && !wanders.iter().any(|part| key.contains(part))
+    });
+    moved
+        .map(|(key, value)| format!("{} {}", &key["jabsocket_".len()..], value - before[key]))
+        .collect()
+}
+
+/// Waits until the session of `client` is over.
+fn end(daemon: &Daemon, client: WsClient) {
+    let peer = client.stream.local_addr().unwrap();
+    drop(client);
+    daemon.wait_for_line(&format!("session {peer} "));
+}
+
+#[test]
+fn values_move_with_sessions() {
+    let stage = Stage::set(STATUS);
+    let daemon = &stage.daemon;
+    let before = metrics(daemon);
+    assert_eq!(before["jabsocket_draining"], 0.0);
+    assert!(before["jabsocket_sessions_max"] >= 1.0);
+    assert!(before["jabsocket_start_time_seconds"] > 1.6e9);
+    let version = format!(
+        "jabsocket_build_info{{version=\"{}\"}}",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert_eq!(before[&version], 1.0);
+
+    let (mut client, mut server) = stage.framed();
+    let open = metrics(daemon);
+    assert_eq!(
+        changes(&before, &open),
+        [
+            "accepted_connections_total 1".to_owned(),
+            "connect_seconds_count 1".to_owned(),
+            "domain_sessions_total{domain=\"example.org\"} 1".to_owned(),
+            "domain_sessions{domain=\"example.org\"} 1".to_owned(),
+            format!(
+                "relayed_bytes_total{{direction=\"down\"}} {}",
+                HEADER_DOWN.len()
+            ),
+            "relayed_messages_total{direction=\"down\"} 1".to_owned(),
+            "sessions{phase=\"relaying\",dialect=\"rfc7395\"} 1".to_owned(),
+            "time_to_open_seconds_count 1".to_owned(),
+        ]
+    );
+
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    server.send("<b xmlns='u'/>");
+    expect_text(&mut client, "<b xmlns='u'/>");
+    let busy = metrics(daemon);
+    assert_eq!(
+        changes(&open, &busy),
+        [
+            "relayed_bytes_total{direction=\"down\"} 14".to_owned(),
+            format!("relayed_bytes_total{{direction=\"up\"}} {}", PRESENCE.len()),
+            "relayed_messages_total{direction=\"down\"} 1".to_owned(),
+            "relayed_messages_total{direction=\"up\"} 1".to_owned(),
+        ]
+    );
+
+    client.send_text(CLIENT_CLOSE).unwrap();
+    expect_stream_close(&mut client, 1000);
+    drop(server);
+    end(daemon, client);
+    assert_eq!(
+        changes(&busy, &metrics(daemon)),
+        [
+            "closed_sessions_total{by=\"client\",why=\"stream_closed\"} 1",
+            "domain_sessions{domain=\"example.org\"} -1",
+            "sessions{phase=\"relaying\",dialect=\"rfc7395\"} -1",
+        ]
+    );
+    stage.daemon.stop();
+}
+
+#[test]
+fn every_phase_and_end_has_its_place() {
+    let stage = Stage::set(STATUS);
+    let daemon = &stage.daemon;
+    let before = metrics(daemon);
+    let refused = WsClient::open(daemon.address, "/", &[], None).unwrap();
+    assert_eq!(refused.1.status, 400);
+    end(daemon, refused.0);
+    let probe = WsClient::dial(daemon.address).unwrap();
+    end(daemon, probe);
+    let waiting = daemon.client();
+    let (draft, draft_server) = stage.draft();
+    let (mut wrong, wrong_server) = stage.framed();
+    wrong.send_text("<a>").unwrap();
+    expect_error(&mut wrong, "not-well-formed", "<a>");
+    expect_stream_close(&mut wrong, 1000);
+    drop(wrong_server);
+    end(daemon, wrong);
+    let after = metrics(daemon);
+    let changes = changes(&before, &after);
+    for expected in [
+        "accepted_connections_total 5",
+        "refused_requests_total{reason=\"subprotocol\"} 1",
+        "closed_sessions_total{by=\"jabsocket\",why=\"refused\"} 1",
+        "closed_sessions_total{by=\"client\",why=\"no_request\"} 1",
+        "closed_sessions_total{by=\"jabsocket\",why=\"xmpp_violation\"} 1",
+        "sessions{phase=\"await_open\",dialect=\"none\"} 1",
+        "sessions{phase=\"relaying\",dialect=\"draft\"} 1",
+        "domain_sessions{domain=\"example.org\"} 1",
+        "domain_sessions_total{domain=\"example.org\"} 2",
+    ] {
+        assert!(
+            changes.iter().any(|c| c == expected),
+            "{expected}: {changes:#?}"
+        );
+    }
+    let sessions = changes.iter().filter(|c| c.starts_with("sessions{"));
+    assert_eq!(sessions.count(), 2, "{changes:#?}");
+    drop((waiting, draft, draft_server));
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_hostile_to_makes_no_series() {
+    let stage = Stage::set(STATUS);
+    let before = metrics(&stage.daemon);
+    for n in 0..50 {
+        let mut client = stage.daemon.client();
+        let open = OPEN.replace("example.org", &format!("evil{n}.example"));
+        client.send_text(&open).unwrap();
+        drop(client.read_text().expect("an <open/>"));
+        expect_error(&mut client, "host-unknown", &open);
+    }
+    let changes = changes(&before, &metrics(&stage.daemon));
+    for expected in [
+        "domain_sessions_total{domain=\"other\"} 50",
+        "closed_sessions_total{by=\"jabsocket\",why=\"host_unknown\"} 50",
+    ] {
+        assert!(
+            changes.iter().any(|c| c == expected),
+            "{expected}: {changes:#?}"
+        );
+    }
+    stage.daemon.stop();
+}
+
+#[test]
+fn an_open_proxy_has_one_series_and_the_resolver_is_counted() {
+    let dns = DnsServer::start("");
+    let daemon = daemon_asking(&dns, STATUS);
+    let before = metrics(&daemon);
+    for _ in 0..2 {
+        let mut client = daemon.client();
+        let open = OPEN.replace("example.org", "nowhere.example");
+        client.send_text(&open).unwrap();
+        drop(client.read_text().expect("an <open/>"));
+        expect_error(&mut client, "host-unknown", &open);
+    }
+    let changes = changes(&before, &metrics(&daemon));
+    for expected in [
+        "domain_sessions_total{domain=\"other\"} 2",
+        // Two services, two families of addresses; then all from the cache.
+        "dns_queries_total 4",
+        "dns_cache_hits_total 4",
+    ] {
+        assert!(
+            changes.iter().any(|c| c == expected),
+            "{expected}: {changes:#?}"
+        );
+    }
+    daemon.stop();
+}
+
+#[test]
+fn versions_of_tls_are_counted() {
+    let stage = TlsStage::set(&["tls: required"], STATUS);
+    let before = metrics(&stage.daemon);
+    let (_client, server) = stage.session();
+    let changes = changes(&before, &metrics(&stage.daemon));
+    let version = server.version();
+    let expected = format!("server_tls_handshakes_total{{version=\"{version}\"}} 1");
+    assert!(changes.contains(&expected), "{changes:#?}");
+    stage.daemon.stop();
+}
+
+#[test]
+fn paths_and_methods() {
+    let stage = Stage::set(STATUS);
+    let at = place(&stage.daemon);
+    assert_eq!(get(at, "/healthz").2, "ok\n");
+    assert_eq!(get(at, "/readyz").2, "ready\n");
+    assert_eq!(get(at, "/metrics?name[]=x").0, 200);
+    assert_eq!(get(at, "/").0, 404);
+    assert_eq!(get(at, "/metrics/").0, 404);
+    let (status, head, body) = ask(at, "HEAD /metrics HTTP/1.1\r\n\r\n");
+    assert_eq!((status, body.as_str()), (200, ""));
+    assert!(!head.contains("Content-Length: 0\r\n"), "{head}");
+    let (status, head, _) = ask(at, "POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
+    assert_eq!(status, 405);
+    assert!(head.contains("Allow: GET, HEAD\r\n"), "{head}");
+    assert!(head.contains("Connection: close\r\n"), "{head}");
+    for junk in [
+        "\x16\x03\x01\x02\0",
+        "GET /\r\n\r\n",
+        "GET / HTTP/2\r\n\r\n",
+    ] {
+        assert_eq!(ask(at, junk).0, 400, "{junk:?}");
+    }
+    let long = format!("GET / HTTP/1.1\r\nx: {}\r\n", "y".repeat(5000));
+    assert_eq!(ask(at, &long).0, 431);
+    let lines = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(100));
+    assert_eq!(ask(at, &lines).0, 431);
+    // Whoever ends its direction at once gets its answer too, and no descriptor stays.
+    let before = stage.daemon.descriptors();
+    let mut stream = dial(at);
+    stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(response(&mut stream).0, 200);
+    stage.daemon.wait_for_descriptors(before);
+    stage.daemon.stop();
+}
+
+#[test]
+fn the_slow_are_cut_and_nobody_else_waits() {
+    let stage = Stage::set(&format!("{STATUS}max_connections: 1\n"));
+    let at = place(&stage.daemon);
+    let before = stage.daemon.descriptors();
+    // As many as are served at a time; none of them is a session.
+    let mut slow: Vec<TcpStream> = (0..16).map(|_| dial(at)).collect();
+    for stream in &mut slow {
+        stream.write_all(b"GET /metrics HT").unwrap();
+    }
+    stage.daemon.wait_for_descriptors(before + 16);
+    // Another waits for a place, the sessions do not.
+    let mut late = dial(at);
+    late.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    let (mut client, mut server) = stage.framed();
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    for mut stream in slow {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("the end");
+        assert_eq!(text, "");
+    }
+    assert_eq!(response(&mut late).0, 200);
+    // Whoever sends without an end is cut too.
+    let mut endless = dial(at);
+    endless.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    let cut = (0..10_000).any(|_| endless.write_all(&[b'x'; 16 << 10]).is_err());
+    assert!(cut, "it goes on reading");
+    drop((client, server, late));
+    stage.daemon.stop();
+}
+
+#[test]
+fn not_ready_while_draining_but_alive_to_the_end() {
+    let mut stage = Stage::set(STATUS);
+    let at = place(&stage.daemon);
+    let (mut client, server) = stage.framed();
+    stage.daemon.signal(Signal::SIGTERM);
+    assert_eq!(client.read_close().unwrap().0, Some(1001));
+    let (status, _, body) = get(at, "/readyz");
+    assert_eq!((status, body.as_str()), (503, "draining\n"));
+    assert_eq!(get(at, "/healthz").0, 200);
+    let values = metrics(&stage.daemon);
+    assert_eq!(values["jabsocket_draining"], 1.0);
+    let drained = "jabsocket_closed_sessions_total{by=\"jabsocket\",why=\"drain\"}";
+    assert_eq!(values[drained], 1.0);
+    client.send_close(1001, "").unwrap();
+    client.read_eof().unwrap();
+    drop((client, server));
+    assert_eq!(stage.daemon.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn off_unless_configured_and_an_address_in_use_is_refused() {
+    let daemon = Daemon::start("");
+    assert!(!daemon.lines().iter().any(|line| line.contains("status at")));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let config = TempFile::new(&format!("port: 0\nstatus_listen: {address}\n"));
+    let output = std::process::Command::new(common::daemon::PROGRAM)
+        .args(["-n", "-c"])
+        .arg(&config.0)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("status_listen: cannot listen on {address}");
+    assert!(said.contains(&expected), "{said}");
+    daemon.stop();
+}

@@ -334,6 +334,7 @@ fn versions_of_tls_are_counted() {
 fn paths_and_methods() {
     let stage = Stage::set(STATUS);
     let at = place(&stage.daemon);
+    let before = stage.daemon.descriptors();
     assert_eq!(get(at, "/healthz").2, "ok\n");
     assert_eq!(get(at, "/readyz").2, "ready\n");
     assert_eq!(get(at, "/metrics?name[]=x").0, 200);
@@ -358,7 +359,6 @@ fn paths_and_methods() {
     let lines = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(100));
     assert_eq!(ask(at, &lines).0, 431);
     // Whoever ends its direction at once gets its answer too, and no descriptor stays.
-    let before = stage.daemon.descriptors();
     let mut stream = dial(at);
     stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();

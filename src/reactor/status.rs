@@ -84,6 +84,9 @@ impl Status {
 
     /// When there is something to do without an edge.
     pub fn deadline(&self) -> Option<Tick> {
+        if self.listeners.is_empty() {
+            return None;
+        }
         let connections = self.connections.iter().flatten();
         let nearest = connections.map(|connection| connection.deadline).min();
         let has_room = self.connections.iter().any(Option::is_none);

@@ -270,6 +270,24 @@ serves_original() {
     ! browse /other example.com:5000 http://seconddomain.com && ! browse /mychat example.com:5000 http://thirddomain.com && stop_daemon
 }
 
+# As without systemd: started by root, it goes into the background as its user.
+serves_in_background() {
+    local file=$root/run/jabsocket.pid tries status=0
+    printf '%s\n' 'port: 5000' 'listen: 127.0.0.1' 'user: jabsocket' 'workers: 2' 'pid_file: /run/jabsocket.pid' >"$root/etc/background.conf"
+    timeout 20 unshare --net sh -c 'ip link set lo up && exec chroot "$0" jabsocket -c /etc/background.conf' "$root" || return 1
+    # It is ready when the command is over.
+    daemon=$(cat "$file") || return 1
+    browse / localhost:5000 http://example.com &&
+        [ "$(stat -c %u "/proc/$daemon")" = "$(in_root id -u jabsocket)" ] || status=1
+    kill -TERM "$daemon"
+    for ((tries = 0; tries < 200; tries++)); do
+        kill -0 "$daemon" 2>/dev/null || { daemon= && return $status; }
+        sleep 0.05
+    done
+    echo 'it does not end'
+    return 1
+}
+
 # --- Upgrade, remove, purge ----------------------------------------------------
 
 upgrades() {
@@ -354,6 +372,8 @@ need 'apt-get install, without systemd' in_root apt-get -q -y --no-install-recom
 check 'all of it is there and the configuration is good' is_installed
 check 'the system user' has_user
 check 'it serves a browser, as that user' serves
+stop_daemon
+check 'started by root it goes into the background, as its user' serves_in_background
 stop_daemon
 check "the C daemon's sample file works as it is" serves_original
 stop_daemon

@@ -94,10 +94,15 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
     };
     let plan = Plan::make(path, &mut environment, &log).map_err(fail)?;
     if !foreground {
-        match daemon::detach().map_err(fail)? {
-            Side::Daemon(starter) => notify.add_starter(starter),
-            Side::Parent(Ok(())) => return Ok(()),
-            Side::Parent(Err(why)) => {
+        match daemon::detach() {
+            Err(why) => {
+                plan.pid_file.into_iter().for_each(PidFile::remove);
+                fail(why);
+                return Err(());
+            }
+            Ok(Side::Daemon(starter)) => notify.add_starter(starter),
+            Ok(Side::Parent(Ok(()))) => return Ok(()),
+            Ok(Side::Parent(Err(why))) => {
                 // It is in the log already.
                 eprintln!("jabsocket: {why}");
                 return Err(());

@@ -343,7 +343,8 @@ impl Master {
         }
         // The master is as healthy as the worker that is worst off; a place that
         // is vacant is being looked after.
-        if self.notify.watchdog().is_some() && running.all(|r| r.is_none_or(|r| r.alive)) {
+        let watched = self.serves && self.notify.watchdog().is_some();
+        if watched && running.all(|r| r.is_none_or(|r| r.alive)) {
             self.notify.alive();
             for running in self.places.iter_mut().filter_map(|p| p.running.as_mut()) {
                 running.alive = false;

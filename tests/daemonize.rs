@@ -99,7 +99,9 @@ fn what_fails_after_the_fork_is_told_too() {
     for workers in [1, 2] {
         // So few descriptors that the loop has none left.
         let daemon = Background::new(&format!("workers: {workers}\n"));
-        let line = format!("ulimit -n {}; exec \"$0\" \"$@\"", 7 + workers);
+        let closed: String = (3..10).map(|fd| format!(" {fd}>&-")).collect();
+        let files = 7 + workers;
+        let line = format!("exec{closed}; ulimit -n {files}; exec \"$0\" \"$@\"");
         let command = daemon.command();
         let output = std::process::Command::new("/bin/sh")
             .args(["-c", &line])

@@ -224,10 +224,12 @@ impl Config {
 
     /// The keys that `new` changes and that count only when the daemon starts.
     pub fn start_keys_changed(&self, new: &Config) -> Vec<&'static str> {
+        // Without `listeners` the sockets are those of the first two.
+        let default = (self.port, &self.listen) != (new.port, &new.listen);
         let changes = [
             ("port", self.port != new.port),
             ("listen", self.listen != new.listen),
-            ("listeners", self.sockets() != new.sockets()),
+            ("listeners", !default && self.sockets() != new.sockets()),
             ("workers", self.workers != new.workers),
             ("user", self.user != new.user),
             ("group", self.group != new.group),

@@ -1,0 +1,33 @@
+#!/bin/bash
+# The tests under AddressSanitizer: our own code with every call into Expat,
+# OpenSSL and c-ares, and the daemon itself in the tests that run it; also leaks,
+# in what ends by itself. How much memory the daemon takes is not checked here.
+#
+#   tests/memcheck.sh [CARGO TEST ARGUMENTS...]   everything, if not said
+#
+# Not part of tests/run.sh: it builds everything anew and takes minutes. The last
+# line is "memcheck: clean" or "memcheck: not clean".
+
+set -u
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+[ -d "${HOME-}/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
+triple=$(rustc -vV | sed -n 's/^host: //p')
+reports=$PWD/target/memcheck
+rm -rf "$reports"
+mkdir -p "$reports"
+
+export MEMCHECK=1 RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
+export ASAN_OPTIONS=log_path=$reports/report:detect_stack_use_after_return=1
+[ $# -gt 0 ] || set -- --no-fail-fast
+cargo test --target "$triple" "$@" 2>&1 | tee "$reports/log"
+status=${PIPESTATUS[0]}
+
+# A daemon's report would not fail the test that ran it.
+found=$(find "$reports" -name 'report.*' | wc -l)
+[ "$found" -eq 0 ] || head -n 40 "$reports"/report.*
+if [ "$status" -eq 0 ] && [ "$found" -eq 0 ]; then
+    echo 'memcheck: clean'
+else
+    echo "memcheck: not clean (status $status, $found reports in target/memcheck)"
+    exit 1
+fi

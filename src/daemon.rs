@@ -244,3 +244,11 @@ fn lock(file: &std::fs::File) -> Result<bool, Errno> {
         Err(error) => Err(error),
     }
 }
+
+/// Whether standard error leads to systemd's journal, which has what goes to
+/// syslog too.
+pub fn stderr_is_journal() -> bool {
+    let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let stat = nix::sys::stat::fstat(std::io::stderr());
+    stat.is_ok_and(|stat| told == format!("{}:{}", stat.st_dev, stat.st_ino))
+}

@@ -77,7 +77,8 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
     let mut environment = Environment::take();
     let log = Rc::new(Log::new(Instant::now()));
     log.set_local_time(daemon::local_time);
-    log.set_stderr(foreground);
+    // There the lines are from syslog already.
+    log.set_stderr(foreground && !daemon::stderr_is_journal());
     let mut notify = Notify::default();
     if let Some(socket) = &environment.notify_socket
         && let Err(error) = notify.add_systemd(socket, environment.watchdog)

@@ -144,3 +144,32 @@ fn open_domains_are_warned_of_once() {
     assert_eq!(warnings(&daemon), 0);
     daemon.stop();
 }
+
+#[test]
+fn in_the_journal_a_line_stands_once() {
+    use std::io::{BufRead, BufReader};
+    use std::os::fd::AsFd;
+    let config = TempFile::new("port: 0\nlisten: 127.0.0.1\nlog_level: LOG_DEBUG\n");
+    let told = |of_journal: bool| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let stat = nix::sys::stat::fstat(writer.as_fd()).unwrap();
+        let inode = stat.st_ino + u64::from(!of_journal);
+        let mut child = Command::new(PROGRAM)
+            .args(["-n", "-c"])
+            .arg(&config.0)
+            .env("JOURNAL_STREAM", format!("{}:{inode}", stat.st_dev))
+            .stderr(writer)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
+        let line = lines.find(|line| line.contains("listening on ")).unwrap();
+        let address = line.rsplit(' ').next().unwrap();
+        drop(WsClient::connect(address, "/", &[], Some("xmpp")).unwrap());
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert!(child.wait().unwrap().success());
+        lines.collect::<String>()
+    };
+    assert!(told(false).contains("stopping, "));
+    assert_eq!(told(true), "");
+}

@@ -99,7 +99,9 @@ fn wait_for_start(listening: &notify::Listening, child: Pid) -> Result<(), Strin
             Ok(None) | Err(_) => break,
         }
     }
-    Err(why.unwrap_or_else(|| match waitpid(child, None) {
+    // What it leaves behind it has cleared away when it has ended.
+    let end = waitpid(child, None);
+    Err(why.unwrap_or_else(|| match end {
         Ok(WaitStatus::Signaled(_, signal, _)) => {
             format!("the daemon was killed by {signal} while it started")
         }

@@ -5,10 +5,12 @@ mod common;
 
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use common::background::{Background, children, state, status, wait_gone};
+use common::background::{Background, children, output, state, status, wait_gone};
+use common::daemon::PROGRAM;
 use common::ws_client::WsClient;
 
 #[test]
@@ -103,12 +105,10 @@ fn what_fails_after_the_fork_is_told_too() {
         let files = 7 + workers;
         let line = format!("exec{closed}; ulimit -n {files}; exec \"$0\" \"$@\"");
         let command = daemon.command();
-        let output = std::process::Command::new("/bin/sh")
-            .args(["-c", &line])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .output()
-            .unwrap();
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &line]).arg(command.get_program());
+        shell.args(command.get_args());
+        let output = output(shell);
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{told}");
         assert!(told.contains("Too many open files"), "{told}");
@@ -119,14 +119,10 @@ fn what_fails_after_the_fork_is_told_too() {
 #[test]
 fn a_relative_path_is_found_again_by_a_reload() {
     let daemon = Background::new("log_level: LOG_DEBUG\n");
-    let mut command = daemon.command();
+    let mut command = Command::new(PROGRAM);
+    command.args(["-c", "jabsocket.conf"]);
     command.current_dir(&daemon.dir.0);
-    let program = command.get_program().to_owned();
-    let output = std::process::Command::new(program)
-        .args(["-c", "jabsocket.conf"])
-        .current_dir(&daemon.dir.0)
-        .output()
-        .unwrap();
+    let output = output(command);
     assert_eq!(output.status.code(), Some(0));
     let address = daemon.address();
     daemon.configure("resource: /only\n");

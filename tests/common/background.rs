@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::daemon::PROGRAM;
-use super::patiently;
+use super::{PATIENCE, patiently};
 
 /// A directory for one test, removed with it.
 pub struct TempDir(pub PathBuf);
@@ -80,8 +81,9 @@ impl Background {
         command
     }
 
+    /// Runs it; fails if it neither ends nor closes what it writes to.
     pub fn start(&self) -> Output {
-        self.command().output().expect("run the daemon")
+        output(self.command())
     }
 
     /// Starts it and fails unless it serves.
@@ -125,6 +127,14 @@ impl Drop for Background {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
+}
+
+/// What a command wrote; fails if it, or a child of it, goes on writing.
+pub fn output(mut command: Command) -> Output {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || sender.send(command.output()));
+    let output = receiver.recv_timeout(PATIENCE).expect("the end of it");
+    output.expect("run the daemon")
 }
 
 pub fn signal_to(pid: u32, signal: Signal) {

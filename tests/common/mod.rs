@@ -12,9 +12,10 @@ pub mod tls_server;
 pub mod ws_client;
 pub mod xmpp_server;
 
-use std::io::{Error, ErrorKind};
+use std::io::{BufRead, BufReader, Error, ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -118,19 +119,25 @@ pub fn write_to_the_end(
 }
 
 /// The lines of a pipe, one after the other.
-pub struct Lines(std::io::Lines<std::io::BufReader<Box<dyn std::io::Read>>>);
+pub struct Lines(Receiver<String>);
 
 impl Lines {
-    pub fn of(pipe: impl std::io::Read + 'static) -> Lines {
-        let pipe: Box<dyn std::io::Read> = Box::new(pipe);
-        Lines(std::io::BufRead::lines(std::io::BufReader::new(pipe)))
+    pub fn of(pipe: impl Read + Send + 'static) -> Lines {
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Lines(receiver)
     }
 
-    /// The next line with `text`; fails at the end of the pipe.
+    /// The next line with `text`; fails at the end of the pipe, and of patience.
     pub fn find(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
-        for line in self.0.by_ref() {
-            let line = line.expect("a line");
+        while let Ok(line) = self.0.recv_timeout(PATIENCE) {
             if line.contains(text) {
                 return line;
             }

@@ -1,10 +1,11 @@
 //! Sockets, names and signals; knows no protocol.
 //!
 //! `listener` binds and accepts, `entrance` has the rules and certificates of a
-//! listener, `transport` is one connected socket, `tls` its encryption to servers, `resolver` asks the DNS, `locator` makes places to dial of the
-//! answers, `inside` knows which are not public, `dial` races connects, `signals`
-//! turns signals into readiness, `notify` tells systemd and the processes of our
-//! own how one fares. Nothing here blocks.
+//! listener, `transport` is one connected socket, `tls` its encryption to
+//! servers, `resolver` asks the DNS, `locator` makes places to dial of the
+//! answers, `inside` knows which are not public, `dial` races connects,
+//! `signals` turns signals into readiness, `notify` tells systemd and the
+//! processes of our own how one fares. Nothing here blocks.
 
 pub mod dial;
 pub mod entrance;

@@ -333,3 +333,23 @@ fn the_log_is_not_flooded() {
         .count();
     assert!((1..100).contains(&told), "{told} lines for 100 refusals");
 }
+
+#[test]
+fn who_does_not_read_is_given_up_without_a_word_and_accused_once() {
+    let key = "max_total_queue_size";
+    let config = "max_total_queue_size: 1000000\nmax_queue_size: 4000000\n";
+    beside_a_healthy_session(config, key, |stage| {
+        let (client, server) = stage.framed();
+        let stanza = format!("<a xmlns='u'>{}</a>", "x".repeat(4000));
+        let mut next = || Some(stanza.clone().into_bytes());
+        // More than the kernel holds for a client that reads nothing.
+        let _ = common::try_write_until_stalled(&server.stream, &mut Vec::new(), &mut next);
+        stage
+            .daemon
+            .wait_for_line("ended by jabsocket: too much queued");
+        let lines = stage.daemon.lines();
+        let told = lines.iter().filter(|line| line.contains(" limit: "));
+        assert_eq!(told.count(), 1, "{lines:#?}");
+        drop(client);
+    });
+}

@@ -71,6 +71,7 @@ fn events() -> Vec<Event> {
         Event::Deadline,
         Event::Drain,
         Event::Shed,
+        Event::ShedUnread,
     ]
 }
 
@@ -174,7 +175,7 @@ fn a_close_frame_is_echoed_and_cuts() {
 
 #[test]
 fn a_lost_client_cuts() {
-    for event in [Event::ClientGone, Event::ClientStalled] {
+    for event in [Event::ClientGone, Event::ClientStalled, Event::ShedUnread] {
         for phase in SETTING_UP.into_iter().chain([Phase::Relaying]) {
             let (after, actions) = phase.step(event);
             let expected = Actions {

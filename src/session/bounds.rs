@@ -98,7 +98,7 @@ impl Session {
         // taken back.
         let event = match self.client.out.is_empty() {
             true => Event::Shed,
-            false => Event::ClientStalled,
+            false => Event::ShedUnread,
         };
         self.step(event, "max_total_queue_size", worker);
         self.server.close();

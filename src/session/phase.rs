@@ -96,6 +96,8 @@ pub enum Event {
     Drain,
     /// The session is given up, so that the others have memory.
     Shed,
+    /// The same for a client that has not taken what is queued: it cannot be told.
+    ShedUnread,
 }
 
 /// What becomes of the connection to the server.
@@ -227,15 +229,19 @@ impl Phase {
             Phase::Relaying => self.relaying(event),
             Phase::Closing => match event {
                 Event::CloseFrame | Event::FrameViolation(_) => (Phase::Lingering, Actions::NONE),
-                Event::ClientGone | Event::ClientStalled | Event::Deadline | Event::Shed => {
-                    (Phase::Gone, Actions::NONE)
-                }
+                Event::ClientGone
+                | Event::ClientStalled
+                | Event::ShedUnread
+                | Event::Deadline
+                | Event::Shed => (Phase::Gone, Actions::NONE),
                 _ => (self, Actions::NONE),
             },
             Phase::Lingering => match event {
-                Event::ClientGone | Event::ClientStalled | Event::Deadline | Event::Shed => {
-                    (Phase::Gone, Actions::NONE)
-                }
+                Event::ClientGone
+                | Event::ClientStalled
+                | Event::ShedUnread
+                | Event::Deadline
+                | Event::Shed => (Phase::Gone, Actions::NONE),
                 _ => (self, Actions::NONE),
             },
             Phase::Gone => match event {
@@ -275,7 +281,9 @@ impl Phase {
             Event::Refused => (Phase::Lingering, Actions::NONE),
             Event::Deadline => (Phase::Lingering, refuse(Refuse::Timeout)),
             Event::Drain => (Phase::Lingering, refuse(Refuse::Unavailable)),
-            Event::ClientGone | Event::ClientStalled | Event::Shed => (Phase::Gone, Actions::NONE),
+            Event::ClientGone | Event::ClientStalled | Event::ShedUnread | Event::Shed => {
+                (Phase::Gone, Actions::NONE)
+            }
             _ => (self, Actions::NONE),
         }
     }
@@ -318,7 +326,9 @@ impl Phase {
                 };
                 (Phase::Lingering, echo.and(cut))
             }
-            Event::ClientGone | Event::ClientStalled => (Phase::Gone, Actions::server(cut)),
+            Event::ClientGone | Event::ClientStalled | Event::ShedUnread => {
+                (Phase::Gone, Actions::server(cut))
+            }
             Event::Violation(error, code) => (Phase::Closing, Actions::error(error, code).and(end)),
             Event::FrameViolation(code) => (Phase::Lingering, Actions::close(code, "").and(end)),
             Event::Unreachable(error) => (
@@ -367,7 +377,9 @@ impl Phase {
                 };
                 (Phase::Lingering, echo.and(Server::Cut))
             }
-            Event::ClientGone | Event::ClientStalled => (Phase::Gone, Actions::server(Server::Cut)),
+            Event::ClientGone | Event::ClientStalled | Event::ShedUnread => {
+                (Phase::Gone, Actions::server(Server::Cut))
+            }
             Event::Violation(error, code) => {
                 (Phase::Closing, Actions::error(error, code).and(Server::End))
             }

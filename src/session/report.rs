@@ -205,7 +205,7 @@ pub fn cause(phase: Phase, event: Event) -> (&'static str, &'static str) {
         Event::Drain => ("jabsocket", "drain"),
         Event::Elsewhere => ("jabsocket", "see_other_uri"),
         Event::TlsFailed => ("jabsocket", "tls_failed"),
-        Event::Shed => ("jabsocket", "max_total_queue_size"),
+        Event::Shed | Event::ShedUnread => ("jabsocket", "max_total_queue_size"),
         Event::Deadline => match phase {
             Phase::Accepting | Phase::Opening => ("jabsocket", "handshake_timeout"),
             Phase::AwaitOpen => ("jabsocket", "open_timeout"),
@@ -237,7 +237,7 @@ fn describe(phase: Phase, event: Event) -> (&'static str, String) {
         Event::ServerGone => ("server", text("connection lost")),
         Event::ServerViolation => ("jabsocket", text("server broke a rule")),
         Event::Drain => ("jabsocket", text("shutting down")),
-        Event::Shed => ("jabsocket", text("too much queued")),
+        Event::Shed | Event::ShedUnread => ("jabsocket", text("too much queued")),
         Event::Deadline => (
             "jabsocket",
             text(match phase {

@@ -14,6 +14,7 @@ const POLICY: Policy<'static> = Policy {
     subprotocol: Subprotocol::Xmpp,
     limits: Limits::DEFAULT,
     host_meta: true,
+    deflate: false,
 };
 
 /// A request that keeps every rule.
@@ -361,6 +362,7 @@ fn who_wants_no_websocket_gets_a_page() {
     );
     let off = Policy {
         host_meta: false,
+        deflate: false,
         ..POLICY
     };
     let request = format!("GET {meta} HTTP/1.1\r\nHost: a\r\n\r\n");

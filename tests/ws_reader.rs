@@ -14,6 +14,7 @@ const LIMITS: Limits = Limits {
     max_frame_size: 200,
     max_message_size: 300,
     binary: true,
+    deflate: false,
 };
 
 /// An event that owns its bytes.
@@ -21,6 +22,7 @@ const LIMITS: Limits = Limits {
 enum Seen {
     Text(String),
     Binary(Vec<u8>),
+    Compressed(bool, Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>, String),
@@ -30,6 +32,7 @@ fn seen(event: Event<'_>) -> Seen {
     match event {
         Event::Text(text) => Seen::Text(text.into()),
         Event::Binary(bytes) => Seen::Binary(bytes.into()),
+        Event::Compressed { text, payload } => Seen::Compressed(text, payload.into()),
         Event::Ping(payload) => Seen::Ping(payload.into()),
         Event::Pong(payload) => Seen::Pong(payload.into()),
         Event::Close { code, reason } => Seen::Close(code.map(|c| c.0), reason.into()),
@@ -126,6 +129,40 @@ fn control_frames_leave_the_message_alone() {
 }
 
 #[test]
+fn compressed_messages_come_as_they_are() {
+    const RSV1: u8 = 0x40;
+    let limits = Limits {
+        deflate: true,
+        ..LIMITS
+    };
+    let bytes = [
+        frame(FIN | RSV1 | TEXT, &[0xff; 9]),
+        frame(RSV1 | BINARY, b"a"),
+        frame(FIN | PING, b""),
+        frame(FIN | CONTINUATION, b"bc"),
+        frame(FIN | TEXT, b"plain"),
+        frame(FIN | RSV1 | TEXT, b""),
+    ]
+    .concat();
+    let expected = vec![
+        Seen::Compressed(true, vec![0xff; 9]),
+        Seen::Ping(vec![]),
+        Seen::Compressed(false, b"abc".to_vec()),
+        text("plain"),
+        Seen::Compressed(true, vec![]),
+    ];
+    let outcome = chop(&bytes, |pieces| read(pieces, &limits));
+    assert_eq!(outcome, (expected, None));
+
+    let too_big = [
+        frame(RSV1 | TEXT, &[0; 200]),
+        frame(FIN | CONTINUATION, &[0; 101]),
+    ];
+    let outcome = chop(&too_big.concat(), |pieces| read(pieces, &limits));
+    assert_eq!(outcome, (vec![], Some(Error::MessageTooBig(301))));
+}
+
+#[test]
 fn a_length_of_sixteen_bits() {
     let bytes = frame(FIN | BINARY, &[7; 126]);
     assert_eq!(outcome(&bytes), (vec![Seen::Binary(vec![7; 126])], None));
@@ -138,6 +175,7 @@ fn a_length_of_sixty_four_bits() {
         max_frame_size: 0,
         max_message_size: 0,
         binary: true,
+        deflate: false,
     };
     let bytes = frame(FIN | BINARY, &[7; 65536]);
     let expected = (vec![Seen::Binary(vec![7; 65536])], None);
@@ -232,6 +270,7 @@ fn every_rule_broken_after_a_good_message() {
 fn binary_is_refused_where_it_is_not_wanted() {
     let limits = Limits {
         binary: false,
+        deflate: false,
         ..LIMITS
     };
     let refused = chop(&frame(FIN | BINARY, b"x"), |pieces| read(pieces, &limits));
@@ -247,6 +286,7 @@ fn limits_are_inclusive_and_spare_control_frames() {
         max_frame_size: 20,
         max_message_size: 30,
         binary: true,
+        deflate: false,
     };
     let seen = chop(&bytes, |pieces| read(pieces, &limits));
     assert_eq!(seen, (vec![Seen::Binary(vec![1; 30])], None));

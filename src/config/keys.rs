@@ -243,6 +243,12 @@ const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "compression",
+        set: |config, setting| {
+            set(&mut config.compression, setting.choice(access::YES_NO));
+        },
+    },
+    Key {
         name: "status_listen",
         set: |config, setting| {
             config.status_listen = setting::status_listen(setting);
@@ -342,6 +348,17 @@ pub(super) fn apply(entries: &[Entry], config: &mut Config, report: &mut Report)
                 _ => {}
             }
         }
+    }
+    if config.compression && config.max_message_bytes == usize::MAX {
+        let line = last.get("compression").map(|&index| entries[index].line);
+        report.add(
+            line,
+            What::NotAllowed {
+                key: "compression".to_owned(),
+                found: "true beside 'max_message_size: 0'".to_owned(),
+                allowed: "a limit, or a few bytes could become any number of them".to_owned(),
+            },
+        );
     }
     config.certificates = certificates.pairs("", report);
     config.listeners = match list {

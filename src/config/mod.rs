@@ -111,6 +111,8 @@ pub struct Config {
     /// The most bytes that all sessions together may keep queued; `usize::MAX`
     /// is no limit.
     pub max_total_queue_bytes: usize,
+    /// Whether messages are compressed with browsers that offer it.
+    pub compression: bool,
     /// The endpoints that host-meta names; empty: it is not served.
     pub host_meta: Vec<String>,
     /// Where clients are sent that are not wanted here.
@@ -173,6 +175,7 @@ impl Default for Config {
             max_namespaces: 64,
             max_queue_bytes: 64 * 1024,
             max_total_queue_bytes: 256 * MIB,
+            compression: false,
             host_meta: Vec::new(),
             see_other_uri: None,
             see_other_above: None,

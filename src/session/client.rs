@@ -1,4 +1,4 @@
-//! What the client sends: the request, frames, messages.
+//! What the client sends: the request and messages; `frames` is between them.
 //!
 //! Owns the path from the client's socket to the server's queue. In RFC 7395
 //! nothing passes that was not judged to be one complete element; the draft's
@@ -13,11 +13,11 @@ use super::phase::{Event, Phase};
 use super::route::Route;
 use super::side::Read;
 use super::worker::Worker;
-use super::{READS_PER_TURN, Session};
+use super::{INFLATED_PER_TURN, READS_PER_TURN, Session};
 use crate::config::DomainRule;
 use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
 use crate::proto::proxy::{self, Proxied};
-use crate::proto::ws::{self, CloseCode, frame};
+use crate::proto::ws::CloseCode;
 use crate::proto::xmpp::address;
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::features::{COMPRESS_FAILURE, STARTTLS_FAILURE};
@@ -34,6 +34,7 @@ impl Session {
     /// true when the turn's budget ended it.
     pub(super) fn take_client(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
         let mut reads = 0;
+        worker.inflated = 0;
         while self.phase != Phase::Gone {
             if self.phase == Phase::Accepting {
                 if self.take_tls(worker, scratch) {
@@ -43,6 +44,9 @@ impl Session {
             }
             if self.phase.is_open() && self.is_paused() {
                 return false;
+            }
+            if worker.inflated > INFLATED_PER_TURN {
+                return true;
             }
             if !self.client.tail.is_empty() && self.phase != Phase::Opening {
                 let mut tail = self.client.tail.take();
@@ -114,6 +118,7 @@ impl Session {
             subprotocol: Subprotocol::Xmpp,
             limits,
             host_meta: !config.host_meta.is_empty(),
+            deflate: config.compression,
         };
         let verdict = http::parse(self.client.tail.as_slice(), &policy);
         self.report.origin = origin
@@ -123,6 +128,7 @@ impl Session {
             Ok(None) => {}
             Ok(Some(accept)) => {
                 accept.write(&mut self.client.out);
+                self.deflate = accept.deflate;
                 self.client.tail.consume(accept.consumed);
                 self.step(Event::Accepted, "", worker);
             }
@@ -237,73 +243,7 @@ impl Session {
         }
     }
 
-    /// Works off frames; keeps what is left when a queue is full.
-    fn take_frames(&mut self, mut bytes: &mut [u8], worker: &mut Worker) {
-        let mut reader = self
-            .reader
-            .take()
-            .map_or_else(ws::Reader::new, |reader| *reader);
-        let limits = ws::Limits {
-            max_frame_size: self.config.max_frame_bytes as u64,
-            max_message_size: self.config.max_message_bytes as u64,
-            max_fragments: self.config.max_fragments,
-            binary: false,
-        };
-        while !bytes.is_empty() && self.phase < Phase::Lingering {
-            if self.phase.is_open() && self.is_paused() {
-                self.client.tail.extend(bytes);
-                break;
-            }
-            let used = match reader.next(bytes, &limits) {
-                Ok((used, event)) => {
-                    if let Some(event) = event {
-                        self.take_frame(event, worker);
-                    }
-                    used
-                }
-                Err(error) => {
-                    self.fail(error, worker);
-                    break;
-                }
-            };
-            bytes = &mut bytes[used..];
-        }
-        reader.release();
-        if self.phase < Phase::Lingering && !reader.is_idle() {
-            self.reader = Some(Box::new(reader));
-        }
-    }
-
-    fn take_frame(&mut self, event: ws::Event<'_>, worker: &mut Worker) {
-        // Once our Close is sent only the client's is of interest.
-        let open = self.phase.is_open();
-        match event {
-            ws::Event::Text(text) if open => self.take_message(text, worker),
-            ws::Event::Ping(payload) if open => frame::write_pong(&mut self.client.out, payload),
-            ws::Event::Close { code, reason } => {
-                let detail = code.map_or(String::new(), |code| code.0.to_string());
-                let actions = self.step(Event::CloseFrame, &detail, worker);
-                if actions.echo_close {
-                    let code = code.unwrap_or(CloseCode::GOING_AWAY);
-                    frame::write_close(&mut self.client.out, Some(code), reason);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Fails the connection as RFC 6455, section 7.1.7 says. A message too big
-    /// is also told in XMPP's words, or the client would only try it again.
-    fn fail(&mut self, error: ws::Error, worker: &mut Worker) {
-        let code = error.close_code();
-        if code == CloseCode::TOO_BIG && self.phase.is_open() {
-            let event = Event::Violation(StreamError::TooBig, code);
-            self.step(event, &error.to_string(), worker);
-        }
-        self.step(Event::FrameViolation(code), &error.to_string(), worker);
-    }
-
-    fn take_message(&mut self, text: &str, worker: &mut Worker) {
+    pub(super) fn take_message(&mut self, text: &str, worker: &mut Worker) {
         let verdict = match (self.phase, self.dialect) {
             (Phase::AwaitOpen, _) => self.take_first(text, worker),
             (_, Some(Dialect::Draft)) => self.take_draft(text, worker),

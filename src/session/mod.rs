@@ -2,7 +2,8 @@
 //!
 //! Owns both sides and turns their readiness into events for the phase table
 //! (`phase`), then carries out the actions it gives. `client` reads what the
-//! browser sends, `accept` brings TLS about with it, `route` finds the server,
+//! browser sends, `frames` has its frames, `accept` brings TLS about with it,
+//! `route` finds the server,
 //! `secure` makes the connection secure, `server` reads what it sends, `relay`
 //! writes to the browser. `side` is a socket with its queue, `worker` what all
 //! sessions share, `names` texts that many of them have, `admission` who may come
@@ -13,6 +14,7 @@ mod accept;
 pub mod admission;
 mod bounds;
 mod client;
+mod frames;
 mod metrics;
 mod names;
 pub mod phase;
@@ -37,6 +39,7 @@ use mio::net::TcpStream;
 use crate::config::Config;
 use crate::net::entrance::Entrance;
 use crate::net::transport::Transport;
+use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::{self, frame};
 use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::stream::Stream;
@@ -58,6 +61,9 @@ pub const TOKENS: usize = 1 + crate::net::dial::LANES;
 
 /// Reads on one side in one turn, so that others get theirs.
 const READS_PER_TURN: u32 = 4;
+/// Bytes that compressed messages of one client may become in one turn, but for
+/// the last message of it.
+const INFLATED_PER_TURN: usize = 256 << 10;
 /// How long the end of a connection is awaited once all is said.
 const LINGER: Duration = Duration::from_secs(2);
 /// Pings that may stay unanswered before the client is given up.
@@ -98,6 +104,8 @@ pub struct Session {
     /// Lane of the dial that connected.
     lane: u8,
     dialect: Option<Dialect>,
+    /// How messages are compressed, if that was agreed on.
+    deflate: Option<Deflate>,
     missed_pings: u8,
     /// Whether a queue rose above high water and has not come down yet.
     paused: bool,
@@ -184,6 +192,7 @@ impl Session {
             token,
             lane: 0,
             dialect: None,
+            deflate: None,
             missed_pings: 0,
             paused: false,
             client_full: false,

@@ -8,6 +8,8 @@ use super::phase::{Event, Phase};
 use super::worker::Worker;
 use crate::buf::Buf;
 use crate::log::Escaped;
+use crate::proto::http::extensions::Deflate;
+use crate::proto::ws::deflate::Codec;
 use crate::proto::ws::{Opcode, frame};
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::framing::{self, Element};
@@ -15,6 +17,10 @@ use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::starttls::see_other_host;
 use crate::proto::xmpp::stream::{Flow, Unit};
 use crate::proto::xmpp::{Dialect, features, ns};
+
+/// Messages below this are not compressed: they would shrink by half at the most,
+/// and fit into one packet as they are.
+const MIN_COMPRESSED: usize = 1024;
 
 /// What a run over the server's bytes met.
 #[derive(Default)]
@@ -47,6 +53,10 @@ impl Session {
             &mut self.report.down,
         );
         let all_down = &mut worker.metrics.down;
+        let mut packing = Packing {
+            deflate: self.deflate,
+            codec: &mut worker.codec,
+        };
         let (awaits_restart, server_erred) = (&mut self.awaits_restart, &mut self.server_erred);
         let unbind = self.unbind;
 
@@ -64,7 +74,7 @@ impl Session {
                         if answered {
                             return Flow::Continue;
                         }
-                        write_message(out, &[text])
+                        packing.write_message(out, &[text])
                     }
                     Unit::Element(element) => {
                         if element.is(ns::STREAMS, "error") {
@@ -77,8 +87,8 @@ impl Session {
                         met.element = true;
                         *awaits_restart |= element.is(ns::SASL, "success");
                         if element.is(ns::STREAMS, "features") {
-                            match write_features(out, &element, (framed, unbind), text) {
-                                Some(sent) => sent,
+                            match write_features(&element, (framed, unbind), text) {
+                                Some(()) => packing.write_message(out, &[text]),
                                 None => {
                                     met.bad_features = true;
                                     return Flow::Pause;
@@ -90,7 +100,7 @@ impl Session {
                                 element.inherited(text);
                             }
                             let (head, tail) = element.bytes.split_at(element.name_end());
-                            write_message(out, &[head, text, tail])
+                            packing.write_message(out, &[head, text, tail])
                         }
                     }
                     // Said in the client's own dialect by the phase table.
@@ -249,14 +259,39 @@ fn write_message(out: &mut Buf, parts: &[&[u8]]) -> usize {
     len
 }
 
-/// Queues stream features without those that have no place on a WebSocket;
-/// `None` if they are not well-formed.
+/// How messages go to a client.
+struct Packing<'a> {
+    deflate: Option<Deflate>,
+    codec: &'a mut Codec,
+}
+
+impl Packing<'_> {
+    /// Queues one text message made of `parts`, compressed where that was agreed
+    /// on and pays; its length in bytes before that.
+    fn write_message(&mut self, out: &mut Buf, parts: &[&[u8]]) -> usize {
+        let Some(deflate) = self.deflate else {
+            return write_message(out, parts);
+        };
+        let len = parts.iter().map(|part| part.len()).sum();
+        let worth = len >= MIN_COMPRESSED;
+        let codec = worth.then_some(&mut *self.codec);
+        match codec.and_then(|codec| codec.compress(parts, deflate.window_bits)) {
+            Some(payload) => {
+                frame::write_compressed(out, Opcode::Text, payload);
+                len
+            }
+            None => write_message(out, parts),
+        }
+    }
+}
+
+/// Puts stream features together without those that have no place on a
+/// WebSocket; `None` if they are not well-formed.
 fn write_features(
-    out: &mut Buf,
     element: &Element<'_>,
     (framed, unbind): (bool, bool),
     text: &mut Vec<u8>,
-) -> Option<usize> {
+) -> Option<()> {
     let (head, tail) = element.bytes.split_at(element.name_end());
     text.clear();
     text.extend_from_slice(head);
@@ -269,5 +304,5 @@ fn write_features(
     if !framed {
         text.drain(inherited);
     }
-    Some(write_message(out, &[text]))
+    Some(())
 }

@@ -15,6 +15,7 @@ use crate::expat::Limits;
 use crate::log::Log;
 use crate::net::locator::{Answer, Locator, Wanted};
 use crate::net::tls::Contexts;
+use crate::proto::ws::deflate::Codec;
 use crate::proto::xmpp::Parsers;
 
 /// Bytes read from a socket at once.
@@ -48,6 +49,10 @@ pub struct Worker {
     pub crowded: bool,
     /// TLS handshakes with clients that may go on in this turn.
     pub tls_budget: u32,
+    /// Compression of messages.
+    pub(super) codec: Codec,
+    /// Bytes inflated in the turn of the session that has it.
+    pub(super) inflated: usize,
     /// The time of this turn of the loop.
     pub now: Tick,
     /// Where bytes are read to; its owner for the time of a turn puts it back.
@@ -94,6 +99,8 @@ impl Worker {
             tls,
             registry,
             tls_budget: TLS_STEPS_PER_TURN,
+            codec: Codec::default(),
+            inflated: 0,
             now: 0,
             scratch: vec![0; READ_SIZE],
             names: Names::default(),

@@ -18,6 +18,7 @@ const LIMITS: ws::Limits = ws::Limits {
     max_frame_size: 1 << 20,
     max_message_size: 1 << 20,
     binary: false,
+    deflate: false,
 };
 
 /// A chat message of `size` bytes, nearly all of it text.

@@ -6,6 +6,7 @@ pub mod background;
 pub mod certificates;
 pub mod chop;
 pub mod daemon;
+pub mod deflate;
 pub mod dns_server;
 pub mod stage;
 pub mod tls_server;

@@ -41,6 +41,18 @@ fn every_bad_value_is_told_with_what_is_allowed() {
         ("log_level: LOUD", "log_level", "'LOUD'", levels),
         ("max_message_size: 1M", "max_message_size", "'1M'", size),
         (
+            "compression: maybe",
+            "compression",
+            "'maybe'",
+            "one of true, yes, on, false, no, off",
+        ),
+        (
+            "compression: on\nmax_message_size: 0",
+            "compression",
+            "true beside 'max_message_size: 0'",
+            "a limit, or a few bytes could become any number of them",
+        ),
+        (
             "max_frame_size: 99999999999999999999",
             "max_frame_size",
             "'99999999999999999999'",

@@ -1,4 +1,5 @@
 //! The echo server as a child process, and one case against it.
+#![allow(dead_code)]
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::common::ws_client::{Frame, WsClient};
+use crate::common::ws_client::{Frame, Response, WsClient};
 
 /// A running server; it ends with this value.
 pub struct EchoServer {
@@ -48,6 +49,12 @@ impl EchoServer {
             id: id.to_owned(),
             client: WsClient::connect(self.addr, "/", &[], None).unwrap(),
         }
+    }
+
+    /// A connection whose request offers these extensions, and the answer to it.
+    pub fn offering(&self, extensions: &str) -> (WsClient, Response) {
+        let offer = [("Sec-WebSocket-Extensions", extensions)];
+        WsClient::open(self.addr, "/", &offer, None).unwrap()
     }
 
     /// A second handle on a case's connection.

@@ -5,9 +5,11 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use jabsocket::buf::Buf;
+use jabsocket::proto::http::extensions::Deflate;
 use jabsocket::proto::http::{self, Policy, Subprotocol};
-use jabsocket::proto::ws::frame::{write_close, write_header, write_pong, write_text};
-use jabsocket::proto::ws::{Event, Limits, Opcode, Reader};
+use jabsocket::proto::ws::deflate::Codec;
+use jabsocket::proto::ws::frame::{write_close, write_compressed, write_header, write_pong};
+use jabsocket::proto::ws::{Error, Event, Limits, Opcode, Reader};
 use mio::net::TcpStream;
 
 /// Reading stops while more than this waits to be sent.
@@ -29,10 +31,18 @@ pub enum Turn {
     Gone,
 }
 
+/// What all connections have in common.
+pub struct Shared {
+    /// What clients may send; `deflate` is whether they may agree on it.
+    pub limits: Limits,
+    /// Compression of messages.
+    pub codec: Codec,
+}
+
 enum Phase {
     /// The request gathers.
     Opening(Buf),
-    Open(Reader),
+    Open(Reader, Option<Deflate>),
     /// The last bytes are queued; input is dropped until the client closes.
     Closing {
         shut: bool,
@@ -64,7 +74,7 @@ impl Connection {
     }
 
     /// Reads, answers and writes until nothing moves or the budget is used up.
-    pub fn turn(&mut self, now: Instant, scratch: &mut [u8], limits: &Limits) -> Turn {
+    pub fn turn(&mut self, now: Instant, scratch: &mut [u8], shared: &mut Shared) -> Turn {
         for _ in 0..BUDGET {
             let mut moved = false;
             if self.out.len() < HIGH_WATER {
@@ -76,7 +86,7 @@ impl Connection {
                     }
                     Ok(n) => {
                         moved = true;
-                        self.feed(&mut scratch[..n], limits);
+                        self.feed(&mut scratch[..n], shared);
                     }
                     Err(e) if e.kind() == ErrorKind::WouldBlock => {}
                     Err(e) if e.kind() == ErrorKind::Interrupted => moved = true,
@@ -121,10 +131,10 @@ impl Connection {
         Some(wrote)
     }
 
-    fn feed(&mut self, input: &mut [u8], limits: &Limits) {
+    fn feed(&mut self, input: &mut [u8], shared: &mut Shared) {
         match &mut self.phase {
             Phase::Closing { .. } => {}
-            Phase::Open(_) => self.feed_frames(input, limits),
+            Phase::Open(..) => self.feed_frames(input, shared),
             Phase::Opening(head) => {
                 let old_len = head.len();
                 head.extend(input);
@@ -138,6 +148,7 @@ impl Connection {
                     subprotocol: Subprotocol::Any,
                     limits: http::Limits::DEFAULT,
                     host_meta: false,
+                    deflate: shared.limits.deflate,
                 };
                 match http::parse(head.as_slice(), &policy) {
                     Ok(None) => {}
@@ -145,8 +156,8 @@ impl Connection {
                         accept.write(&mut self.out);
                         let mut rest = std::mem::take(head);
                         rest.consume(accept.consumed);
-                        self.phase = Phase::Open(Reader::new());
-                        self.feed_frames(rest.as_mut_slice(), limits);
+                        self.phase = Phase::Open(Reader::new(), accept.deflate);
+                        self.feed_frames(rest.as_mut_slice(), shared);
                     }
                     Err(refusal) => {
                         refusal.write(&mut self.out);
@@ -157,28 +168,28 @@ impl Connection {
         }
     }
 
-    fn feed_frames(&mut self, mut input: &mut [u8], limits: &Limits) {
-        let Phase::Open(reader) = &mut self.phase else {
+    fn feed_frames(&mut self, mut input: &mut [u8], shared: &mut Shared) {
+        let Phase::Open(reader, deflate) = &mut self.phase else {
             return;
+        };
+        let Shared { limits, codec } = shared;
+        let limits = Limits {
+            deflate: deflate.is_some(),
+            ..*limits
         };
         let out = &mut self.out;
         let closed = loop {
-            match reader.next(input, limits) {
+            let answered = match reader.next(input, &limits) {
                 Ok((_, None)) => break false,
                 Ok((n, Some(event))) => {
-                    match event {
-                        Event::Text(text) => write_text(out, text.as_bytes()),
-                        Event::Binary(bytes) => {
-                            write_header(out, Opcode::Binary, bytes.len());
-                            out.extend(bytes);
-                        }
-                        Event::Ping(payload) => write_pong(out, payload),
-                        Event::Pong(_) => {}
-                        Event::Close { code, reason } => {
-                            write_close(out, code, reason);
-                            break true;
-                        }
-                    }
+                    let closed = matches!(event, Event::Close { .. });
+                    answer(event, *deflate, &limits, codec, out).map(|()| (n, closed))
+                }
+                Err(error) => Err(error),
+            };
+            match answered {
+                Ok((_, true)) => break true,
+                Ok((n, false)) => {
                     reader.release();
                     input = &mut input[n..];
                 }
@@ -192,4 +203,41 @@ impl Connection {
             self.phase = Phase::Closing { shut: false };
         }
     }
+}
+
+/// Queues the answer to an event.
+fn answer(
+    event: Event<'_>,
+    deflate: Option<Deflate>,
+    limits: &Limits,
+    codec: &mut Codec,
+    out: &mut Buf,
+) -> Result<(), Error> {
+    let mut echo = |codec: &mut Codec, opcode, payload: &[u8]| {
+        let packed = deflate.and_then(|deflate| codec.compress(&[payload], deflate.window_bits));
+        match packed {
+            Some(packed) => write_compressed(out, opcode, packed),
+            None => {
+                write_header(out, opcode, payload.len());
+                out.extend(payload);
+            }
+        }
+    };
+    match event {
+        Event::Text(text) => echo(codec, Opcode::Text, text.as_bytes()),
+        Event::Binary(bytes) => echo(codec, Opcode::Binary, bytes),
+        Event::Compressed { text, payload } => {
+            let message = codec.inflate(payload, limits.max_message_size)?;
+            if text && std::str::from_utf8(&message).is_err() {
+                return Err(Error::TextNotUtf8);
+            }
+            let opcode = if text { Opcode::Text } else { Opcode::Binary };
+            echo(codec, opcode, &message);
+            codec.recycle(message);
+        }
+        Event::Ping(payload) => write_pong(out, payload),
+        Event::Pong(_) => {}
+        Event::Close { code, reason } => write_close(out, code, reason),
+    }
+    Ok(())
 }

@@ -1,9 +1,10 @@
 //! A WebSocket echo server on the codec and the opening handshake of the
 //! connection manager, for conformance suites.
 //!
-//! `ws_echo [--max-frame N] [--max-message N] ADDRESS:PORT` accepts any origin
-//! and any sub-protocol, sends every message back and prints
-//! `listening on ADDRESS:PORT`. One thread, one edge-triggered reactor.
+//! `ws_echo [--deflate] [--max-frame N] [--max-message N] ADDRESS:PORT` accepts
+//! any origin and any sub-protocol, sends every message back and prints
+//! `listening on ADDRESS:PORT`. With `--deflate` it agrees to permessage-deflate
+//! and compresses what that makes smaller. One thread, one edge-triggered reactor.
 #![allow(
     clippy::disallowed_methods,
     reason = "this loop is a reactor of its own"
@@ -15,13 +16,14 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use jabsocket::proto::ws::Limits;
+use jabsocket::proto::ws::deflate::Codec;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 mod connection;
 
-use connection::{Connection, Turn};
+use connection::{Connection, Shared, Turn};
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -32,11 +34,13 @@ fn main() {
     let (address, limits) = match arguments() {
         Ok(arguments) => arguments,
         Err(reason) => {
-            eprintln!("{reason}\nUsage: ws_echo [--max-frame N] [--max-message N] ADDRESS:PORT");
+            eprintln!(
+                "{reason}\nUsage: ws_echo [--deflate] [--max-frame N] [--max-message N] ADDRESS:PORT"
+            );
             std::process::exit(2);
         }
     };
-    if let Err(error) = serve(address, &limits) {
+    if let Err(error) = serve(address, limits) {
         eprintln!("ws_echo: {error}");
         std::process::exit(1);
     }
@@ -44,6 +48,7 @@ fn main() {
 
 fn arguments() -> Result<(SocketAddr, Limits), String> {
     let mut options = getopts::Options::new();
+    options.optflag("", "deflate", "");
     options.optopt("", "max-frame", "", "N");
     options.optopt("", "max-message", "", "N");
     let matches = options
@@ -58,6 +63,7 @@ fn arguments() -> Result<(SocketAddr, Limits), String> {
         max_frame_size: size("max-frame")?,
         max_message_size: size("max-message")?,
         binary: true,
+        deflate: matches.opt_present("deflate"),
     };
     match matches.free.as_slice() {
         [address] => match address.parse() {
@@ -68,7 +74,11 @@ fn arguments() -> Result<(SocketAddr, Limits), String> {
     }
 }
 
-fn serve(address: SocketAddr, limits: &Limits) -> io::Result<()> {
+fn serve(address: SocketAddr, limits: Limits) -> io::Result<()> {
+    let mut shared = Shared {
+        limits,
+        codec: Codec::default(),
+    };
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(address)?;
     poll.registry()
@@ -105,7 +115,7 @@ fn serve(address: SocketAddr, limits: &Limits) -> io::Result<()> {
             let Some(slot) = run_list.pop_front() else {
                 break;
             };
-            match connections[slot].turn(now, &mut scratch, limits) {
+            match connections[slot].turn(now, &mut scratch, &mut shared) {
                 Turn::Waiting => {}
                 Turn::Unfinished => run_list.push_back(slot),
                 Turn::Gone => gone.push(slot),

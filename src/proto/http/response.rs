@@ -7,6 +7,7 @@
 
 use std::fmt;
 
+use super::extensions::Deflate;
 use super::page::Plain;
 use crate::buf::Buf;
 
@@ -20,6 +21,8 @@ pub struct Accept {
     /// The sub-protocol, in the client's own spelling; `None` if it offered
     /// none.
     pub subprotocol: Option<Box<str>>,
+    /// How the messages may be compressed, if they may.
+    pub deflate: Option<Deflate>,
     /// The Origin field as it came.
     pub origin: Option<Box<str>>,
     /// All X-Forwarded-For fields in one list.
@@ -37,6 +40,10 @@ impl Accept {
         if let Some(subprotocol) = &self.subprotocol {
             out.extend(b"\r\nSec-WebSocket-Protocol: ");
             out.extend(subprotocol.as_bytes());
+        }
+        if let Some(deflate) = self.deflate {
+            out.extend(b"\r\nSec-WebSocket-Extensions: ");
+            deflate.write(out);
         }
         out.extend(b"\r\n\r\n");
     }

@@ -20,6 +20,9 @@ pub const MAX_CLIENT_HEADER: usize = 14;
 /// The longest header of a server's frame: 2 bytes and the length.
 pub const MAX_SERVER_HEADER: usize = 10;
 
+/// The bit of a header's first byte that marks a compressed message (RFC 7692 6).
+const RSV1: u8 = 0x40;
+
 /// What a frame carries (5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -62,6 +65,8 @@ impl Opcode {
 pub struct Header {
     /// Whether this is the message's last fragment.
     pub fin: bool,
+    /// Whether it begins a compressed message: RSV1 (RFC 7692 6).
+    pub compressed: bool,
     /// What the frame carries.
     pub opcode: Opcode,
     /// The masking key.
@@ -73,16 +78,22 @@ pub struct Header {
 impl Header {
     /// Reads a header from the front of `input`: the header and its length in
     /// bytes, or `None` while bytes are missing. A broken rule is reported as
-    /// soon as the bytes that break it are there.
-    pub fn parse(input: &[u8]) -> Result<Option<(Header, usize)>, Error> {
+    /// soon as the bytes that break it are there. With `deflate` the messages
+    /// may be compressed.
+    pub fn parse(input: &[u8], deflate: bool) -> Result<Option<(Header, usize)>, Error> {
         let &[first, second, ref rest @ ..] = input else {
             return Ok(None);
         };
-        if first & 0x70 != 0 {
+        let compressed = first & RSV1 != 0;
+        if first & 0x70 & !RSV1 != 0 || (compressed && !deflate) {
             return Err(Error::ReservedBits);
         }
         let fin = first & 0x80 != 0;
         let opcode = Opcode::parse(first & 0x0f)?;
+        // RFC 7692 6.1: only the first fragment of a data message has the bit.
+        if compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+            return Err(Error::ReservedBits);
+        }
         if second & 0x80 == 0 {
             return Err(Error::Unmasked);
         }
@@ -126,6 +137,7 @@ impl Header {
         };
         let header = Header {
             fin,
+            compressed,
             opcode,
             key: *key,
             payload_len,
@@ -158,6 +170,14 @@ pub fn encode_header(opcode: Opcode, payload_len: usize) -> ([u8; MAX_SERVER_HEA
 pub fn write_header(out: &mut Buf, opcode: Opcode, payload_len: usize) {
     let (header, n) = encode_header(opcode, payload_len);
     out.extend(&header[..n]);
+}
+
+/// Appends a message in one frame, its payload compressed already (RFC 7692 6.1).
+pub fn write_compressed(out: &mut Buf, opcode: Opcode, payload: &[u8]) {
+    let (mut header, n) = encode_header(opcode, payload.len());
+    header[0] |= RSV1;
+    out.extend(&header[..n]);
+    out.extend(payload);
 }
 
 /// Appends a text message in one frame.
@@ -277,7 +297,8 @@ mod tests {
 
     #[test]
     fn reads_the_three_lengths() {
-        let parse = |input: &[u8]| Header::parse(input).map(|h| h.map(|(h, n)| (h.payload_len, n)));
+        let parse =
+            |input: &[u8]| Header::parse(input, false).map(|h| h.map(|(h, n)| (h.payload_len, n)));
         assert_eq!(parse(&[0x81, 0xfd, 1, 2, 3, 4, 9]), Ok(Some((125, 6))));
         assert_eq!(parse(&[0x81, 0xfe, 0, 126, 1, 2, 3, 4]), Ok(Some((126, 8))));
         let long = [0x81, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4];
@@ -285,6 +306,22 @@ mod tests {
         for n in 0..long.len() {
             assert_eq!(parse(&long[..n]), Ok(None), "{n} bytes");
         }
+    }
+
+    #[test]
+    fn compressed_messages_are_marked_where_that_was_agreed_on() {
+        let parse = |first| Header::parse(&[first, 0x80, 1, 2, 3, 4], true);
+        for (first, compressed) in [(0xc1, true), (0x42, true), (0x81, false), (0x00, false)] {
+            let header = parse(first).unwrap().unwrap().0;
+            assert_eq!(header.compressed, compressed, "{first:#x}");
+        }
+        for first in [0xc0, 0xc8, 0xc9, 0xca, 0xe1, 0xd1, 0xb1] {
+            assert_eq!(parse(first), Err(Error::ReservedBits), "{first:#x}");
+        }
+        let marked = Header::parse(&[0xc1, 0x80, 1, 2, 3, 4], false);
+        assert_eq!(marked, Err(Error::ReservedBits));
+        let compressed = written(|o| write_compressed(o, Opcode::Binary, b"x"));
+        assert_eq!(compressed, [0xc2, 1, b'x']);
     }
 
     #[test]

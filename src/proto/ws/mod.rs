@@ -1,13 +1,14 @@
 //! WebSocket frames, the server's side of RFC 6455 after the opening handshake.
 //!
 //! Owns the frame header ([`frame`]), the masking key ([`mask`]), the way from
-//! frames to messages ([`reader`]) and the rules a client can break
-//! ([`Error`]). It never opens or closes a connection, never decides to answer
-//! and knows no XMPP. RFC 6455 sections 5 (frames), 7.4 (close codes),
-//! 8.1 (UTF-8) and 10.4 (limits). No extension is supported.
+//! frames to messages ([`reader`]), compression ([`deflate`]) and the rules a
+//! client can break ([`Error`]). It never opens or closes a connection, never
+//! decides to answer and knows no XMPP. RFC 6455 sections 5 (frames), 7.4 (close
+//! codes), 8.1 (UTF-8) and 10.4 (limits); RFC 7692 is the only extension.
 
 use std::fmt;
 
+pub mod deflate;
 pub mod frame;
 pub mod mask;
 pub mod reader;
@@ -18,7 +19,7 @@ pub use reader::{Event, Limits, Reader};
 /// A rule broken by the client; each one fails the connection (RFC 6455 7.1.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// RSV1, RSV2 and RSV3 are 0 when no extension defines them (5.2).
+    /// RSV1, RSV2 and RSV3 are 0 where no extension defines them (5.2, RFC 7692 6).
     ReservedBits,
     /// The opcodes 3 to 7 and 11 to 15 are reserved (5.2).
     ReservedOpcode(u8),
@@ -44,6 +45,8 @@ pub enum Error {
     CloseReasonNotUtf8,
     /// A text message is UTF-8 (5.6, 8.1).
     TextNotUtf8,
+    /// A compressed message is DEFLATE (RFC 7692 7.2.2).
+    NotDeflate,
     /// Binary messages are not taken by this endpoint (7.4.1, code 1003).
     BinaryMessage,
     /// A frame keeps to the configured size; carries the declared one (10.4).
@@ -70,7 +73,9 @@ impl Error {
             | Error::ExpectedContinuation
             | Error::ShortCloseBody
             | Error::InvalidCloseCode(_) => CloseCode::PROTOCOL_ERROR,
-            Error::CloseReasonNotUtf8 | Error::TextNotUtf8 => CloseCode::INVALID_PAYLOAD,
+            Error::CloseReasonNotUtf8 | Error::TextNotUtf8 | Error::NotDeflate => {
+                CloseCode::INVALID_PAYLOAD
+            }
             Error::BinaryMessage => CloseCode::UNSUPPORTED_DATA,
             Error::FrameTooBig(_) | Error::MessageTooBig(_) => CloseCode::TOO_BIG,
             Error::TooManyFragments => CloseCode::POLICY_VIOLATION,
@@ -94,6 +99,7 @@ impl fmt::Display for Error {
             Error::InvalidCloseCode(code) => write!(f, "invalid close code {code}"),
             Error::CloseReasonNotUtf8 => f.write_str("close reason is not UTF-8"),
             Error::TextNotUtf8 => f.write_str("text message is not UTF-8"),
+            Error::NotDeflate => f.write_str("compressed message is not DEFLATE"),
             Error::BinaryMessage => f.write_str("binary messages are not accepted"),
             Error::FrameTooBig(len) => write!(f, "frame of {len} bytes is too big"),
             Error::MessageTooBig(len) => write!(f, "message of {len} bytes or more is too big"),

@@ -2,10 +2,11 @@
 //!
 //! Owns the position in the current frame, the fragments of the current
 //! message and the check of its UTF-8. A message that lies whole in the input
-//! is lent out of the input; only what is unfinished is copied. It never
-//! answers a frame, and does not know that a Close ends the connection: after
-//! an [`Event::Close`] or an error the caller stops feeding. RFC 6455 5.4
-//! (fragments), 5.5 (control frames), 5.6, 8.1 (UTF-8), 10.4 (limits).
+//! is lent out of the input; only what is unfinished is copied. A compressed
+//! message is handed on as it came. It never answers a frame, and does not know
+//! that a Close ends the connection: after an [`Event::Close`] or an error the
+//! caller stops feeding. RFC 6455 5.4 (fragments), 5.5 (control frames), 5.6, 8.1
+//! (UTF-8), 10.4 (limits), RFC 7692 6.2 (RSV1).
 
 use super::frame::{CloseCode, Header, MAX_CLIENT_HEADER, Opcode};
 use super::{Error, mask};
@@ -22,6 +23,9 @@ pub struct Limits {
     pub max_fragments: u32,
     /// Whether binary messages are accepted.
     pub binary: bool,
+    /// Whether messages may be compressed: permessage-deflate was agreed on. The
+    /// sizes above are those on the wire then; the inflater has its own limit.
+    pub deflate: bool,
 }
 
 /// What a client sent.
@@ -31,6 +35,14 @@ pub enum Event<'a> {
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
+    /// A compressed message, to be inflated by [`super::deflate::Codec`]; of text
+    /// UTF-8 is still to be checked.
+    Compressed {
+        /// Whether it is a text message.
+        text: bool,
+        /// The payload as it came.
+        payload: &'a [u8],
+    },
     /// A Ping with its payload.
     Ping(&'a [u8]),
     /// A Pong with its payload.
@@ -96,6 +108,10 @@ enum Message {
     None,
     Text(Text),
     Binary(Vec<u8>),
+    Compressed {
+        text: bool,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Message {
@@ -103,7 +119,7 @@ impl Message {
         match self {
             Message::None => 0,
             Message::Text(text) => text.valid.len() + usize::from(text.tail_len),
-            Message::Binary(bytes) => bytes.len(),
+            Message::Binary(bytes) | Message::Compressed { bytes, .. } => bytes.len(),
         }
     }
 }
@@ -172,7 +188,7 @@ impl Reader {
             let mut payload = match self.step {
                 Step::Payload(payload) => payload,
                 Step::Header(..) => {
-                    let Some((header, n)) = self.read_header(rest)? else {
+                    let Some((header, n)) = self.read_header(rest, limits.deflate)? else {
                         return Ok((total, None));
                     };
                     rest = { rest }.split_at_mut(n).1;
@@ -209,12 +225,15 @@ impl Reader {
             }
             let end = complete && payload.fin;
             if whole && end && self.fragments == 1 {
-                let text = matches!(self.message, Message::Text(_));
-                self.message = Message::None;
-                let event = if text {
-                    Event::Text(std::str::from_utf8(piece).map_err(|_| Error::TextNotUtf8)?)
-                } else {
-                    Event::Binary(piece)
+                let event = match std::mem::take(&mut self.message) {
+                    Message::Text(_) => {
+                        Event::Text(std::str::from_utf8(piece).map_err(|_| Error::TextNotUtf8)?)
+                    }
+                    Message::Compressed { text, .. } => {
+                        let payload = piece;
+                        Event::Compressed { text, payload }
+                    }
+                    Message::None | Message::Binary(_) => Event::Binary(piece),
                 };
                 return Ok((consumed, Some(event)));
             }
@@ -226,7 +245,9 @@ impl Reader {
                         return Err(Error::TextNotUtf8);
                     }
                 }
-                Message::Binary(bytes) => bytes.extend_from_slice(piece),
+                Message::Binary(bytes) | Message::Compressed { bytes, .. } => {
+                    bytes.extend_from_slice(piece);
+                }
             }
             if end {
                 self.lent = Lent::Message;
@@ -234,6 +255,10 @@ impl Reader {
                     Message::None => None,
                     Message::Text(text) => Some(Event::Text(&text.valid)),
                     Message::Binary(bytes) => Some(Event::Binary(bytes)),
+                    Message::Compressed { text, bytes } => Some(Event::Compressed {
+                        text: *text,
+                        payload: bytes,
+                    }),
                 };
                 return Ok((consumed, event));
             }
@@ -268,20 +293,24 @@ impl Reader {
     /// Reads a header from the bytes kept and those of `input`: the header and
     /// how much of `input` it took. Keeps all of `input` while bytes are
     /// missing.
-    fn read_header(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, Error> {
+    fn read_header(
+        &mut self,
+        input: &[u8],
+        deflate: bool,
+    ) -> Result<Option<(Header, usize)>, Error> {
         let Step::Header(bytes, len) = &mut self.step else {
             return Ok(None);
         };
         let old_len = usize::from(*len);
         if old_len == 0
-            && let Some(found) = Header::parse(input)?
+            && let Some(found) = Header::parse(input, deflate)?
         {
             return Ok(Some(found));
         }
         let n = input.len().min(MAX_CLIENT_HEADER - old_len);
         bytes[old_len..old_len + n].copy_from_slice(&input[..n]);
         *len += n as u8;
-        let found = Header::parse(&bytes[..old_len + n])?;
+        let found = Header::parse(&bytes[..old_len + n], deflate)?;
         Ok(found.map(|(header, header_len)| (header, header_len - old_len)))
     }
 
@@ -310,6 +339,12 @@ impl Reader {
                     return Err(Error::MessageTooBig(size));
                 }
                 match opcode {
+                    Opcode::Text | Opcode::Binary if header.compressed => {
+                        self.message = Message::Compressed {
+                            text: opcode == Opcode::Text,
+                            bytes: Vec::new(),
+                        }
+                    }
                     Opcode::Text => self.message = Message::Text(Text::default()),
                     Opcode::Binary => self.message = Message::Binary(Vec::new()),
                     _ => {}
@@ -368,6 +403,7 @@ mod tests {
         max_message_size: 0,
         max_fragments: 0,
         binary: true,
+        deflate: false,
     };
 
     /// A frame masked with zeros: its payload reads as it is sent.
@@ -428,6 +464,7 @@ mod tests {
             max_message_size: 10,
             max_fragments: 0,
             binary: false,
+            deflate: false,
         };
         let header = |first: u8, len: u8| [first, 0x80 | len, 0, 0, 0, 0];
         let mut reader = Reader::new();

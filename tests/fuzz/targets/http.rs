@@ -23,6 +23,7 @@ fuzz_target!(|input: &[u8]| {
             subprotocol,
             limits: Limits::DEFAULT,
             host_meta: resource.is_none(),
+            deflate: true,
         };
         let whole = parse(input, &policy);
         match &whole {

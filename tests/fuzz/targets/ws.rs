@@ -1,7 +1,9 @@
-//! The frame reader, in one piece and in many, against a reader that has all
-//! bytes before it and knows nothing but the rules.
+//! The frame reader, in one piece and in many, with compression agreed on and
+//! without, against a reader that has all bytes before it and knows nothing but
+//! the rules. What is compressed is inflated, and may not pass its limit.
 #![no_main]
 
+use jabsocket::proto::ws::deflate::Codec;
 use jabsocket::proto::ws::{CloseCode, Error, Event, Limits, Reader};
 use jabsocket_fuzz::pieces;
 use libfuzzer_sys::fuzz_target;
@@ -11,13 +13,18 @@ const LIMITS: Limits = Limits {
     max_message_size: 400,
     max_fragments: 0,
     binary: true,
+    deflate: false,
 };
+
+/// The largest message that compressed ones may become.
+const MAX_INFLATED: u64 = 5000;
 
 /// An event that owns its bytes.
 #[derive(Debug, PartialEq)]
 enum Seen {
     Text(String),
     Binary(Vec<u8>),
+    Compressed(bool, Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Option<u16>, String),
@@ -26,19 +33,35 @@ enum Seen {
 type Outcome = (Vec<Seen>, Option<Error>);
 
 fuzz_target!(|input: &[u8]| {
-    let expected = reference(input);
-    assert_eq!(read(&[input]), expected, "in one piece");
-    assert_eq!(read(&pieces(input)), expected, "in pieces");
+    for deflate in [false, true] {
+        let expected = reference(input, deflate);
+        assert_eq!(read(&[input], deflate), expected, "in one piece");
+        assert_eq!(read(&pieces(input), deflate), expected, "in pieces");
+        inflate(&expected.0);
+    }
 });
 
-fn read(pieces: &[&[u8]]) -> Outcome {
+fn inflate(events: &[Seen]) {
+    let mut codec = Codec::default();
+    for event in events {
+        if let Seen::Compressed(_, payload) = event
+            && let Ok(message) = codec.inflate(payload, MAX_INFLATED)
+        {
+            assert!(message.len() as u64 <= MAX_INFLATED);
+            codec.recycle(message);
+        }
+    }
+}
+
+fn read(pieces: &[&[u8]], deflate: bool) -> Outcome {
+    let limits = Limits { deflate, ..LIMITS };
     let mut reader = Reader::new();
     let mut events = Vec::new();
     for piece in pieces {
         let mut piece = piece.to_vec();
         let mut rest = piece.as_mut_slice();
         while !rest.is_empty() {
-            let n = match reader.next(rest, &LIMITS) {
+            let n = match reader.next(rest, &limits) {
                 Err(error) => return (events, Some(error)),
                 Ok((n, None)) => {
                     assert_eq!(n, rest.len(), "bytes were left without an event");
@@ -64,24 +87,25 @@ fn seen(event: Event<'_>) -> Seen {
     match event {
         Event::Text(text) => Seen::Text(text.into()),
         Event::Binary(bytes) => Seen::Binary(bytes.into()),
+        Event::Compressed { text, payload } => Seen::Compressed(text, payload.into()),
         Event::Ping(payload) => Seen::Ping(payload.into()),
         Event::Pong(payload) => Seen::Pong(payload.into()),
         Event::Close { code, reason } => Seen::Close(code.map(|code| code.0), reason.into()),
     }
 }
 
-/// RFC 6455, sections 5 and 7.4, read off a complete input.
-fn reference(input: &[u8]) -> Outcome {
+/// RFC 6455, sections 5 and 7.4, and RFC 7692, section 6, read off a complete input.
+fn reference(input: &[u8], deflate: bool) -> Outcome {
     let mut events = Vec::new();
-    let error = frames(input, &mut events).err();
+    let error = frames(input, deflate, &mut events).err();
     (events, error)
 }
 
-fn frames(mut rest: &[u8], events: &mut Vec<Seen>) -> Result<(), Error> {
+fn frames(mut rest: &[u8], deflate: bool, events: &mut Vec<Seen>) -> Result<(), Error> {
     // Opcode and payload so far of the message under way.
     let mut message: Option<(u8, Vec<u8>)> = None;
     loop {
-        let Some((fin, opcode, len, key, after)) = header(rest)? else {
+        let Some((fin, opcode, len, key, after)) = header(rest, deflate)? else {
             return Ok(());
         };
         let available = after.len().min(usize::try_from(len).unwrap_or(usize::MAX));
@@ -89,7 +113,7 @@ fn frames(mut rest: &[u8], events: &mut Vec<Seen>) -> Result<(), Error> {
         let payload = after[..available].iter().zip(key.iter().cycle());
         let payload: Vec<u8> = payload.map(|(byte, key)| byte ^ key).collect();
         rest = &after[available..];
-        if opcode >= 8 {
+        if opcode & 15 >= 8 {
             if !complete {
                 return Ok(());
             }
@@ -123,7 +147,8 @@ fn frames(mut rest: &[u8], events: &mut Vec<Seen>) -> Result<(), Error> {
         match (end, kind) {
             (false, _) => message = Some((kind, bytes)),
             (true, 1) => events.push(Seen::Text(String::from_utf8(bytes).expect("checked"))),
-            (true, _) => events.push(Seen::Binary(bytes)),
+            (true, 2) => events.push(Seen::Binary(bytes)),
+            (true, kind) => events.push(Seen::Compressed(kind & 15 == 1, bytes)),
         }
         if !complete {
             return Ok(());
@@ -131,19 +156,23 @@ fn frames(mut rest: &[u8], events: &mut Vec<Seen>) -> Result<(), Error> {
     }
 }
 
-/// FIN, opcode, length, key, and what follows the header.
+/// FIN, opcode (with RSV1 before it), length, key, and what follows the header.
 type Header<'a> = (bool, u8, u64, [u8; 4], &'a [u8]);
 
-fn header(input: &[u8]) -> Result<Option<Header<'_>>, Error> {
+fn header(input: &[u8], deflate: bool) -> Result<Option<Header<'_>>, Error> {
     if input.len() < 2 {
         return Ok(None);
     }
     let (fin, opcode) = (input[0] >= 0x80, input[0] & 15);
-    if input[0] & 0x70 != 0 {
+    let rsv1 = input[0] & 0x40;
+    if input[0] & 0x30 != 0 || (rsv1 != 0 && !deflate) {
         return Err(Error::ReservedBits);
     }
     if ![0, 1, 2, 8, 9, 10].contains(&opcode) {
         return Err(Error::ReservedOpcode(opcode));
+    }
+    if rsv1 != 0 && ![1, 2].contains(&opcode) {
+        return Err(Error::ReservedBits);
     }
     if input[1] < 0x80 {
         return Err(Error::Unmasked);
@@ -174,7 +203,7 @@ fn header(input: &[u8]) -> Result<Option<Header<'_>>, Error> {
     };
     let rest = &input[2 + width..];
     let key = rest.first_chunk().copied();
-    Ok(key.map(|key| (fin, opcode, len, key, &rest[4..])))
+    Ok(key.map(|key| (fin, rsv1 | opcode, len, key, &rest[4..])))
 }
 
 fn control(opcode: u8, payload: Vec<u8>) -> Result<Seen, Error> {

@@ -1,0 +1,255 @@
+//! What Sec-WebSocket-Extensions offers, and what is accepted of it.
+//!
+//! Owns the grammar of the field (RFC 6455 9.1) and the parameters of
+//! permessage-deflate (RFC 7692 7.1), the only extension there is. What is
+//! accepted never uses a context from message to message, in either direction:
+//! so a connection needs no memory of its own for it. Other extensions, and
+//! offers that cannot be kept, are passed over.
+
+use super::request::is_token_byte;
+use crate::buf::Buf;
+
+/// permessage-deflate as it was agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deflate {
+    /// The client's limit on our LZ77 window, as the exponent of 2; `None`
+    /// where it set none (RFC 7692 7.1.2.1).
+    pub window_bits: Option<u8>,
+}
+
+/// The field breaks its grammar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+impl Deflate {
+    /// Appends the answer to the offer (RFC 7692 5.1, 7.1).
+    pub fn write(self, out: &mut Buf) {
+        // A client has to keep the second, offered or not (7.1.1.2).
+        out.extend(b"permessage-deflate; server_no_context_takeover; client_no_context_takeover");
+        if let Some(bits) = self.window_bits {
+            out.extend(format!("; server_max_window_bits={bits}").as_bytes());
+        }
+    }
+}
+
+/// The first offer of permessage-deflate in a value of the field that can be
+/// kept.
+///
+/// # Errors
+/// The value is not a list of `extension-token *( ";" extension-param )`. An
+/// empty list offers nothing.
+pub fn deflate(value: &[u8]) -> Result<Option<Deflate>, Malformed> {
+    let mut first = None;
+    let mut rest = value.trim_ascii_start();
+    loop {
+        while let [b',', after @ ..] = rest {
+            rest = after.trim_ascii_start();
+        }
+        if rest.is_empty() {
+            return Ok(first);
+        }
+        let (name, after) = token(rest)?;
+        rest = after;
+        let mut offer = name
+            .eq_ignore_ascii_case(b"permessage-deflate")
+            .then(Offer::default);
+        while let [b';', after @ ..] = rest {
+            let (name, value, after) = parameter(after.trim_ascii_start())?;
+            offer = offer.and_then(|offer| offer.with(name, value.as_deref()));
+            rest = after;
+        }
+        if !matches!(rest, [] | [b',', ..]) {
+            return Err(Malformed);
+        }
+        first = first.or(offer.map(Offer::accept));
+    }
+}
+
+/// The parameters seen of an offer; each may stand once.
+#[derive(Default)]
+struct Offer {
+    seen: [bool; 4],
+    window_bits: Option<u8>,
+}
+
+impl Offer {
+    /// The offer with another parameter, or `None` if it has to be declined
+    /// (RFC 7692 7.1: unknown, repeated, or with a value it cannot have).
+    fn with(mut self, name: &[u8], value: Option<&[u8]>) -> Option<Offer> {
+        let at = match (name, value) {
+            (b"server_no_context_takeover", None) => 0,
+            (b"client_no_context_takeover", None) => 1,
+            (b"server_max_window_bits", Some(value)) => {
+                self.window_bits = Some(window_bits(value)?);
+                2
+            }
+            // A hint, which changes nothing: any window can be read.
+            (b"client_max_window_bits", None) => 3,
+            (b"client_max_window_bits", Some(value)) => {
+                window_bits(value)?;
+                3
+            }
+            _ => return None,
+        };
+        let repeated = std::mem::replace(&mut self.seen[at], true);
+        (!repeated).then_some(self)
+    }
+
+    fn accept(self) -> Deflate {
+        Deflate {
+            window_bits: self.window_bits,
+        }
+    }
+}
+
+/// 8 to 15, without leading zeros (RFC 7692 7.1.2).
+fn window_bits(value: &[u8]) -> Option<u8> {
+    match value {
+        [b'8' | b'9'] => Some(value[0] - b'0'),
+        [b'1', b'0'..=b'5'] => Some(10 + value[1] - b'0'),
+        _ => None,
+    }
+}
+
+/// A parameter's name and value, and what follows `token [ "=" ( token /
+/// quoted-string ) ]` at the front.
+type Parameter<'a> = (&'a [u8], Option<Vec<u8>>, &'a [u8]);
+
+fn parameter(bytes: &[u8]) -> Result<Parameter<'_>, Malformed> {
+    let (name, rest) = token(bytes)?;
+    let [b'=', value @ ..] = rest else {
+        return Ok((name, None, rest));
+    };
+    let (value, rest) = match value.trim_ascii_start() {
+        [b'"', quoted @ ..] => unquoted(quoted)?,
+        value => token(value).map(|(value, rest)| (value.to_vec(), rest))?,
+    };
+    Ok((name, Some(value), rest))
+}
+
+/// A token at the front, and what follows it and white space.
+fn token(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let n = bytes.iter().take_while(|&&b| is_token_byte(b)).count();
+    let (token, rest) = bytes.split_at(n);
+    match token {
+        [] => Err(Malformed),
+        _ => Ok((token, rest.trim_ascii_start())),
+    }
+}
+
+/// The value of a quoted string whose opening quote is gone, and what follows
+/// it and white space; the value has to be a token once the quoting is undone.
+fn unquoted(mut bytes: &[u8]) -> Result<(Vec<u8>, &[u8]), Malformed> {
+    let mut value = Vec::new();
+    loop {
+        let (byte, rest) = match *bytes {
+            [b'"', ref rest @ ..] if !value.is_empty() => {
+                return Ok((value, rest.trim_ascii_start()));
+            }
+            [b'\\', byte, ref rest @ ..] | [byte, ref rest @ ..] if is_token_byte(byte) => {
+                (byte, rest)
+            }
+            _ => return Err(Malformed),
+        };
+        value.push(byte);
+        bytes = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(value: &str) -> Option<Option<u8>> {
+        let accepted = deflate(value.as_bytes()).unwrap();
+        accepted.map(|deflate| deflate.window_bits)
+    }
+
+    #[test]
+    fn keeps_to_the_grammar() {
+        for good in [
+            "",
+            "permessage-deflate",
+            "permessage-deflate; client_max_window_bits, x",
+            "a;b=c ; d=\"e\\f\",, g",
+        ] {
+            assert!(deflate(good.as_bytes()).is_ok(), "{good}");
+        }
+        for bad in [
+            ";a",
+            "a;",
+            "a b",
+            "a;b=",
+            "a;b=\"",
+            "a;b=\"\"",
+            "a;b=\"c d\"",
+            "a=b",
+            "permessage-deflate, a;",
+        ] {
+            assert_eq!(deflate(bad.as_bytes()), Err(Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn takes_the_first_offer_that_can_be_kept() {
+        for (offered, accepted) in [
+            ("permessage-deflate", Some(None)),
+            ("Permessage-Deflate; client_max_window_bits", Some(None)),
+            ("x-webkit-deflate-frame, permessage-deflate", Some(None)),
+            (
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+                Some(None),
+            ),
+            (
+                "permessage-deflate;server_max_window_bits=\"10\"",
+                Some(Some(10)),
+            ),
+            (
+                "permessage-deflate; server_max_window_bits=16, \
+                 permessage-deflate; server_max_window_bits=8; client_max_window_bits=15",
+                Some(Some(8)),
+            ),
+            (
+                "permessage-deflate; server_max_window_bits=9, permessage-deflate",
+                Some(Some(9)),
+            ),
+            ("deflate, x; permessage-deflate", None),
+        ] {
+            assert_eq!(window(offered), accepted, "{offered}");
+        }
+    }
+
+    #[test]
+    fn declines_parameters_that_rfc_7692_does_not_know() {
+        for parameters in [
+            "server_max_window_bits",
+            "server_max_window_bits=7",
+            "server_max_window_bits=16",
+            "server_max_window_bits=08",
+            "server_max_window_bits=",
+            "client_max_window_bits=1",
+            "server_no_context_takeover=1",
+            "client_no_context_takeover; client_no_context_takeover",
+            "unknown",
+        ] {
+            let offered = format!("permessage-deflate; {parameters}");
+            let accepted = deflate(offered.as_bytes());
+            assert!(matches!(accepted, Ok(None) | Err(Malformed)), "{offered}");
+        }
+    }
+
+    #[test]
+    fn answers_an_offer() {
+        let answer = |window_bits| {
+            let mut out = Buf::new();
+            Deflate { window_bits }.write(&mut out);
+            String::from_utf8(out.take()).unwrap()
+        };
+        let usual = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        assert_eq!(answer(None), usual);
+        assert_eq!(
+            answer(Some(9)),
+            format!("{usual}; server_max_window_bits=9")
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! permessage-deflate: messages inflated and compressed (RFC 7692 7.2).
+//!
+//! Owns the one inflater and the compressors that all connections of a worker
+//! share: no context goes from message to message, so that a connection keeps
+//! nothing. A message is inflated when all of it is there, and never beyond its
+//! limit: what would be larger is given up there. It knows no frames.
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+use super::Error;
+
+/// What a compressed message lacks at its end (RFC 7692 7.2.1).
+const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+
+/// A message of chat is 0.33 of its size at this level, 0.30 at the usual one, 6,
+/// which takes half as long again, and eight times as long for large ones.
+const LEVEL: Compression = Compression::new(2);
+
+/// The exponent of the largest window of DEFLATE.
+const MAX_WINDOW_BITS: u8 = 15;
+
+/// The smallest window that the library has. It refers back by 250 bytes at the
+/// most there, which suits who can only keep 256.
+const MIN_WINDOW_BITS: u8 = 9;
+
+/// Memory of a large message that is kept for the next.
+const MAX_KEPT: usize = 64 << 10;
+
+/// Room made at once for what comes out.
+const STEP: usize = 16 << 10;
+
+/// Inflates and compresses the messages of any number of connections.
+#[derive(Default)]
+pub struct Codec {
+    inflater: Option<Decompress>,
+    /// By the size of their windows, from the smallest.
+    compressors: [Option<Compress>; (MAX_WINDOW_BITS - MIN_WINDOW_BITS + 1) as usize],
+    inflated: Vec<u8>,
+    compressed: Vec<u8>,
+}
+
+impl Codec {
+    /// The message whose payload came as `payload`; `max_size` is the most bytes
+    /// that it may have, 0 = no limit. To be given back by [`Codec::recycle`].
+    ///
+    /// # Errors
+    /// It is larger, or not DEFLATE.
+    pub fn inflate(&mut self, payload: &[u8], max_size: u64) -> Result<Vec<u8>, Error> {
+        let mut message = std::mem::take(&mut self.inflated);
+        let inflater = self.inflater.get_or_insert_with(|| Decompress::new(false));
+        inflater.reset(false);
+        let done = inflate(inflater, payload, max_size, &mut message)
+            .and_then(|()| inflate(inflater, &TAIL, max_size, &mut message));
+        match done {
+            Ok(()) => Ok(message),
+            Err(error) => {
+                self.recycle(message);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a message back whose memory is not needed any more.
+    pub fn recycle(&mut self, mut message: Vec<u8>) {
+        message.clear();
+        message.shrink_to(MAX_KEPT);
+        self.inflated = message;
+    }
+
+    /// The payload of the message made of `parts`, compressed for a client that
+    /// sets this limit on our window ([`crate::proto::http::extensions::Deflate`]);
+    /// `None` if that makes it no smaller.
+    pub fn compress(&mut self, parts: &[&[u8]], window_bits: Option<u8>) -> Option<&[u8]> {
+        let bits = window_bits.unwrap_or(MAX_WINDOW_BITS);
+        let bits = bits.clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS);
+        let compressor = self.compressors[usize::from(bits - MIN_WINDOW_BITS)]
+            .get_or_insert_with(|| Compress::new_with_window_bits(LEVEL, false, bits));
+        compressor.reset();
+        let out = &mut self.compressed;
+        out.clear();
+        out.shrink_to(MAX_KEPT);
+        let len = parts.iter().map(|part| part.len()).sum();
+        for part in parts {
+            compress(compressor, part, FlushCompress::None, out)?;
+        }
+        compress(compressor, &[], FlushCompress::Sync, out)?;
+        let payload = out.strip_suffix(&TAIL)?;
+        (payload.len() < len).then_some(payload)
+    }
+}
+
+fn inflate(
+    inflater: &mut Decompress,
+    mut input: &[u8],
+    max_size: u64,
+    message: &mut Vec<u8>,
+) -> Result<(), Error> {
+    loop {
+        if message.len() == message.capacity() {
+            message.reserve(STEP);
+        }
+        let (read, written) = (inflater.total_in(), message.len());
+        let status = inflater
+            .decompress_vec(input, message, FlushDecompress::Sync)
+            .map_err(|_| Error::NotDeflate)?;
+        let read = usize::try_from(inflater.total_in() - read).unwrap_or(usize::MAX);
+        input = input.get(read..).unwrap_or_default();
+        let size = message.len() as u64;
+        if max_size != 0 && size > max_size {
+            return Err(Error::MessageTooBig(size));
+        }
+        if status == Status::StreamEnd {
+            // A final block, behind which others may begin (7.2.3.4).
+            inflater.reset(false);
+        } else if message.len() < message.capacity() || (read == 0 && message.len() == written) {
+            // All is out that can be; a block that is not over waits for more.
+            return match input {
+                [] => Ok(()),
+                _ => Err(Error::NotDeflate),
+            };
+        }
+    }
+}
+
+/// Appends what `input` gives; `None` if the library fails.
+fn compress(
+    compressor: &mut Compress,
+    mut input: &[u8],
+    flush: FlushCompress,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    loop {
+        if out.len() == out.capacity() {
+            out.reserve(input.len() / 2 + 512);
+        }
+        let read = compressor.total_in();
+        compressor.compress_vec(input, out, flush).ok()?;
+        let read = usize::try_from(compressor.total_in() - read).ok()?;
+        input = &input[read..];
+        // With room left, nothing waits inside for it.
+        if input.is_empty() && out.len() < out.capacity() {
+            return Some(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "Hello" in the forms of RFC 7692 7.2.3.
+    const HELLO: [&[u8]; 4] = [
+        &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00],
+        &[
+            0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00,
+        ],
+        &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00],
+        &[
+            0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00,
+        ],
+    ];
+
+    #[test]
+    fn inflates_the_examples_of_the_rfc() {
+        let mut codec = Codec::default();
+        for payload in HELLO {
+            let message = codec.inflate(payload, 5);
+            assert_eq!(message.as_deref(), Ok(&b"Hello"[..]));
+            codec.recycle(message.unwrap());
+        }
+        assert_eq!(codec.inflate(&[0x00], 5).as_deref(), Ok(&b""[..]));
+        assert_eq!(codec.inflate(&[], 5).as_deref(), Ok(&b""[..]));
+    }
+
+    #[test]
+    fn no_context_is_taken_over() {
+        let mut codec = Codec::default();
+        codec.inflate(HELLO[0], 0).unwrap();
+        // The second "Hello" of 7.2.3.2, by reference to the first.
+        let second = codec.inflate(&[0xf2, 0x00, 0x11, 0x00, 0x00], 0);
+        assert_eq!(second, Err(Error::NotDeflate));
+        let same = |codec: &mut Codec| codec.compress(&[&[b'a'; 50]], None).map(<[u8]>::to_vec);
+        assert_eq!(same(&mut codec), same(&mut codec));
+    }
+
+    #[test]
+    fn gives_up_at_the_limit_and_keeps_no_memory() {
+        let mut codec = Codec::default();
+        let zeros = vec![0; 10 << 20];
+        let bomb = codec.compress(&[&zeros], None).unwrap().to_vec();
+        assert!(bomb.len() < 64 << 10);
+        let refused = codec.inflate(&bomb, 1 << 20).err();
+        let Some(Error::MessageTooBig(size)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(size <= (2 << 20) + STEP as u64, "{size}");
+        assert!(codec.inflated.capacity() <= MAX_KEPT);
+        assert_eq!(codec.inflate(&bomb, 0).map(|m| m.len()), Ok(10 << 20));
+    }
+
+    #[test]
+    fn refuses_what_is_not_deflate() {
+        let mut codec = Codec::default();
+        for payload in [&[0xff, 0xff, 0xff][..], &[0x01, 0x05, 0x00, 0x00, 0x00]] {
+            assert_eq!(codec.inflate(payload, 0), Err(Error::NotDeflate));
+        }
+        assert_eq!(
+            codec.inflate(HELLO[0], 0).as_deref(),
+            Ok(&b"Hello"[..]),
+            "after a failure"
+        );
+    }
+
+    #[test]
+    fn compresses_what_gets_smaller() {
+        let mut codec = Codec::default();
+        assert_eq!(codec.compress(&[b"ab"], None), None);
+        let text = "<message><body>art thou not Romeo, and a Montague?</body></message>".repeat(40);
+        let (head, tail) = text.as_bytes().split_at(1000);
+        for bits in [None, Some(8), Some(9), Some(12), Some(15)] {
+            let payload = codec.compress(&[head, b"", tail], bits).unwrap().to_vec();
+            assert!(payload.len() < 400, "{bits:?}: {}", payload.len());
+            let message = codec.inflate(&payload, 0).unwrap();
+            assert_eq!(message, text.as_bytes(), "{bits:?}");
+        }
+    }
+}

@@ -62,7 +62,8 @@ fn check_answer(input: &[u8], accept: &Accept) {
     let mut out = Buf::new();
     accept.write(&mut out);
     let text = String::from_utf8(out.take()).expect("a response in UTF-8");
-    let lines = 5 + usize::from(accept.subprotocol.is_some());
+    let fields = [accept.subprotocol.is_some(), accept.deflate.is_some()];
+    let lines = 5 + fields.into_iter().filter(|&there| there).count();
     assert_eq!(text.matches("\r\n").count(), lines);
     assert_eq!(text.matches(['\r', '\n']).count(), 2 * lines);
     assert!(text.starts_with("HTTP/1.1 101 ") && text.ends_with("\r\n\r\n"));

@@ -334,8 +334,11 @@ impl Session {
 
     /// Writes on both sides; true when that let reading go on.
     fn flush(&mut self, worker: &mut Worker) -> bool {
-        let was_paused = self.is_paused();
-        let was_full = self.is_client_full();
+        // Or when reading stopped: the way to the server may have been given up since
+        // then, and with it what waited there.
+        let (stopped, client_stopped) = (self.paused, self.client_full);
+        let was_paused = self.is_paused() || stopped;
+        let was_full = self.is_client_full() || client_stopped;
         self.client.flush(worker.now);
         self.server.flush(worker.now);
         let done = self.client.has_ended() && self.client.out.is_empty();

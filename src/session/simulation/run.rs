@@ -289,6 +289,9 @@ impl<'a> Run<'a> {
         let turn = self.session.turn(self.worker);
         let (held, most) = (self.session.held(), self.session.most_held());
         assert!(held <= most, "{held} bytes held");
+        // Or nobody would give up a client that takes nothing more.
+        let full = self.session.phase == Phase::Relaying && self.session.client_full;
+        assert!(!full || self.session.is_stuck(&self.session.client));
         self.over = turn == Turn::Over;
         self.listed = turn == Turn::Again;
         self.listed

@@ -127,7 +127,8 @@ impl Script {
     }
 }
 
-/// An element that no other is equal to, of up to `most` bytes and a few.
+/// An element that no other is equal to, of up to `most` bytes and a few. Each
+/// second one is for the parser to judge whatever follows.
 fn element(name: &str, number: usize, own: &str, most: usize, random: &mut Random) -> Vec<u8> {
     let mut text = format!("<{name}{own} n='{number}'><b>").into_bytes();
     let piece = [
@@ -137,6 +138,9 @@ fn element(name: &str, number: usize, own: &str, most: usize, random: &mut Rando
         "<![CDATA[</b>]]>",
         "\u{1f600}",
     ];
+    if number.is_multiple_of(2) {
+        text.extend(piece[3].bytes());
+    }
     for _ in 0..random.length(most) / 8 {
         text.extend(piece[random.below(piece.len())].bytes());
     }

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use super::header::split_name;
 use super::{attribute, ns};
-use crate::expat::{Parser, Tag};
+use crate::expat::{Parser, Plain, Tag};
 
 /// `<close/>`, byte for byte as clients compare it.
 pub const CLOSE: &str = "<close xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" />";
@@ -89,21 +89,54 @@ impl Declarations {
 pub struct Element<'a> {
     /// The element's bytes, as the server sent them.
     pub bytes: &'a [u8],
-    pub(super) parser: &'a Parser,
-    pub(super) tag: &'a Tag,
-    pub(super) declarations: &'a Declarations,
+    name: &'a [u8],
+    own: Own<'a>,
+    declarations: &'a Declarations,
+}
+
+/// The namespace declarations of an element's own tag.
+#[derive(Clone, Copy)]
+enum Own<'a> {
+    /// As a parser with raw names saw them.
+    Seen(&'a Parser, &'a Tag),
+    /// The default namespace at the most.
+    Plain(Option<&'a [u8]>),
 }
 
 impl<'a> Element<'a> {
+    /// The element that a parser with raw names saw.
+    pub(super) fn seen(
+        bytes: &'a [u8],
+        (parser, tag): (&'a Parser, &'a Tag),
+        declarations: &'a Declarations,
+    ) -> Element<'a> {
+        Element {
+            bytes,
+            name: parser.name(tag),
+            own: Own::Seen(parser, tag),
+            declarations,
+        }
+    }
+
+    /// An element that no parser had to see.
+    pub(super) fn plain(plain: Plain<'a>, declarations: &'a Declarations) -> Element<'a> {
+        Element {
+            bytes: plain.bytes,
+            name: plain.name,
+            own: Own::Plain(plain.namespace),
+            declarations,
+        }
+    }
+
     /// Whether the element has this namespace and local name.
     pub fn is(&self, namespace: &str, name: &str) -> bool {
-        let (prefix, local) = split_name(self.parser.name(self.tag));
+        let (prefix, local) = split_name(self.name);
         local == name.as_bytes() && self.namespace(prefix) == namespace.as_bytes()
     }
 
     /// Offset in `bytes` behind the element's name, where attributes begin.
     pub fn name_end(&self) -> usize {
-        1 + self.parser.name(self.tag).len()
+        1 + self.name.len()
     }
 
     /// Appends the declarations that the element inherits and uses, to be
@@ -139,7 +172,10 @@ impl<'a> Element<'a> {
     /// The namespace that the element's own tag binds to `prefix` (empty for
     /// the default namespace).
     fn own_declaration(&self, prefix: &[u8]) -> Option<&'a [u8]> {
-        let (parser, tag) = (self.parser, self.tag);
+        let (parser, tag) = match self.own {
+            Own::Seen(parser, tag) => (parser, tag),
+            Own::Plain(default) => return default.filter(|_| prefix.is_empty()),
+        };
         let mut attributes = parser.attributes(tag);
         let found = attributes.find(|(name, _)| match name.strip_prefix(b"xmlns") {
             Some(b"") => prefix.is_empty(),

@@ -3,12 +3,13 @@
 //! Owns the choice of the dialect by the first message, and for RFC 7395 the
 //! rule that every message is exactly one complete element that is well-formed
 //! on its own (section 3.3.3). The parser resolves namespaces and knows none
-//! beforehand: a prefix borrowed from the stream header is an error.
+//! beforehand: a prefix borrowed from the stream header is an error. What is
+//! beyond doubt needs no parser.
 
 use super::error::StreamError;
 use super::header::{Header, root_name};
 use super::{Dialect, Parsers, is_space, ns};
-use crate::expat::{Names, Parser, Tag, Token};
+use crate::expat::{self, Names, Parser, Tag, Token};
 
 /// What the first message of a client opened.
 #[derive(Debug, PartialEq, Eq)]
@@ -118,6 +119,11 @@ pub fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, Str
             let rule = "the first character of a message must be '<'";
             return Err(StreamError::BadFormat(rule));
         }
+    }
+    if let Some(plain) = expat::plain_element(text.as_bytes())
+        && plain.bytes.len() == text.len()
+    {
+        return classify(plain.namespace.unwrap_or_default(), plain.name, text);
     }
     let mut parser = parsers.message.take();
     let origin = parser.position();

@@ -1,8 +1,9 @@
 //! The server's stream cut into units: header, first-level elements, end.
 //!
 //! Owns the bytes of an unfinished unit and, only while one is unfinished, a
-//! parser from the pool. Positions come from Expat; the bytes handed out are
-//! the server's own. White space between elements is swallowed. A SASL success
+//! parser from the pool. An element that is all there and beyond doubt needs
+//! none ([`expat::plain_element`]); of all else positions come from Expat. The
+//! bytes handed out are the server's own. White space between elements is swallowed. A SASL success
 //! ends the document: the next unit is a new header (RFC 6120, section 4.3.3);
 //! the success of SASL2 (XEP-0388) does not.
 //!
@@ -193,6 +194,18 @@ impl Stream {
                         return self.end_tag(bytes, at, limit, each);
                     }
                     (State::Header, [b'<', 0, ..]) => return Err(Error::NotAStream),
+                    (State::Content, [b'<', ..]) => {
+                        if let Some(plain) = expat::plain_element(&bytes[at..]) {
+                            let element = Element::plain(plain, self.declarations());
+                            let (state, flow) = hand_out(element, limit, each)?;
+                            self.state = state;
+                            at += plain.bytes.len();
+                            if flow == Flow::Pause {
+                                return Ok(Rest::Paused(at));
+                            }
+                            continue;
+                        }
+                    }
                     (_, [b'<', ..]) => {}
                     _ => return Err(Error::Text),
                 }
@@ -286,25 +299,15 @@ impl Stream {
                 Token::End { depth: 0, .. } => break,
                 Token::End { end, .. } => {
                     let end = offset(*end);
-                    if end - handed > limit {
-                        return Err(Error::TooBig);
-                    }
                     let Some(tag) = work.open.take() else {
                         return Err(Error::WrongEndTag);
                     };
-                    let element = Element {
-                        bytes: &bytes[handed..end],
-                        parser: &work.parser,
-                        tag: &tag,
-                        declarations: self.declarations(),
-                    };
-                    let restart = element.is(ns::SASL, "success");
-                    let flow = each(Unit::Element(element));
+                    let seen = (&work.parser, &tag);
+                    let element = Element::seen(&bytes[handed..end], seen, self.declarations());
+                    let (state, flow) = hand_out(element, limit, each)?;
+                    self.state = state;
                     handed = end;
-                    if restart {
-                        self.state = State::Header;
-                    }
-                    if restart || flow == Flow::Pause {
+                    if state == State::Header || flow == Flow::Pause {
                         // The parser may be past this point: it is not used again.
                         *at = handed;
                         let pause = flow == Flow::Pause;
@@ -401,6 +404,23 @@ impl Stream {
             _ => Err(Error::WrongEndTag),
         }
     }
+}
+
+/// Hands an element out: what the stream goes on with, and what the receiver
+/// wants next.
+fn hand_out(
+    element: Element<'_>,
+    limit: usize,
+    each: &mut impl FnMut(Unit<'_>) -> Flow,
+) -> Result<(State, Flow), Error> {
+    if element.bytes.len() > limit {
+        return Err(Error::TooBig);
+    }
+    let state = match element.is(ns::SASL, "success") {
+        true => State::Header,
+        false => State::Content,
+    };
+    Ok((state, each(Unit::Element(element))))
 }
 
 impl Default for Stream {

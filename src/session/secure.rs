@@ -122,8 +122,9 @@ impl Session {
 
     /// Goes on with the TLS handshake.
     pub(super) fn shake_hands(&mut self, worker: &mut Worker) {
+        worker.tls_budget = worker.tls_budget.saturating_sub(1);
         match self.server.shake_hands() {
-            None => {}
+            None => self.server.await_edge(),
             Some(Ok(version)) => {
                 worker.metrics.tls.count(version);
                 worker.log.debug(format_args!(

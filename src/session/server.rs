@@ -59,6 +59,10 @@ impl Session {
     /// be TLS already.
     fn take_securing(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
         if self.shakes_hands() {
+            // Each step may cost a signature: so many in a turn of the loop.
+            if !self.server.is_readable() || worker.tls_budget == 0 {
+                return self.server.is_readable();
+            }
             self.shake_hands(worker);
             return self.phase != Phase::Securing;
         }

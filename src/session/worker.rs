@@ -21,7 +21,8 @@ use crate::proto::xmpp::Parsers;
 /// Bytes read from a socket at once.
 pub const READ_SIZE: usize = 16 << 10;
 
-/// Steps of TLS handshakes with clients in one turn: about a millisecond each.
+/// Steps of TLS handshakes, with clients and servers, in one turn: up to a
+/// millisecond each.
 pub const TLS_STEPS_PER_TURN: u32 = 16;
 
 /// The shared parts of a worker.
@@ -47,7 +48,7 @@ pub struct Worker {
     /// There are more sessions than the operator wants here: new ones are sent
     /// elsewhere.
     pub crowded: bool,
-    /// TLS handshakes with clients that may go on in this turn.
+    /// Steps of TLS handshakes that may be done in this turn.
     pub tls_budget: u32,
     /// Compression of messages.
     pub(super) codec: Codec,

@@ -5,7 +5,7 @@
 //! `XML_Bool` an `unsigned char`, `XML_Index` a `long`.
 
 use expat_sys as _;
-use nix::libc::{c_char, c_int, c_long, c_uchar, c_void};
+use nix::libc::{c_char, c_int, c_long, c_uchar, c_ulong, c_void};
 
 /// The parser object, known only by its address.
 #[repr(C)]
@@ -68,6 +68,7 @@ unsafe extern "C" {
     pub fn XML_ParserCreate(encoding: *const c_char) -> RawParser;
     pub fn XML_ParserCreateNS(encoding: *const c_char, separator: c_char) -> RawParser;
     pub fn XML_ParserFree(parser: RawParser);
+    pub fn XML_SetHashSalt(parser: RawParser, salt: c_ulong) -> c_int;
     pub fn XML_SetUserData(parser: RawParser, data: *mut c_void);
     pub fn XML_SetElementHandler(parser: RawParser, start: StartElement, end: EndElement);
     pub fn XML_SetStartNamespaceDeclHandler(parser: RawParser, handler: StartNamespace);

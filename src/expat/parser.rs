@@ -13,6 +13,7 @@
 //! encodings other than UTF-8 (11.6), too deep nesting.
 
 use std::ffi::CStr;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -131,6 +132,8 @@ impl Parser {
         // SAFETY: `p` was just created. `record` stays valid until the parser
         // is freed (see Drop), and the handlers take it for what it is.
         unsafe {
+            // Expat would ask the kernel for each parser.
+            ffi::XML_SetHashSalt(p, RandomState::new().build_hasher().finish());
             ffi::XML_SetUserData(p, record.as_ptr().cast());
             ffi::XML_SetElementHandler(p, on_start, on_end);
             if names == Names::Resolved {

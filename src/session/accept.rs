@@ -17,10 +17,13 @@ impl Session {
     /// Goes on towards TLS; false when that has to wait for the client, or for
     /// the next turn.
     pub(super) fn take_tls(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
+        if !self.client.is_readable() {
+            return false;
+        }
         if !self.client.is_tls() {
             return self.look_at_first_bytes(worker, scratch);
         }
-        if !self.client.is_readable() || worker.tls_budget == 0 {
+        if worker.tls_budget == 0 {
             return false;
         }
         worker.tls_budget -= 1;

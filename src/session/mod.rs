@@ -103,6 +103,8 @@ pub struct Session {
     token: usize,
     /// Lane of the dial that connected.
     lane: u8,
+    /// A connection that was being dialled had more to tell than that it stands.
+    missed: bool,
     dialect: Option<Dialect>,
     /// How messages are compressed, if that was agreed on.
     deflate: Option<Deflate>,
@@ -181,7 +183,7 @@ impl Session {
                 false => Phase::Opening,
             },
             entrance: Rc::clone(entrance),
-            client: Side::connected(transport, worker.now),
+            client: Side::connected(transport, false, worker.now),
             server: Side::default(),
             reader: None,
             stream: Stream::new(),
@@ -191,6 +193,7 @@ impl Session {
             report: Report::new(peer, worker.now),
             token,
             lane: 0,
+            missed: false,
             dialect: None,
             deflate: None,
             missed_pings: 0,
@@ -218,7 +221,7 @@ impl Session {
             lane if lane - 1 == usize::from(self.lane) && self.server.is_connected() => {
                 self.server.edge(edge);
             }
-            _ => {}
+            _ => self.missed |= edge.is_readable() || edge.is_read_closed() || edge.is_error(),
         }
     }
 

@@ -225,7 +225,8 @@ impl Session {
             } => {
                 route.target = Some(target);
                 self.lane = lane as u8;
-                self.server = Side::connected(transport, worker.now);
+                let missed = std::mem::take(&mut self.missed);
+                self.server = Side::connected(transport, missed, worker.now);
                 self.step(Event::Connected, "", worker);
             }
             Progress::Failed(why) => {

@@ -17,15 +17,16 @@ use crate::proto::xmpp::starttls::{self, STARTTLS};
 impl Session {
     /// Makes the fresh connection secure, if it is to be.
     pub(super) fn secure(&mut self, worker: &mut Worker) {
-        let (Some(route), Some(server)) = (&mut self.route, self.server.local_addr()) else {
-            return self.insecure("the connection was lost", worker);
+        let Some(route) = &mut self.route else {
+            return;
         };
         let Some(target) = route.target else {
             return;
         };
         worker.log.debug(format_args!(
-            "session {}: connected from {server} to {} for {}",
+            "session {}: connected from {} to {} for {}",
             self.report.peer(),
+            self.server.own_address(),
             target.address,
             Escaped(&route.name),
         ));

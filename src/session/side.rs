@@ -4,8 +4,8 @@
 //! finds nothing) and the staged close: flush, end our direction, read and drop
 //! until the peer ends its own (RFC 6455, section 7.1.1; RFC 9112, section 9.6).
 
+use std::fmt::{self, Display};
 use std::io;
-use std::net::SocketAddr;
 
 use mio::event::Event as Edge;
 use openssl::ssl::Ssl;
@@ -41,6 +41,17 @@ enum Course {
     Finished,
 }
 
+struct OwnAddress<'a>(Option<&'a Transport>);
+
+impl Display for OwnAddress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.map(Transport::local_addr) {
+            Some(Ok(address)) => address.fmt(f),
+            _ => f.write_str("nowhere"),
+        }
+    }
+}
+
 /// One side of a session.
 #[derive(Debug, Default)]
 pub struct Side {
@@ -54,8 +65,7 @@ pub struct Side {
     dropped: u32,
     readable: bool,
     writable: bool,
-    /// A short read is not the last: the peer's end was announced, or there may
-    /// have been edges that nobody noted.
+    /// A short read is not the last: the peer's end was announced, or may have been.
     until_dry: bool,
     /// The peer's end was read.
     ended: bool,
@@ -65,13 +75,14 @@ pub struct Side {
 }
 
 impl Side {
-    /// A side with a connected socket and empty queues.
-    pub fn connected(transport: Transport, now: Tick) -> Side {
+    /// A side with a connected socket and empty queues. `missed`: edges may have
+    /// told of bytes or of the end already, before the side was there to note them.
+    pub fn connected(transport: Transport, missed: bool, now: Tick) -> Side {
         Side {
             transport: Some(transport),
-            readable: true,
+            readable: missed,
             writable: true,
-            until_dry: true,
+            until_dry: missed,
             progress_at: now,
             ..Side::default()
         }
@@ -135,9 +146,9 @@ impl Side {
         self.readable = false;
     }
 
-    /// Our own address on the socket.
-    pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.transport.as_ref()?.local_addr().ok()
+    /// Our own address on the socket, asked of the kernel when it is written.
+    pub fn own_address(&self) -> impl Display {
+        OwnAddress(self.transport.as_ref())
     }
 
     /// Whether there is a socket.

@@ -342,7 +342,7 @@ impl<'a> Run<'a> {
                 by_srv: true,
             });
             let transport = Transport::Simulated(self.server.wire.clone());
-            self.session.server = Side::connected(transport, self.worker.now);
+            self.session.server = Side::connected(transport, true, self.worker.now);
             self.session.step(Event::Connected, "", self.worker);
             self.listed = true;
         }

@@ -182,6 +182,7 @@ impl Plan {
                 path,
                 notify,
                 worker: None,
+                board: None,
             };
             let listeners = self.sets.swap_remove(0);
             run(
@@ -238,11 +239,13 @@ fn work(seat: Seat, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
         entrances,
         listeners,
         notify,
+        board,
     } = seat;
     let upkeep = Upkeep {
         path,
         notify,
         worker: Some(worker),
+        board,
     };
     run(config, &entrances, listeners, upkeep, log).map_err(|_| ())
 }

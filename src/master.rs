@@ -22,6 +22,7 @@ use nix::unistd::{ForkResult, Pid, getpid, getppid};
 use crate::config::Config;
 use crate::daemon;
 use crate::log::{Level, Log};
+use crate::net::board::Board;
 use crate::net::entrance::{Entrance, fit};
 use crate::net::notify::{self, Listening, Notify, Word};
 use crate::net::signals::{OF_MASTER, Signals};
@@ -56,6 +57,8 @@ pub struct Seat {
     pub listeners: Vec<TcpListener>,
     /// The way to its master.
     pub notify: Notify,
+    /// Where the workers show each other their metrics.
+    pub board: Option<Rc<Board>>,
 }
 
 struct Place {
@@ -86,6 +89,8 @@ pub struct Master {
     path: PathBuf,
     log: Rc<Log>,
     notify: Notify,
+    /// Made at the start, if metrics are told; outlives each worker.
+    board: Option<Rc<Board>>,
     places: Vec<Place>,
     /// All workers served once.
     serves: bool,
@@ -125,6 +130,7 @@ impl Master {
             path,
             log,
             notify,
+            board: None,
             places: sets.into_iter().map(place).collect(),
             serves: false,
             replaced: 0,
@@ -140,6 +146,12 @@ impl Master {
             Ok(signals) => signals,
             Err(error) => return self.fail(format!("cannot take signals: {error}")),
         };
+        if !self.config.status_listen.is_empty() {
+            match Board::new(self.places.len()) {
+                Ok(board) => self.board = Some(Rc::new(board)),
+                Err(error) => return self.fail(format!("cannot sum up metrics: {error}")),
+            }
+        }
         loop {
             self.log.tick(now());
             for at in 0..self.places.len() {
@@ -205,6 +217,7 @@ impl Master {
                     entrances: self.entrances.clone(),
                     listeners: std::mem::take(&mut self.places[at].listeners),
                     notify: Notify::to_master(telling, self.notify.watchdog()),
+                    board: self.board.clone(),
                 }))
             }
         }
@@ -296,9 +309,10 @@ impl Master {
             }
             self.log.set_level(config.log_level);
             tell_reloaded(&self.start_config, &config, &self.log);
-            // The number of workers stays what it was at the start.
+            // These stay what they were at the start, for workers to come too.
             self.config = Config {
                 workers: self.start_config.workers,
+                status_listen: self.start_config.status_listen.clone(),
                 ..config
             };
             self.relay(Signal::SIGHUP);
@@ -370,6 +384,9 @@ impl Master {
             };
             // What it said last may have come after the look before.
             self.listen();
+            if let Some(board) = &self.board {
+                board.vacate(at);
+            }
             let place = &mut self.places[at];
             let running = place.running.take();
             if running.as_ref().is_some_and(|r| now() - r.since >= HEALTHY) {

@@ -1,5 +1,6 @@
 #!/bin/bash
-# The page of metrics against promtool, Prometheus' own judge of it.
+# The pages of metrics of two workers against promtool, Prometheus' own judge of
+# them.
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -10,22 +11,23 @@ work=$(mktemp -d) || exit 1
 pid=
 trap '[ -n "$pid" ] && kill "$pid" 2>/dev/null; rm -rf "$work"' EXIT
 
-printf '%s\n' 'port: 0' 'listen: 127.0.0.1' 'status_listen: 127.0.0.1:0' \
-    'domains: [example.com, "*.example.org"]' >"$work/conf"
+printf '%s\n' 'port: 0' 'listen: 127.0.0.1' 'workers: 2' 'status_listen: 127.0.0.1:0' \
+    'domains: [example.com, "*.example.org"]' 'log_level: LOG_INFO' >"$work/conf"
 $daemon -n -c "$work/conf" 2>"$work/log" &
 pid=$!
-# Waits for the line, which ends the pipe at once.
-url=$(timeout 10 tail -n +1 -f --pid=$pid "$work/log" | sed -nE '/status at (http.*)/{s//\1/;s/.*(http)/\1/p;q}')
-[ -n "$url" ] || { echo 'metrics: the daemon does not start:'; cat "$work/log"; exit 1; }
+# Waits for the line of the master, behind those of all workers.
+timeout 10 tail -n +1 -f --pid=$pid "$work/log" | sed '/listening on/q' >"$work/start"
+address=$(sed -nE '/status at /{s/.*http:..(.*).metrics/\1/p;q}' "$work/start")
+[ -n "$address" ] || { echo 'metrics: the daemon does not start:'; cat "$work/log"; exit 1; }
 
-address=${url#http://}
-address=${address%/metrics}
-exec 3<>"/dev/tcp/${address%:*}/${address##*:}" || exit 1
-printf 'GET /metrics HTTP/1.1\r\nHost: %s\r\n\r\n' "$address" >&3
-timeout 10 cat <&3 | sed '1,/^\r$/d' >"$work/page"
-exec 3>&-
-
-lines=$(grep -c '^jabsocket_' "$work/page")
-[ "$lines" -gt 100 ] || { echo "metrics: only $lines samples"; exit 1; }
-promtool check metrics <"$work/page" || exit 1
-echo "metrics: promtool finds nothing in $lines samples"
+for path in /metrics /metrics/workers; do
+    exec 3<>"/dev/tcp/${address%:*}/${address##*:}" || exit 1
+    printf 'GET %s HTTP/1.1\r\nHost: %s\r\n\r\n' $path "$address" >&3
+    timeout 10 cat <&3 | sed '1,/^\r$/d' >"$work/page"
+    exec 3>&-
+    lines=$(grep -c '^jabsocket_' "$work/page")
+    [ "$lines" -gt 100 ] || { echo "metrics: only $lines samples at $path"; exit 1; }
+    grep -q '^jabsocket_workers.* [12]$' "$work/page" || { echo "metrics: no workers at $path"; exit 1; }
+    promtool check metrics <"$work/page" || exit 1
+    echo "metrics: promtool finds nothing in $lines samples at $path"
+done

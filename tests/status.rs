@@ -1,159 +1,23 @@
 //! `status_listen`: what the metrics say while sessions come and go, that no
-//! peer can add to their number, health while draining, and bounds.
+//! peer can add to their number, health while draining, and bounds. Several
+//! workers: `status_workers`.
 
 mod common;
 
-use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 
 use nix::sys::signal::Signal;
 
-use common::PATIENCE;
 use common::answering::daemon_asking;
 use common::daemon::{Daemon, TempFile};
 use common::dns_server::DnsServer;
+use common::prometheus::{ask, changes, dial, get, metrics, of_each, place, response};
 use common::stage::*;
 use common::tls_server::TlsStage;
 use common::ws_client::WsClient;
 
 const STATUS: &str = "status_listen: 127.0.0.1:0\n";
-
-/// Where a daemon tells its status.
-fn place(daemon: &Daemon) -> SocketAddr {
-    let line = daemon.wait_for_line("status at http://");
-    let rest = line.split("http://").nth(1).unwrap();
-    rest.strip_suffix("/metrics").unwrap().parse().unwrap()
-}
-
-fn dial(at: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(at).expect("connect");
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Status code, head and body of what `stream` brings until its end.
-fn response(stream: &mut TcpStream) -> (u16, String, String) {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("an answer");
-    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-    let status = head.strip_prefix("HTTP/1.1 ").expect("HTTP");
-    let status = status[..3].parse().expect("a status");
-    (status, format!("{head}\r\n"), body.to_owned())
-}
-
-fn ask(at: SocketAddr, request: &str) -> (u16, String, String) {
-    let mut stream = dial(at);
-    stream.write_all(request.as_bytes()).unwrap();
-    response(&mut stream)
-}
-
-fn get(at: SocketAddr, path: &str) -> (u16, String, String) {
-    ask(at, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
-}
-
-/// The metrics: value by series. Every line must keep to the format.
-fn metrics(daemon: &Daemon) -> BTreeMap<String, f64> {
-    let (status, head, body) = get(place(daemon), "/metrics");
-    assert_eq!(status, 200);
-    let kind = "Content-Type: text/plain; version=0.0.4; charset=utf-8\r\n";
-    assert!(head.contains(kind), "{head}");
-    let length = format!("Content-Length: {}\r\n", body.len());
-    assert!(head.contains(&length), "{head}");
-    check(&body)
-}
-
-/// Reads a page, line by line.
-fn check(page: &str) -> BTreeMap<String, f64> {
-    assert!(page.ends_with('\n'));
-    let mut series = BTreeMap::new();
-    let mut seen = HashSet::new();
-    let (mut metric, mut kind) = ("", "");
-    for line in page.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, help) = rest.split_once(' ').expect(line);
-            assert!(name.starts_with("jabsocket_"), "{line}");
-            assert!(help.ends_with('.'), "{line}");
-            assert!(seen.insert(name), "twice: {line}");
-            (metric, kind) = (name, "");
-        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let (name, said) = rest.split_once(' ').expect(line);
-            assert_eq!((name, kind), (metric, ""), "{line}");
-            assert!(matches!(said, "counter" | "gauge" | "histogram"), "{line}");
-            assert_eq!(said == "counter", name.ends_with("_total"), "{line}");
-            kind = said;
-        } else {
-            let (name, rest) = line.split_once('{').expect(line);
-            let (labels, value) = rest.rsplit_once("} ").expect(line);
-            let suffix = name.strip_prefix(metric).expect(line);
-            match kind {
-                "histogram" => assert!(matches!(suffix, "_bucket" | "_sum" | "_count"), "{line}"),
-                _ => assert_eq!((suffix, kind.is_empty()), ("", false), "{line}"),
-            }
-            check_labels(labels, line);
-            let value: f64 = value.parse().expect(line);
-            assert!(value >= 0.0, "{line}");
-            let key = line[..line.rfind(' ').unwrap()].replacen("worker=\"0\",", "", 1);
-            let key = key.replacen("{worker=\"0\"}", "", 1);
-            assert_eq!(series.insert(key, value), None, "twice: {line}");
-        }
-    }
-    for (key, count) in &series {
-        if let Some(name) = key.strip_suffix("_count") {
-            let buckets = format!("{name}_bucket{{le=\"");
-            let last = series[&format!("{buckets}+Inf\"}}")];
-            assert_eq!(*count, last, "{key}");
-            assert!(
-                series
-                    .keys()
-                    .filter(|key| key.starts_with(&buckets))
-                    .count()
-                    > 5
-            );
-        }
-    }
-    series
-}
-
-/// `name="value"`, separated by commas, the first of them the worker.
-fn check_labels(mut labels: &str, line: &str) {
-    assert!(labels.starts_with("worker=\"0\""), "{line}");
-    loop {
-        let (name, rest) = labels.split_once("=\"").expect(line);
-        assert!(
-            name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
-            "{line}"
-        );
-        let mut escaped = false;
-        let end = rest.find(|c: char| {
-            let end = c == '"' && !escaped;
-            escaped = c == '\\' && !escaped;
-            end
-        });
-        match rest[end.expect(line) + 1..].strip_prefix(',') {
-            Some(more) => labels = more,
-            None => return assert_eq!(&rest[end.unwrap()..], "\"", "{line}"),
-        }
-    }
-}
-
-/// What has changed from one page to the next, without what changes by itself.
-fn changes(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> Vec<String> {
-    assert!(before.keys().eq(after.keys()), "series came or went");
-    let moved = after.iter().filter(|(key, value)| {
-        let wanders = [
-            "log_lines_lost",
-            "turn_seconds",
-            "_seconds_bucket",
-            "_seconds_sum",
-            "parsers_parked",
-        ];
-        before[*key] != **value && !wanders.iter().any(|part| key.contains(part))
-    });
-    moved
-        .map(|(key, value)| format!("{} {}", &key["jabsocket_".len()..], value - before[key]))
-        .collect()
-}
 
 /// Waits until the session of `client` is over.
 fn end(daemon: &Daemon, client: WsClient) {
@@ -167,13 +31,10 @@ fn values_move_with_sessions() {
     let stage = Stage::set(STATUS);
     let daemon = &stage.daemon;
     let before = metrics(daemon);
-    assert_eq!(before["jabsocket_draining"], 0.0);
-    assert!(before["jabsocket_sessions_max"] >= 1.0);
-    assert!(before["jabsocket_start_time_seconds"] > 1.6e9);
-    let version = format!(
-        "jabsocket_build_info{{version=\"{}\"}}",
-        env!("CARGO_PKG_VERSION")
-    );
+    assert_eq!(before["draining"], 0.0);
+    assert!(before["sessions_max"] >= 1.0);
+    assert!(before["start_time_seconds"] > 1.6e9);
+    let version = format!("build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(before[&version], 1.0);
 
     let (mut client, mut server) = stage.framed();
@@ -331,6 +192,24 @@ fn versions_of_tls_are_counted() {
 }
 
 #[test]
+fn without_other_workers_both_pages_say_the_same() {
+    let stage = Stage::set(STATUS);
+    let session = stage.framed();
+    let sum = metrics(&stage.daemon);
+    let own = of_each(place(&stage.daemon)).into_iter();
+    let own = own
+        .map(|(key, value)| {
+            let key = key.replacen("worker=\"0\",", "", 1);
+            (key.replacen("{worker=\"0\"}", "", 1), value)
+        })
+        .collect();
+    assert_eq!(changes(&sum, &own), [""; 0]);
+    assert_eq!(sum["workers"], 1.0);
+    drop(session);
+    stage.daemon.stop();
+}
+
+#[test]
 fn paths_and_methods() {
     let stage = Stage::set(STATUS);
     let at = place(&stage.daemon);
@@ -339,6 +218,7 @@ fn paths_and_methods() {
     assert_eq!(get(at, "/readyz").2, "ready\n");
     assert_eq!(get(at, "/metrics?name[]=x").0, 200);
     assert_eq!(get(at, "/").0, 404);
+    assert_eq!(get(at, "/metrics/workers").0, 200);
     assert_eq!(get(at, "/metrics/").0, 404);
     let (status, head, body) = ask(at, "HEAD /metrics HTTP/1.1\r\n\r\n");
     assert_eq!((status, body.as_str()), (200, ""));
@@ -410,8 +290,8 @@ fn not_ready_while_draining_but_alive_to_the_end() {
     assert_eq!((status, body.as_str()), (503, "draining\n"));
     assert_eq!(get(at, "/healthz").0, 200);
     let values = metrics(&stage.daemon);
-    assert_eq!(values["jabsocket_draining"], 1.0);
-    let drained = "jabsocket_closed_sessions_total{by=\"jabsocket\",why=\"drain\"}";
+    assert_eq!(values["draining"], 1.0);
+    let drained = "closed_sessions_total{by=\"jabsocket\",why=\"drain\"}";
     assert_eq!(values[drained], 1.0);
     client.send_close(1001, "").unwrap();
     client.read_eof().unwrap();

@@ -8,28 +8,11 @@ use std::collections::HashSet;
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 
-use common::background::{Background, children, listens_at, signal_to, state, wait_gone};
+use common::background::{Background, listens_at, signal_to, state, wait_gone, workers};
 use common::daemon::Daemon;
 use common::stage::*;
 use common::ws_client::{PING, WsClient, request};
 use common::{patiently, wait_for};
-
-/// The workers, once there are as many and each takes signals.
-fn workers(master: u32, count: usize) -> Vec<u32> {
-    patiently("the workers", || {
-        let workers = children(master);
-        // Nobody but who serves has a poll: eventpoll among its descriptors.
-        let serves = |pid: &u32| {
-            let entries = std::fs::read_dir(format!("/proc/{pid}/fd"));
-            let mut links = entries.into_iter().flatten().flatten();
-            links.any(|entry| {
-                std::fs::read_link(entry.path())
-                    .is_ok_and(|link| link.to_string_lossy().contains("signalfd"))
-            })
-        };
-        (workers.len() == count && workers.iter().all(serves)).then_some(workers)
-    })
-}
 
 /// Sends the opening handshake; its answer is not waited for.
 fn knock(daemon: &Daemon) -> WsClient {

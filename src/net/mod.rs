@@ -5,8 +5,10 @@
 //! servers, `resolver` asks the DNS, `locator` makes places to dial of the
 //! answers, `inside` knows which are not public, `dial` races connects,
 //! `signals` turns signals into readiness, `notify` tells systemd and the
-//! processes of our own how one fares. Nothing here blocks.
+//! processes of our own how one fares, `board` has what these show each other.
+//! Nothing here blocks.
 
+pub mod board;
 pub mod dial;
 pub mod entrance;
 pub mod inside;

@@ -7,6 +7,7 @@
 //! no event of this turn meets a newcomer in an old slot. `upkeep` has what is
 //! done beside serving.
 
+mod shared;
 mod shed;
 mod status;
 mod timers;
@@ -45,12 +46,8 @@ const EVENTS: usize = 1024;
 const ROOM: usize = 1 << 17;
 /// Clients accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// Descriptors that are no client's or server's: log, resolver, listeners.
-const SPARE_DESCRIPTORS: u64 = 64 + REFUSALS as u64;
 /// Clients beyond a limit that are refused at a time; others wait or are dropped.
 const REFUSALS: usize = 64;
-/// Descriptors of a session: one to each side.
-const DESCRIPTORS_PER_SESSION: u64 = 2;
 /// How long accepting rests when no descriptor is left.
 const ACCEPT_REST_MS: Tick = 1000;
 
@@ -97,18 +94,6 @@ pub struct Reactor {
     drain_deadline: Option<Tick>,
     /// A second signal came: leave at once.
     leave: bool,
-}
-
-/// The largest number of sessions that the limit of open files allows.
-fn session_limit() -> usize {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    let files = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => soft,
-    };
-    let sessions = files.saturating_sub(SPARE_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
-    usize::try_from(sessions).unwrap_or(usize::MAX).max(1)
 }
 
 /// The entrance of each of `count` sockets. Sockets that came from outside may be
@@ -208,6 +193,7 @@ impl Reactor {
         for (_, slot) in &mut self.sessions {
             slot.session.bury(&mut self.worker);
         }
+        self.leave_status();
         Ok(())
     }
 

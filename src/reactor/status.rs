@@ -8,13 +8,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::time::Instant;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
+use super::shared::Shared;
 use super::token::{FIRST_STATUS, STATUS_TOKENS};
 use super::{Reactor, now};
+use crate::net::board::Board;
 use crate::session::Tick;
 
 /// Connections at a time; others wait.
@@ -47,6 +50,7 @@ pub(super) struct Status {
     accept_due: bool,
     /// Accepting rests until then.
     rest_until: Tick,
+    shared: Shared,
 }
 
 /// A connection: its request while `out` is empty, then the answer.
@@ -82,6 +86,11 @@ impl Status {
         }
     }
 
+    /// Whether anybody can ask.
+    pub fn is_on(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
     /// When there is something to do without an edge.
     pub fn deadline(&self) -> Option<Tick> {
         if self.listeners.is_empty() {
@@ -91,7 +100,8 @@ impl Status {
         let nearest = connections.map(|connection| connection.deadline).min();
         let has_room = self.connections.iter().any(Option::is_none);
         let accept = (self.accept_due && has_room).then_some(self.rest_until);
-        nearest.into_iter().chain(accept).min()
+        let deadlines = [nearest, accept, self.shared.due()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Serves all that has something; `answer` is told the path.
@@ -214,6 +224,14 @@ impl Connection {
 }
 
 impl Answer {
+    fn metrics(body: String) -> Answer {
+        Answer {
+            content_type: METRICS_TYPE,
+            body,
+            ..Answer::text("200 OK", "")
+        }
+    }
+
     fn text(status: &'static str, body: &str) -> Answer {
         Answer {
             status,
@@ -274,7 +292,7 @@ fn answer_to(head: &[u8], answer: &mut impl FnMut(&str) -> Answer) -> Option<Ans
 
 impl Reactor {
     /// Tells metrics and health at `listeners`, as this `worker` (the first is
-    /// 0).
+    /// 0), which shows the others on the `board` what it has counted.
     ///
     /// # Errors
     /// There are too many, or the kernel refuses; in words for the operator.
@@ -282,6 +300,7 @@ impl Reactor {
         &mut self,
         mut listeners: Vec<TcpListener>,
         worker: u16,
+        board: Option<&Rc<Board>>,
     ) -> Result<(), String> {
         if listeners.len() > LISTENERS {
             return Err(format!("more than {LISTENERS} addresses in status_listen"));
@@ -295,39 +314,58 @@ impl Reactor {
         }
         self.status.listeners = listeners;
         self.worker.metrics.worker = worker;
+        self.worker.metrics.max_sessions = self.max_sessions;
+        if let Some(board) = board {
+            self.status.shared = Shared::take(board, usize::from(worker), &self.worker);
+        }
         Ok(())
     }
 
-    /// Ends a turn that began at `woken`: measures it, and serves who asks for
-    /// the status.
+    /// Ends a turn that began at `woken`: serves who asks for the status, shows
+    /// the other workers what is due, and measures the turn, these included.
     pub(super) fn answer_status(&mut self, woken: Instant) {
+        if !self.status.is_on() {
+            return;
+        }
+        // Not after it was shown: then one showing would lead to the next.
+        self.status.shared.note(self.worker.now);
+        let due = self.status.deadline();
+        if self.status.woken || due.is_some_and(|at| self.worker.now >= at) {
+            self.serve_those_who_ask();
+        }
+        self.worker.metrics.turns.observe(micros_since(woken));
+    }
+
+    fn serve_those_who_ask(&mut self) {
         let (status, worker) = (&mut self.status, &mut self.worker);
-        if status.listeners.is_empty() {
-            return;
-        }
-        let busy = now().duration_since(woken).as_micros();
-        let busy = u64::try_from(busy).unwrap_or(u64::MAX);
-        worker.metrics.turns.observe(busy);
-        if !status.woken && status.deadline().is_none_or(|at| worker.now < at) {
-            return;
-        }
         let draining = self.drain_deadline.is_some();
         worker.metrics.draining = draining;
         worker.metrics.max_sessions = self.max_sessions;
+        let mut shared = std::mem::take(&mut status.shared);
+        if shared.due().is_some_and(|at| worker.now >= at) {
+            shared.show(worker);
+        }
         status.serve(&worker.registry, worker.now, |path| match path {
-            "/metrics" => {
-                let mut body = String::new();
-                worker.write_metrics(&mut body);
-                Answer {
-                    content_type: METRICS_TYPE,
-                    body,
-                    ..Answer::text("200 OK", "")
-                }
-            }
+            "/metrics" => Answer::metrics(shared.sum(worker)),
+            "/metrics/workers" => Answer::metrics(shared.each(worker)),
             "/healthz" => Answer::text("200 OK", "ok"),
             "/readyz" if draining => Answer::text("503 Service Unavailable", "draining"),
             "/readyz" => Answer::text("200 OK", "ready"),
-            _ => Answer::text("404 Not Found", "/metrics, /healthz, /readyz"),
+            _ => Answer::text(
+                "404 Not Found",
+                "/metrics, /metrics/workers, /healthz, /readyz",
+            ),
         });
+        status.shared = shared;
     }
+
+    /// Shows the other workers the last, before this one ends.
+    pub(super) fn leave_status(&mut self) {
+        self.status.shared.leave(&self.worker);
+    }
+}
+
+/// Microseconds since then.
+pub(super) fn micros_since(then: Instant) -> u64 {
+    u64::try_from(now().duration_since(then).as_micros()).unwrap_or(u64::MAX)
 }

@@ -11,18 +11,25 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use mio::net::TcpListener;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 
-use super::{Reactor, by_socket, session_limit, token};
+use super::{REFUSALS, Reactor, by_socket, token};
 use crate::config::{self, Config, Loaded, Problem};
 use crate::log::{Level, Log};
+use crate::net::board::Board;
 use crate::net::entrance::{Entrance, fit};
 use crate::net::listener;
 use crate::net::notify::Notify;
 use crate::net::resolver::Resolver;
 use crate::net::tls::Contexts;
 use crate::session::Tick;
+
+/// Descriptors that are no client's or server's: log, resolver, listeners.
+const SPARE_DESCRIPTORS: u64 = 64 + REFUSALS as u64;
+/// Descriptors of a session: one to each side.
+const DESCRIPTORS_PER_SESSION: u64 = 2;
 
 /// What a loop needs beside sockets to serve on.
 pub struct Upkeep {
@@ -32,6 +39,8 @@ pub struct Upkeep {
     pub notify: Notify,
     /// Which of several workers this is; `None` is the only one, without master.
     pub worker: Option<usize>,
+    /// Where the workers show each other their metrics.
+    pub board: Option<Rc<Board>>,
 }
 
 /// Writes what is wrong with a configuration file to the log.
@@ -124,6 +133,17 @@ pub fn monotonic_us() -> u64 {
     time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(0))
 }
 
+/// The largest number of sessions that the limit of open files allows.
+fn session_limit() -> usize {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let files = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    };
+    let sessions = files.saturating_sub(SPARE_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
+    usize::try_from(sessions).unwrap_or(usize::MAX).max(1)
+}
+
 /// The most sessions at a time that configuration and kernel allow.
 pub(super) fn most_sessions(config: &Config, log: &Log) -> usize {
     let limit = session_limit();
@@ -200,7 +220,8 @@ impl Reactor {
             let text = format_args!("status at http://{address}/metrics");
             self.worker.log.startup(Level::Info, text);
         }
-        self.serve_status(listeners, worker)
+        let board = self.upkeep.board.take();
+        self.serve_status(listeners, worker, board.as_ref())
     }
 
     fn new_resolver(&self, config: &Config) -> Result<Resolver, String> {

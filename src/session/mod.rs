@@ -15,7 +15,7 @@ pub mod admission;
 mod bounds;
 mod client;
 mod frames;
-mod metrics;
+pub mod metrics;
 mod names;
 pub mod phase;
 mod relay;

@@ -164,6 +164,24 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// The workers of a master, once there are as many and each takes signals; in
+/// the order in which they were made.
+pub fn workers(master: u32, count: usize) -> Vec<u32> {
+    patiently("the workers", || {
+        let workers = children(master);
+        // Nobody but who serves has a poll: eventpoll among its descriptors.
+        let serves = |pid: &u32| {
+            let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+            let mut links = entries.into_iter().flatten().flatten();
+            links.any(|entry| {
+                fs::read_link(entry.path())
+                    .is_ok_and(|link| link.to_string_lossy().contains("signalfd"))
+            })
+        };
+        (workers.len() == count && workers.iter().all(serves)).then_some(workers)
+    })
+}
+
 /// Descriptors that a process has open.
 pub fn descriptors(pid: u32) -> usize {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");

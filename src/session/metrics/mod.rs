@@ -1,4 +1,5 @@
-//! What a worker counts; `page` tells it to Prometheus.
+//! What a worker counts; `list` names it, `sheet` adds up what several workers
+//! counted, `page` tells it to Prometheus.
 //!
 //! Owns the counters, each a plain number that is added to where the thing
 //! happens, and the sets of label values, all fixed but the domains: those are
@@ -6,10 +7,12 @@
 //! peer can make a series. Never allocates for a session or a message, reads no
 //! clock but for the start.
 
+mod list;
 mod page;
+mod sheet;
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::Session;
 use super::phase::{Event, Phase};
@@ -103,17 +106,18 @@ impl Family {
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    unit: Duration,
+    /// So many of the bounds' unit are a second.
+    per_second: u32,
     /// Observations up to each bound and above the one before; then the rest.
     counts: Vec<u64>,
     sum: u64,
 }
 
 impl Histogram {
-    fn new(bounds: &'static [u64], unit: Duration) -> Histogram {
+    fn new(bounds: &'static [u64], per_second: u32) -> Histogram {
         Histogram {
             bounds,
-            unit,
+            per_second,
             counts: vec![0; bounds.len() + 1],
             sum: 0,
         }
@@ -125,10 +129,17 @@ impl Histogram {
         self.counts[at.unwrap_or(self.bounds.len())] += 1;
         self.sum = self.sum.saturating_add(value);
     }
+}
 
-    fn seconds(&self, value: u64) -> f64 {
-        value as f64 * self.unit.as_secs_f64()
-    }
+/// What another worker of the daemon shows of its counters.
+#[derive(Debug)]
+pub struct Shown {
+    /// Which one it is.
+    pub worker: u16,
+    /// Whether it is there; what stays of a dead one counts too.
+    pub alive: bool,
+    /// As [`Worker::show_metrics`] wrote it.
+    pub bytes: Vec<u8>,
 }
 
 /// A domain of the list.
@@ -182,7 +193,6 @@ pub struct Metrics {
 impl Metrics {
     /// All zero, with the domains of `config`.
     pub fn new(config: &Config) -> Metrics {
-        let milli = Duration::from_millis(1);
         let mut metrics = Metrics {
             worker: 0,
             max_sessions: 0,
@@ -193,13 +203,13 @@ impl Metrics {
             down: Traffic::default(),
             tls: Family::new(TLS_VERSIONS),
             insecure: 0,
-            turns: Histogram::new(TURN_US, Duration::from_micros(1)),
+            turns: Histogram::new(TURN_US, 1_000_000),
             sessions: Default::default(),
             places: Vec::new(),
             index: HashMap::new(),
             closed: super::report::CAUSES.iter().map(|key| (*key, 0)).collect(),
-            time_to_open: Histogram::new(OPENING_MS, milli),
-            connect: Histogram::new(OPENING_MS, milli),
+            time_to_open: Histogram::new(OPENING_MS, 1000),
+            connect: Histogram::new(OPENING_MS, 1000),
             started: SystemTime::now(),
         };
         metrics.place(OTHER);

@@ -1,193 +1,218 @@
-//! The page of metrics: Prometheus text format, version 0.0.4.
+//! The pages of metrics: Prometheus text format, version 0.0.4.
 //!
-//! Owns names, helps and form. All names begin with `jabsocket_`, all samples
-//! have the label `worker`; units are seconds and bytes.
+//! Owns their form. All names begin with `jabsocket_`; units are seconds and
+//! bytes. One page is the sum over all workers, the other has the numbers of
+//! each, with the label `worker`.
 
-use std::fmt::{Display, Write};
-use std::time::SystemTime;
+use std::borrow::Cow;
+use std::fmt::Write;
 
-use super::{DIALECTS, Family, Histogram, Metrics, PHASES};
-use crate::proto::xmpp::Dialect;
+use super::Shown;
+use super::sheet::{Column, Kind, Metric, Samples, Sheet, Values};
 use crate::session::worker::Worker;
-
-/// The page under way.
-struct Page<'a> {
-    out: &'a mut String,
-    worker: u16,
-    name: &'static str,
-}
 
 /// Writing to a `String` does not fail.
 const STRING: &str = "a String takes all";
 
+/// The page under way.
+struct Page<'a> {
+    out: &'a mut String,
+    metric: &'a Metric,
+    /// The worker whose samples these are, if they are one's: its label.
+    worker: &'a str,
+}
+
 impl Page<'_> {
-    /// Begins a metric: its samples follow.
-    fn metric(&mut self, name: &'static str, kind: &str, help: &str) -> &mut Self {
-        self.name = name;
+    fn head(&mut self) {
+        let Metric {
+            name, help, kind, ..
+        } = self.metric;
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Histogram => "histogram",
+            Kind::Gauge | Kind::Flag | Kind::Start => "gauge",
+        };
         let written = writeln!(
             self.out,
             "# HELP jabsocket_{name} {help}\n# TYPE jabsocket_{name} {kind}"
         );
         debug_assert!(written.is_ok(), "{STRING}");
-        self
     }
 
-    fn counter(&mut self, name: &'static str, help: &str, value: u64) {
-        self.metric(name, "counter", help).sample("", &[], value);
-    }
-
-    fn gauge(&mut self, name: &'static str, help: &str, value: impl Display) {
-        self.metric(name, "gauge", help).sample("", &[], value);
-    }
-
-    fn family(&mut self, name: &'static str, help: &str, label: &str, family: &Family) {
-        self.metric(name, "counter", help);
-        for (value, count) in family.labels.iter().zip(&family.counts) {
-            self.sample("", &[(label, value)], count);
+    fn samples(&mut self, values: &Values<'_>) {
+        let (first, labels) = match &self.metric.samples {
+            Samples::Fixed { first, labels } => (*first, labels),
+            Samples::Domains(column) => {
+                let mut label = String::new();
+                for (name, counts) in &values.domains {
+                    let count = match column {
+                        Column::Now => counts[0],
+                        Column::Ever => counts[1],
+                    };
+                    label.clear();
+                    for part in ["domain=\"", &escaped(name), "\""] {
+                        label.push_str(part);
+                    }
+                    self.sample("", &label, count);
+                }
+                return;
+            }
+        };
+        let numbers = values.numbers[first..].iter().zip(labels);
+        if self.metric.kind != Kind::Histogram {
+            numbers.for_each(|(number, labels)| self.sample("", labels, *number));
+            return;
         }
-    }
-
-    fn histogram(&mut self, name: &'static str, help: &str, histogram: &Histogram) {
-        self.metric(name, "histogram", help);
         let mut total = 0;
-        for (at, count) in histogram.counts.iter().enumerate() {
-            total += count;
-            let bound = match histogram.bounds.get(at) {
-                Some(bound) => histogram.seconds(*bound).to_string(),
-                None => "+Inf".to_owned(),
-            };
-            self.sample("_bucket", &[("le", &bound)], total);
+        for (number, labels) in numbers {
+            match labels.as_str() {
+                "" => self.time("_sum", *number),
+                labels => {
+                    total += number;
+                    self.sample("_bucket", labels, total);
+                }
+            }
         }
-        self.sample("_sum", &[], histogram.seconds(histogram.sum));
-        self.sample("_count", &[], total);
+        self.sample("_count", "", total);
     }
 
-    fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        let (name, worker) = (self.name, self.worker);
-        let mut written = write!(self.out, "jabsocket_{name}{suffix}{{worker=\"{worker}\"");
-        for (label, value) in labels {
-            let value = escaped(value);
-            written = written.and_then(|()| write!(self.out, ",{label}=\"{value}\""));
+    fn sample(&mut self, suffix: &str, labels: &str, number: u64) {
+        if self.metric.per_second > 1 && suffix.is_empty() {
+            return self.time(suffix, number);
         }
-        written = written.and_then(|()| writeln!(self.out, "}} {value}"));
+        self.series(suffix, labels);
+        let written = writeln!(self.out, " {number}");
         debug_assert!(written.is_ok(), "{STRING}");
     }
+
+    fn time(&mut self, suffix: &str, number: u64) {
+        self.series(suffix, "");
+        let seconds = seconds(number, self.metric.per_second);
+        let written = writeln!(self.out, " {seconds}");
+        debug_assert!(written.is_ok(), "{STRING}");
+    }
+
+    fn series(&mut self, suffix: &str, labels: &str) {
+        let comma = match self.worker.is_empty() || labels.is_empty() {
+            true => "",
+            false => ",",
+        };
+        for part in ["jabsocket_", self.metric.name, suffix] {
+            self.out.push_str(part);
+        }
+        if !(self.worker.is_empty() && labels.is_empty()) {
+            for part in ["{", self.worker, comma, labels, "}"] {
+                self.out.push_str(part);
+            }
+        }
+    }
+}
+
+/// `parts` of which so many are a second.
+pub(super) fn seconds(parts: u64, per_second: u32) -> f64 {
+    parts as f64 / f64::from(per_second)
+}
+
+/// A label as it is written.
+pub(super) fn label(name: &str, value: &str) -> String {
+    format!("{name}=\"{}\"", escaped(value))
 }
 
 /// A label value with its backslashes, quotes and line ends escaped.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(['\\', '"', '\n']) {
+        return Cow::Borrowed(text);
+    }
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    Cow::Owned(text.replace('\n', "\\n"))
+}
+
+fn write(metrics: &[Metric], workers: &[(String, Values<'_>)], out: &mut String) {
+    for metric in metrics {
+        let worker = "";
+        Page {
+            out,
+            metric,
+            worker,
+        }
+        .head();
+        for (worker, values) in workers {
+            Page {
+                out,
+                metric,
+                worker,
+            }
+            .samples(values);
+        }
+    }
+}
+
+/// What a worker showed, of itself and of those before it in its place.
+fn read<'b>(sheet: &Sheet<'_>, shown: &mut &'b [u8]) -> Option<[Values<'b>; 2]> {
+    Some([sheet.read(shown)?, sheet.read(shown)?])
 }
 
 impl Worker {
-    /// Appends the page of all metrics.
-    pub fn write_metrics(&self, out: &mut String) {
-        let metrics = &self.metrics;
-        let page = &mut Page {
-            out,
-            worker: metrics.worker,
-            name: "",
-        };
-        page.metric("build_info", "gauge", "What was built; always 1.")
-            .sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-        let started = metrics.started.duration_since(SystemTime::UNIX_EPOCH);
-        let started = started.unwrap_or_default().as_secs_f64();
-        let help = "When the worker started, since the epoch.";
-        page.gauge("start_time_seconds", help, started);
-        let help = "1 while the daemon is stopping.";
-        page.gauge("draining", help, u8::from(metrics.draining));
-        metrics.write_sessions(page);
-        metrics.write_traffic(page);
-        let help = "Bytes that wait in the queues of all sessions, unfinished messages among them.";
-        page.gauge("queue_bytes", help, self.held);
-        let dns = self.locator.counts();
-        page.counter(
-            "dns_queries_total",
-            "Questions asked of the DNS.",
-            dns.queries,
-        );
-        let help = "Questions that the cache could answer.";
-        page.counter("dns_cache_hits_total", help, dns.hits);
-        let help = "Questions that the DNS gave no answer to; that there is no such name is one.";
-        page.counter("dns_failures_total", help, dns.failures);
-        let help = "XML parsers kept for the next message.";
-        page.metric("parsers_parked", "gauge", help);
-        for (pool, parked) in [
-            ("stream", self.parsers.stream.parked()),
-            ("message", self.parsers.message.parked()),
-        ] {
-            page.sample("", &[("pool", pool)], parked);
-        }
-        let help = "Log lines lost since the last that told of losses.";
-        page.gauge("log_lines_lost", help, self.log.lost_lines());
+    /// Appends what this worker shows the others: its numbers, and `base`.
+    pub fn show_metrics(&self, base: &[u8], out: &mut Vec<u8>) {
+        self.sheet().values.write(out);
+        out.extend_from_slice(base);
     }
-}
 
-impl Metrics {
-    fn write_sessions(&self, page: &mut Page<'_>) {
-        let help = "Sessions that there is room for at a time.";
-        page.gauge("sessions_max", help, self.max_sessions);
-        let help = "Sessions there now.";
-        page.metric("sessions", "gauge", help);
-        for (phase, row) in PHASES.iter().zip(&self.sessions) {
-            for (dialect, count) in DIALECTS.iter().zip(row) {
-                let dialect = dialect.map_or("none", Dialect::name);
-                page.sample("", &[("phase", phase), ("dialect", dialect)], count);
+    /// What is to be kept of a worker that showed this and died: the base of its
+    /// successor.
+    pub fn inherit_metrics(&self, mut shown: &[u8]) -> Vec<u8> {
+        let sheet = self.sheet();
+        let mut base = sheet.zero();
+        for values in read(&sheet, &mut shown).iter().flatten() {
+            sheet.add(&mut base, values, false);
+        }
+        let mut bytes = Vec::new();
+        base.write(&mut bytes);
+        bytes
+    }
+
+    /// Appends the page of the sum over this worker, its `base` (empty if there
+    /// is none) and the `others`.
+    pub fn write_metrics(&self, mut base: &[u8], others: &[Shown], out: &mut String) {
+        let sheet = self.sheet();
+        let mut sum = sheet.values.clone();
+        if let Some(base) = sheet.read(&mut base) {
+            sheet.add(&mut sum, &base, false);
+        }
+        for other in others {
+            if let Some([own, base]) = read(&sheet, &mut &other.bytes[..]) {
+                sheet.add(&mut sum, &own, other.alive);
+                sheet.add(&mut sum, &base, false);
             }
         }
-        let help = "Sessions there now that have named their domain, by entry of the list.";
-        page.metric("domain_sessions", "gauge", help);
-        for place in &self.places {
-            page.sample("", &[("domain", &place.name)], place.sessions);
-        }
-        let help = "Sessions that have named their domain, by entry of the list.";
-        page.metric("domain_sessions_total", "counter", help);
-        for place in &self.places {
-            page.sample("", &[("domain", &place.name)], place.opened);
-        }
-        let help = "Connections accepted.";
-        page.counter("accepted_connections_total", help, self.accepted);
-        let help = "Opening handshakes refused.";
-        page.family("refused_requests_total", help, "reason", &self.refused);
-        let help = "Sessions ended, by who ended them and why.";
-        page.metric("closed_sessions_total", "counter", help);
-        for ((by, why), count) in &self.closed {
-            page.sample("", &[("by", by), ("why", why)], count);
-        }
-        let help = "From the connection to the server's stream header.";
-        page.histogram("time_to_open_seconds", help, &self.time_to_open);
-        let help = "From the first message to the server's stream header: DNS, TCP, TLS, answer.";
-        page.histogram("connect_seconds", help, &self.connect);
+        write(&sheet.metrics, &[(String::new(), sum)], out);
     }
 
-    fn write_traffic(&self, page: &mut Page<'_>) {
-        let both = [("up", self.up), ("down", self.down)];
-        let help = "Payload passed on, to servers (up) and to browsers (down).";
-        page.metric("relayed_bytes_total", "counter", help);
-        for (direction, traffic) in both {
-            page.sample("", &[("direction", direction)], traffic.bytes);
-        }
-        let help = "Messages passed on, to servers (up) and to browsers (down).";
-        page.metric("relayed_messages_total", "counter", help);
-        for (direction, traffic) in both {
-            page.sample("", &[("direction", direction)], traffic.messages);
-        }
-        let help = "TLS handshakes with servers.";
-        page.family("server_tls_handshakes_total", help, "version", &self.tls);
-        let help = "Connections to servers given up as not secure, or lost before they were.";
-        page.counter("server_insecure_total", help, self.insecure);
-        let help =
-            "Turns of the event loop, without waiting: what passes through waits one at most.";
-        page.histogram("turn_seconds", help, &self.turns);
+    /// Appends the page of each worker's own numbers; of those that are there.
+    pub fn write_metrics_of_each(&self, others: &[Shown], out: &mut String) {
+        let sheet = self.sheet();
+        let named = |worker: u16| label("worker", &worker.to_string());
+        let own = self.metrics.worker;
+        let mut workers = vec![(own, sheet.values.clone())];
+        let alive = others.iter().filter(|other| other.alive);
+        workers.extend(alive.filter_map(|other| {
+            let [own, _] = read(&sheet, &mut &other.bytes[..])?;
+            Some((other.worker, own))
+        }));
+        workers.sort_by_key(|(worker, _)| *worker);
+        let workers: Vec<_> = workers
+            .into_iter()
+            .map(|(worker, values)| (named(worker), values))
+            .collect();
+        write(&sheet.metrics, &workers, out);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Histogram;
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn label_values_are_escaped() {
@@ -196,24 +221,44 @@ mod tests {
 
     #[test]
     fn a_histogram_counts_up_to_each_bound() {
-        let mut histogram = Histogram::new(&[5, 10], Duration::from_millis(1));
+        let mut histogram = Histogram::new(&[5, 10], 1000);
         for value in [0, 5, 6, 10, 11, 4000] {
             histogram.observe(value);
         }
+        let mut sheet = Sheet::new();
+        sheet.histogram("x_seconds", "X.", &histogram);
+        sheet.values.domains.push(("a", [1, 2]));
+        let gauge = sheet.metric("d", Kind::Gauge, "D.");
+        gauge.by_domain(Column::Now);
+        let start = sheet.metric("start_seconds", Kind::Start, "S.");
+        start.number(String::new(), 1_700_000_000_123);
+        start.per_second(1000);
         let mut out = String::new();
-        let mut page = Page {
-            out: &mut out,
-            worker: 3,
-            name: "",
-        };
-        page.histogram("x_seconds", "X.", &histogram);
+        let workers = [
+            (label("worker", "3"), sheet.values.clone()),
+            (String::new(), sheet.values.clone()),
+        ];
+        write(&sheet.metrics, &workers, &mut out);
         let expected = "# HELP jabsocket_x_seconds X.\n\
             # TYPE jabsocket_x_seconds histogram\n\
             jabsocket_x_seconds_bucket{worker=\"3\",le=\"0.005\"} 2\n\
             jabsocket_x_seconds_bucket{worker=\"3\",le=\"0.01\"} 4\n\
             jabsocket_x_seconds_bucket{worker=\"3\",le=\"+Inf\"} 6\n\
             jabsocket_x_seconds_sum{worker=\"3\"} 4.032\n\
-            jabsocket_x_seconds_count{worker=\"3\"} 6\n";
+            jabsocket_x_seconds_count{worker=\"3\"} 6\n\
+            jabsocket_x_seconds_bucket{le=\"0.005\"} 2\n\
+            jabsocket_x_seconds_bucket{le=\"0.01\"} 4\n\
+            jabsocket_x_seconds_bucket{le=\"+Inf\"} 6\n\
+            jabsocket_x_seconds_sum 4.032\n\
+            jabsocket_x_seconds_count 6\n\
+            # HELP jabsocket_d D.\n\
+            # TYPE jabsocket_d gauge\n\
+            jabsocket_d{worker=\"3\",domain=\"a\"} 1\n\
+            jabsocket_d{domain=\"a\"} 1\n\
+            # HELP jabsocket_start_seconds S.\n\
+            # TYPE jabsocket_start_seconds gauge\n\
+            jabsocket_start_seconds{worker=\"3\"} 1700000000.123\n\
+            jabsocket_start_seconds 1700000000.123\n";
         assert_eq!(out, expected);
     }
 }

@@ -1,0 +1,150 @@
+//! Which metrics there are, in the order of the page.
+//!
+//! Owns their names and helps. What a number of several workers means follows
+//! from its kind (`sheet`).
+
+use std::time::SystemTime;
+
+use super::page::{label, seconds};
+use super::sheet::{Column, Kind, Sheet};
+use super::{DIALECTS, Family, Histogram, Metrics, PHASES};
+use crate::proto::xmpp::Dialect;
+use crate::session::worker::Worker;
+
+impl Sheet<'_> {
+    fn one(&mut self, kind: Kind, name: &'static str, help: &'static str, number: u64) {
+        self.metric(name, kind, help).number(String::new(), number);
+    }
+
+    fn counter(&mut self, name: &'static str, help: &'static str, number: u64) {
+        self.one(Kind::Counter, name, help, number);
+    }
+
+    fn gauge(&mut self, name: &'static str, help: &'static str, number: usize) {
+        self.one(Kind::Gauge, name, help, number as u64);
+    }
+
+    fn family(&mut self, name: &'static str, help: &'static str, by: &str, family: &Family) {
+        self.metric(name, Kind::Counter, help);
+        for (value, count) in family.labels.iter().zip(&family.counts) {
+            self.number(label(by, value), *count);
+        }
+    }
+
+    pub(super) fn histogram(&mut self, name: &'static str, help: &'static str, of: &Histogram) {
+        self.metric(name, Kind::Histogram, help);
+        self.per_second(of.per_second);
+        for (at, count) in of.counts.iter().enumerate() {
+            let bound = match of.bounds.get(at) {
+                Some(bound) => seconds(*bound, of.per_second).to_string(),
+                None => "+Inf".to_owned(),
+            };
+            self.number(label("le", &bound), *count);
+        }
+        self.number(String::new(), of.sum);
+    }
+}
+
+impl Worker {
+    /// All metrics with this worker's numbers.
+    pub(super) fn sheet(&self) -> Sheet<'_> {
+        let metrics = &self.metrics;
+        let mut sheet = Sheet::new();
+        let domains = metrics.places.iter();
+        sheet.values.domains = domains
+            .map(|place| (place.name.as_str(), [place.sessions, place.opened]))
+            .collect();
+        let page = &mut sheet;
+        let version = label("version", env!("CARGO_PKG_VERSION"));
+        page.metric("build_info", Kind::Flag, "What was built; always 1.")
+            .number(version, 1);
+        let started = metrics.started.duration_since(SystemTime::UNIX_EPOCH);
+        let started = started.unwrap_or_default().as_millis();
+        let help = "When the first of the workers started, since the epoch.";
+        let started = u64::try_from(started).unwrap_or(u64::MAX);
+        page.one(Kind::Start, "start_time_seconds", help, started);
+        page.per_second(1000);
+        page.gauge("workers", "Worker processes that are there.", 1);
+        let help = "1 while the daemon is stopping.";
+        page.one(Kind::Flag, "draining", help, u64::from(metrics.draining));
+        metrics.list_sessions(page);
+        metrics.list_traffic(page);
+        let help = "Bytes that wait in the queues of all sessions, unfinished messages among them.";
+        page.gauge("queue_bytes", help, self.held);
+        let dns = self.locator.counts();
+        let help = "Questions asked of the DNS.";
+        page.counter("dns_queries_total", help, dns.queries);
+        let help = "Questions that the cache could answer.";
+        page.counter("dns_cache_hits_total", help, dns.hits);
+        let help = "Questions that the DNS gave no answer to; that there is no such name is one.";
+        page.counter("dns_failures_total", help, dns.failures);
+        let help = "XML parsers kept for the next message.";
+        page.metric("parsers_parked", Kind::Gauge, help);
+        for (pool, parked) in [
+            ("stream", self.parsers.stream.parked()),
+            ("message", self.parsers.message.parked()),
+        ] {
+            page.number(label("pool", pool), parked as u64);
+        }
+        let help = "Log lines lost since the last that told of losses.";
+        let lost = self.log.lost_lines();
+        page.one(Kind::Gauge, "log_lines_lost", help, lost);
+        sheet
+    }
+}
+
+impl Metrics {
+    fn list_sessions(&self, page: &mut Sheet<'_>) {
+        let help = "Sessions that there is room for at a time.";
+        page.gauge("sessions_max", help, self.max_sessions);
+        let help = "Sessions there now.";
+        page.metric("sessions", Kind::Gauge, help);
+        for (phase, row) in PHASES.iter().zip(&self.sessions) {
+            for (dialect, count) in DIALECTS.iter().zip(row) {
+                let dialect = label("dialect", dialect.map_or("none", Dialect::name));
+                page.number(format!("{},{dialect}", label("phase", phase)), *count);
+            }
+        }
+        let help = "Sessions there now that have named their domain, by entry of the list.";
+        page.metric("domain_sessions", Kind::Gauge, help)
+            .by_domain(Column::Now);
+        let help = "Sessions that have named their domain, by entry of the list.";
+        page.metric("domain_sessions_total", Kind::Counter, help)
+            .by_domain(Column::Ever);
+        let help = "Connections accepted.";
+        page.counter("accepted_connections_total", help, self.accepted);
+        let help = "Opening handshakes refused.";
+        page.family("refused_requests_total", help, "reason", &self.refused);
+        let help = "Sessions ended, by who ended them and why.";
+        page.metric("closed_sessions_total", Kind::Counter, help);
+        for ((by, why), count) in &self.closed {
+            let why = label("why", why);
+            page.number(format!("{},{why}", label("by", by)), *count);
+        }
+        let help = "From the connection to the server's stream header.";
+        page.histogram("time_to_open_seconds", help, &self.time_to_open);
+        let help = "From the first message to the server's stream header: DNS, TCP, TLS, answer.";
+        page.histogram("connect_seconds", help, &self.connect);
+    }
+
+    fn list_traffic(&self, page: &mut Sheet<'_>) {
+        let both = [("up", self.up), ("down", self.down)];
+        let help = "Payload passed on, to servers (up) and to browsers (down).";
+        page.metric("relayed_bytes_total", Kind::Counter, help);
+        for (direction, traffic) in both {
+            page.number(label("direction", direction), traffic.bytes);
+        }
+        let help = "Messages passed on, to servers (up) and to browsers (down).";
+        page.metric("relayed_messages_total", Kind::Counter, help);
+        for (direction, traffic) in both {
+            page.number(label("direction", direction), traffic.messages);
+        }
+        let help = "TLS handshakes with servers.";
+        page.family("server_tls_handshakes_total", help, "version", &self.tls);
+        let help = "Connections to servers given up as not secure, or lost before they were.";
+        page.counter("server_insecure_total", help, self.insecure);
+        let help =
+            "Turns of the event loop, without waiting: what passes through waits one at most.";
+        page.histogram("turn_seconds", help, &self.turns);
+    }
+}

@@ -8,8 +8,10 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 use nix::sys::signal::Signal;
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
 
 use common::answering::daemon_asking;
+use common::certificates::Authority;
 use common::daemon::{Daemon, TempFile};
 use common::dns_server::DnsServer;
 use common::prometheus::{ask, changes, dial, get, metrics, of_each, place, response};
@@ -207,6 +209,52 @@ fn without_other_workers_both_pages_say_the_same() {
     assert_eq!(sum["workers"], 1.0);
     drop(session);
     stage.daemon.stop();
+}
+
+#[test]
+fn tls_with_browsers_is_counted_by_version() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.identity(&["example.com"]).files(&[]);
+    let daemon = Daemon::start(&format!(
+        "{STATUS}domains: [example.org]\ntls_certificate: {}\ntls_key: {}\n",
+        certificate.0.display(),
+        key.0.display()
+    ));
+    let before = metrics(&daemon);
+    let shake_hands = |version| {
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        builder.set_verify(SslVerifyMode::NONE);
+        builder.set_min_proto_version(Some(version)).unwrap();
+        builder.set_max_proto_version(Some(version)).unwrap();
+        let stream = TcpStream::connect(daemon.address).unwrap();
+        builder.build().connect("example.com", stream)
+    };
+    // The answer to a request: then the daemon is done with the handshake too.
+    let ask = |version| {
+        let mut stream = shake_hands(version).expect("TLS");
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1");
+    };
+    ask(SslVersion::TLS1_2);
+    ask(SslVersion::TLS1_3);
+    ask(SslVersion::TLS1_3);
+    // No TLS that it speaks, and none at all.
+    assert!(shake_hands(SslVersion::TLS1_1).is_err());
+    let mut junk = TcpStream::connect(daemon.address).unwrap();
+    junk.write_all(b"\x16junk that is no ClientHello").unwrap();
+    drop(junk.read_to_end(&mut Vec::new()));
+    let changes = changes(&before, &metrics(&daemon));
+    for expected in [
+        "client_tls_handshakes_total{version=\"TLSv1.2\"} 1",
+        "client_tls_handshakes_total{version=\"TLSv1.3\"} 2",
+        "client_tls_failures_total 2",
+    ] {
+        let found = changes.iter().any(|change| change == expected);
+        assert!(found, "{expected}: {changes:#?}");
+    }
+    daemon.stop();
 }
 
 #[test]

@@ -33,6 +33,7 @@ impl Session {
                 false
             }
             Some(Ok(version)) => {
+                worker.metrics.client_tls.count(version);
                 worker.log.debug(format_args!(
                     "session {}: {version} with the client, for {}",
                     self.report.peer(),
@@ -42,7 +43,7 @@ impl Session {
                 true
             }
             Some(Err(error)) => {
-                self.step(Event::TlsFailed, &error.to_string(), worker);
+                self.fail_tls(&error.to_string(), worker);
                 true
             }
         }
@@ -100,8 +101,13 @@ impl Session {
             None => Err("no certificate".to_owned()),
         };
         if let Err(why) = started {
-            self.step(Event::TlsFailed, &why, worker);
+            self.fail_tls(&why, worker);
         }
         true
+    }
+
+    fn fail_tls(&mut self, why: &str, worker: &mut Worker) {
+        worker.metrics.client_tls_failed += 1;
+        self.step(Event::TlsFailed, why, worker);
     }
 }

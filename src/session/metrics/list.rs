@@ -139,6 +139,11 @@ impl Metrics {
         for (direction, traffic) in both {
             page.number(label("direction", direction), traffic.messages);
         }
+        let help = "TLS handshakes with browsers.";
+        let name = "client_tls_handshakes_total";
+        page.family(name, help, "version", &self.client_tls);
+        let help = "TLS handshakes with browsers that failed.";
+        page.counter("client_tls_failures_total", help, self.client_tls_failed);
         let help = "TLS handshakes with servers.";
         page.family("server_tls_handshakes_total", help, "version", &self.tls);
         let help = "Connections to servers given up as not secure, or lost before they were.";

@@ -66,7 +66,7 @@ const REFUSALS: &[&str] = &[
     OTHER,
 ];
 
-/// Versions of TLS to servers.
+/// Versions of TLS.
 const TLS_VERSIONS: &[&str] = &["TLSv1.2", "TLSv1.3", OTHER];
 
 /// Upper bounds of times that a browser sees, in milliseconds.
@@ -178,6 +178,10 @@ pub struct Metrics {
     pub tls: Family,
     /// Connections to servers that could not be made as secure as they must be.
     pub insecure: u64,
+    /// TLS handshakes with clients, by version.
+    pub client_tls: Family,
+    /// Those that failed.
+    pub client_tls_failed: u64,
     /// Turns of the loop, in microseconds.
     pub turns: Histogram,
     sessions: [[u64; DIALECTS.len()]; PHASES.len()],
@@ -203,6 +207,8 @@ impl Metrics {
             down: Traffic::default(),
             tls: Family::new(TLS_VERSIONS),
             insecure: 0,
+            client_tls: Family::new(TLS_VERSIONS),
+            client_tls_failed: 0,
             turns: Histogram::new(TURN_US, 1_000_000),
             sessions: Default::default(),
             places: Vec::new(),

@@ -17,6 +17,7 @@ use common::dns_server::DnsServer;
 use common::prometheus::{ask, changes, dial, get, metrics, of_each, place, response};
 use common::stage::*;
 use common::tls_server::TlsStage;
+use common::write_until_stalled;
 use common::ws_client::WsClient;
 
 const STATUS: &str = "status_listen: 127.0.0.1:0\n";
@@ -208,6 +209,51 @@ fn without_other_workers_both_pages_say_the_same() {
     assert_eq!(changes(&sum, &own), [""; 0]);
     assert_eq!(sum["workers"], 1.0);
     drop(session);
+    stage.daemon.stop();
+}
+
+#[test]
+fn how_long_messages_take_is_looked_at_now_and_then() {
+    let stage = Stage::set(STATUS);
+    let (mut client, mut server) = stage.framed();
+    let before = metrics(&stage.daemon);
+    // One turn of the session each, as each waits for the one before.
+    const MESSAGES: f64 = 100.0;
+    for _ in 0..MESSAGES as u32 / 2 {
+        client.send_text(PRESENCE).unwrap();
+        server.expect(PRESENCE);
+        server.send("<b xmlns='u'/>");
+        expect_text(&mut client, "<b xmlns='u'/>");
+    }
+    let after = metrics(&stage.daemon);
+    let grown = |key: &str| after[key] - before[key];
+    let looked_at = grown("relay_latency_seconds_count");
+    // One in 16 on average, two at most 31 apart.
+    assert!((3.0..MESSAGES / 4.0).contains(&looked_at), "{looked_at}");
+    let seconds = grown("relay_latency_seconds_sum") / looked_at;
+    assert!(seconds > 0.0 && seconds < 1.0, "{seconds} s");
+    assert_eq!(grown("relay_held_total"), 0.0);
+    drop((client, server));
+    stage.daemon.stop();
+}
+
+#[test]
+fn what_waits_in_a_queue_is_told_apart() {
+    let stage = Stage::set(&format!("{STATUS}max_queue_size: 33554432\n"));
+    let (client, server) = stage.framed();
+    let body = "x".repeat(60_000);
+    let mut left = 1000;
+    let mut next = || {
+        left -= 1;
+        (left > 0).then(|| format!("<a xmlns='u'>{body}</a>").into_bytes())
+    };
+    // Until the queue is full: some hundred turns after the kernel's is.
+    let done = write_until_stalled(&server.stream, &mut Vec::new(), &mut next);
+    assert!(!done, "all was taken, though nobody reads");
+    let values = metrics(&stage.daemon);
+    assert!(values["queue_bytes"] > 30e6, "{}", values["queue_bytes"]);
+    assert!(values["relay_held_total"] > 0.0);
+    drop((client, server));
     stage.daemon.stop();
 }
 

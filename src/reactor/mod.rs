@@ -7,6 +7,7 @@
 //! no event of this turn meets a newcomer in an old slot. `upkeep` has what is
 //! done beside serving.
 
+mod latency;
 mod shared;
 mod shed;
 mod status;
@@ -34,6 +35,7 @@ use crate::net::tls::Contexts;
 use crate::session::admission::Excess;
 use crate::session::worker::{TLS_STEPS_PER_TURN, Worker};
 use crate::session::{Session, Tick, Turn};
+use latency::Sampler;
 use status::Status;
 use timers::{Armed, Timers};
 use token::Owner;
@@ -70,6 +72,7 @@ pub struct Reactor {
     /// What each of the listeners is for.
     entrances: Vec<Rc<Entrance>>,
     status: Status,
+    sampler: Sampler,
     sessions: Slab<Slot>,
     run_list: Vec<usize>,
     timers: Timers,
@@ -167,6 +170,7 @@ impl Reactor {
             entrances: by_socket(entrances, listeners.len()),
             listeners,
             status: Status::default(),
+            sampler: Sampler::NEW,
             sessions: Slab::with_capacity(max_sessions.min(ROOM)),
             run_list: Vec::new(),
             timers: Timers::with_capacity(max_sessions.min(ROOM)),
@@ -236,7 +240,7 @@ impl Reactor {
             self.worker.locator.process();
         }
         self.take_answers();
-        self.work_off();
+        self.work_off(woken);
         self.shed();
         self.expire();
         self.accept();
@@ -333,7 +337,7 @@ impl Reactor {
 
     /// Lets every session on the run list work once; those that want more are on
     /// the next turn's list.
-    fn work_off(&mut self) {
+    fn work_off(&mut self, woken: Instant) {
         self.worker.tls_budget = TLS_STEPS_PER_TURN;
         let list = std::mem::take(&mut self.run_list);
         for slot in list {
@@ -341,7 +345,14 @@ impl Reactor {
                 continue;
             };
             entry.listed = false;
-            match entry.session.turn(&mut self.worker) {
+            let metrics = &self.worker.metrics;
+            let before = self.status.is_on().then(|| metrics.relayed());
+            let turn = entry.session.turn(&mut self.worker);
+            if let Some(before) = before {
+                let metrics = &mut self.worker.metrics;
+                self.sampler.look(before, &entry.session, metrics, woken);
+            }
+            match turn {
                 Turn::Over => {
                     entry.session.bury(&mut self.worker);
                     self.refusals -= usize::from(entry.refusal);

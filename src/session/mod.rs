@@ -331,6 +331,12 @@ impl Session {
         self.phase
     }
 
+    /// Whether all that was relayed has gone out; `None` where nothing is relayed.
+    pub fn is_flushed(&self) -> Option<bool> {
+        let flushed = self.client.out.is_empty() && self.server.out.is_empty();
+        (self.phase == Phase::Relaying).then_some(flushed)
+    }
+
     fn is_over(&self) -> bool {
         self.phase == Phase::Gone && !self.server.is_connected()
     }

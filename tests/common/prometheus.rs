@@ -166,6 +166,7 @@ pub fn changes(before: &Series, after: &Series) -> Vec<String> {
         let wanders = [
             "log_lines_lost",
             "turn_seconds",
+            "relay_latency",
             "_seconds_bucket",
             "_seconds_sum",
             "parsers_parked",

@@ -74,7 +74,7 @@ const OPENING_MS: &[u64] = &[
     5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 45_000,
 ];
 
-/// Upper bounds of turns of the loop, in microseconds.
+/// Upper bounds of times within the loop, in microseconds.
 const TURN_US: &[u64] = &[
     10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000,
 ];
@@ -184,6 +184,8 @@ pub struct Metrics {
     pub client_tls_failed: u64,
     /// Turns of the loop, in microseconds.
     pub turns: Histogram,
+    relay_latency: Histogram,
+    relay_held: u64,
     sessions: [[u64; DIALECTS.len()]; PHASES.len()],
     places: Vec<Place>,
     index: HashMap<String, u32>,
@@ -210,6 +212,8 @@ impl Metrics {
             client_tls: Family::new(TLS_VERSIONS),
             client_tls_failed: 0,
             turns: Histogram::new(TURN_US, 1_000_000),
+            relay_latency: Histogram::new(TURN_US, 1_000_000),
+            relay_held: 0,
             sessions: Default::default(),
             places: Vec::new(),
             index: HashMap::new(),
@@ -258,6 +262,20 @@ impl Metrics {
         debug_assert!(entry.is_some(), "{key:?}");
         if let Some((_, count)) = entry {
             *count += 1;
+        }
+    }
+
+    /// Messages passed on, both ways.
+    pub fn relayed(&self) -> u64 {
+        self.up.messages + self.down.messages
+    }
+
+    /// Counts a turn of a session that passed messages on: how many microseconds
+    /// it took, or `None` if something stayed in a queue.
+    pub fn relay_turn(&mut self, micros: Option<u64>) {
+        match micros {
+            Some(micros) => self.relay_latency.observe(micros),
+            None => self.relay_held += 1,
         }
     }
 

@@ -1,0 +1,77 @@
+//! How long messages take through the process, looked at now and then.
+//!
+//! Owns the choice: of the turns of sessions that passed messages on, one in
+//! [`EVERY`] on average, at distances by lot, so that no pattern among sessions
+//! keeps step with it. Measures from the loop's waking to the end of the
+//! session's turn, with the messages in the kernel's hands by then. Only where
+//! somebody can see it.
+
+use std::time::Instant;
+
+use super::status::micros_since;
+use crate::session::Session;
+use crate::session::metrics::Metrics;
+
+/// One turn in so many is measured.
+const EVERY: u32 = 16;
+
+/// Chooses turns.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    /// Turns to be passed over before the next.
+    left: u32,
+    lot: u32,
+}
+
+impl Sampler {
+    /// The first is chosen at once.
+    pub const NEW: Sampler = Sampler {
+        left: 0,
+        lot: 0x9e37_79b9,
+    };
+
+    /// Looks at a turn of `session`, of a loop that `woken` began, if it passed
+    /// messages on: there were `before` of them.
+    pub fn look(&mut self, before: u64, session: &Session, metrics: &mut Metrics, woken: Instant) {
+        if metrics.relayed() != before
+            && let Some(flushed) = session.is_flushed()
+            && self.choose()
+        {
+            metrics.relay_turn(flushed.then(|| micros_since(woken)));
+        }
+    }
+
+    /// Whether this turn is one of those measured.
+    fn choose(&mut self) -> bool {
+        if self.left > 0 {
+            self.left -= 1;
+            return false;
+        }
+        self.lot ^= self.lot << 13;
+        self.lot ^= self.lot >> 17;
+        self.lot ^= self.lot << 5;
+        self.left = self.lot % (2 * EVERY - 1);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_in_sixteen_and_none_far_from_the_next() {
+        let mut sampler = Sampler::NEW;
+        let (mut chosen, mut distance) = (0, 0);
+        let mut distances = std::collections::BTreeSet::new();
+        for _ in 0..160_000 {
+            distance += 1;
+            if sampler.choose() {
+                chosen += 1;
+                distances.insert(std::mem::take(&mut distance));
+            }
+        }
+        assert!((9_800..10_200).contains(&chosen), "{chosen}");
+        assert!(distances.into_iter().eq(1..2 * EVERY), "all distances");
+    }
+}

@@ -12,11 +12,11 @@ pub mod privileges;
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
-use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, SockType, SockaddrLike, SockaddrStorage};
@@ -166,7 +166,7 @@ impl Environment {
     /// # Errors
     /// The descriptor that is none, and its name.
     #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
-    pub fn listeners(&mut self) -> Result<Vec<TcpListener>, String> {
+    pub fn listeners(&mut self) -> Result<Vec<OwnedFd>, String> {
         let count = std::mem::take(&mut self.inherited);
         let mut listeners = Vec::new();
         for at in 0..count {
@@ -186,21 +186,21 @@ impl Environment {
             let fd = unsafe { OwnedFd::from_raw_fd(fd) };
             let family = getsockname::<SockaddrStorage>(fd.as_raw_fd());
             let family = family.ok().and_then(|address| address.family());
-            let tcp = matches!(family, Some(AddressFamily::Inet | AddressFamily::Inet6))
+            use AddressFamily::{Inet, Inet6, Unix};
+            let stream = matches!(family, Some(Inet | Inet6 | Unix))
                 && getsockopt(&fd, sockopt::SockType) == Ok(SockType::Stream);
-            if !tcp {
-                return refused("is no TCP socket");
+            if !stream {
+                return refused("is neither a TCP nor a unix stream socket");
             }
             if getsockopt(&fd, sockopt::AcceptConn) != Ok(true) {
                 return refused(
                     "does not listen (ListenStream= with Accept=no makes one that does)",
                 );
             }
-            let listener = TcpListener::from(fd);
-            if let Err(error) = listener.set_nonblocking(true) {
-                return refused(&error.to_string());
+            if let Err(error) = fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
+                return refused(error.desc());
             }
-            listeners.push(listener);
+            listeners.push(fd);
         }
         Ok(listeners)
     }

@@ -16,12 +16,12 @@ use jabsocket::expat;
 use jabsocket::log::{Level, Log};
 use jabsocket::master::{Master, Role, Seat};
 use jabsocket::net::entrance::Entrance;
-use jabsocket::net::listener;
+use jabsocket::net::listener::{self, Socket};
 use jabsocket::net::notify::Notify;
+use jabsocket::net::socket_file::SocketFile;
 use jabsocket::net::tls::Contexts;
 use jabsocket::reactor::Reactor;
 use jabsocket::reactor::upkeep::{Upkeep, report};
-use mio::net::TcpListener;
 
 /// Exit status when the daemon does not start, or its configuration is bad.
 const FAILURE: u8 = 1;
@@ -97,7 +97,7 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
     if !foreground {
         match daemon::detach() {
             Err(why) => {
-                plan.pid_file.into_iter().for_each(PidFile::remove);
+                plan.traces.remove();
                 fail(why);
                 return Err(());
             }
@@ -120,9 +120,24 @@ struct Plan {
     path: PathBuf,
     entrances: Vec<Rc<Entrance>>,
     identity: Identity,
-    pid_file: Option<PidFile>,
+    traces: Traces,
     /// Listeners, a set for each worker.
-    sets: Vec<Vec<TcpListener>>,
+    sets: Vec<Vec<Socket>>,
+}
+
+/// The files that go with the daemon. Dropped they stay: a worker, or whoever
+/// started the daemon, has copies.
+#[derive(Default)]
+struct Traces {
+    pid_file: Option<PidFile>,
+    sockets: Vec<SocketFile>,
+}
+
+impl Traces {
+    fn remove(self) {
+        self.sockets.into_iter().for_each(SocketFile::remove);
+        self.pid_file.into_iter().for_each(PidFile::remove);
+    }
 }
 
 impl Plan {
@@ -136,23 +151,35 @@ impl Plan {
         expat::check_library()?;
         let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
         let inherited = environment.listeners()?;
-        let sets = match inherited.is_empty() {
-            true => bind(&config).map_err(|error| error.to_string())?,
-            false => listener::share(&inherited, config.workers)
-                .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}"))?,
-        };
         Contexts::new(config.ca_files())?;
         let entrances = Entrance::all(&config)?;
-        let pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
+        // The directory changes, and the file is to be found again.
+        let absolute = std::path::absolute(path);
+        let absolute = absolute.map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut traces = Traces::default();
+        let sets = match inherited.is_empty() {
+            true => bind(&config, &identity, &mut traces),
+            false => listener::share(&inherited, config.workers)
+                .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}")),
+        };
+        let sets = sets.and_then(|sets| {
+            traces.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
+            Ok(sets)
+        });
+        let sets = match sets {
+            Ok(sets) => sets,
+            Err(why) => {
+                traces.remove();
+                return Err(why);
+            }
+        };
         warn_of_domains(&config, path, log);
         Ok(Plan {
-            // The directory changes, and the file is to be found again.
-            path: std::path::absolute(path)
-                .map_err(|error| format!("{}: {error}", path.display()))?,
+            path: absolute,
             config,
             entrances,
             identity,
-            pid_file,
+            traces,
             sets,
         })
     }
@@ -160,13 +187,13 @@ impl Plan {
     /// The rest, in the process that serves or is the master of those that do.
     fn carry_out(mut self, notify: Notify, log: &Rc<Log>) -> Result<(), ()> {
         let fail = |why: String| log.startup(Level::Crit, format_args!("{why}"));
-        let ready = match self.pid_file.as_mut().map(PidFile::write) {
+        let ready = match self.traces.pid_file.as_mut().map(PidFile::write) {
             Some(Err(why)) => Err(why),
             _ => self.identity.assume(),
         };
         if let Err(why) = ready {
             notify.failed(&why);
-            self.pid_file.into_iter().for_each(PidFile::remove);
+            self.traces.remove();
             fail(why);
             return Err(());
         }
@@ -205,26 +232,41 @@ impl Plan {
                 Role::Over(result) => result,
                 Role::Worker(seat) => {
                     // The others' listeners, the file and its lock: the master's.
-                    drop((master, self.pid_file));
+                    drop((master, self.traces));
                     return work(seat, path, log);
                 }
             }
         };
         let result = result.map_err(fail);
         log.notice(format_args!("stopped"));
-        self.pid_file.into_iter().for_each(PidFile::remove);
+        self.traces.remove();
         result
     }
 }
 
-/// Binds the sockets of all listeners, a set for each worker.
-fn bind(config: &Config) -> Result<Vec<Vec<TcpListener>>, listener::BindError> {
-    let mut sets: Vec<Vec<TcpListener>> = Vec::new();
+/// Binds the sockets of all listeners, a set for each worker. Files that are made
+/// are among the `traces`, also where it fails.
+fn bind(
+    config: &Config,
+    identity: &Identity,
+    traces: &mut Traces,
+) -> Result<Vec<Vec<Socket>>, String> {
+    let mut sets: Vec<Vec<Socket>> = Vec::new();
     sets.resize_with(config.workers, Vec::new);
     for rules in &config.listeners {
-        let bound = listener::bind_sets(&rules.listen, rules.port, config.workers)?;
+        let bound = listener::bind_sets(rules, config.workers, &mut traces.sockets);
+        let bound = bound.map_err(|error| error.to_string())?;
         for (set, sockets) in sets.iter_mut().zip(bound) {
             set.extend(sockets);
+        }
+    }
+    let (user, group) = identity.heirs();
+    if user.is_some() || group.is_some() {
+        for file in &traces.sockets {
+            file.give_to(user, group).map_err(|error| {
+                let path = file.path().display();
+                format!("cannot give unix:{path} to 'user' and 'group': {error}")
+            })?;
         }
     }
     Ok(sets)
@@ -253,7 +295,7 @@ fn work(seat: Seat, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
 fn run(
     config: Rc<Config>,
     entrances: &[Rc<Entrance>],
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Socket>,
     mut upkeep: Upkeep,
     log: &Rc<Log>,
 ) -> Result<(), String> {

@@ -11,7 +11,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
@@ -24,6 +23,7 @@ use crate::daemon;
 use crate::log::{Level, Log};
 use crate::net::board::Board;
 use crate::net::entrance::{Entrance, fit};
+use crate::net::listener::Socket;
 use crate::net::notify::{self, Listening, Notify, Word};
 use crate::net::signals::{OF_MASTER, Signals};
 use crate::reactor::upkeep::{Fresh, announce, monotonic_us, read_again, tell_reloaded};
@@ -54,7 +54,7 @@ pub struct Seat {
     /// What is asked of those that come in, and TLS.
     pub entrances: Vec<Rc<Entrance>>,
     /// Its listeners.
-    pub listeners: Vec<TcpListener>,
+    pub listeners: Vec<Socket>,
     /// The way to its master.
     pub notify: Notify,
     /// Where the workers show each other their metrics.
@@ -62,7 +62,7 @@ pub struct Seat {
 }
 
 struct Place {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Socket>,
     running: Option<Running>,
     /// When it is to be filled again.
     due: Option<Instant>,
@@ -113,7 +113,7 @@ impl Master {
         path: PathBuf,
         log: Rc<Log>,
         notify: Notify,
-        sets: Vec<Vec<TcpListener>>,
+        sets: Vec<Vec<Socket>>,
         entrances: Vec<Rc<Entrance>>,
     ) -> Master {
         let start = now();

@@ -6,7 +6,7 @@ mod common;
 use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
@@ -62,11 +62,30 @@ fn a_restart_loses_no_connect() {
 }
 
 #[test]
-fn what_is_no_listening_tcp_socket_is_refused() {
+fn a_unix_socket_is_served_and_left_where_it_is() {
+    for workers in [1, 2] {
+        let daemon = Background::new(&format!("workers: {workers}\n"));
+        let path = daemon.dir.path("socket");
+        let socket = UnixListener::bind(&path).unwrap();
+        let (mut child, mut lines) = start(&daemon, socket.into());
+        lines.find(&format!("listening on unix:{}", path.display()));
+        for _ in 0..4 {
+            let mut client = WsClient::new(UnixStream::connect(&path).unwrap());
+            let response = client.handshake("/", &[], Some("xmpp")).expect("an answer");
+            assert_eq!(response.status, 101);
+        }
+        signal_to(child.id(), Signal::SIGTERM);
+        child.wait().unwrap();
+        assert!(path.exists(), "it is its maker's to remove");
+    }
+}
+
+#[test]
+fn what_is_no_listening_stream_socket_is_refused() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let connected = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
     let daemon = Background::new("");
-    let unix = UnixListener::bind(daemon.dir.path("socket")).unwrap();
+    let unix = UnixDatagram::bind(daemon.dir.path("socket")).unwrap();
     let cases: [(OwnedFd, &str); 4] = [
         (
             connected.into(),
@@ -74,10 +93,13 @@ fn what_is_no_listening_tcp_socket_is_refused() {
         ),
         (
             UdpSocket::bind("127.0.0.1:0").unwrap().into(),
-            "is no TCP socket",
+            "is neither a TCP nor a unix stream socket",
         ),
-        (unix.into(), "is no TCP socket"),
-        (File::open("/dev/null").unwrap().into(), "is no TCP socket"),
+        (unix.into(), "is neither a TCP nor a unix stream socket"),
+        (
+            File::open("/dev/null").unwrap().into(),
+            "is neither a TCP nor a unix stream socket",
+        ),
     ];
     for (socket, why) in cases {
         let (mut child, mut lines) = start(&daemon, socket);

@@ -10,7 +10,7 @@ use super::problem::{Report, What, meant};
 use super::setting::{self, MAX_BYTES, Setting};
 use super::value::{file, last_of_each};
 use super::yaml::{Entry, Value};
-use super::{Config, Listener, access, domains, listeners};
+use super::{Config, Listener, access, domains, listeners, place};
 
 /// More processes than this were not meant.
 const MAX_WORKERS: u64 = 256;
@@ -33,7 +33,13 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "listen",
-        set: |config, setting| config.listen = setting::listen(setting),
+        set: |config, setting| config.listen = place::listen(setting),
+    },
+    Key {
+        name: "socket_mode",
+        set: |config, setting| {
+            set(&mut config.socket_mode, place::socket_mode(setting));
+        },
     },
     Key {
         name: "host",
@@ -257,7 +263,7 @@ const KEYS: &[Key] = &[
     Key {
         name: "trusted_proxies",
         set: |config, setting| {
-            config.trusted_proxies = setting::networks(setting);
+            (config.trusted_proxies, config.trusts_unix) = setting::proxies(setting);
         },
     },
     Key {

@@ -5,7 +5,6 @@
 //! top-level keys say. A key of an entry that is not known is an error: it may
 //! have asked for more security. Opens no certificate.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::access::YES_NO;
@@ -13,12 +12,13 @@ use super::problem::{Report, What, meant};
 use super::setting::{self, Setting};
 use super::value::{choice, file, last_of_each, refuse};
 use super::yaml::{Entry, Node, Value};
-use super::{Config, Glob};
+use super::{Config, Glob, Place, place};
 
 /// The keys of an entry: alone, and as messages name them.
-const INNER_KEYS: [(&str, &str); 8] = [
+const INNER_KEYS: [(&str, &str); 9] = [
     ("port", "listeners.port"),
     ("listen", "listeners.listen"),
+    ("socket_mode", "listeners.socket_mode"),
     ("tls", "listeners.tls"),
     ("tls_certificate", "listeners.tls_certificate"),
     ("tls_key", "listeners.tls_key"),
@@ -44,8 +44,10 @@ pub struct Pair {
 pub struct Listener {
     /// The TCP port; 0 lets the system choose.
     pub port: u16,
-    /// The addresses to listen on; empty means all interfaces.
-    pub listen: Vec<IpAddr>,
+    /// Where to listen; empty means all interfaces.
+    pub listen: Vec<Place>,
+    /// The mode of the files of unix sockets.
+    pub socket_mode: u32,
     /// What the Host header must say; `None` is not checked.
     pub host: Option<String>,
     /// What the request target must be; `None` is not checked.
@@ -79,6 +81,7 @@ impl Listener {
         Listener {
             port: config.port,
             listen: config.listen.clone(),
+            socket_mode: config.socket_mode,
             host: config.host.clone(),
             resource: config.resource.clone(),
             origin: config.origin.clone(),
@@ -86,11 +89,25 @@ impl Listener {
         }
     }
 
-    /// Whether both cannot be bound.
-    fn meets(&self, other: &Listener) -> bool {
+    /// Whether it has nothing but unix sockets, so that its port counts for
+    /// nothing.
+    fn is_unix(&self) -> bool {
+        !self.listen.is_empty() && self.listen.iter().all(|place| place.ip().is_none())
+    }
+
+    /// What of both cannot be bound, if anything.
+    fn meets(&self, other: &Listener) -> Option<String> {
+        let shared = |place: &&Place| other.listen.contains(place);
+        let mut unix = self.listen.iter().filter(|place| place.ip().is_none());
+        if let Some(place) = unix.find(shared) {
+            return Some(place.to_string());
+        }
+        if self.port != other.port || self.port == 0 || self.is_unix() || other.is_unix() {
+            return None;
+        }
         let anywhere = self.listen.is_empty() || other.listen.is_empty();
-        let shared = self.listen.iter().any(|ip| other.listen.contains(ip));
-        self.port == other.port && self.port != 0 && (anywhere || shared)
+        let mut ips = self.listen.iter().filter(|place| place.ip().is_some());
+        (anywhere || ips.any(|place| shared(&place))).then(|| format!("port {}", self.port))
     }
 }
 
@@ -160,12 +177,15 @@ pub(super) fn read(node: &Node, config: &Config, report: &mut Report) -> Vec<Lis
         let Some(listener) = listener(node, config, report) else {
             continue;
         };
-        if let Some((_, line)) = listeners.iter().find(|(known, _)| known.meets(&listener)) {
+        let met = listeners
+            .iter()
+            .find_map(|(known, line)| Some((known.meets(&listener)?, line)));
+        if let Some((what, line)) = met {
             report.add(
                 node.line,
                 What::NotAllowed {
                     key: "listeners".to_owned(),
-                    found: format!("port {} of line {line} again", listener.port),
+                    found: format!("{what} of line {line} again"),
                     allowed: "another port, or other addresses by 'listen'".to_owned(),
                 },
             );
@@ -235,6 +255,17 @@ fn listener(node: &Node, config: &Config, report: &mut Report) -> Option<Listene
     if tls == Some(false) {
         listener.certificates.clear();
     }
+    let port = entries.iter().find(|entry| entry.key == "port");
+    if let Some(port) = port.filter(|_| listener.is_unix()) {
+        report.add(
+            port.line,
+            What::NotAllowed {
+                key: "listeners.port".to_owned(),
+                found: "a port where 'listen' has only unix sockets".to_owned(),
+                allowed: "no port, or a 'listen' with an address in this entry".to_owned(),
+            },
+        );
+    }
     Some(listener)
 }
 
@@ -257,7 +288,12 @@ fn take(
                 listener.port = port;
             }
         }
-        "listen" => listener.listen = setting::listen(&mut setting),
+        "listen" => listener.listen = place::listen(&mut setting),
+        "socket_mode" => {
+            if let Some(mode) = place::socket_mode(&mut setting) {
+                listener.socket_mode = mode;
+            }
+        }
         "host" => listener.host = setting.word(HOST_ALLOWED),
         "resource" => listener.resource = setting::resource(&mut setting),
         _ => listener.origin = setting::origin(&mut setting),

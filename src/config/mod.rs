@@ -3,7 +3,7 @@
 //! Owns [`Config`], its defaults and the look-ups on it. `yaml` reads the text,
 //! `keys` knows the keys, `setting` and `value` what they take, `domains` the
 //! `domains` list and `access` how its servers are reached, `listeners` the
-//! ports, `glob` the origin patterns, `network` ranges of addresses, `problem`
+//! ports and `place` where they are bound, `glob` the origin patterns, `network` ranges of addresses, `problem`
 //! the wording of what is wrong. A file is taken as a whole or not at all, and
 //! every error in it is told at once. Never changes after it was read, looks up
 //! no name, and opens no other file.
@@ -14,6 +14,7 @@ mod glob;
 mod keys;
 mod listeners;
 mod network;
+mod place;
 mod problem;
 mod setting;
 mod value;
@@ -32,6 +33,7 @@ pub use glob::Glob;
 pub use keys::names as key_names;
 pub use listeners::{Listener, Pair};
 pub use network::Network;
+pub use place::Place;
 pub use problem::{Problem, What};
 
 use problem::Report;
@@ -44,8 +46,10 @@ const MAX_FILE_BYTES: usize = 1024 * 1024;
 pub struct Config {
     /// The TCP port for browsers; 0 lets the system choose.
     pub port: u16,
-    /// The addresses to listen on; empty means all interfaces.
-    pub listen: Vec<IpAddr>,
+    /// Where to listen; empty means all interfaces.
+    pub listen: Vec<Place>,
+    /// The mode of the files of unix sockets.
+    pub socket_mode: u32,
     /// What the Host header must say; `None` is not checked.
     pub host: Option<String>,
     /// What the request target must be; `None` is not checked.
@@ -121,6 +125,8 @@ pub struct Config {
     pub see_other_above: Option<usize>,
     /// Whose word on the address of a client is believed.
     pub trusted_proxies: Vec<Network>,
+    /// Whether that of whoever comes by a unix socket is.
+    pub trusts_unix: bool,
     /// Certificates of listeners that name none; the first is the default.
     pub certificates: Vec<Pair>,
     /// The ports for browsers, one at least. The keys that are theirs stand
@@ -145,6 +151,7 @@ impl Default for Config {
         let mut config = Config {
             port: 5000,
             listen: Vec::new(),
+            socket_mode: place::DEFAULT_MODE,
             host: None,
             resource: None,
             origin: Vec::new(),
@@ -180,6 +187,7 @@ impl Default for Config {
             see_other_uri: None,
             see_other_above: None,
             trusted_proxies: Vec::new(),
+            trusts_unix: false,
             status_listen: Vec::new(),
             workers: 1,
             user: None,
@@ -228,11 +236,13 @@ impl Config {
 
     /// The keys that `new` changes and that count only when the daemon starts.
     pub fn start_keys_changed(&self, new: &Config) -> Vec<&'static str> {
-        // Without `listeners` the sockets are those of the first two.
-        let default = (self.port, &self.listen) != (new.port, &new.listen);
+        // Without `listeners` the sockets are those of the first three.
+        let default = (self.port, &self.listen) != (new.port, &new.listen)
+            || self.socket_mode != new.socket_mode;
         let changes = [
             ("port", self.port != new.port),
             ("listen", self.listen != new.listen),
+            ("socket_mode", self.socket_mode != new.socket_mode),
             ("listeners", !default && self.sockets() != new.sockets()),
             ("workers", self.workers != new.workers),
             ("user", self.user != new.user),
@@ -245,9 +255,11 @@ impl Config {
     }
 
     /// The sockets of each listener.
-    fn sockets(&self) -> Vec<(u16, &[IpAddr])> {
+    fn sockets(&self) -> Vec<(u16, &[Place], u32)> {
         let listeners = self.listeners.iter();
-        listeners.map(|l| (l.port, l.listen.as_slice())).collect()
+        listeners
+            .map(|l| (l.port, l.listen.as_slice(), l.socket_mode))
+            .collect()
     }
 
     /// Files of certificate authorities that are named anywhere in it.

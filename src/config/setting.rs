@@ -120,39 +120,6 @@ impl<'a> Setting<'a> {
     }
 }
 
-pub(super) fn listen(setting: &mut Setting<'_>) -> Vec<IpAddr> {
-    let allowed = "a numeric IPv4 or IPv6 address such as 127.0.0.1 or ::1, or a list of them";
-    let mut addresses: Vec<(IpAddr, usize)> = Vec::new();
-    for (node, text) in setting.texts(allowed) {
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|text| text.strip_suffix(']'));
-        let address = match bare {
-            Some(bare) => bare.parse().map(IpAddr::V6),
-            None => text.parse(),
-        };
-        let Ok(address) = address else {
-            refuse(setting.key, node, allowed, setting.report);
-            continue;
-        };
-        match addresses.iter_mut().find(|(known, _)| *known == address) {
-            Some((_, line)) => {
-                let first_line = std::mem::replace(line, node.line);
-                setting.report.add(
-                    node.line,
-                    What::Repeated {
-                        key: setting.key.to_owned(),
-                        value: Some(text.to_owned()),
-                        first_line,
-                    },
-                );
-            }
-            None => addresses.push((address, node.line)),
-        }
-    }
-    addresses.into_iter().map(|(address, _)| address).collect()
-}
-
 /// URIs of WebSocket endpoints.
 pub(super) fn endpoints(setting: &mut Setting<'_>) -> Vec<String> {
     let allowed = "the URI of a WebSocket such as wss://example.com/xmpp-websocket";
@@ -170,17 +137,20 @@ pub(super) fn endpoints(setting: &mut Setting<'_>) -> Vec<String> {
     uris
 }
 
-pub(super) fn networks(setting: &mut Setting<'_>) -> Vec<Network> {
+/// Proxies to believe: networks, and whether `unix:` is among them.
+pub(super) fn proxies(setting: &mut Setting<'_>) -> (Vec<Network>, bool) {
     let allowed = "a numeric address or network such as 192.0.2.7, 192.0.2.0/24 or \
-                   2001:db8::/32, or a list of them";
+                   2001:db8::/32, 'unix:' in quotes for unix sockets, or a list of them";
     let mut networks = Vec::new();
+    let mut unix = false;
     for (node, text) in setting.texts(allowed) {
         match text.parse() {
+            _ if text == "unix:" => unix = true,
             Ok(network) => networks.push(network),
             Err(_) => refuse(setting.key, node, allowed, setting.report),
         }
     }
-    networks
+    (networks, unix)
 }
 
 pub(super) fn dns_servers(setting: &mut Setting<'_>) -> Vec<SocketAddr> {

@@ -123,6 +123,15 @@ impl Identity {
         Ok(())
     }
 
+    /// To whom files are to be given that root makes for it; neither where they
+    /// are its own from the start.
+    pub fn heirs(&self) -> (Option<Uid>, Option<Gid>) {
+        match geteuid().is_root() {
+            true => (self.user.as_ref().map(|(_, _, user)| *user), self.group),
+            false => (None, None),
+        }
+    }
+
     /// The name of the user that the configuration asks for.
     pub fn user(&self) -> Option<&str> {
         self.user.as_ref().map(|(name, ..)| name.as_str())

@@ -1,12 +1,13 @@
 //! Sockets, names and signals; knows no protocol.
 //!
-//! `listener` binds and accepts, `entrance` has the rules and certificates of a
-//! listener, `transport` is one connected socket, `tls` its encryption to
-//! servers, `resolver` asks the DNS, `locator` makes places to dial of the
-//! answers, `inside` knows which are not public, `dial` races connects,
-//! `signals` turns signals into readiness, `notify` tells systemd and the
-//! processes of our own how one fares, `board` has what these show each other.
-//! Nothing here blocks.
+//! `listener` binds and accepts, `socket_file` looks after the files of unix
+//! sockets, `entrance` has the rules and certificates of a listener, `peer` is
+//! who comes in. `transport` is one connected socket, `stream` what is below its
+//! TLS, `tls` its encryption to servers; `resolver` asks the DNS, `locator` makes
+//! places to dial of the answers, `inside` knows which are not public, `dial`
+//! races connects, `signals` turns signals into readiness, `notify` tells systemd
+//! and the processes of our own how one fares, `board` has what these show each
+//! other. Nothing here blocks.
 
 pub mod board;
 pub mod dial;
@@ -16,9 +17,12 @@ pub mod listener;
 pub mod locator;
 pub mod notify;
 mod order;
+pub mod peer;
 pub mod resolver;
 pub mod signals;
 #[cfg(test)]
 pub mod simulated;
+pub mod socket_file;
+pub mod stream;
 pub mod tls;
 pub mod transport;

@@ -9,22 +9,27 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
-use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use openssl::ssl::{ErrorCode, NameType, Ssl, SslStream};
 use openssl::x509::X509VerifyResult;
+
+use super::stream::Stream;
 
 /// A connection to a client or a server.
 #[derive(Debug)]
 pub enum Transport {
     /// Bytes as they are.
-    Plain(TcpStream),
+    Plain(Stream),
     /// TLS, perhaps with the handshake under way.
-    Tls(Box<SslStream<TcpStream>>),
+    Tls(Box<SslStream<Stream>>),
     /// No socket at all: what a test gives and takes.
     #[cfg(test)]
     Simulated(super::simulated::Wire),
 }
+
+/// Each session has two of them. (In debug builds mio keeps more.)
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Transport>() <= 16);
 
 impl Transport {
     /// Takes over a connected or connecting socket: registers it for both
@@ -32,10 +37,14 @@ impl Transport {
     ///
     /// # Errors
     /// The registration failed; the socket is closed.
-    pub fn register(mut socket: TcpStream, registry: &Registry, token: Token) -> io::Result<Self> {
+    pub fn register(
+        socket: impl Into<Stream>,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
+        let mut socket = socket.into();
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        // Only a matter of speed: a socket that dies at once may refuse.
-        let _ = socket.set_nodelay(true);
+        socket.hurry();
         Ok(Transport::Plain(socket))
     }
 
@@ -161,8 +170,8 @@ impl Transport {
             Ok(Some(error)) | Err(error) => return Some(Err(error)),
             Ok(None) => {}
         }
-        match self.socket().peer_addr() {
-            Ok(_) => Some(Ok(())),
+        match self.socket().has_peer() {
+            Ok(()) => Some(Ok(())),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
             Err(error) => Some(Err(error)),
         }
@@ -171,7 +180,7 @@ impl Transport {
     /// Our own address.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// The connection is gone, or has none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         #[cfg(test)]
         if let Transport::Simulated(_) = self {
@@ -180,7 +189,7 @@ impl Transport {
         self.socket().local_addr()
     }
 
-    fn socket(&self) -> &TcpStream {
+    fn socket(&self) -> &Stream {
         match self {
             Transport::Plain(socket) => socket,
             Transport::Tls(stream) => stream.get_ref(),

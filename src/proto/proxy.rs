@@ -18,6 +18,9 @@ const V2_PROXY: u8 = 0x21;
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
 
+/// No family, no protocol.
+const UNSPECIFIED: u8 = 0;
+
 /// What a header of version 1 begins with, and its greatest length.
 const V1_START: &[u8] = b"PROXY ";
 const V1_MAX: usize = 107;
@@ -188,6 +191,19 @@ pub fn write_v2(out: &mut Buf, client: SocketAddr, server: SocketAddr) {
     out.extend(&server.port().to_be_bytes());
 }
 
+/// Appends a header of version 1 for a client whose address is not known
+/// (section 2.1).
+pub fn write_v1_unknown(out: &mut Buf) {
+    out.extend(b"PROXY UNKNOWN\r\n");
+}
+
+/// Appends a header of version 2 for a client whose address is not known: the
+/// command LOCAL, without addresses (section 2.2).
+pub fn write_v2_local(out: &mut Buf) {
+    out.extend(SIGNATURE);
+    out.extend(&[V2_LOCAL, UNSPECIFIED, 0, 0]);
+}
+
 fn both_v4(client: SocketAddr, server: SocketAddr) -> bool {
     client.ip().to_canonical().is_ipv4() && server.ip().to_canonical().is_ipv4()
 }
@@ -271,6 +287,24 @@ mod tests {
                 let source = Some(from.parse().unwrap());
                 assert_eq!(parse(&header), Ok(Some(Proxied { consumed, source })));
             }
+        }
+    }
+
+    #[test]
+    fn a_client_without_an_address_is_named_as_such() {
+        let written = |write: fn(&mut Buf)| {
+            let mut out = Buf::new();
+            write(&mut out);
+            out.take()
+        };
+        let v1 = written(write_v1_unknown);
+        assert_eq!(v1, b"PROXY UNKNOWN\r\n");
+        let v2 = written(write_v2_local);
+        assert_eq!(v2, [SIGNATURE, &[0x20, 0, 0, 0]].concat());
+        for header in [v1, v2] {
+            let consumed = header.len();
+            let source = None;
+            assert_eq!(parse(&header), Ok(Some(Proxied { consumed, source })));
         }
     }
 

@@ -19,15 +19,14 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 use nix::sys::signal::Signal;
 use slab::Slab;
 
 use crate::config::Config;
 use crate::log::Log;
 use crate::net::entrance::Entrance;
-use crate::net::listener::{self, Accepted};
+use crate::net::listener::{Accepted, Socket};
 use crate::net::locator::Locator;
 use crate::net::resolver::Resolver;
 use crate::net::signals::Signals;
@@ -68,7 +67,7 @@ pub struct Reactor {
     poll: Poll,
     worker: Worker,
     signals: Signals,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Socket>,
     /// What each of the listeners is for.
     entrances: Vec<Rc<Entrance>>,
     status: Status,
@@ -133,7 +132,7 @@ impl Reactor {
     pub fn new(
         config: Rc<Config>,
         log: Rc<Log>,
-        mut listeners: Vec<TcpListener>,
+        mut listeners: Vec<Socket>,
         entrances: &[Rc<Entrance>],
         upkeep: Upkeep,
     ) -> Result<Reactor, String> {
@@ -154,8 +153,8 @@ impl Reactor {
         }
         for (at, listener) in listeners.iter_mut().enumerate() {
             let token = Token(token::FIRST_LISTENER + at);
-            registry
-                .register(listener, token, Interest::READABLE)
+            listener
+                .register(&registry, token)
                 .map_err(words("cannot poll a listener"))?;
         }
         let max_sessions = upkeep::most_sessions(&config, &log);
@@ -430,7 +429,7 @@ impl Reactor {
         if !self.may_accept() {
             return true;
         }
-        match listener::accept(&self.listeners[at]) {
+        match self.listeners[at].accept() {
             Accepted::Nobody => false,
             Accepted::Left => true,
             Accepted::Exhausted(error) => {

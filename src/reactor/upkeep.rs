@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use mio::net::TcpListener;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
@@ -20,7 +19,7 @@ use crate::config::{self, Config, Loaded, Problem};
 use crate::log::{Level, Log};
 use crate::net::board::Board;
 use crate::net::entrance::{Entrance, fit};
-use crate::net::listener;
+use crate::net::listener::{self, Socket};
 use crate::net::notify::Notify;
 use crate::net::resolver::Resolver;
 use crate::net::tls::Contexts;
@@ -119,10 +118,10 @@ pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
 }
 
 /// Says where the daemon listens.
-pub fn announce(listeners: &[TcpListener], log: &Log) {
+pub fn announce(listeners: &[Socket], log: &Log) {
     let version = env!("CARGO_PKG_VERSION");
-    for address in listeners.iter().filter_map(|l| l.local_addr().ok()) {
-        let text = format_args!("version {version} listening on {address}");
+    for place in listeners {
+        let text = format_args!("version {version} listening on {place}");
         log.startup(Level::Notice, text);
     }
 }

@@ -3,7 +3,8 @@
 //! Owns the connections open and begun of each address (IPv6 by /64, what one
 //! subscriber has), and the log lines about limits that were passed: one form
 //! that fail2ban can read, a few a second. An address that nobody comes from is
-//! forgotten. Never closes anything.
+//! forgotten, and who has none, by a unix socket, is not counted. Never closes
+//! anything.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::net::IpAddr;
 use super::Tick;
 use crate::config::Config;
 use crate::log::Log;
+use crate::net::peer::Peer;
 
 /// Lines about limits in a second; more are counted.
 const LINES_PER_SECOND: u32 = 10;
@@ -19,6 +21,14 @@ const LINES_PER_SECOND: u32 = 10;
 const WHOLE: u64 = 1000;
 /// Addresses below which nobody looks for those to be forgotten.
 const MIN_SWEEP: usize = 1024;
+
+/// Whether this is a proxy whose word on the client's address is believed.
+pub fn is_believed(peer: Peer, config: &Config) -> bool {
+    match peer {
+        Peer::Ip(address) => config.is_trusted(address.ip()),
+        Peer::Unix => config.trusts_unix,
+    }
+}
 
 /// A limit on who may come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,19 +146,16 @@ impl Admission {
         self.sweep_at = 2 * self.accounts.len();
     }
 
-    /// Says that `address` passed the limit set by `key`; `rest` may tell more.
-    pub fn report(&mut self, log: &Log, address: IpAddr, key: &str, rest: &str, now: Tick) {
-        let rest = Rest(rest);
-        self.line(
-            log,
-            format_args!("limit: {address} exceeded {key}{rest}"),
-            now,
-        );
+    /// Says that `peer` passed the limit set by `key`; `rest` may tell more.
+    pub fn report(&mut self, log: &Log, peer: Peer, key: &str, rest: &str, now: Tick) {
+        let (host, rest) = (peer.host(), Rest(rest));
+        self.line(log, format_args!("limit: {host} exceeded {key}{rest}"), now);
     }
 
-    /// Says that `address` was turned away through no fault of its own.
-    pub fn report_full(&mut self, log: &Log, address: IpAddr, now: Tick) {
-        let line = format_args!("limit: max_connections reached, {address} turned away");
+    /// Says that `peer` was turned away through no fault of its own.
+    pub fn report_full(&mut self, log: &Log, peer: Peer, now: Tick) {
+        let host = peer.host();
+        let line = format_args!("limit: max_connections reached, {host} turned away");
         self.line(log, line, now);
     }
 

@@ -89,7 +89,7 @@ impl Session {
     pub fn shed(&mut self, worker: &mut Worker) {
         worker.admission.report(
             &worker.log,
-            self.report.peer().ip(),
+            self.report.peer(),
             "max_total_queue_size",
             "the session with the most queued is given up",
             worker.now,

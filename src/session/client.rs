@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 
-use super::admission::Excess;
+use super::admission::{self, Excess};
 use super::metrics::reason;
 use super::phase::{Event, Phase};
 use super::route::Route;
@@ -15,6 +15,7 @@ use super::side::Read;
 use super::worker::Worker;
 use super::{INFLATED_PER_TURN, READS_PER_TURN, Session};
 use crate::config::DomainRule;
+use crate::net::peer::Peer;
 use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
 use crate::proto::proxy::{self, Proxied};
 use crate::proto::ws::CloseCode;
@@ -138,13 +139,13 @@ impl Session {
                     Refusal::TooManyHeaders => Some("max_request_lines"),
                     _ => self.excess.map(Excess::key),
                 };
-                let (address, now) = (self.report.peer().ip(), worker.now);
+                let (peer, now) = (self.report.peer(), worker.now);
                 let (admission, log) = (&mut worker.admission, &worker.log);
                 match key {
                     _ if matches!(refusal, Refusal::Overloaded { .. }) => {
-                        admission.report_full(log, address, now);
+                        admission.report_full(log, peer, now);
                     }
-                    Some(key) => admission.report(log, address, key, "", now),
+                    Some(key) => admission.report(log, peer, key, "", now),
                     None => {}
                 }
                 self.refuse(refusal, worker);
@@ -193,7 +194,7 @@ impl Session {
             return Ok(None);
         };
         let peer = self.report.peer();
-        if self.config.is_trusted(peer.ip()) {
+        if admission::is_believed(peer, &self.config) {
             let (list, forwarded) = (accept.forwarded_for.as_deref(), accept.forwarded.as_deref());
             let trusted = |address| self.config.is_trusted(address);
             if let Some(client) = forwarded::client(list, forwarded, peer.port(), trusted) {
@@ -217,7 +218,7 @@ impl Session {
         worker
             .log
             .debug(format_args!("session {proxy}: client {client}"));
-        self.report.set_peer(client);
+        self.report.set_peer(Peer::Ip(client));
         if self.config.is_trusted(client.ip()) || self.excess.is_some() {
             return;
         }

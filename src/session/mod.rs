@@ -28,16 +28,16 @@ mod side;
 mod simulation;
 pub mod worker;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use mio::Token;
 use mio::event::Event as Edge;
-use mio::net::TcpStream;
 
 use crate::config::Config;
 use crate::net::entrance::Entrance;
+use crate::net::peer::Peer;
+use crate::net::stream::Stream as Socket;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::{self, frame};
@@ -147,8 +147,8 @@ impl Session {
     /// # Errors
     /// The socket cannot be registered.
     pub fn new(
-        socket: TcpStream,
-        peer: SocketAddr,
+        socket: Socket,
+        peer: Peer,
         entrance: &Rc<Entrance>,
         token: usize,
         excess: Option<Excess>,
@@ -162,18 +162,20 @@ impl Session {
 
     fn over(
         transport: Transport,
-        peer: SocketAddr,
+        peer: Peer,
         entrance: &Rc<Entrance>,
         token: usize,
         mut excess: Option<Excess>,
         worker: &mut Worker,
     ) -> Session {
         let config = Rc::clone(&worker.config);
-        let proxied = config.is_trusted(peer.ip());
-        let admitted = !proxied && excess.is_none() && {
-            let verdict = worker.admission.admit(peer.ip(), &config, worker.now);
-            excess = verdict.err();
-            excess.is_none()
+        let proxied = admission::is_believed(peer, &config);
+        let admitted = match peer.ip() {
+            Some(ip) if !proxied && excess.is_none() => {
+                excess = worker.admission.admit(ip, &config, worker.now).err();
+                excess.is_none()
+            }
+            _ => false,
         };
         Session {
             phase_deadline: worker.now + millis(config.handshake_timeout),
@@ -319,8 +321,10 @@ impl Session {
     pub fn bury(&mut self, worker: &mut Worker) {
         worker.held -= std::mem::take(&mut self.counted);
         self.untally(worker);
-        if std::mem::take(&mut self.admitted) {
-            worker.admission.leave(self.report.peer().ip());
+        if std::mem::take(&mut self.admitted)
+            && let Some(ip) = self.report.peer().ip()
+        {
+            worker.admission.leave(ip);
         }
         let line = self.report.line(self.domain.as_deref(), self.dialect);
         worker.log.info(format_args!("{line}"));
@@ -378,9 +382,9 @@ impl Session {
         let before = self.phase;
         let (after, actions) = before.step(event);
         if let Some(key) = report::limit(before, event) {
-            let address = self.report.peer().ip();
+            let peer = self.report.peer();
             let (admission, log) = (&mut worker.admission, &worker.log);
-            admission.report(log, address, key, detail, worker.now);
+            admission.report(log, peer, key, detail, worker.now);
         }
         let first = before != after && !self.report.has_relayed();
         self.report

@@ -4,13 +4,13 @@
 //! credential.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use super::Tick;
 use super::phase::{Event, Phase, Server};
 use crate::log::Escaped;
+use crate::net::peer::Peer;
 use crate::proto::ws::CloseCode;
 use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::error::StreamError;
@@ -41,7 +41,7 @@ type Age = Option<NonZeroU32>;
 /// The story of a session.
 #[derive(Debug)]
 pub struct Report {
-    peer: SocketAddr,
+    peer: Peer,
     accepted_at: Tick,
     handshake_ms: Age,
     open_ms: Age,
@@ -66,7 +66,7 @@ struct End {
 
 impl Report {
     /// Begins with the accepted connection of `peer`.
-    pub fn new(peer: SocketAddr, now: Tick) -> Report {
+    pub fn new(peer: Peer, now: Tick) -> Report {
         Report {
             peer,
             accepted_at: now,
@@ -80,13 +80,13 @@ impl Report {
         }
     }
 
-    /// The client's address.
-    pub fn peer(&self) -> SocketAddr {
+    /// The client, as far as it is known.
+    pub fn peer(&self) -> Peer {
         self.peer
     }
 
     /// A proxy told the client's address.
-    pub fn set_peer(&mut self, peer: SocketAddr) {
+    pub fn set_peer(&mut self, peer: Peer) {
         self.peer = peer;
     }
 

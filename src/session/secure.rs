@@ -10,6 +10,7 @@ use super::worker::Worker;
 use super::{NEVER, Session};
 use crate::config::access::{ProxyProtocol, Tls};
 use crate::log::Escaped;
+use crate::net::peer::Peer;
 use crate::net::tls::Wish;
 use crate::proto::proxy;
 use crate::proto::xmpp::starttls::{self, STARTTLS};
@@ -30,11 +31,13 @@ impl Session {
             target.address,
             Escaped(&route.name),
         ));
-        let (client, server) = (self.report.peer(), target.address);
-        match route.proxy_protocol {
-            Some(ProxyProtocol::V1) => proxy::write_v1(&mut self.server.out, client, server),
-            Some(ProxyProtocol::V2) => proxy::write_v2(&mut self.server.out, client, server),
-            None => {}
+        let (out, server) = (&mut self.server.out, target.address);
+        match (route.proxy_protocol, self.report.peer()) {
+            (Some(ProxyProtocol::V1), Peer::Ip(client)) => proxy::write_v1(out, client, server),
+            (Some(ProxyProtocol::V2), Peer::Ip(client)) => proxy::write_v2(out, client, server),
+            (Some(ProxyProtocol::V1), Peer::Unix) => proxy::write_v1_unknown(out),
+            (Some(ProxyProtocol::V2), Peer::Unix) => proxy::write_v2_local(out),
+            (None, _) => {}
         }
         if target.direct {
             self.start_tls(worker);

@@ -55,7 +55,7 @@ type Shared = Arc<(Mutex<Said>, Condvar)>;
 pub struct Daemon {
     child: Child,
     said: Shared,
-    /// Where it listens: the first address.
+    /// Where it listens: the first address, unless that is a unix socket.
     pub address: SocketAddr,
     config: TempFile,
 }
@@ -108,7 +108,9 @@ impl Daemon {
         };
         let line = daemon.wait_for_line("listening on ");
         let address = line.rsplit(' ').next().unwrap_or_default();
-        daemon.address = address.parse().expect("an address in the log");
+        if !address.starts_with("unix:") {
+            daemon.address = address.parse().expect("an address in the log");
+        }
         daemon
     }
 

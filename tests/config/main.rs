@@ -3,12 +3,12 @@
 mod domains;
 mod listeners;
 mod refusals;
+mod unix_sockets;
 
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use jabsocket::config::{self, Config, DomainRule, Problem};
+use jabsocket::config::{self, Config, DomainRule, Place, Problem};
 use jabsocket::log::Level;
 
 /// The configuration of a text without any problem.
@@ -35,8 +35,8 @@ fn warned(text: &str) -> (Config, Vec<String>) {
     (loaded.config, warnings)
 }
 
-fn address(text: &str) -> IpAddr {
-    text.parse().unwrap()
+fn address(text: &str) -> Place {
+    Place::Ip(text.parse().unwrap())
 }
 
 fn listed<'a>(config: &'a Config, domain: &str) -> &'a str {
@@ -135,7 +135,7 @@ fn listen_takes_addresses_of_both_families() {
             &["127.0.0.1", "2001:db8::1"],
         ),
     ] {
-        let addresses: Vec<IpAddr> = addresses.iter().map(|text| address(text)).collect();
+        let addresses: Vec<Place> = addresses.iter().map(|text| address(text)).collect();
         assert_eq!(good(&format!("listen: {text}")).listen, addresses, "{text}");
     }
 }
@@ -267,7 +267,7 @@ fn the_commented_values_of_the_installed_file_are_good_too() {
     let (config, warnings) = warned(&active);
     assert_eq!(warnings.len(), 1, "only listen stands twice: {warnings:?}");
     assert_eq!(listed(&config, "x.example.org"), "*.example.org");
-    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.listen.len(), 3);
     let defaults = Config::default();
     assert_eq!(config.handshake_timeout, defaults.handshake_timeout);
     assert_eq!(config.ping_interval, defaults.ping_interval);

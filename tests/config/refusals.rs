@@ -8,7 +8,8 @@ use super::{address, refused, warned};
 
 #[test]
 fn every_bad_value_is_told_with_what_is_allowed() {
-    let address = "a numeric IPv4 or IPv6 address such as 127.0.0.1 or ::1, or a list of them";
+    let address = "a numeric IPv4 or IPv6 address such as 127.0.0.1 or ::1, a unix socket such as \
+                   unix:/run/jabsocket/ws.sock, or a list of them";
     let time = "a number of seconds above 0 and up to 86400, such as 30 or 0.5";
     let server = "host:port, such as xmpp.example.com:5222, 192.0.2.1:5222 or \
                   '[2001:db8::1]:5222' in quotes";

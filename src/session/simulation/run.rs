@@ -139,7 +139,14 @@ impl<'a> Run<'a> {
         let server = Peer::new(script.server.clone(), &mut random);
         let transport = Transport::Simulated(client.wire.clone());
         let entrances = Entrance::all(&worker.config).expect("no certificates");
-        let session = Session::over(transport, ADDRESS, &entrances[0], 16, None, worker);
+        let session = Session::over(
+            transport,
+            crate::net::peer::Peer::Ip(ADDRESS),
+            &entrances[0],
+            16,
+            None,
+            worker,
+        );
         Run {
             fate,
             random,

@@ -1,0 +1,71 @@
+//! Who is at the other end of a browser's connection.
+//!
+//! Owns the difference between a peer with an address and one that came by a
+//! unix socket, which has none, and how both are written in the log. It never
+//! decides whose word counts.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+/// A peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// By TCP, or as a proxy told it.
+    Ip(SocketAddr),
+    /// By a unix socket.
+    Unix,
+}
+
+impl Peer {
+    /// The address, if there is one.
+    pub fn ip(self) -> Option<IpAddr> {
+        match self {
+            Peer::Ip(address) => Some(address.ip()),
+            Peer::Unix => None,
+        }
+    }
+
+    /// The port; 0 if there is none.
+    pub fn port(self) -> u16 {
+        match self {
+            Peer::Ip(address) => address.port(),
+            Peer::Unix => 0,
+        }
+    }
+
+    /// The same without the port, for the log.
+    pub fn host(self) -> Host {
+        Host(self)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Ip(address) => address.fmt(f),
+            Peer::Unix => f.write_str("unix:"),
+        }
+    }
+}
+
+/// A peer without its port.
+pub struct Host(Peer);
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Peer::Ip(address) => address.ip().fmt(f),
+            peer @ Peer::Unix => peer.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_without_an_address_costs_no_byte() {
+        assert_eq!(size_of::<Peer>(), size_of::<SocketAddr>());
+    }
+}

@@ -1,0 +1,187 @@
+//! The files of unix sockets: made, taken over, removed.
+//!
+//! Owns the way from a path to a bound socket, with the mode it is to have from
+//! its first moment, and the file as long as the daemon lives. What a dead
+//! process left there is replaced; a socket that somebody listens on, and what
+//! is no socket, is never touched. The file goes with the daemon, unless
+//! another process has put its own in its place.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, Flock, FlockArg};
+use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_PATH, S_ISGID};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, fchownat};
+
+/// The file of a socket that this daemon made.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Keeps the inode, so that no other file can have its number.
+    file: File,
+}
+
+impl SocketFile {
+    /// Makes a socket at `path` and binds it; what a dead process left there is
+    /// replaced. It does not listen yet.
+    ///
+    /// # Errors
+    /// Somebody listens there, something else is there, or what the kernel says.
+    pub fn bind(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
+        let fd = stream_socket()?;
+        let address = UnixAddr::new(path)?;
+        let bind = || {
+            // Not even for a moment is it open to more than these.
+            let before = umask(Mode::from_bits_truncate(!mode & 0o777));
+            let bound = bind(fd.as_raw_fd(), &address);
+            umask(before);
+            bound
+        };
+        match bind() {
+            Err(Errno::EADDRINUSE) => {
+                let _lock = lock_directory(path).map_err(|()| Errno::EADDRINUSE)?;
+                remove_stale(path, &address)?;
+                bind()?;
+            }
+            done => done?,
+        }
+        let file = open(path)?;
+        let path = path.to_owned();
+        Ok((fd, SocketFile { path, file }))
+    }
+
+    /// Gives the file to a user and a group. In a directory that hands its own
+    /// group on (set-group-ID) the group stays.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn give_to(&self, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
+        let inherited = directory(&self.path).metadata()?.mode() & S_ISGID != 0;
+        let group = group.filter(|_| !inherited);
+        // By the descriptor: nobody can put another file in its place.
+        let flags = AtFlags::AT_EMPTY_PATH;
+        Ok(fchownat(self.file.as_fd(), "", user, group, flags)?)
+    }
+
+    /// The path it was bound to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the file if it is still this daemon's. Where the directory does
+    /// not let this user do so it stays, for the next start to replace.
+    pub fn remove(self) {
+        if let Ok(_lock) = lock_directory(&self.path)
+            && is_same(&self.path, &self.file)
+        {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A socket without an address.
+fn stream_socket() -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socket(AddressFamily::Unix, SockType::Stream, flags, None)
+}
+
+/// Removes the socket at `path` if nobody listens on it.
+fn remove_stale(path: &Path, address: &UnixAddr) -> io::Result<()> {
+    let file = open(path)?;
+    match connect(stream_socket()?.as_raw_fd(), address) {
+        Err(Errno::ECONNREFUSED) if is_same(path, &file) => std::fs::remove_file(path),
+        Err(error @ Errno::EACCES) => Err(error.into()),
+        _ => Err(Errno::EADDRINUSE.into()),
+    }
+}
+
+/// The socket at `path`, opened for nothing but to be known again.
+fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_PATH | O_NOFOLLOW)
+        .open(path)?;
+    match file.metadata()?.file_type().is_socket() {
+        true => Ok(file),
+        false => Err(io::Error::other("something that is no socket is there")),
+    }
+}
+
+fn is_same(path: &Path, file: &File) -> bool {
+    let id = |data: std::fs::Metadata| (data.dev(), data.ino());
+    let there = std::fs::symlink_metadata(path).map(id).ok();
+    there.is_some() && there == file.metadata().map(id).ok()
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// Keeps other daemons from taking over or removing a file in the same directory
+/// at the same moment. Without a lock where the directory cannot be read.
+///
+/// # Errors
+/// Another one is just about it.
+fn lock_directory(path: &Path) -> Result<Option<Flock<File>>, ()> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_DIRECTORY)
+        .open(directory(path));
+    let Ok(directory) = opened else {
+        return Ok(None);
+    };
+    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Err(()),
+        Err(_) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let name = format!("jabsocket-socket-file-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_file_is_removed_only_by_whose_it_is() {
+        let directory = directory("own");
+        let path = directory.join("s");
+        let (fd, old) = SocketFile::bind(&path, 0o700).unwrap();
+        assert_eq!(old.file.metadata().unwrap().mode() & 0o777, 0o700);
+        // The first one dies without a word, and its successor comes.
+        drop(fd);
+        let (_fd, new) = SocketFile::bind(&path, 0o700).unwrap();
+        old.remove();
+        assert!(path.exists(), "removed by the wrong one");
+        new.remove();
+        assert!(!path.exists());
+        std::fs::remove_dir(&directory).unwrap();
+    }
+
+    #[test]
+    fn who_is_about_it_is_not_disturbed() {
+        let directory = directory("lock");
+        let path = directory.join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let lock = lock_directory(&path).unwrap();
+        let error = SocketFile::bind(&path, 0o700).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(lock);
+        SocketFile::bind(&path, 0o700).unwrap().1.remove();
+        assert!(!path.exists());
+        std::fs::remove_dir(&directory).unwrap();
+    }
+}

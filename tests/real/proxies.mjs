@@ -1,11 +1,11 @@
 // jabsocket behind nginx and HAProxy, both as the samples in conf/ have them:
-// TLS outside, sessions from end to end, the browser's true address, idle
-// connections, two instances.
+// TLS outside, sessions from end to end, the browser's true address, unix sockets,
+// idle connections, two instances.
 //
 //   node proxies.mjs     with target/release/jabsocket ($JABSOCKET for another)
 
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { login } from './clients/raw.mjs';
 import { startJabsocket } from './daemon.mjs';
@@ -26,6 +26,11 @@ process.on('unhandledRejection', (error) => {
   runner.failed++;
   console.log(`FAIL nothing unhandled: ${error?.stack ?? error}`);
 });
+
+// Where a proxy that is nobody gets at it too.
+const directory = temporaryDirectory('socket');
+chmodSync(directory, 0o711);
+const socket = join(directory, 'ws.sock');
 
 const authority = new Authority();
 const certificate = authority.issue(HOST);
@@ -162,28 +167,36 @@ let prosody;
 let jabsocket;
 const started = await runner.test('start Prosody and jabsocket', async () => {
   prosody = await startProsody();
-  jabsocket = await startJabsocket([prosody], { settings: `trusted_proxies: 127.0.0.1\nhost: ${HOST}\n` });
+  const listen = `listen: [127.0.0.1, unix:${socket}]\n`;
+  jabsocket = await startJabsocket([prosody], { settings: `${listen}trusted_proxies: [127.0.0.1, 'unix:']\nhost: ${HOST}\n` });
 });
 runner.onFailure = () => jabsocket?.log(25) ?? '';
 if (started) {
   await runner.test('trusted_proxies as the samples have it is taken without a warning', async () => {
     for (const file of ['nginx.conf', 'haproxy.cfg']) {
-      const [line] = /^trusted_proxies: .*$/m.exec(sample(file).replace(/^# +/gm, '')) ?? [];
-      check(line, `${file} does not name trusted_proxies`);
-      const config = join(temporaryDirectory('check'), 'jabsocket.conf');
-      writeFileSync(config, `${line}\n`);
-      const { status, stdout, stderr } = spawnSync(jabsocket.binary, ['--check-config', '-c', config], { encoding: 'utf8' });
-      check(status === 0 && /the configuration is good/.test(stdout) && !stderr.includes('trusted_proxies'), `${stdout}${stderr}`);
+      const lines = [...sample(file).matchAll(/^ *# +(trusted_proxies: .*)$/gm)];
+      equal(lines.length, 2, `the lines in ${file}, by TCP and by unix socket`);
+      for (const [, line] of lines) {
+        const config = join(temporaryDirectory('check'), 'jabsocket.conf');
+        writeFileSync(config, `${line}\n`);
+        const { status, stdout, stderr } = spawnSync(jabsocket.binary, ['--check-config', '-c', config], { encoding: 'utf8' });
+        check(status === 0 && /the configuration is good/.test(stdout) && !stderr.includes('trusted_proxies'), `${stdout}${stderr}`);
+      }
     }
   });
   await through('nginx', () => startNginx(certificate, [portOf(jabsocket)]));
   await through('HAProxy, X-Forwarded-For', () => startHaproxy(certificate, [portOf(jabsocket)]));
+  await through('nginx by a unix socket', () => startNginx(certificate, [portOf(jabsocket)], { socket }));
+  await through('HAProxy by a unix socket', () => startHaproxy(certificate, [portOf(jabsocket)], { socket }));
   await through('HAProxy, PROXY v2', () => startHaproxy(certificate, [portOf(jabsocket)], { proxyProtocol: true }));
   await runner.test('jabsocket has not panicked', async () => {
     const line = jabsocket.child.lines.find((text) => /panicked/.test(text));
     check(!line, line);
   });
-  await runner.test('jabsocket ends with status 0 on SIGTERM', () => jabsocket.stop());
+  await runner.test('jabsocket ends with status 0 on SIGTERM, and its socket goes', async () => {
+    await jabsocket.stop();
+    check(!existsSync(socket), `${socket} is left behind`);
+  });
   runner.onFailure = undefined;
   await idleTests();
   await twoInstances();

@@ -54,12 +54,20 @@ async function run(name, args, directory, port) {
   return { name, child, url: `wss://127.0.0.1:${port}/xmpp-websocket`, stop: () => child.stop() };
 }
 
-/** `ports` are those of jabsocket; `idle` stands for the sample's idle time. */
-export async function startNginx(certificate, [port], { idle = '60s' } = {}) {
+/**
+ * `ports` are those of jabsocket; `idle` stands for the sample's idle time. With
+ * `socket`, a path, the sample's unix socket is used instead.
+ */
+export async function startNginx(certificate, [port], { idle = '60s', socket } = {}) {
   const directory = directoryFor('nginx', certificate);
   const own = await freePort();
   const site = join(directory, 'jabsocket.conf');
+  const swap = socket ? [
+    ['    server 127.0.0.1:5000', '    #server 127.0.0.1:5000'],
+    ['    #server unix:/run/jabsocket/ws.sock', `    server unix:${socket}`],
+  ] : [];
   writeFileSync(site, substitute(sample('nginx.conf'), [
+    ...swap,
     ['listen 443 ssl', `listen 127.0.0.1:${own} ssl`],
     ['server 127.0.0.1:5000', `server 127.0.0.1:${port}`],
     ['/etc/ssl/certs/chat.example.com.pem', join(directory, 'certificate.pem')],
@@ -84,10 +92,15 @@ http {
 }
 
 /** The first two `ports` are those of the sample's two instances. */
-export async function startHaproxy(certificate, [one, two = one], { idle = '60s', proxyProtocol = false } = {}) {
+export async function startHaproxy(certificate, [one, two = one], { idle = '60s', proxyProtocol = false, socket } = {}) {
   const directory = directoryFor('haproxy', certificate);
   const own = await freePort();
   const file = join(directory, 'haproxy.cfg');
+  const local = socket ? [
+    ['    server one', '    #server one'],
+    ['    server two', '    #server two'],
+    ['    #server local unix@/run/jabsocket/ws.sock', `    server local unix@${socket}`],
+  ] : [];
   const swap = proxyProtocol ? [
     ['    http-request set-header X-Forwarded-For %[src]\n', ''],
     ['    http-request del-header Forwarded\n', ''],
@@ -98,6 +111,7 @@ export async function startHaproxy(certificate, [one, two = one], { idle = '60s'
   ] : [];
   writeFileSync(file, substitute(sample('haproxy.cfg'), [
     ...swap,
+    ...local,
     ['    log /dev/log local0\n', '    log stdout format raw local0\n'],
     ['    user haproxy\n    group haproxy\n', ''],
     ['    maxconn 20000\n', '    maxconn 100\n'],

@@ -12,6 +12,7 @@ pub mod prometheus;
 pub mod stage;
 pub mod tls_server;
 pub mod ws_client;
+pub mod wss_stage;
 pub mod xmpp_server;
 
 use std::io::{BufRead, BufReader, Error, ErrorKind, Read};

@@ -1,7 +1,9 @@
 // jabsocket's way to the server: TLS, certificates, the PROXY protocol, channel
-// binding. Every test here has a jabsocket of its own.
+// binding; and what the configuration says of sessions elsewhere (see_other_uri)
+// and of compression. Every test here has a jabsocket of its own.
 
 import { login, refusal } from './clients/raw.mjs';
+import * as strophe from './clients/strophe.mjs';
 import { startJabsocket } from './daemon.mjs';
 import { check, equal } from './lib/runner.mjs';
 import { startProsody } from './servers/prosody.mjs';
@@ -24,8 +26,8 @@ function newLines(child) {
 }
 
 /** Runs `body` before a jabsocket for `servers`, which must then end well. */
-async function through(servers, body) {
-  const jabsocket = await startJabsocket(servers);
+async function through(servers, body, settings = '') {
+  const jabsocket = await startJabsocket(servers, { settings });
   try {
     await body(jabsocket);
   } catch (error) {
@@ -69,7 +71,31 @@ export async function prosodyTests(runner, authority) {
     });
     await certificateTests(runner, server);
   }
+  await settingTests(runner, direct);
   await prosody.stop();
+}
+
+async function settingTests(runner, server) {
+  await runner.test('Strophe goes where see_other_uri says', () => through([server], (there) => through([server], async (here) => {
+    const options = { ...new World(server, here.url).options('romeo', 'strophe') };
+    const session = await strophe.login(options);
+    equal(session.ws.url, there.url, 'the endpoint in the end');
+    check(here.child.lines.some((line) => /session .* ended by jabsocket: sent to see_other_uri/.test(line)), 'no such line in the log');
+    equal((await session.close()).code, 1000, 'close code');
+  }, `see_other_uri: ${there.url}\nsee_other_above: 0\n`)));
+
+  await runner.test('messages are compressed with clients that offer it', () => through([server], async ({ url }) => {
+    const world = new World(server, url);
+    const [romeo, juliet] = await Promise.all(['romeo', 'juliet'].map((user) => world.open('strophe', user)));
+    for (const { ws } of [romeo, juliet]) {
+      check(ws.extensions.includes('permessage-deflate'), `agreed on ${JSON.stringify(ws.extensions)}`);
+    }
+    for (const body of ['short', 'a longer one, '.repeat(500), '\u{1f339}\u00e4<&>'.repeat(5000)]) {
+      romeo.sendMessage(juliet.jid, body);
+      equal((await juliet.messages.next(() => true, 'the message')).body, body, 'the message');
+    }
+    for (const session of [romeo, juliet]) equal((await session.close()).code, 1000, 'close code');
+  }, 'compression: true\n'));
 }
 
 async function certificateTests(runner, server) {

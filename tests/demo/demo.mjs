@@ -2,21 +2,21 @@
 // users who chat through it, and then a page to chat with by hand.
 
 import { createServer } from 'node:http';
-import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { login } from '../real/clients/strophe.mjs';
 import { startJabsocket } from '../real/daemon.mjs';
+import { freePort } from '../real/lib/process.mjs';
 import { startProsody } from '../real/servers/prosody.mjs';
+import { endpointOf } from './discover.mjs';
+import { answer, page } from './page.mjs';
 
 const once = process.argv.includes('--once');
-const here = dirname(fileURLToPath(import.meta.url));
 let step = Number(process.env.DEMO_STEP ?? 1);
 const say = (text) => console.log(`${step++}. ${text}`);
 const detail = (text) => console.log(text.replace(/^(?=.)/gm, '     '));
 
 let prosody;
 let jabsocket;
+let hostMeta;
 
 async function stop() {
   for (const part of [jabsocket, prosody]) await part?.stop();
@@ -28,15 +28,18 @@ async function chat() {
   say('An XMPP server, Prosody, runs on loopback and knows two users:');
   detail(`xmpp      ${prosody.address} (plain TCP)\n${users.map(([user, password]) => `${user.padEnd(9)} ${user}@localhost, password ${password}`).join('\n')}`);
 
-  jabsocket = await startJabsocket([prosody]);
+  const port = await freePort();
+  jabsocket = await startJabsocket([prosody], { port, settings: `host_meta: ws://127.0.0.1:${port}/xmpp-websocket\n` });
+  hostMeta = `http://127.0.0.1:${port}/.well-known/host-meta.json`;
   say('jabsocket runs before it, with this configuration:');
   detail(jabsocket.config);
-  detail(`websocket ${jabsocket.url}`);
+  const url = await endpointOf(hostMeta);
+  detail(`host-meta ${hostMeta}\nwebsocket ${url}, as host-meta says`);
 
   say('Both log in with Strophe.js, as a web page would, over WebSocket:');
   const sessions = [];
   for (const [user, password] of users) {
-    const options = { url: jabsocket.url, domain: 'localhost', user, password, mechanism: 'SCRAM', resource: 'demo' };
+    const options = { url, domain: 'localhost', user, password, mechanism: 'SCRAM', resource: 'demo' };
     const session = await login(options);
     session.presence();
     sessions.push(session);
@@ -65,18 +68,8 @@ async function chat() {
 }
 
 async function serve() {
-  const strophe = join(here, '..', 'real', 'node_modules', 'strophe.js', 'dist', 'strophe.umd.min.js');
-  const settings = { websocket: jabsocket.url, domain: 'localhost', users: prosody.users };
-  const files = {
-    '/': ['text/html; charset=utf-8', readFileSync(join(here, 'index.html'))],
-    '/strophe.js': ['text/javascript; charset=utf-8', readFileSync(strophe)],
-    '/settings.json': ['application/json', JSON.stringify(settings)],
-  };
-  const server = createServer((request, response) => {
-    const file = files[request.url.split('?')[0]];
-    response.writeHead(file ? 200 : 404, { 'Content-Type': file ? file[0] : 'text/plain', 'Cache-Control': 'no-store' });
-    response.end(file ? file[1] : 'not found\n');
-  });
+  const files = page({ hostMeta, domain: 'localhost', users: prosody.users });
+  const server = createServer((request, response) => answer(files, request, response));
   await new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(0, '127.0.0.1', resolve);
@@ -110,9 +103,9 @@ try {
     say('Done.');
     await leave(0);
   }
-  const page = await serve();
+  const address = await serve();
   say('Your turn. Open these two pages in a browser on this machine and chat:');
-  detail(Object.keys(prosody.users).map((user) => `${page}#${user}`).join('\n'));
+  detail(Object.keys(prosody.users).map((user) => `${address}#${user}`).join('\n'));
   detail('Ctrl-C ends everything.');
 } catch (error) {
   if (!leaving) {

@@ -11,9 +11,9 @@ const binary = process.env.JABSOCKET ?? resolve(top, process.env.CARGO_TARGET_DI
 /**
  * `servers` are what startProsody and startEjabberd give, perhaps with an
  * `access`: further keys of their entries in `domains`. `settings` are further
- * lines of configuration.
+ * lines of configuration; `port` 0 is a free one.
  */
-export async function startJabsocket(servers, { settings = '' } = {}) {
+export async function startJabsocket(servers, { settings = '', port: wanted = 0 } = {}) {
   if (!existsSync(binary)) throw new Error(`there is no ${binary}: cargo build --release`);
   const directory = temporaryDirectory('daemon');
   const file = join(directory, 'jabsocket.conf');
@@ -21,7 +21,7 @@ export async function startJabsocket(servers, { settings = '' } = {}) {
     const keys = Object.entries({ name: domain, server: address, ...access });
     return `  - ${keys.map(([key, value]) => `${key}: ${value}\n`).join('    ')}`;
   }).join('');
-  const text = `port: 0
+  const text = `port: ${wanted}
 listen: 127.0.0.1
 log_level: LOG_DEBUG
 resource: /xmpp-websocket
@@ -41,6 +41,7 @@ ${domains}`;
     child,
     config: text,
     pid: child.pid,
+    port,
     url: `ws://127.0.0.1:${port}/xmpp-websocket`,
     log: (count) => child.tail(count),
     /** SIGTERM; anything but an exit status of 0 is an error. */

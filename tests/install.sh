@@ -5,7 +5,8 @@
 #   tests/install.sh demo    that, Prosody, Node.js and the packages from npm
 #   tests/install.sh package the first, and what makes and tries the Debian package
 #   tests/install.sh proxies the demo's, nginx, HAProxy and openssl
-#   tests/install.sh all     all of that, ejabberd, fail2ban, Prometheus and g++ (the default)
+#   tests/install.sh all     all of that, ejabberd, fail2ban, Prometheus, g++, Chromium
+#                            and what it is driven with (the default)
 #
 # Made for Debian 12; a Rust toolchain is taken for granted. It asks nothing, is
 # quick when nothing is missing, and starts no service.
@@ -50,6 +51,8 @@ if [ "$what" = all ]; then
     want g++
     # For promtool.
     want_service prometheus
+    # Fonts for the pages that Chromium shows, emoji among them.
+    for package in chromium fonts-dejavu-core fonts-noto-color-emoji; do want "$package"; done
 fi
 case $what in proxies|all) want_service nginx; want_service haproxy; want openssl ;; esac
 case $what in package|all)
@@ -130,11 +133,20 @@ fi
 # --- npm --------------------------------------------------------------------
 
 if [ -n "$javascript" ]; then
-    # The stamp is the lock file that node_modules was made from.
+    # Packages for tests in a browser alone are the "devDependencies".
+    #
+    # In the lock file converse.js depends on nothing: what its package lists is
+    # already in its dist/, and one entry, a link into itself, stops npm 9. After
+    # `npm install` of another version, take its "dependencies" and "workspaces" out
+    # of the lock file and run `npm install` again.
+    omit=--omit=dev
     stamp=real/node_modules/.installed
+    [ "$what" = all ] && { omit=; stamp=$stamp-all; }
+    # The stamp is the lock file that node_modules was made from.
     if ! cmp -s real/package-lock.json "$stamp"; then
-        say 'npm ci (in tests/real)'
-        (cd real && npm ci --no-audit --no-fund --no-progress --loglevel=error </dev/null >&2) || die 'npm ci failed'
+        say "npm ci${omit:+ $omit} (in tests/real)"
+        (cd real && npm ci $omit --ignore-scripts --no-audit --no-fund --no-progress --loglevel=error </dev/null >&2) || die 'npm ci failed'
+        cp real/package-lock.json real/node_modules/.installed
         cp real/package-lock.json "$stamp"
     fi
 fi

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Every check there is: format, lints, build, cargo's tests, a minute of fuzzing
-# for each parser, the demo, real clients against real servers, real proxies, and
-# the Debian package. It installs what is missing first. A failing step does not
-# stop the others; the last line is "N passed, M failed".
+# for each parser, the demo, real clients against real servers, real proxies, a real
+# browser, and the Debian package. It installs what is missing first. A failing step
+# does not stop the others; the last line is "N passed, M failed".
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -71,6 +71,9 @@ counted 's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
 counted 's/^proxies: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^proxies: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
         node tests/real/proxies.mjs
+counted 's/^browser: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
+        's/^browser: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
+        node tests/real/browser.mjs
 counted 's/^package: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^package: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
         bash tests/package.sh

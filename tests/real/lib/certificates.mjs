@@ -23,13 +23,13 @@ export class Authority {
   }
 
   /**
-   * A key and a certificate for `domain`. `names` are the DNS names in it,
-   * `days` how long it holds (below 0: no longer), `own` has it signed by itself.
+   * A key and a certificate for `domain`. `names` are the DNS names in it, one or
+   * a list, `days` how long it holds (below 0: no longer), `own` has it signed by itself.
    */
   issue(domain, { names = domain, days = 2, own = false } = {}) {
     const [key, request, certificate] = ['key', 'csr', 'pem'].map((end) => this.#path(`${domain}.${end}`));
     this.#openssl('req', '-new', ...EC, '-keyout', key, '-out', request, '-subj', `/CN=${domain}`,
-      '-addext', `subjectAltName=DNS:${names}`, '-addext', 'basicConstraints=critical,CA:false');
+      '-addext', `subjectAltName=${[names].flat().map((name) => `DNS:${name}`).join()}`, '-addext', 'basicConstraints=critical,CA:false');
     const signer = own ? ['-key', key] : ['-CA', this.file, '-CAkey', this.#path('ca.key'), '-CAcreateserial'];
     this.#openssl('x509', '-req', '-in', request, '-out', certificate, ...signer, '-days', String(days), '-copy_extensions', 'copy');
     return { key, certificate };

@@ -1,16 +1,20 @@
 // One line a test, a limit for each, nothing left open between groups.
 
-const LIMIT_MS = 30_000;
-
 export class Runner {
   passed = 0;
   failed = 0;
+  #limit;
+
+  /** `limit`: what one test may take, in milliseconds. */
+  constructor(limit = 30_000) {
+    this.#limit = limit;
+  }
 
   /** Runs one test; whether it passed. */
   async test(name, body) {
     let timer;
     const limit = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`not done in ${LIMIT_MS} ms`)), LIMIT_MS);
+      timer = setTimeout(() => reject(new Error(`not done in ${this.#limit} ms`)), this.#limit);
     });
     try {
       await Promise.race([body(), limit]);
@@ -19,7 +23,7 @@ export class Runner {
       console.log(`FAIL ${name}: ${(error?.message ?? String(error)).split('\n')[0]}`);
       const more = [...(error?.message ?? '').split('\n').slice(1), ...(error?.stack ?? '').split('\n').filter((line) => /^\s+at .*tests\/real/.test(line)).slice(0, 4)];
       for (const line of more) console.log(`  ${line.trimStart().replace(/file:\/\/\S*tests\/real\//, '')}`);
-      if (this.onFailure) console.log(this.onFailure());
+      if (this.onFailure) console.log(await this.onFailure());
       return false;
     } finally {
       clearTimeout(timer);

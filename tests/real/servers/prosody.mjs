@@ -9,12 +9,13 @@ export const USERS = { romeo: 'wherefore-art-thou', juliet: 'a-rose-by-any-name'
 
 /**
  * `tls` has the certificate and key of each domain served, the first one's for
- * direct TLS; without it `domain` is served in plain text.
+ * direct TLS; without it `domain` is served in plain text. `authentication`: where
+ * passwords are plain (the default), their SCRAM keys change from login to login.
  */
-export async function startProsody({ domain = 'prosody.example', tls } = {}) {
+export async function startProsody({ domain = 'prosody.example', tls, authentication = 'internal_plain' } = {}) {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await start(domain, tls);
+      return await start(domain, tls, authentication);
     } catch (error) {
       // Another process may have taken a port in the meantime.
       if (attempt === 3) throw error;
@@ -22,7 +23,7 @@ export async function startProsody({ domain = 'prosody.example', tls } = {}) {
   }
 }
 
-async function start(domain, tls) {
+async function start(domain, tls, authentication) {
   const directory = temporaryDirectory('prosody');
   const [port, directPort, httpPort] = [await freePort(), await freePort(), await freePort()];
   const domains = tls ? Object.keys(tls) : [domain];
@@ -51,7 +52,7 @@ modules_enabled = {
 }
 c2s_require_encryption = ${Boolean(tls)}
 allow_unencrypted_plain_auth = ${!tls}
-authentication = "internal_plain"
+authentication = "${authentication}"
 consider_websocket_secure = true
 http_default_host = "${domains[0]}"
 smacks_hibernation_time = 600

@@ -27,6 +27,8 @@ fn the_resource_answers_who_polls_it() {
     assert_eq!(ask(&daemon, "GET /").0.status, 404);
     assert_eq!(ask(&daemon, "GET /.well-known/host-meta").0.status, 404);
     assert_eq!(ask(&daemon, "DELETE /ws").0.status, 405);
+    daemon.wait_for_line("ended by jabsocket: answered: 200 plain request");
+    daemon.wait_for_line("ended by jabsocket: refused: 405 ");
 }
 
 #[test]

@@ -47,6 +47,7 @@ fn events() -> Vec<Event> {
         Event::TlsFailed,
         Event::Accepted,
         Event::Refused,
+        Event::Served,
         Event::Opened,
         Event::Elsewhere,
         Event::Unit,
@@ -129,6 +130,7 @@ fn the_opening_handshake() {
     };
     for (event, after, actions) in [
         (Event::Refused, Phase::Lingering, NOTHING),
+        (Event::Served, Phase::Lingering, NOTHING),
         (Event::Deadline, Phase::Lingering, refused(Refuse::Timeout)),
         (Event::Drain, Phase::Lingering, refused(Refuse::Unavailable)),
         (Event::ClientGone, Phase::Gone, NOTHING),

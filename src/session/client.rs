@@ -150,7 +150,11 @@ impl Session {
                 }
                 self.refuse(refusal, worker);
                 let detail = format!("{} {refusal}", refusal.status());
-                self.step(Event::Refused, &detail, worker);
+                let event = match refusal {
+                    Refusal::Plain(_) => Event::Served,
+                    _ => Event::Refused,
+                };
+                self.step(event, &detail, worker);
             }
         }
     }

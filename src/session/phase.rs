@@ -46,6 +46,8 @@ pub enum Event {
     Accepted,
     /// The opening handshake was refused, and answered so.
     Refused,
+    /// No handshake was asked for, but a page; it was answered.
+    Served,
     /// The first message opened a stream to a domain that is served.
     Opened,
     /// The first message opened a stream, but the client is sent elsewhere; it was
@@ -278,7 +280,7 @@ impl Phase {
         };
         match event {
             Event::Accepted => (Phase::AwaitOpen, Actions::NONE),
-            Event::Refused => (Phase::Lingering, Actions::NONE),
+            Event::Refused | Event::Served => (Phase::Lingering, Actions::NONE),
             Event::Deadline => (Phase::Lingering, refuse(Refuse::Timeout)),
             Event::Drain => (Phase::Lingering, refuse(Refuse::Unavailable)),
             Event::ClientGone | Event::ClientStalled | Event::ShedUnread | Event::Shed => {

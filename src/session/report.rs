@@ -166,6 +166,7 @@ pub const CAUSES: &[(&str, &str)] = &[
     ("server", "stream_closed"),
     ("server", "connection_lost"),
     ("jabsocket", "refused"),
+    ("jabsocket", "page"),
     ("jabsocket", "xmpp_violation"),
     ("jabsocket", "websocket_violation"),
     ("jabsocket", "host_unknown"),
@@ -194,6 +195,7 @@ pub fn cause(phase: Phase, event: Event) -> (&'static str, &'static str) {
         Event::ServerEnded => ("server", "stream_closed"),
         Event::ServerGone => ("server", "connection_lost"),
         Event::Refused => ("jabsocket", "refused"),
+        Event::Served => ("jabsocket", "page"),
         Event::Violation(StreamError::HostUnknown, _)
         | Event::Unreachable(StreamError::HostUnknown) => ("jabsocket", "host_unknown"),
         Event::Violation(..) => ("jabsocket", "xmpp_violation"),
@@ -221,6 +223,7 @@ fn describe(phase: Phase, event: Event) -> (&'static str, String) {
     match event {
         Event::TlsFailed => ("jabsocket", text("TLS handshake failed")),
         Event::Refused => ("jabsocket", text("refused")),
+        Event::Served => ("jabsocket", text("answered")),
         Event::Elsewhere => ("jabsocket", text("sent to see_other_uri")),
         Event::Ended => ("client", text("stream closed")),
         Event::CloseFrame => ("client", text("Close frame")),

@@ -12,13 +12,16 @@ mod script;
 
 use std::collections::BTreeMap;
 
+use super::INFLATED_PER_TURN;
 use super::worker::Worker;
 use crate::config;
 use crate::log::Log;
 use crate::net::locator::Locator;
 use crate::net::resolver::Resolver;
 use crate::net::tls::Contexts;
+use crate::proto::ws::deflate::Codec;
 use run::{Fate, Run};
+use script::frame;
 
 const SCHEDULES: u64 = 4000;
 
@@ -133,6 +136,35 @@ fn a_stalled_server_is_given_up_while_the_session_closes() {
     let mut run = Run::with_stalled_server(&mut worker);
     run.drain_for_long();
     run.bring_to_an_end();
+}
+
+/// A few bytes that become many are the work of several turns.
+#[test]
+fn what_a_turn_inflates_is_bounded() {
+    const BLANKS: usize = 100_000;
+    let blanks = vec![b' '; BLANKS];
+    let mut codec = Codec::default();
+    let payload = codec.compress(&[&blanks], None).unwrap();
+    assert!(payload.len() < 126 << 10);
+    let mut random = Random::new(0);
+    let mut frames = Vec::new();
+    for _ in 0..40 {
+        frame(&mut frames, 0xc1, payload, &mut random);
+    }
+    let (_poll, mut worker) = worker();
+    let mut run = Run::with_frames(&frames, &mut worker);
+    let (mut turns, mut all) = (0, 0);
+    loop {
+        let (inflated, again) = run.inflating_turn();
+        assert!(inflated <= INFLATED_PER_TURN + BLANKS, "{inflated} bytes");
+        turns += 1;
+        all += inflated;
+        if !again {
+            break;
+        }
+    }
+    assert_eq!(all, 40 * BLANKS);
+    assert!(turns > 10, "{turns} turns");
 }
 
 /// Says in which schedule a panic came.

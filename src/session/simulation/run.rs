@@ -6,6 +6,8 @@ use crate::net::entrance::Entrance;
 use crate::net::locator::Target;
 use crate::net::simulated::{ADDRESS, Wire};
 use crate::net::transport::Transport;
+use crate::proto::http::extensions::Deflate;
+use crate::proto::xmpp::Dialect;
 use crate::session::phase::{Event, Phase};
 use crate::session::side::Side;
 use crate::session::worker::Worker;
@@ -132,6 +134,29 @@ impl<'a> Run<'a> {
         assert_eq!(run.session.phase, Phase::Relaying);
         assert!(run.session.paused, "the queue is not full");
         run
+    }
+
+    /// A session of RFC 7395 in which all is said, then agreed on compression and
+    /// sent `frames` by its client.
+    pub fn with_frames(frames: &[u8], worker: &'a mut Worker) -> Run<'a> {
+        let mut random = Random::new(0);
+        let mut script = Script::new(&mut random);
+        while script.dialect != Dialect::Framed {
+            script = Script::new(&mut random);
+        }
+        let mut run = Run::with(script, Fate::Stays, random, worker);
+        run.settle();
+        assert_eq!(run.session.phase, Phase::Relaying);
+        run.session.deflate = Some(Deflate { window_bits: None });
+        run.client.to_send.extend(frames);
+        run.client_sends(usize::MAX);
+        run
+    }
+
+    /// One turn: the bytes that it inflated, and whether there is more to do.
+    pub fn inflating_turn(&mut self) -> (usize, bool) {
+        let again = self.turn();
+        (self.worker.inflated, again)
     }
 
     fn with(script: Script, fate: Fate, mut random: Random, worker: &'a mut Worker) -> Run<'a> {

@@ -100,7 +100,7 @@ pub struct Session {
     /// When the phase has lasted too long; in `Relaying`, the next ping.
     phase_deadline: Tick,
     /// First of the session's tokens.
-    token: usize,
+    token: u32,
     /// Lane of the dial that connected.
     lane: u8,
     /// A connection that was being dialled had more to tell than that it stands.
@@ -193,7 +193,7 @@ impl Session {
             domain: None,
             draft_root: None,
             report: Report::new(peer, worker.now),
-            token,
+            token: u32::try_from(token).expect("descriptors are fewer"),
             lane: 0,
             missed: false,
             dialect: None,

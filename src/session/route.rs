@@ -161,7 +161,7 @@ impl Session {
         let Some(route) = &mut self.route else {
             return;
         };
-        let query = worker.look_up(self.token, &route.wanted);
+        let query = worker.look_up(self.token as usize, &route.wanted);
         route.query = Some(query);
     }
 
@@ -214,7 +214,7 @@ impl Session {
         let Some(route) = &mut self.route else {
             return;
         };
-        let first = self.token + 1;
+        let first = self.token as usize + 1;
         let token = |lane| Token(first + lane);
         match route.dial.progress(&worker.registry, token, worker.now) {
             Progress::Pending => {}

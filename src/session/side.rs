@@ -14,9 +14,11 @@ use super::Tick;
 use crate::buf::Buf;
 use crate::net::transport::Transport;
 
-/// Bytes dropped at most while a close is under way: enough for a client to
-/// finish a message that was refused for its size, so that it reads why.
-const MAX_DROPPED: u32 = 4 << 20;
+/// What is dropped at most while a close is under way, in pieces: enough for a
+/// client to finish a message that was refused for its size, so that it reads why.
+const MAX_DROPPED: u16 = u16::MAX;
+/// Bytes of a piece: 4 MiB in all. A read counts as one at least.
+const PIECE: usize = 64;
 
 /// What a read gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,8 @@ pub struct Side {
     pub tail: Buf,
     /// When bytes were last written, or first queued.
     progress_at: Tick,
-    dropped: u32,
+    /// Pieces of [`PIECE`] bytes.
+    dropped: u16,
     readable: bool,
     writable: bool,
     /// A short read is not the last: the peer's end was announced, or may have been.
@@ -223,9 +226,9 @@ impl Side {
     /// Counts bytes that are dropped while the side closes; false when it was
     /// more than a peer may expect of us.
     pub fn drop_bytes(&mut self, n: usize) -> bool {
-        let n = u32::try_from(n).unwrap_or(u32::MAX);
-        self.dropped = self.dropped.saturating_add(n);
-        self.dropped <= MAX_DROPPED
+        let pieces = u16::try_from(n.div_ceil(PIECE)).unwrap_or(MAX_DROPPED);
+        self.dropped = self.dropped.saturating_add(pieces);
+        self.dropped < MAX_DROPPED
     }
 
     /// Writes what is queued, as far as the socket takes it. A write error shows

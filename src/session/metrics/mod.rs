@@ -154,7 +154,7 @@ struct Place {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     at: Option<(Phase, Option<Dialect>)>,
-    place: Option<u32>,
+    place: Option<u16>,
 }
 
 /// The counters of a worker.
@@ -188,7 +188,7 @@ pub struct Metrics {
     relay_held: u64,
     sessions: [[u64; DIALECTS.len()]; PHASES.len()],
     places: Vec<Place>,
-    index: HashMap<String, u32>,
+    index: HashMap<String, u16>,
     /// By who and why.
     closed: Vec<((&'static str, &'static str), u64)>,
     time_to_open: Histogram,
@@ -236,11 +236,11 @@ impl Metrics {
     }
 
     /// The number of the series of a list's entry.
-    fn place(&mut self, name: &str) -> u32 {
+    fn place(&mut self, name: &str) -> u16 {
         if let Some(at) = self.index.get(name) {
             return *at;
         }
-        let Some(at) = u32::try_from(self.places.len())
+        let Some(at) = u16::try_from(self.places.len())
             .ok()
             .filter(|_| self.places.len() <= MAX_DOMAINS)
         else {

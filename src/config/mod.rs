@@ -3,10 +3,11 @@
 //! Owns [`Config`], its defaults and the look-ups on it. `yaml` reads the text,
 //! `keys` knows the keys, `setting` and `value` what they take, `domains` the
 //! `domains` list and `access` how its servers are reached, `listeners` the
-//! ports and `place` where they are bound, `glob` the origin patterns, `network` ranges of addresses, `problem`
-//! the wording of what is wrong. A file is taken as a whole or not at all, and
-//! every error in it is told at once. Never changes after it was read, looks up
-//! no name, and opens no other file.
+//! ports and `place` where they are bound, `glob` the origin patterns,
+//! `network` ranges of addresses, `problem` the wording of what is wrong. A
+//! file is taken as a whole or not at all, and every error in it is told at
+//! once. Never changes after it was read, looks up no name, and opens no other
+//! file.
 
 pub mod access;
 mod domains;

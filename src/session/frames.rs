@@ -5,8 +5,7 @@
 //! that breaks a rule of RFC 6455 is failed here. What a turn may inflate is
 //! bounded: a few compressed bytes can be a lot of work.
 
-use super::phase::Event;
-use super::phase::Phase;
+use super::phase::{Event, Phase};
 use super::worker::Worker;
 use super::{INFLATED_PER_TURN, Session};
 use crate::proto::ws::{self, CloseCode, frame};

@@ -3,12 +3,11 @@
 //! Owns both sides and turns their readiness into events for the phase table
 //! (`phase`), then carries out the actions it gives. `client` reads what the
 //! browser sends, `frames` has its frames, `accept` brings TLS about with it,
-//! `route` finds the server,
-//! `secure` makes the connection secure, `server` reads what it sends, `relay`
-//! writes to the browser. `side` is a socket with its queue, `worker` what all
-//! sessions share, `names` texts that many of them have, `admission` who may come
-//! in, `bounds` what a session may hold, `report` the log line at the end,
-//! `metrics` what is counted of all of them.
+//! `route` finds the server, `secure` makes the connection secure, `server`
+//! reads what it sends, `relay` writes to the browser. `side` is a socket with
+//! its queue, `worker` what all sessions share, `names` texts that many of them
+//! have, `admission` who may come in, `bounds` what a session may hold,
+//! `report` the log line at the end, `metrics` what is counted of all of them.
 
 mod accept;
 pub mod admission;

@@ -68,8 +68,8 @@ impl Codec {
     }
 
     /// The payload of the message made of `parts`, compressed for a client that
-    /// sets this limit on our window ([`crate::proto::http::extensions::Deflate`]);
-    /// `None` if that makes it no smaller.
+    /// sets this limit on our window, an exponent of 2 from 8 to 15 (RFC 7692
+    /// 7.1.2.1); `None` if that makes it no smaller.
     pub fn compress(&mut self, parts: &[&[u8]], window_bits: Option<u8>) -> Option<&[u8]> {
         let bits = window_bits.unwrap_or(MAX_WINDOW_BITS);
         let bits = bits.clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS);

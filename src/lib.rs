@@ -8,7 +8,7 @@
 //! The house, and who may know whom:
 //!
 //! ```text
-//! main -> master, daemon -> reactor -> session -> { net, proto } -> { expat, buf }
+//! main -> master, daemon -> reactor -> session -> { net, proto } -> { expat, buf, meter }
 //! ```
 //!
 //! - [`cli`]: the command line.
@@ -22,6 +22,7 @@
 //! - [`proto`]: HTTP, WebSocket and XMPP as bytes; knows no socket, clock or log.
 //! - [`expat`]: the XML parser behind a safe face.
 //! - [`buf`]: a byte queue.
+//! - [`meter`]: the work that one session may cause in a turn.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -32,6 +33,7 @@ pub mod daemon;
 pub mod expat;
 pub mod log;
 pub mod master;
+pub mod meter;
 pub mod net;
 pub mod proto;
 pub mod reactor;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may name. A room may always name itself.
-const KNOWS: [(&str, &[&str]); 12] = [
+const KNOWS: [(&str, &[&str]); 13] = [
     (
         "main",
         &[
@@ -17,15 +17,16 @@ const KNOWS: [(&str, &[&str]); 12] = [
     ("cli", &[]),
     ("config", &["log"]),
     ("log", &[]),
-    ("reactor", &["config", "log", "net", "session"]),
+    ("reactor", &["config", "log", "meter", "net", "session"]),
     (
         "session",
-        &["config", "log", "net", "proto", "expat", "buf"],
+        &["config", "log", "net", "proto", "expat", "buf", "meter"],
     ),
-    ("net", &["config", "log", "buf"]),
-    ("proto", &["expat", "buf"]),
-    ("expat", &[]),
+    ("net", &["config", "log", "buf", "meter"]),
+    ("proto", &["expat", "buf", "meter"]),
+    ("expat", &["meter"]),
     ("buf", &[]),
+    ("meter", &[]),
 ];
 
 /// Rooms that may hold `unsafe`.

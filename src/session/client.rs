@@ -13,7 +13,7 @@ use super::phase::{Event, Phase};
 use super::route::Route;
 use super::side::Read;
 use super::worker::Worker;
-use super::{INFLATED_PER_TURN, READS_PER_TURN, Session};
+use super::{READS_PER_TURN, Session};
 use crate::config::DomainRule;
 use crate::net::peer::Peer;
 use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
@@ -35,7 +35,6 @@ impl Session {
     /// true when the turn's budget ended it.
     pub(super) fn take_client(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
         let mut reads = 0;
-        worker.inflated = 0;
         while self.phase != Phase::Gone {
             if self.phase == Phase::Accepting {
                 if self.take_tls(worker, scratch) {
@@ -46,7 +45,7 @@ impl Session {
             if self.phase.is_open() && self.is_paused() {
                 return false;
             }
-            if worker.inflated > INFLATED_PER_TURN {
+            if worker.meter.is_spent() {
                 return true;
             }
             if !self.client.tail.is_empty() && self.phase != Phase::Opening {

@@ -5,9 +5,10 @@
 //! that breaks a rule of RFC 6455 is failed here. What a turn may inflate is
 //! bounded: a few compressed bytes can be a lot of work.
 
+use super::Session;
 use super::phase::{Event, Phase};
 use super::worker::Worker;
-use super::{INFLATED_PER_TURN, Session};
+use crate::meter;
 use crate::proto::ws::{self, CloseCode, frame};
 use crate::proto::xmpp::error::StreamError;
 
@@ -26,7 +27,7 @@ impl Session {
             deflate: self.deflate.is_some(),
         };
         while !bytes.is_empty() && self.phase < Phase::Lingering {
-            if self.phase.is_open() && (self.is_paused() || worker.inflated > INFLATED_PER_TURN) {
+            if self.phase.is_open() && (self.is_paused() || worker.meter.is_spent()) {
                 self.client.tail.extend(bytes);
                 break;
             }
@@ -75,7 +76,7 @@ impl Session {
             Ok(message) => message,
             Err(error) => return self.fail(error, worker),
         };
-        worker.inflated += message.len();
+        worker.meter.draw(message.len() / meter::INFLATED_BYTES);
         match std::str::from_utf8(&message) {
             Ok(text) => self.take_message(text, worker),
             Err(_) => self.fail(ws::Error::TextNotUtf8, worker),

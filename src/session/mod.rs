@@ -60,9 +60,6 @@ pub const TOKENS: usize = 1 + crate::net::dial::LANES;
 
 /// Reads on one side in one turn, so that others get theirs.
 const READS_PER_TURN: u32 = 4;
-/// Bytes that compressed messages of one client may become in one turn, but for
-/// the last message of it.
-const INFLATED_PER_TURN: usize = 256 << 10;
 /// How long the end of a connection is awaited once all is said.
 const LINGER: Duration = Duration::from_secs(2);
 /// Pings that may stay unanswered before the client is given up.
@@ -228,6 +225,7 @@ impl Session {
 
     /// Works off what the edges promised, both ways, and writes on both sides.
     pub fn turn(&mut self, worker: &mut Worker) -> Turn {
+        worker.meter.refill();
         if self.phase == Phase::Connecting {
             self.dial(worker);
         }

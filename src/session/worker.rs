@@ -13,6 +13,7 @@ use super::names::Names;
 use crate::config::Config;
 use crate::expat::Limits;
 use crate::log::Log;
+use crate::meter::Meter;
 use crate::net::locator::{Answer, Locator, Wanted};
 use crate::net::tls::Contexts;
 use crate::proto::ws::deflate::Codec;
@@ -50,10 +51,10 @@ pub struct Worker {
     pub crowded: bool,
     /// Steps of TLS handshakes that may be done in this turn.
     pub tls_budget: u32,
+    /// The work that the session whose turn it is may still cause.
+    pub meter: Meter,
     /// Compression of messages.
     pub(super) codec: Codec,
-    /// Bytes inflated in the turn of the session that has it.
-    pub(super) inflated: usize,
     /// The time of this turn of the loop.
     pub now: Tick,
     /// Where bytes are read to; its owner for the time of a turn puts it back.
@@ -100,8 +101,8 @@ impl Worker {
             tls,
             registry,
             tls_budget: TLS_STEPS_PER_TURN,
+            meter: Meter::new(),
             codec: Codec::default(),
-            inflated: 0,
             now: 0,
             scratch: vec![0; READ_SIZE],
             names: Names::default(),

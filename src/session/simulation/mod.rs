@@ -12,10 +12,10 @@ mod script;
 
 use std::collections::BTreeMap;
 
-use super::INFLATED_PER_TURN;
 use super::worker::Worker;
 use crate::config;
 use crate::log::Log;
+use crate::meter;
 use crate::net::locator::Locator;
 use crate::net::resolver::Resolver;
 use crate::net::tls::Contexts;
@@ -155,15 +155,16 @@ fn what_a_turn_inflates_is_bounded() {
     let mut run = Run::with_frames(&frames, &mut worker);
     let (mut turns, mut all) = (0, 0);
     loop {
-        let (inflated, again) = run.inflating_turn();
-        assert!(inflated <= INFLATED_PER_TURN + BLANKS, "{inflated} bytes");
+        let (units, again) = run.metered_turn();
+        let most = meter::UNITS_PER_TURN + BLANKS / meter::INFLATED_BYTES;
+        assert!(units <= most as u64, "{units} units");
         turns += 1;
-        all += inflated;
+        all += units;
         if !again {
             break;
         }
     }
-    assert_eq!(all, 40 * BLANKS);
+    assert_eq!(all, (40 * BLANKS / meter::INFLATED_BYTES) as u64);
     assert!(turns > 10, "{turns} turns");
 }
 

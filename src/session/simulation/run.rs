@@ -153,10 +153,11 @@ impl<'a> Run<'a> {
         run
     }
 
-    /// One turn: the bytes that it inflated, and whether there is more to do.
-    pub fn inflating_turn(&mut self) -> (usize, bool) {
+    /// One turn: the units of work drawn in it, and whether there is more to do.
+    pub fn metered_turn(&mut self) -> (u64, bool) {
+        let before = self.worker.meter.drawn();
         let again = self.turn();
-        (self.worker.inflated, again)
+        (self.worker.meter.drawn() - before, again)
     }
 
     fn with(script: Script, fate: Fate, mut random: Random, worker: &'a mut Worker) -> Run<'a> {

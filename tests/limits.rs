@@ -210,6 +210,31 @@ fn messages_too_large() {
 }
 
 #[test]
+fn a_first_message_too_large() {
+    let key = "max_first_message_size";
+    let padded = |len: usize| {
+        let open = OPEN.replace("/>", " id='");
+        open.clone() + &"x".repeat(len - open.len() - 3) + "'/>"
+    };
+    for (config, most) in [("", 8192), ("max_first_message_size: 2000\n", 2000)] {
+        beside_a_healthy_session(config, key, |stage| {
+            // As much as is allowed, and after it as much as any message may have.
+            let (mut client, mut server) = stage.greeting(&padded(most), OPEN_UP);
+            server.send(HEADER);
+            expect_text(&mut client, HEADER_DOWN);
+            let large = format!("<a xmlns='u'>{}</a>", "x".repeat(100_000));
+            client.send_text(&large).unwrap();
+            server.expect(&large);
+            let mut client = stage.daemon.client();
+            client.send_text(&padded(most + 1)).unwrap();
+            client.read_text().expect("<open/>");
+            expect_error(&mut client, "policy-violation", key);
+            expect_stream_close(&mut client, 1009);
+        });
+    }
+}
+
+#[test]
 fn a_message_of_too_many_fragments() {
     beside_a_healthy_session("max_fragments: 5\n", "max_fragments", |stage| {
         let (mut client, mut server) = stage.framed();

@@ -68,6 +68,16 @@ const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "max_first_message_size",
+        set: |config, setting| {
+            let allowed = "a whole number of bytes, at least 1024";
+            set(
+                &mut config.max_first_message_bytes,
+                setting.whole(1024..=MAX_BYTES, allowed),
+            );
+        },
+    },
+    Key {
         name: "max_frame_size",
         set: |config, setting| {
             set(&mut config.max_frame_bytes, setting.size());

@@ -62,6 +62,8 @@ pub struct Config {
     pub log_level: Level,
     /// The largest message taken from a browser; `usize::MAX` is no limit.
     pub max_message_bytes: usize,
+    /// The largest first message taken from a browser, the one that opens its stream.
+    pub max_first_message_bytes: usize,
     /// The largest frame taken from a browser; `usize::MAX` is no limit.
     pub max_frame_bytes: usize,
     /// The largest stanza taken from a server.
@@ -158,6 +160,7 @@ impl Default for Config {
             origin: Vec::new(),
             log_level: Level::Err,
             max_message_bytes: MIB,
+            max_first_message_bytes: 8 * 1024,
             max_frame_bytes: MIB,
             max_stanza_bytes: MIB,
             domains: None,

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use super::admission::{self, Excess};
 use super::metrics::reason;
 use super::phase::{Event, Phase};
-use super::route::Route;
 use super::side::Read;
 use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
@@ -276,7 +275,7 @@ impl Session {
             }
             First::Framed(header) => {
                 self.dialect = Some(Dialect::Framed);
-                let mut route = self.choose_domain(&header, worker)?;
+                let name = self.choose_domain(&header, worker)?;
                 if !header.has_usable_version() {
                     return Err(StreamError::UnsupportedVersion);
                 }
@@ -284,27 +283,26 @@ impl Session {
                     self.step(Event::Elsewhere, "", worker);
                     return Ok(());
                 }
-                header.write_stream(&mut route.header);
-                self.begin_route(route, header);
+                self.plan_route(name, header, None);
             }
             First::Draft { header, tag, rest } => {
                 self.dialect = Some(Dialect::Draft);
-                let mut route = self.choose_domain(&header, worker)?;
-                self.write_draft_header(&mut route.header, tag, rest);
-                self.begin_route(route, header);
+                let name = self.choose_domain(&header, worker)?;
+                let mut bytes = Vec::new();
+                self.write_draft_header(&mut bytes, tag, rest);
+                self.plan_route(name, header, Some(bytes));
             }
         }
         self.step(Event::Opened, "", worker);
         Ok(())
     }
 
-    /// Takes the `to` of a stream header, if the domain is served, and plans the
-    /// way there.
+    /// Takes the `to` of a stream header, if the domain is served: its A-labels.
     fn choose_domain(
         &mut self,
         header: &Header,
         worker: &mut Worker,
-    ) -> Result<Box<Route>, StreamError> {
+    ) -> Result<String, StreamError> {
         let improper = |error: address::Error| StreamError::ImproperAddressing(error.text());
         let domain = address::domain(header.to.as_deref()).map_err(improper)?;
         let name = address::to_ascii(&domain).map_err(improper)?;
@@ -315,7 +313,7 @@ impl Session {
         self.domain = Some(worker.names.share(&domain));
         match unlisted {
             true => Err(StreamError::HostUnknown),
-            false => Ok(Box::new(self.plan_route(name))),
+            false => Ok(name),
         }
     }
 
@@ -329,16 +327,6 @@ impl Session {
         framing::write_close_elsewhere(uri, &mut close);
         self.write_text(&[&close]);
         true
-    }
-
-    /// Takes the way planned, with the header that goes in clear text.
-    fn begin_route(&mut self, mut route: Box<Route>, header: Header) {
-        let bare = Header {
-            from: None,
-            ..header
-        };
-        bare.write_stream(&mut route.bare_header);
-        self.route = Some(route);
     }
 
     fn send_header(&mut self, header: &Header, worker: &mut Worker) {

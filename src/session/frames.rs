@@ -19,19 +19,12 @@ impl Session {
             .reader
             .take()
             .map_or_else(ws::Reader::new, |reader| *reader);
-        let limits = ws::Limits {
-            max_frame_size: self.config.max_frame_bytes as u64,
-            max_message_size: self.config.max_message_bytes as u64,
-            max_fragments: self.config.max_fragments,
-            binary: false,
-            deflate: self.deflate.is_some(),
-        };
         while !bytes.is_empty() && self.phase < Phase::Lingering {
             if self.phase.is_open() && (self.is_paused() || worker.meter.is_spent()) {
                 self.client.tail.extend(bytes);
                 break;
             }
-            let used = match reader.next(bytes, &limits) {
+            let used = match reader.next(bytes, &self.frame_limits()) {
                 Ok((used, event)) => {
                     if let Some(event) = event {
                         self.take_frame(event, worker);
@@ -49,6 +42,27 @@ impl Session {
         if self.phase < Phase::Lingering && !reader.is_idle() {
             self.reader = Some(Box::new(reader));
         }
+    }
+
+    fn frame_limits(&self) -> ws::Limits {
+        ws::Limits {
+            max_frame_size: self.config.max_frame_bytes as u64,
+            max_message_size: self.max_message_size(),
+            max_fragments: self.config.max_fragments,
+            binary: false,
+            deflate: self.deflate.is_some(),
+        }
+    }
+
+    /// The most bytes that the next message may have: before a server has been
+    /// named a client needs few.
+    fn max_message_size(&self) -> u64 {
+        let config = &self.config;
+        let most = match self.phase {
+            Phase::AwaitOpen => config.max_message_bytes.min(config.max_first_message_bytes),
+            _ => config.max_message_bytes,
+        };
+        most as u64
     }
 
     fn take_frame(&mut self, event: ws::Event<'_>, worker: &mut Worker) {
@@ -71,8 +85,7 @@ impl Session {
     }
 
     fn take_compressed(&mut self, payload: &[u8], worker: &mut Worker) {
-        let max_size = self.config.max_message_bytes as u64;
-        let message = match worker.codec.inflate(payload, max_size) {
+        let message = match worker.codec.inflate(payload, self.max_message_size()) {
             Ok(message) => message,
             Err(error) => return self.fail(error, worker),
         };

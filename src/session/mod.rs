@@ -292,6 +292,9 @@ impl Session {
         let silent = !self.heard && !self.paused;
         self.missed_pings = if silent { self.missed_pings + 1 } else { 0 };
         self.heard = false;
+        // A server that said nothing but its header for so long will hardly send
+        // its clients elsewhere.
+        self.route = None;
         self.arm(now);
         if self.missed_pings >= MISSED_PINGS {
             self.step(Event::ClientSilent, "", worker);
@@ -425,7 +428,7 @@ impl Session {
         match actions.server {
             Server::Keep => {}
             Server::Secure => self.secure(worker),
-            Server::Greet => self.greet(),
+            Server::Greet => self.greet(worker),
             Server::LookUp => self.look_up(worker),
             Server::Dial => self.dial(worker),
             Server::End => {

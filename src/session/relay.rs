@@ -121,6 +121,9 @@ impl Session {
         if met.header {
             self.opened = true;
             self.step(Event::Greeted, "", worker);
+            if !may_redirect {
+                self.route = None;
+            }
         }
         if met.element {
             self.route = None;

@@ -149,6 +149,9 @@ pub fn limit(phase: Phase, event: Event) -> Option<&'static str> {
         (Phase::AwaitOpen, Event::Deadline) => Some("open_timeout"),
         (_, Event::ClientStalled) => Some("write_timeout"),
         (phase, _) if !phase.is_open() => None,
+        (Phase::AwaitOpen, Event::Violation(StreamError::TooBig, _)) => {
+            Some("max_first_message_size")
+        }
         (_, Event::Violation(StreamError::TooBig, _)) => Some("max_message_size"),
         (_, Event::Violation(StreamError::TooDeep, _)) => Some("max_depth"),
         (_, Event::Violation(StreamError::TooManyAttributes, _)) => Some("max_attributes"),

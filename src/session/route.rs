@@ -22,6 +22,7 @@ use crate::net::inside::is_inside;
 use crate::net::locator::{Answer, Error, PORT, Target, Wanted};
 use crate::proto::xmpp::address;
 use crate::proto::xmpp::error::StreamError;
+use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::starttls::Dialogue;
 
 /// How long a server at a loopback address may keep its features to itself
@@ -55,10 +56,10 @@ pub struct Route {
     listed: bool,
     /// The operator named the server.
     configured: bool,
-    /// The client's stream header, for the server.
-    pub(super) header: Vec<u8>,
-    /// The same without `from`, for clear text (RFC 6120, section 4.7.1).
-    pub(super) bare_header: Vec<u8>,
+    /// The client's stream header, which another server may want too.
+    header: Header,
+    /// The same in the draft, as the client sent it.
+    draft_header: Option<Vec<u8>>,
     /// The header went out already, to begin the dialogue.
     pub(super) header_sent: bool,
     /// Messages that wait for the server.
@@ -91,6 +92,23 @@ impl Route {
         at.is_some_and(|ip| ip.is_loopback())
     }
 
+    /// Appends the client's stream header.
+    pub(super) fn write_header(&self, out: &mut Vec<u8>) {
+        match &self.draft_header {
+            Some(bytes) => out.extend_from_slice(bytes),
+            None => self.header.write_stream(out),
+        }
+    }
+
+    /// The same without `from`, for clear text (RFC 6120, section 4.7.1).
+    pub(super) fn write_bare_header(&self, out: &mut Vec<u8>) {
+        let header = Header {
+            from: None,
+            ..self.header.clone()
+        };
+        header.write_stream(out);
+    }
+
     /// Whether a place may be dialled. A domain that no list has was chosen by
     /// whoever opened the session, and its DNS leads where its owner likes.
     fn may_dial(&self, target: &Target, policy: PrivateAddresses) -> bool {
@@ -105,9 +123,14 @@ impl Route {
 }
 
 impl Session {
-    /// Prepares the way to the session's domain; the headers are still to be
-    /// written.
-    pub(super) fn plan_route(&self, name: String) -> Route {
+    /// Prepares the way to the session's domain, which is `name` as A-labels, to
+    /// begin there with this stream header.
+    pub(super) fn plan_route(
+        &mut self,
+        name: String,
+        header: Header,
+        draft_header: Option<Vec<u8>>,
+    ) {
         let domain = self.domain.as_deref().unwrap_or_default();
         let entry = match self.config.domain(domain) {
             DomainRule::Listed(entry) => Some(entry),
@@ -131,7 +154,7 @@ impl Session {
                 direct: tls != Tls::None,
             },
         };
-        Route {
+        self.route = Some(Box::new(Route {
             wanted,
             name,
             tls,
@@ -142,8 +165,8 @@ impl Session {
             proxy_protocol: access.proxy_protocol,
             listed: entry.is_some(),
             configured: server.is_some(),
-            header: Vec::new(),
-            bare_header: Vec::new(),
+            header,
+            draft_header,
             header_sent: false,
             queue: Buf::new(),
             query: None,
@@ -153,7 +176,7 @@ impl Session {
             patience: NEVER,
             redirects: 0,
             failure: None,
-        }
+        }));
     }
 
     /// Looks the server up.
@@ -242,10 +265,12 @@ impl Session {
     }
 
     /// Sends what is queued for the server, its stream header first.
-    pub(super) fn greet(&mut self) {
+    pub(super) fn greet(&mut self, worker: &mut Worker) {
         if let Some(route) = &mut self.route {
             if !route.header_sent {
-                self.server.out.extend(&route.header);
+                worker.text.clear();
+                route.write_header(&mut worker.text);
+                self.server.out.extend(&worker.text);
             }
             self.server.out.extend(route.queue.as_slice());
         }

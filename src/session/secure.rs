@@ -44,11 +44,12 @@ impl Session {
         } else if route.tls == Tls::None {
             self.step(Event::Secured, "", worker);
         } else {
-            let header = match route.plain_text_will_do() {
-                true => &route.header,
-                false => &route.bare_header,
-            };
-            self.server.out.extend(header);
+            worker.text.clear();
+            match route.plain_text_will_do() {
+                true => route.write_header(&mut worker.text),
+                false => route.write_bare_header(&mut worker.text),
+            }
+            out.extend(&worker.text);
             route.securing = Securing::Dialogue(Box::default());
         }
     }

@@ -298,8 +298,8 @@ fn xml_too_deep_or_with_too_many_attributes() {
 
 #[test]
 fn more_queued_in_all_sessions_than_the_daemon_may_keep() {
-    let key = "max_total_queue_size";
-    beside_a_healthy_session("max_total_queue_size: 2000000\n", key, |stage| {
+    let key = "max_total_memory";
+    beside_a_healthy_session("max_total_memory: 2000000\n", key, |stage| {
         // Unfinished messages, the largest of them 900,000 bytes long.
         let begun = |len: usize| {
             let (mut client, server) = stage.framed();
@@ -361,8 +361,8 @@ fn the_log_is_not_flooded() {
 
 #[test]
 fn who_does_not_read_is_given_up_without_a_word_and_accused_once() {
-    let key = "max_total_queue_size";
-    let config = "max_total_queue_size: 1000000\nmax_queue_size: 4000000\n";
+    let key = "max_total_memory";
+    let config = "max_total_memory: 1000000\nmax_queue_size: 4000000\n";
     beside_a_healthy_session(config, key, |stage| {
         let (client, server) = stage.framed();
         let stanza = format!("<a xmlns='u'>{}</a>", "x".repeat(4000));

@@ -253,9 +253,16 @@ const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "max_total_memory",
+        set: |config, setting| {
+            set(&mut config.max_total_memory_bytes, setting.size());
+        },
+    },
+    // The same under another name.
+    Key {
         name: "max_total_queue_size",
         set: |config, setting| {
-            set(&mut config.max_total_queue_bytes, setting.size());
+            set(&mut config.max_total_memory_bytes, setting.size());
         },
     },
     Key {

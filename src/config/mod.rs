@@ -115,9 +115,9 @@ pub struct Config {
     pub max_namespaces: u32,
     /// Above this many queued bytes on a side nothing more is read for it.
     pub max_queue_bytes: usize,
-    /// The most bytes that all sessions together may keep queued; `usize::MAX`
-    /// is no limit.
-    pub max_total_queue_bytes: usize,
+    /// The most memory that a worker may hold for all its sessions, beside what a
+    /// connection costs by being there; `usize::MAX` is no limit.
+    pub max_total_memory_bytes: usize,
     /// Whether messages are compressed with browsers that offer it.
     pub compression: bool,
     /// The endpoints that host-meta names; empty: it is not served.
@@ -185,7 +185,7 @@ impl Default for Config {
             max_attributes: 256,
             max_namespaces: 64,
             max_queue_bytes: 64 * 1024,
-            max_total_queue_bytes: 256 * MIB,
+            max_total_memory_bytes: 256 * MIB,
             compression: false,
             host_meta: Vec::new(),
             see_other_uri: None,

@@ -10,6 +10,7 @@
 mod latency;
 mod shared;
 mod shed;
+mod slow;
 mod status;
 mod timers;
 mod token;
@@ -35,6 +36,7 @@ use crate::session::admission::Excess;
 use crate::session::worker::{TLS_STEPS_PER_TURN, Worker};
 use crate::session::{Session, Tick, Turn};
 use latency::Sampler;
+use slow::SlowTurns;
 use status::Status;
 use timers::{Armed, Timers};
 use token::Owner;
@@ -72,6 +74,7 @@ pub struct Reactor {
     entrances: Vec<Rc<Entrance>>,
     status: Status,
     sampler: Sampler,
+    slow_turns: SlowTurns,
     sessions: Slab<Slot>,
     run_list: Vec<usize>,
     timers: Timers,
@@ -158,6 +161,7 @@ impl Reactor {
                 .map_err(words("cannot poll a listener"))?;
         }
         let max_sessions = upkeep::most_sessions(&config, &log);
+        let started = now();
         Ok(Reactor {
             poll,
             upkeep,
@@ -170,12 +174,13 @@ impl Reactor {
             listeners,
             status: Status::default(),
             sampler: Sampler::NEW,
+            slow_turns: SlowTurns::new(started),
             sessions: Slab::with_capacity(max_sessions.min(ROOM)),
             run_list: Vec::new(),
             timers: Timers::with_capacity(max_sessions.min(ROOM)),
             max_sessions,
             refusals: 0,
-            started: now(),
+            started,
             accept_due: true,
             accept_rest: None,
             exhausted: false,
@@ -239,6 +244,9 @@ impl Reactor {
             self.worker.locator.process();
         }
         self.take_answers();
+        // What signals and names took is no session's.
+        let busy = signalled || resolved;
+        self.slow_turns.begin(if busy { now() } else { woken });
         self.work_off(woken);
         self.shed();
         self.expire();
@@ -347,6 +355,7 @@ impl Reactor {
             let metrics = &self.worker.metrics;
             let before = self.status.is_on().then(|| metrics.relayed());
             let turn = entry.session.turn(&mut self.worker);
+            self.slow_turns.end(now(), &entry.session, &mut self.worker);
             if let Some(before) = before {
                 let metrics = &mut self.worker.metrics;
                 self.sampler.look(before, &entry.session, metrics, woken);

@@ -1,27 +1,33 @@
-//! Sessions are given up while all together have too much queued.
+//! Sessions are given up while too much memory is held for them.
 //!
-//! Owns the choice: those with the most first (`max_total_queue_size`).
+//! Owns the choice: caches first, then the sessions that hold the most
+//! (`max_total_memory`).
 
 use super::Reactor;
 
 impl Reactor {
-    /// Gives up the sessions with the most queued while all together have too
-    /// much.
+    /// Gives up what must go while too much memory is held.
     pub(super) fn shed(&mut self) {
-        let limit = self.worker.config.max_total_queue_bytes;
-        if self.worker.held <= limit {
+        let limit = self.worker.config.max_total_memory_bytes;
+        let held = |reactor: &Reactor| reactor.worker.memory().bounded();
+        if held(self) <= limit {
+            return;
+        }
+        self.worker.drop_caches();
+        let held = held(self);
+        if held <= limit {
             return;
         }
         let mut sessions: Vec<_> = self.sessions.iter().collect();
-        sessions.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.session.counted()));
+        sessions.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.session.memory()));
         // Some room more, or the next bytes would bring the same again.
-        let mut excess = self.worker.held - limit + limit / 8;
+        let mut excess = held - limit + limit / 8;
         let mut chosen = Vec::new();
         for (slot, entry) in sessions {
             if excess == 0 {
                 break;
             }
-            excess = excess.saturating_sub(entry.session.counted());
+            excess = excess.saturating_sub(entry.session.memory());
             chosen.push(slot);
         }
         for slot in chosen {

@@ -232,20 +232,19 @@ impl Reactor {
     /// Writes a line on what the process is doing, whatever the level.
     pub(super) fn tell_status(&self) {
         let mut phases = BTreeMap::new();
-        let mut held = 0;
         for (_, slot) in &self.sessions {
             *phases.entry(slot.session.phase()).or_insert(0_usize) += 1;
-            held += slot.session.held();
         }
         let phases: Vec<String> = phases
             .iter()
             .map(|(phase, count)| format!("{count} {phase:?}"))
             .collect();
         let parsers = &self.worker.parsers;
+        let held = self.worker.memory().bounded();
         self.worker.log.startup(
             Level::Notice,
             format_args!(
-                "status: {} sessions ({}), at most {}, {} accepted since the start, {held} bytes waiting, {} parsers parked",
+                "status: {} sessions ({}), at most {}, {} accepted since the start, {held} bytes held, {} parsers parked",
                 self.sessions.len(),
                 phases.join(", "),
                 self.max_sessions,

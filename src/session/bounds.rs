@@ -1,13 +1,15 @@
-//! What a session may hold: marks of its queues, its part of the total.
+//! What a session may hold: marks of its queues, its part of the ledger.
 //!
 //! Owns high and low water (`max_queue_size`), the most that one session can
-//! come to, what it has in the worker's total, and its end when that total is
-//! too much (`max_total_queue_size`). Never reads or writes.
+//! come to, what it has in the worker's ledger, and its end when that is too
+//! much (`max_total_memory`). Never reads or writes.
 
+use super::deadlines::millis;
+use super::ledger::Share;
 use super::phase::Event;
 use super::side::Side;
 use super::worker::{READ_SIZE, Worker};
-use super::{Session, Tick, millis};
+use super::{Session, Tick};
 use crate::proto::xmpp::starttls::MAX_SAID;
 use crate::proto::xmpp::stream::Stream;
 
@@ -79,9 +81,9 @@ impl Session {
             .saturating_add(fixed)
     }
 
-    /// Bytes that it has in the worker's total.
-    pub fn counted(&self) -> usize {
-        self.counted
+    /// Bytes that it has in the worker's ledger.
+    pub fn memory(&self) -> usize {
+        self.share.bytes
     }
 
     /// Gives the session up, so that the others have memory; to be followed by
@@ -90,8 +92,8 @@ impl Session {
         worker.admission.report(
             &worker.log,
             self.report.peer(),
-            "max_total_queue_size",
-            "the session with the most queued is given up",
+            "max_total_memory",
+            "the session that holds the most is given up",
             worker.now,
         );
         // A client that does not read cannot be told, nor can half a frame be
@@ -100,18 +102,22 @@ impl Session {
             true => Event::Shed,
             false => Event::ShedUnread,
         };
-        self.step(event, "max_total_queue_size", worker);
+        self.step(event, "max_total_memory", worker);
         self.server.close();
         self.abandon_route(worker);
         self.stream = Stream::new();
     }
 
-    /// Keeps the worker's total of queued bytes.
-    pub(super) fn count(&mut self, worker: &mut Worker) {
-        let queued = self.route.as_ref().map_or(0, |route| route.queue.len());
-        let up = queued + self.server.out.len() + self.client.tail.len() + self.unfinished();
-        let held = up + self.client.out.len() + self.stream.held();
-        worker.held = worker.held - self.counted + held;
-        self.counted = held;
+    /// Brings the worker's ledger up to date.
+    pub(super) fn enter_in_ledger(&mut self, worker: &mut Worker) {
+        let sides = [&self.client, &self.server];
+        let queues: usize = sides.iter().map(|side| side.memory()).sum();
+        let message = self.reader.as_ref().map_or(0, |reader| reader.memory());
+        let route = self.route.as_ref().map_or(0, |route| route.memory());
+        let share = Share {
+            bytes: queues + message + route + self.stream.memory(),
+            tls: sides.iter().map(|side| u8::from(side.is_tls())).sum(),
+        };
+        worker.ledger.change(&mut self.share, share);
     }
 }

@@ -62,6 +62,7 @@ impl Session {
             match self.client.read(scratch) {
                 Read::Bytes(n) => {
                     self.heard = true;
+                    worker.taken.0 += n;
                     self.take_client_bytes(&mut scratch[..n], worker);
                 }
                 Read::Nothing => return false,

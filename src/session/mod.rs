@@ -6,14 +6,17 @@
 //! `route` finds the server, `secure` makes the connection secure, `server`
 //! reads what it sends, `relay` writes to the browser. `side` is a socket with
 //! its queue, `worker` what all sessions share, `names` texts that many of them
-//! have, `admission` who may come in, `bounds` what a session may hold,
-//! `report` the log line at the end, `metrics` what is counted of all of them.
+//! have, `admission` who may come in, `bounds` what a session may hold, `ledger`
+//! what all of them do, `deadlines` when one has waited long enough, `report` the log line at the end, `metrics` what is
+//! counted of all of them.
 
 mod accept;
 pub mod admission;
 mod bounds;
 mod client;
+mod deadlines;
 mod frames;
+pub mod ledger;
 pub mod metrics;
 mod names;
 pub mod phase;
@@ -28,7 +31,6 @@ mod simulation;
 pub mod worker;
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use mio::Token;
 use mio::event::Event as Edge;
@@ -43,6 +45,8 @@ use crate::proto::ws::{self, frame};
 use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::stream::Stream;
 use admission::Excess;
+use deadlines::millis;
+use ledger::Share;
 use metrics::Tally;
 use phase::{Actions, Event, Phase, Refuse, Server};
 use report::Report;
@@ -60,10 +64,6 @@ pub const TOKENS: usize = 1 + crate::net::dial::LANES;
 
 /// Reads on one side in one turn, so that others get theirs.
 const READS_PER_TURN: u32 = 4;
-/// How long the end of a connection is awaited once all is said.
-const LINGER: Duration = Duration::from_secs(2);
-/// Pings that may stay unanswered before the client is given up.
-const MISSED_PINGS: u8 = 2;
 
 /// What a turn left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,8 +129,8 @@ pub struct Session {
     admitted: bool,
     /// To be refused once its request is there.
     excess: Option<Excess>,
-    /// Bytes counted in the worker's total.
-    counted: usize,
+    /// What it has in the worker's ledger.
+    share: Share,
     /// What it is counted as.
     tally: Tally,
 }
@@ -207,7 +207,7 @@ impl Session {
             awaits_proxy: proxied,
             admitted,
             excess,
-            counted: 0,
+            share: Share::default(),
             tally: Tally::default(),
         }
     }
@@ -226,6 +226,7 @@ impl Session {
     /// Works off what the edges promised, both ways, and writes on both sides.
     pub fn turn(&mut self, worker: &mut Worker) -> Turn {
         worker.meter.refill();
+        worker.taken = (0, 0);
         if self.phase == Phase::Connecting {
             self.dial(worker);
         }
@@ -234,72 +235,12 @@ impl Session {
         again |= self.take_server(worker, &mut scratch);
         worker.scratch = scratch;
         again |= self.flush(worker);
-        self.count(worker);
+        self.enter_in_ledger(worker);
         debug_assert!(self.held() <= self.most_held(), "{} held", self.held());
         match again {
             _ if self.is_over() => Turn::Over,
             true => Turn::Again,
             false => Turn::Idle,
-        }
-    }
-
-    /// When the session wants `expire`, at the latest.
-    pub fn deadline(&self) -> Tick {
-        let mut deadline = self.phase_deadline;
-        if let Some(route) = &self.route {
-            deadline = deadline.min(route.patience);
-            if self.phase == Phase::Connecting {
-                deadline = deadline.min(route.next_start());
-            }
-        }
-        for side in [&self.client, &self.server] {
-            if self.is_stuck(side) {
-                deadline = deadline.min(self.stalls_at(side));
-            }
-        }
-        deadline
-    }
-
-    /// Does what is due; to be followed by `turn`.
-    pub fn expire(&mut self, worker: &mut Worker) {
-        let now = worker.now;
-        let stalled = |session: &Session, side: &Side| {
-            session.is_stuck(side) && now >= session.stalls_at(side)
-        };
-        if stalled(self, &self.client) {
-            self.step(Event::ClientStalled, "", worker);
-        }
-        if stalled(self, &self.server) {
-            self.step(Event::ServerGone, "it takes nothing", worker);
-            // Nor is there any use in it where the session is ending already.
-            self.server.close();
-        }
-        if self
-            .route
-            .as_ref()
-            .is_some_and(|route| now >= route.patience)
-        {
-            self.lose_patience(worker);
-        }
-        if now < self.phase_deadline {
-            return;
-        }
-        if self.phase != Phase::Relaying {
-            self.step(Event::Deadline, "", worker);
-            return;
-        }
-        // A client that is not read because of its server may well be alive.
-        let silent = !self.heard && !self.paused;
-        self.missed_pings = if silent { self.missed_pings + 1 } else { 0 };
-        self.heard = false;
-        // A server that said nothing but its header for so long will hardly send
-        // its clients elsewhere.
-        self.route = None;
-        self.arm(now);
-        if self.missed_pings >= MISSED_PINGS {
-            self.step(Event::ClientSilent, "", worker);
-        } else {
-            self.step(Event::Deadline, "", worker);
         }
     }
 
@@ -319,7 +260,7 @@ impl Session {
 
     /// Writes the session's log line, and takes it out of all counts.
     pub fn bury(&mut self, worker: &mut Worker) {
-        worker.held -= std::mem::take(&mut self.counted);
+        worker.ledger.change(&mut self.share, Share::default());
         self.untally(worker);
         if std::mem::take(&mut self.admitted)
             && let Some(ip) = self.report.peer().ip()
@@ -328,6 +269,11 @@ impl Session {
         }
         let line = self.report.line(self.domain.as_deref(), self.dialect);
         worker.log.info(format_args!("{line}"));
+    }
+
+    /// The client, as far as it is known.
+    pub fn peer(&self) -> Peer {
+        self.report.peer()
     }
 
     /// Where it stands.
@@ -462,32 +408,4 @@ impl Session {
         }
         self.arm(now);
     }
-
-    fn arm(&mut self, now: Tick) {
-        let config = &self.config;
-        let wait = match self.phase {
-            // Both within the time that began with the connection.
-            Phase::Accepting | Phase::Opening => return,
-            Phase::AwaitOpen => config.open_timeout,
-            // The set-up has one deadline in all.
-            Phase::Locating if self.is_redirected() => return,
-            Phase::Locating => config.connect_timeout,
-            Phase::Connecting | Phase::Securing | Phase::Greeting => return,
-            Phase::Relaying => match config.ping_interval {
-                Some(interval) => interval,
-                None => {
-                    self.phase_deadline = NEVER;
-                    return;
-                }
-            },
-            Phase::Lingering if !self.server.is_connected() => LINGER,
-            Phase::Closing | Phase::Lingering | Phase::Gone => config.close_timeout,
-        };
-        self.phase_deadline = now + millis(wait);
-    }
-}
-
-/// A configured time in the reactor's unit.
-fn millis(time: Duration) -> Tick {
-    Tick::try_from(time.as_millis()).unwrap_or(NEVER / 2)
 }

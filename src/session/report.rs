@@ -183,7 +183,7 @@ pub const CAUSES: &[(&str, &str)] = &[
     ("jabsocket", "drain"),
     ("jabsocket", "see_other_uri"),
     ("jabsocket", "tls_failed"),
-    ("jabsocket", "max_total_queue_size"),
+    ("jabsocket", "max_total_memory"),
     ("jabsocket", "other"),
 ];
 
@@ -210,7 +210,7 @@ pub fn cause(phase: Phase, event: Event) -> (&'static str, &'static str) {
         Event::Drain => ("jabsocket", "drain"),
         Event::Elsewhere => ("jabsocket", "see_other_uri"),
         Event::TlsFailed => ("jabsocket", "tls_failed"),
-        Event::Shed | Event::ShedUnread => ("jabsocket", "max_total_queue_size"),
+        Event::Shed | Event::ShedUnread => ("jabsocket", "max_total_memory"),
         Event::Deadline => match phase {
             Phase::Accepting | Phase::Opening => ("jabsocket", "handshake_timeout"),
             Phase::AwaitOpen => ("jabsocket", "open_timeout"),

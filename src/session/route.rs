@@ -9,10 +9,11 @@ use std::path::PathBuf;
 
 use mio::Token;
 
+use super::deadlines::millis;
 use super::phase::{Event, Phase};
 use super::side::Side;
 use super::worker::Worker;
-use super::{NEVER, Session, Tick, millis};
+use super::{NEVER, Session, Tick};
 use crate::buf::Buf;
 use crate::config::access::{PrivateAddresses, ProxyProtocol, Tls};
 use crate::config::{DomainRule, Host};
@@ -90,6 +91,16 @@ impl Route {
     pub(super) fn leads_to_loopback(&self) -> bool {
         let at = self.target.map(|target| target.address.ip().to_canonical());
         at.is_some_and(|ip| ip.is_loopback())
+    }
+
+    /// Bytes of memory in it.
+    pub(super) fn memory(&self) -> usize {
+        let said = match &self.securing {
+            Securing::Dialogue(dialogue) => dialogue.memory(),
+            _ => 0,
+        };
+        let draft = self.draft_header.as_ref().map_or(0, Vec::capacity);
+        size_of::<Route>() + self.header.memory() + draft + self.queue.capacity() + said
     }
 
     /// Appends the client's stream header.

@@ -34,7 +34,10 @@ impl Session {
             }
             reads += 1;
             match (self.server.read(scratch), relaying) {
-                (Read::Bytes(n), true) => self.relay_down(&scratch[..n], worker),
+                (Read::Bytes(n), true) => {
+                    worker.taken.1 += n;
+                    self.relay_down(&scratch[..n], worker);
+                }
                 (Read::Bytes(n), false) => {
                     if !self.server.drop_bytes(n) {
                         self.server.close();

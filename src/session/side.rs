@@ -223,6 +223,11 @@ impl Side {
         }
     }
 
+    /// Bytes of memory in its queues.
+    pub fn memory(&self) -> usize {
+        self.out.capacity() + self.tail.capacity()
+    }
+
     /// Counts bytes that are dropped while the side closes; false when it was
     /// more than a peer may expect of us.
     pub fn drop_bytes(&mut self, n: usize) -> bool {

@@ -8,6 +8,7 @@ use mio::Registry;
 
 use super::Tick;
 use super::admission::Admission;
+use super::ledger::{Ledger, Memory};
 use super::metrics::Metrics;
 use super::names::Names;
 use crate::config::Config;
@@ -44,8 +45,8 @@ pub struct Worker {
     pub admission: Admission,
     /// What is counted.
     pub metrics: Metrics,
-    /// Bytes that all sessions keep queued, as of their last turns.
-    pub held: usize,
+    /// What sessions hold, as of their last turns.
+    pub ledger: Ledger,
     /// There are more sessions than the operator wants here: new ones are sent
     /// elsewhere.
     pub crowded: bool,
@@ -53,6 +54,9 @@ pub struct Worker {
     pub tls_budget: u32,
     /// The work that the session whose turn it is may still cause.
     pub meter: Meter,
+    /// Bytes that the session whose turn it is, or was last, took of its client and
+    /// of its server.
+    pub taken: (usize, usize),
     /// Compression of messages.
     pub(super) codec: Codec,
     /// The time of this turn of the loop.
@@ -95,13 +99,14 @@ impl Worker {
             log,
             parsers,
             admission: Admission::default(),
-            held: 0,
+            ledger: Ledger::default(),
             crowded: false,
             locator,
             tls,
             registry,
             tls_budget: TLS_STEPS_PER_TURN,
             meter: Meter::new(),
+            taken: (0, 0),
             codec: Codec::default(),
             now: 0,
             scratch: vec![0; READ_SIZE],
@@ -117,6 +122,20 @@ impl Worker {
         self.parsers.set_limits(xml_limits(&config));
         self.metrics.know(&config);
         self.config = config;
+    }
+
+    /// What is held for sessions.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            compression: self.codec.memory(),
+            ..self.ledger.memory()
+        }
+    }
+
+    /// Gives up what only saves time.
+    pub fn drop_caches(&mut self) {
+        self.parsers.set_limits(xml_limits(&self.config));
+        self.codec = Codec::default();
     }
 
     /// Begins a look-up for the session with this token; its id.

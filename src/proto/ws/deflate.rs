@@ -26,6 +26,11 @@ const MIN_WINDOW_BITS: u8 = 9;
 /// Memory of a large message that is kept for the next.
 const MAX_KEPT: usize = 64 << 10;
 
+/// What the library holds for a compressor with the largest window, and for an
+/// inflater.
+const COMPRESSOR_BYTES: usize = 320 << 10;
+const INFLATER_BYTES: usize = 48 << 10;
+
 /// Room made at once for what comes out.
 const STEP: usize = 16 << 10;
 
@@ -65,6 +70,18 @@ impl Codec {
         message.clear();
         message.shrink_to(MAX_KEPT);
         self.inflated = message;
+    }
+
+    /// Bytes of memory in it.
+    pub fn memory(&self) -> usize {
+        let compressor = |(at, made): (usize, &Option<Compress>)| match made {
+            Some(_) => COMPRESSOR_BYTES << at >> (self.compressors.len() - 1),
+            None => 0,
+        };
+        let compressors = self.compressors.iter().enumerate().map(compressor);
+        let inflater = self.inflater.as_ref().map_or(0, |_| INFLATER_BYTES);
+        let buffers = self.inflated.capacity() + self.compressed.capacity();
+        compressors.sum::<usize>() + inflater + buffers
     }
 
     /// The payload of the message made of `parts`, compressed for a client that

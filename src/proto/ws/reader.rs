@@ -9,6 +9,7 @@
 //! (UTF-8), 10.4 (limits), RFC 7692 6.2 (RSV1).
 
 use super::frame::{CloseCode, Header, MAX_CLIENT_HEADER, Opcode};
+use super::text::Text;
 use super::{Error, mask};
 
 /// What a client may send. Control frames are bounded by RFC 6455 5.5 alone.
@@ -115,54 +116,15 @@ enum Message {
 }
 
 impl Message {
-    fn len(&self) -> usize {
+    /// Bytes so far, and bytes of memory for them.
+    fn size(&self) -> (usize, usize) {
         match self {
-            Message::None => 0,
-            Message::Text(text) => text.valid.len() + usize::from(text.tail_len),
-            Message::Binary(bytes) | Message::Compressed { bytes, .. } => bytes.len(),
-        }
-    }
-}
-
-/// Text checked so far, and the first bytes of a character cut by the end of
-/// the input or of a fragment.
-#[derive(Debug, Default)]
-struct Text {
-    valid: String,
-    tail: [u8; 4],
-    tail_len: u8,
-}
-
-impl Text {
-    fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
-        while self.tail_len > 0 {
-            let Some((&byte, rest)) = bytes.split_first() else {
-                return Ok(());
-            };
-            bytes = rest;
-            self.tail[usize::from(self.tail_len)] = byte;
-            self.tail_len += 1;
-            match std::str::from_utf8(&self.tail[..usize::from(self.tail_len)]) {
-                Ok(character) => {
-                    self.valid.push_str(character);
-                    self.tail_len = 0;
-                }
-                Err(e) if e.error_len().is_some() => return Err(Error::TextNotUtf8),
-                Err(_) => {}
+            Message::None => (0, 0),
+            Message::Text(text) => (text.len(), text.valid.capacity()),
+            Message::Binary(bytes) | Message::Compressed { bytes, .. } => {
+                (bytes.len(), bytes.capacity())
             }
         }
-        let valid = match std::str::from_utf8(bytes) {
-            Ok(valid) => valid,
-            Err(e) if e.error_len().is_some() => return Err(Error::TextNotUtf8),
-            Err(e) => {
-                let (valid, tail) = bytes.split_at(e.valid_up_to());
-                self.tail[..tail.len()].copy_from_slice(tail);
-                self.tail_len = tail.len() as u8;
-                std::str::from_utf8(valid).map_err(|_| Error::TextNotUtf8)?
-            }
-        };
-        self.valid.push_str(valid);
-        Ok(())
     }
 }
 
@@ -241,7 +203,7 @@ impl Reader {
                 Message::None => {}
                 Message::Text(text) => {
                     text.push(piece)?;
-                    if end && text.tail_len > 0 {
+                    if end && text.is_cut() {
                         return Err(Error::TextNotUtf8);
                     }
                 }
@@ -287,7 +249,12 @@ impl Reader {
 
     /// Bytes of unfinished data held.
     pub fn held(&self) -> usize {
-        self.message.len() + self.control.len()
+        self.message.size().0 + self.control.len()
+    }
+
+    /// Bytes of memory in it.
+    pub fn memory(&self) -> usize {
+        self.message.size().1 + self.control.capacity()
     }
 
     /// Reads a header from the bytes kept and those of `input`: the header and
@@ -334,7 +301,9 @@ impl Reader {
                 if exceeds(header.payload_len, limits.max_frame_size) {
                     return Err(Error::FrameTooBig(header.payload_len));
                 }
-                let size = header.payload_len.saturating_add(self.message.len() as u64);
+                let size = header
+                    .payload_len
+                    .saturating_add(self.message.size().0 as u64);
                 if exceeds(size, limits.max_message_size) {
                     return Err(Error::MessageTooBig(size));
                 }

@@ -50,6 +50,16 @@ impl Header {
         header
     }
 
+    /// Bytes of memory in its texts.
+    pub fn memory(&self) -> usize {
+        let named = [&self.to, &self.from, &self.id, &self.version, &self.lang];
+        let named = named.into_iter().flatten().map(String::capacity);
+        let other = |(name, value): &(String, String)| {
+            size_of::<(String, String)>() + name.capacity() + value.capacity()
+        };
+        named.chain(self.others.iter().map(other)).sum()
+    }
+
     /// Whether `version` says XMPP 1.0 or later (RFC 6120, section 4.7.5).
     pub fn has_usable_version(&self) -> bool {
         let major = self.version.as_deref().and_then(|v| v.split_once('.'));

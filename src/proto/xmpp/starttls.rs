@@ -160,6 +160,11 @@ impl Dialogue {
         self.said.take()
     }
 
+    /// Bytes of memory in what the server has said.
+    pub fn memory(&self) -> usize {
+        self.said.capacity() + self.stream.memory()
+    }
+
     /// Whether the server's header is there, and not yet its features.
     pub fn awaits_features(&self) -> bool {
         self.step == Step::Features

@@ -168,6 +168,11 @@ impl Stream {
         self.tail.len()
     }
 
+    /// Bytes of memory in them.
+    pub fn memory(&self) -> usize {
+        self.tail.capacity()
+    }
+
     /// Whether nothing but white space is kept.
     pub fn rest_is_blank(&self) -> bool {
         self.tail.as_slice().iter().all(|&byte| is_space(byte))

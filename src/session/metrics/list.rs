@@ -69,8 +69,11 @@ impl Worker {
         page.one(Kind::Flag, "draining", help, u64::from(metrics.draining));
         metrics.list_sessions(page);
         metrics.list_traffic(page);
-        let help = "Bytes that wait in the queues of all sessions, unfinished messages among them.";
-        page.gauge("queue_bytes", help, self.held);
+        let help = "Memory held for sessions, by what it is for.";
+        page.metric("held_bytes", Kind::Gauge, help);
+        for (part, bytes) in self.memory().parts() {
+            page.number(label("for", part), bytes as u64);
+        }
         let dns = self.locator.counts();
         let help = "Questions asked of the DNS.";
         page.counter("dns_queries_total", help, dns.queries);
@@ -157,5 +160,7 @@ impl Metrics {
         let help =
             "Turns of the event loop, without waiting: what passes through waits one at most.";
         page.histogram("turn_seconds", help, &self.turns);
+        let help = "Turns of one session that took longer than 50 ms, while all others waited.";
+        page.counter("slow_turns_total", help, self.slow_turns);
     }
 }

@@ -182,6 +182,8 @@ pub struct Metrics {
     pub client_tls: Family,
     /// Those that failed.
     pub client_tls_failed: u64,
+    /// Turns of sessions that kept the others waiting.
+    pub slow_turns: u64,
     /// Turns of the loop, in microseconds.
     pub turns: Histogram,
     relay_latency: Histogram,
@@ -211,6 +213,7 @@ impl Metrics {
             insecure: 0,
             client_tls: Family::new(TLS_VERSIONS),
             client_tls_failed: 0,
+            slow_turns: 0,
             turns: Histogram::new(TURN_US, 1_000_000),
             relay_latency: Histogram::new(TURN_US, 1_000_000),
             relay_held: 0,

@@ -1,0 +1,63 @@
+//! The text of a message, checked as it comes (RFC 6455 8.1).
+//!
+//! Owns the characters so far and the first bytes of one that is cut by the end
+//! of the input or of a fragment. It knows no frames.
+
+use super::Error;
+
+/// Text checked so far, and the first bytes of a character cut by the end of
+/// the input or of a fragment.
+#[derive(Debug, Default)]
+pub struct Text {
+    /// The characters that are whole.
+    pub valid: String,
+    tail: [u8; 4],
+    tail_len: u8,
+}
+
+impl Text {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// The text is not UTF-8, whatever follows.
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+        while self.tail_len > 0 {
+            let Some((&byte, rest)) = bytes.split_first() else {
+                return Ok(());
+            };
+            bytes = rest;
+            self.tail[usize::from(self.tail_len)] = byte;
+            self.tail_len += 1;
+            match std::str::from_utf8(&self.tail[..usize::from(self.tail_len)]) {
+                Ok(character) => {
+                    self.valid.push_str(character);
+                    self.tail_len = 0;
+                }
+                Err(e) if e.error_len().is_some() => return Err(Error::TextNotUtf8),
+                Err(_) => {}
+            }
+        }
+        let valid = match std::str::from_utf8(bytes) {
+            Ok(valid) => valid,
+            Err(e) if e.error_len().is_some() => return Err(Error::TextNotUtf8),
+            Err(e) => {
+                let (valid, tail) = bytes.split_at(e.valid_up_to());
+                self.tail[..tail.len()].copy_from_slice(tail);
+                self.tail_len = tail.len() as u8;
+                std::str::from_utf8(valid).map_err(|_| Error::TextNotUtf8)?
+            }
+        };
+        self.valid.push_str(valid);
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.valid.len() + usize::from(self.tail_len)
+    }
+
+    /// Whether it ends inside a character.
+    pub fn is_cut(&self) -> bool {
+        self.tail_len > 0
+    }
+}

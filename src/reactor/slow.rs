@@ -1,0 +1,61 @@
+//! Turns of sessions that kept all others waiting.
+//!
+//! Owns the measure of each turn. Those that took too long are counted
+//! (`slow_turns_total`), and one a second is told of in the log. Nobody is given up
+//! for it: a machine may stall too.
+
+use std::time::{Duration, Instant};
+
+use crate::session::worker::Worker;
+use crate::session::{Session, Tick};
+
+/// A turn longer than this is slow.
+const SLOW: Duration = Duration::from_millis(50);
+/// Time between two lines, in milliseconds.
+const PAUSE_MS: Tick = 1000;
+
+/// Watches the turns of one loop.
+#[derive(Debug)]
+pub(super) struct SlowTurns {
+    /// When the turn before ended, or the loop's began.
+    since: Instant,
+    /// When the next line may be written.
+    next_line: Tick,
+}
+
+impl SlowTurns {
+    /// No turn was slow yet.
+    pub fn new(now: Instant) -> SlowTurns {
+        SlowTurns {
+            since: now,
+            next_line: 0,
+        }
+    }
+
+    /// The turns of a loop begin.
+    pub fn begin(&mut self, woken: Instant) {
+        self.since = woken;
+    }
+
+    /// A turn of `session` ended at `now`.
+    pub fn end(&mut self, now: Instant, session: &Session, worker: &mut Worker) {
+        let took = now.duration_since(self.since);
+        self.since = now;
+        if took < SLOW {
+            return;
+        }
+        worker.metrics.slow_turns += 1;
+        if worker.now < self.next_line {
+            return;
+        }
+        self.next_line = worker.now + PAUSE_MS;
+        let (client, server) = worker.taken;
+        worker.log.warning(format_args!(
+            "session {}: kept all others waiting for {} ms in {:?}, over {client} bytes from the \
+             client and {server} from the server",
+            session.peer(),
+            took.as_millis(),
+            session.phase(),
+        ));
+    }
+}

@@ -1,0 +1,107 @@
+//! When a session has waited long enough, and what is done then.
+//!
+//! Owns the deadlines of the phases, of queues that stand still and of Pings. The
+//! reactor keeps the nearest of them.
+
+use std::time::Duration;
+
+use super::phase::{Event, Phase};
+use super::side::Side;
+use super::worker::Worker;
+use super::{NEVER, Session, Tick};
+
+/// How long the end of a connection is awaited once all is said.
+const LINGER: Duration = Duration::from_secs(2);
+/// Pings that may stay unanswered before the client is given up.
+const MISSED_PINGS: u8 = 2;
+
+impl Session {
+    /// When the session wants `expire`, at the latest.
+    pub fn deadline(&self) -> Tick {
+        let mut deadline = self.phase_deadline;
+        if let Some(route) = &self.route {
+            deadline = deadline.min(route.patience);
+            if self.phase == Phase::Connecting {
+                deadline = deadline.min(route.next_start());
+            }
+        }
+        for side in [&self.client, &self.server] {
+            if self.is_stuck(side) {
+                deadline = deadline.min(self.stalls_at(side));
+            }
+        }
+        deadline
+    }
+
+    /// Does what is due; to be followed by `turn`.
+    pub fn expire(&mut self, worker: &mut Worker) {
+        let now = worker.now;
+        let stalled = |session: &Session, side: &Side| {
+            session.is_stuck(side) && now >= session.stalls_at(side)
+        };
+        if stalled(self, &self.client) {
+            self.step(Event::ClientStalled, "", worker);
+        }
+        if stalled(self, &self.server) {
+            self.step(Event::ServerGone, "it takes nothing", worker);
+            // Nor is there any use in it where the session is ending already.
+            self.server.close();
+        }
+        if self
+            .route
+            .as_ref()
+            .is_some_and(|route| now >= route.patience)
+        {
+            self.lose_patience(worker);
+        }
+        if now < self.phase_deadline {
+            return;
+        }
+        if self.phase != Phase::Relaying {
+            self.step(Event::Deadline, "", worker);
+            return;
+        }
+        // A client that is not read because of its server may well be alive.
+        let silent = !self.heard && !self.paused;
+        self.missed_pings = if silent { self.missed_pings + 1 } else { 0 };
+        self.heard = false;
+        // A server that said nothing but its header for so long will hardly send
+        // its clients elsewhere.
+        self.route = None;
+        self.arm(now);
+        if self.missed_pings >= MISSED_PINGS {
+            self.step(Event::ClientSilent, "", worker);
+        } else {
+            self.step(Event::Deadline, "", worker);
+        }
+    }
+
+    /// Sets the deadline of the phase.
+    pub(super) fn arm(&mut self, now: Tick) {
+        let config = &self.config;
+        let wait = match self.phase {
+            // Both within the time that began with the connection.
+            Phase::Accepting | Phase::Opening => return,
+            Phase::AwaitOpen => config.open_timeout,
+            // The set-up has one deadline in all.
+            Phase::Locating if self.is_redirected() => return,
+            Phase::Locating => config.connect_timeout,
+            Phase::Connecting | Phase::Securing | Phase::Greeting => return,
+            Phase::Relaying => match config.ping_interval {
+                Some(interval) => interval,
+                None => {
+                    self.phase_deadline = NEVER;
+                    return;
+                }
+            },
+            Phase::Lingering if !self.server.is_connected() => LINGER,
+            Phase::Closing | Phase::Lingering | Phase::Gone => config.close_timeout,
+        };
+        self.phase_deadline = now + millis(wait);
+    }
+}
+
+/// A configured time in the reactor's unit.
+pub(super) fn millis(time: Duration) -> Tick {
+    Tick::try_from(time.as_millis()).unwrap_or(NEVER / 2)
+}

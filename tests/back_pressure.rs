@@ -197,9 +197,7 @@ fn a_client_that_takes_nothing_is_dropped() {
         let (_, text) = server.read_end();
         assert_eq!(text, "", "a cut");
         drop(server);
-        let line = stage
-            .daemon
-            .wait_for_line(&format!("session {peer} origin="));
+        let line = stage.daemon.wait_for_line(&format!("{peer} origin="));
         assert!(
             line.contains("ended by jabsocket: client does not read"),
             "{line}"

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::answering::{Answering, closed_port};
 use common::daemon::Daemon;
 use common::stage::*;
 use common::ws_client::{FIN, TEXT, WsClient};
@@ -25,10 +26,14 @@ fn without_times(line: &str) -> String {
 fn line_of(daemon: &Daemon, client: WsClient) -> String {
     let peer = client.stream.local_addr().unwrap();
     drop(client);
-    let line = daemon.wait_for_line(&format!("session {peer} "));
+    let line = daemon.wait_for_line(&format!(" {peer} origin="));
     let line = without_times(&line);
-    let rest = line.strip_prefix(&format!("session {peer} "));
-    rest.expect("the peer first").to_owned()
+    let mut words = line.splitn(4, ' ');
+    assert_eq!(words.next(), Some("session"));
+    let number = words.next().and_then(|word| word.parse::<u32>().ok());
+    assert!(number.is_some_and(|number| number > 0), "{line}");
+    assert_eq!(words.next(), Some(&*peer.to_string()));
+    words.next().expect("the rest").to_owned()
 }
 
 #[test]
@@ -122,7 +127,7 @@ fn every_end_names_who_and_why() {
     drop(client);
     let line = stage
         .daemon
-        .wait_for_line(&format!("session {peer} origin=- domain"));
+        .wait_for_line(&format!(" {peer} origin=- domain"));
     assert!(without_times(&line).contains(draft), "{line}");
 
     let mut client = WsClient::dial(stage.daemon.address).unwrap();
@@ -257,7 +262,7 @@ fn no_credential_is_logged_at_any_level() {
     server.send(&format!("<a>{secret}</b>"));
     let _ = client.read_text();
     drop((client, server));
-    stage.daemon.wait_for_line("session ");
+    stage.daemon.wait_for_line(" ended by ");
     let (mut last, _server) = stage.framed();
     last.send_text(CLIENT_CLOSE).unwrap();
     expect_stream_close(&mut last, 1000);
@@ -266,4 +271,53 @@ fn no_credential_is_logged_at_any_level() {
     for secret in [secret, "c2VjcmV0LXRva2Vu"] {
         assert!(!all.contains(secret), "{all}");
     }
+}
+
+/// Many sessions fail, and the log has one line until the server is back.
+#[test]
+fn a_server_that_is_down_leaves_one_line() {
+    let port = closed_port();
+    let daemon = Daemon::start(&format!(
+        "log_level: LOG_NOTICE\ndomains:\n  - name: example.org\n    server: 127.0.0.1:{port}\n    \
+         tls: none\n"
+    ));
+    let down = format!("no way to the server of example.org: 127.0.0.1:{port}: ");
+    for _ in 0..3 {
+        let mut client = daemon.client();
+        client.send_text(OPEN).unwrap();
+        client.read_text().expect("<open/>");
+        expect_error(&mut client, "remote-connection-failed", "down");
+    }
+    let told = |daemon: &Daemon, text: &str| {
+        let lines = daemon.lines();
+        lines.iter().filter(|line| line.contains(text)).count()
+    };
+    daemon.wait_for_line(&down);
+    let _server = Answering::start_at(([127, 0, 0, 1], port), "back");
+    let mut client = daemon.client();
+    client.send_text(OPEN).unwrap();
+    client.read_text().expect("<open/>");
+    let line = daemon.wait_for_line("the server of example.org answers again, after ");
+    assert!(line.ends_with(" s and 3 sessions that failed"), "{line}");
+    assert_eq!(told(&daemon, &down), 1);
+    daemon.stop();
+}
+
+#[test]
+fn each_step_is_a_line_where_all_is_told() {
+    let stage = Stage::set("");
+    let (client, _server) = stage.framed();
+    let peer = client.stream.local_addr().unwrap();
+    for step in [
+        "Opening -> AwaitOpen (Accepted)",
+        "AwaitOpen -> Locating (Opened)",
+        "Locating -> Connecting (Located)",
+        "Connecting -> Securing (Connected)",
+        "Securing -> Greeting (Secured)",
+        "Greeting -> Relaying (Greeted)",
+    ] {
+        let line = stage.daemon.wait_for_line(&format!(" {peer}: {step}"));
+        assert!(line.contains("debug: session 1 "), "{line}");
+    }
+    stage.daemon.stop();
 }

@@ -26,7 +26,7 @@ const STATUS: &str = "status_listen: 127.0.0.1:0\n";
 fn end(daemon: &Daemon, client: WsClient) {
     let peer = client.stream.local_addr().unwrap();
     drop(client);
-    daemon.wait_for_line(&format!("session {peer} "));
+    daemon.wait_for_line(&format!(" {peer} origin="));
 }
 
 /// The changes of all but the memory that is held.
@@ -112,7 +112,7 @@ fn a_slow_turn_is_told() {
     client.send_text(&message).unwrap();
     let line = stage
         .daemon
-        .wait_for_line(&format!("session {peer}: kept all others waiting for "));
+        .wait_for_line(&format!(" {peer}: kept all others waiting for "));
     assert!(line.contains(" ms in Relaying, over "), "{line}");
     assert!(metrics(&stage.daemon)["slow_turns_total"] >= 1.0);
     drop((client, server));

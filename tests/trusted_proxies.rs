@@ -23,7 +23,7 @@ fn logged(daemon: &Daemon, before: &[u8], fields: &[(&str, &str)]) -> String {
     drop(client);
     let line = daemon.wait_for_line_behind(seen, " ended by client");
     let address = line.split("session ").nth(1).expect("a session's line");
-    let address = address.split(' ').next().unwrap_or_default();
+    let address = address.split(' ').nth(1).unwrap_or_default();
     // A proxy that tells no port: the connection's own.
     address.replace(&format!(":{port}"), ":PORT")
 }

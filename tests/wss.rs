@@ -279,7 +279,7 @@ fn a_trusted_proxy_may_tell_the_address_before_tls() {
         };
         let mut client = WsClient::new(stream);
         client.handshake("/", &[], Some("xmpp")).unwrap();
-        let line = format!("session {peer}: TLSv1.3 with the client");
+        let line = format!(" {peer}: TLSv1.3 with the client");
         stage.daemon.wait_for_line_behind(seen, &line);
     }
     stage.daemon.stop();

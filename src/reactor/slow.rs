@@ -53,7 +53,7 @@ impl SlowTurns {
         worker.log.warning(format_args!(
             "session {}: kept all others waiting for {} ms in {:?}, over {client} bytes from the \
              client and {server} from the server",
-            session.peer(),
+            session.name(),
             took.as_millis(),
             session.phase(),
         ));

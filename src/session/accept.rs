@@ -36,7 +36,7 @@ impl Session {
                 worker.metrics.client_tls.count(version);
                 worker.log.debug(format_args!(
                     "session {}: {version} with the client, for {}",
-                    self.report.peer(),
+                    self.report.name(),
                     Escaped(self.client.tls_name().unwrap_or("no name")),
                 ));
                 self.step(Event::Encrypted, "", worker);

@@ -179,9 +179,9 @@ impl Session {
     }
 
     pub(super) fn refuse_proxy_header(&mut self, error: &proxy::Error, worker: &mut Worker) {
-        let peer = self.report.peer();
+        let name = self.report.name();
         let log = &worker.log;
-        log.warning(format_args!("session {peer}: trusted proxy: {error}"));
+        log.warning(format_args!("session {name}: trusted proxy: {error}"));
         self.refuse(Refusal::Malformed, worker);
         self.step(Event::Refused, &error.to_string(), worker);
     }
@@ -217,10 +217,10 @@ impl Session {
 
     /// The client's address as a trusted proxy tells it.
     pub(super) fn arrives_from(&mut self, client: SocketAddr, worker: &mut Worker) {
-        let proxy = self.report.peer();
+        let name = self.report.name();
         worker
             .log
-            .debug(format_args!("session {proxy}: client {client}"));
+            .debug(format_args!("session {name}: client {client}"));
         self.report.set_peer(Peer::Ip(client));
         if self.config.is_trusted(client.ip()) || self.excess.is_some() {
             return;

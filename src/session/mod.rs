@@ -6,7 +6,7 @@
 //! `route` finds the server, `secure` makes the connection secure, `server`
 //! reads what it sends, `relay` writes to the browser. `side` is a socket with
 //! its queue, `worker` what all sessions share, `names` texts that many of them
-//! have, `admission` who may come in, `bounds` what a session may hold, `ledger`
+//! have, `outages` servers that cannot be reached, `admission` who may come in, `bounds` what a session may hold, `ledger`
 //! what all of them do, `deadlines` when one has waited long enough, `report` the log line at the end, `metrics` what is
 //! counted of all of them.
 
@@ -19,6 +19,7 @@ mod frames;
 pub mod ledger;
 pub mod metrics;
 mod names;
+mod outages;
 pub mod phase;
 mod relay;
 mod report;
@@ -49,7 +50,7 @@ use deadlines::millis;
 use ledger::Share;
 use metrics::Tally;
 use phase::{Actions, Event, Phase, Refuse, Server};
-use report::Report;
+use report::{Name, Report};
 use side::Side;
 use worker::Worker;
 
@@ -188,7 +189,7 @@ impl Session {
             route: None,
             domain: None,
             draft_root: None,
-            report: Report::new(peer, worker.now),
+            report: Report::new(worker.number_session(), peer, worker.now),
             token: u32::try_from(token).expect("descriptors are fewer"),
             lane: 0,
             missed: false,
@@ -271,9 +272,9 @@ impl Session {
         worker.log.info(format_args!("{line}"));
     }
 
-    /// The client, as far as it is known.
-    pub fn peer(&self) -> Peer {
-        self.report.peer()
+    /// What the log calls it.
+    pub fn name(&self) -> Name {
+        self.report.name()
     }
 
     /// Where it stands.
@@ -327,7 +328,7 @@ impl Session {
     fn step(&mut self, event: Event, detail: &str, worker: &mut Worker) -> Actions {
         let before = self.phase;
         let (after, actions) = before.step(event);
-        if let Some(key) = report::limit(before, event) {
+        if let Some(key) = report::limit(before, event, &self.config) {
             let peer = self.report.peer();
             let (admission, log) = (&mut worker.admission, &worker.log);
             admission.report(log, peer, key, detail, worker.now);
@@ -337,6 +338,10 @@ impl Session {
             .step((before, after), event, actions.server, detail, worker.now);
         self.phase = after;
         if before != after {
+            worker.log.debug(format_args!(
+                "session {}: {before:?} -> {after:?} ({event:?})",
+                self.report.name()
+            ));
             self.enter(after, worker.now);
             self.tally(worker);
             if before.is_open() && !after.is_open() {
@@ -345,6 +350,7 @@ impl Session {
             if first && let Some((total, connect)) = self.report.opening_ms() {
                 worker.metrics.relays(total, connect);
             }
+            self.note_server(before, event, detail, worker);
         }
         self.carry_out(&actions, worker);
         actions

@@ -151,7 +151,7 @@ impl Session {
         if let Some(why) = broken {
             worker.log.warning(format_args!(
                 "session {}: the server of {} broke its stream: {why}",
-                self.report.peer(),
+                self.report.name(),
                 Escaped(self.domain.as_deref().unwrap_or_default()),
             ));
             self.step(Event::ServerViolation, &why, worker);

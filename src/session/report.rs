@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use super::Tick;
 use super::phase::{Event, Phase, Server};
+use crate::config::Config;
 use crate::log::Escaped;
 use crate::net::peer::Peer;
 use crate::proto::ws::CloseCode;
@@ -38,9 +39,23 @@ impl Traffic {
 /// Milliseconds since the client was accepted, and one more.
 type Age = Option<NonZeroU32>;
 
+/// A session as the log names it: its number and its client.
+#[derive(Clone, Copy, Debug)]
+pub struct Name {
+    number: u32,
+    peer: Peer,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.number, self.peer)
+    }
+}
+
 /// The story of a session.
 #[derive(Debug)]
 pub struct Report {
+    number: u32,
     peer: Peer,
     accepted_at: Tick,
     handshake_ms: Age,
@@ -66,8 +81,9 @@ struct End {
 
 impl Report {
     /// Begins with the accepted connection of `peer`.
-    pub fn new(peer: Peer, now: Tick) -> Report {
+    pub fn new(number: u32, peer: Peer, now: Tick) -> Report {
         Report {
+            number,
             peer,
             accepted_at: now,
             handshake_ms: None,
@@ -83,6 +99,14 @@ impl Report {
     /// The client, as far as it is known.
     pub fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// What the log calls the session.
+    pub fn name(&self) -> Name {
+        Name {
+            number: self.number,
+            peer: self.peer,
+        }
     }
 
     /// A proxy told the client's address.
@@ -143,13 +167,15 @@ impl Report {
 }
 
 /// The key of the limit that a client passed by this event, if it is one.
-pub fn limit(phase: Phase, event: Event) -> Option<&'static str> {
+pub fn limit(phase: Phase, event: Event, config: &Config) -> Option<&'static str> {
     match (phase, event) {
         (Phase::Accepting | Phase::Opening, Event::Deadline) => Some("handshake_timeout"),
         (Phase::AwaitOpen, Event::Deadline) => Some("open_timeout"),
         (_, Event::ClientStalled) => Some("write_timeout"),
         (phase, _) if !phase.is_open() => None,
-        (Phase::AwaitOpen, Event::Violation(StreamError::TooBig, _)) => {
+        (Phase::AwaitOpen, Event::Violation(StreamError::TooBig, _))
+            if config.max_first_message_bytes < config.max_message_bytes =>
+        {
             Some("max_first_message_size")
         }
         (_, Event::Violation(StreamError::TooBig, _)) => Some("max_message_size"),
@@ -220,6 +246,19 @@ pub fn cause(phase: Phase, event: Event) -> (&'static str, &'static str) {
     }
 }
 
+/// What did not come in time.
+pub fn overdue(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Accepting => "no TLS handshake in time",
+        Phase::Opening => "no complete request in time",
+        Phase::AwaitOpen => "no <open/> in time",
+        Phase::Locating => "no answer from the DNS in time",
+        Phase::Connecting => "no connection to the server in time",
+        Phase::Securing => "no TLS with the server in time",
+        _ => "no stream header from the server in time",
+    }
+}
+
 /// Who ended a session, and why.
 fn describe(phase: Phase, event: Event) -> (&'static str, String) {
     let text = |text: &str| text.to_owned();
@@ -244,17 +283,7 @@ fn describe(phase: Phase, event: Event) -> (&'static str, String) {
         Event::ServerViolation => ("jabsocket", text("server broke a rule")),
         Event::Drain => ("jabsocket", text("shutting down")),
         Event::Shed | Event::ShedUnread => ("jabsocket", text("too much queued")),
-        Event::Deadline => (
-            "jabsocket",
-            text(match phase {
-                Phase::Accepting => "no TLS handshake in time",
-                Phase::Opening => "no complete request in time",
-                Phase::AwaitOpen => "no <open/> in time",
-                Phase::Locating => "no answer of the DNS in time",
-                Phase::Connecting => "no connection to the server in time",
-                _ => "no stream header of the server in time",
-            }),
-        ),
+        Event::Deadline => ("jabsocket", text(overdue(phase))),
         _ => ("jabsocket", String::new()),
     }
 }
@@ -269,7 +298,7 @@ pub struct Line<'a> {
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let report = self.report;
-        write!(f, "session {}", report.peer)?;
+        write!(f, "session {}", report.name())?;
         for (name, text) in [
             ("origin", report.origin.as_deref()),
             ("domain", self.domain),

@@ -5,19 +5,21 @@
 //! that sends its clients elsewhere. Gone once the server has said more than its
 //! stream header.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use mio::Token;
 
 use super::deadlines::millis;
 use super::phase::{Event, Phase};
+use super::report;
 use super::side::Side;
 use super::worker::Worker;
 use super::{NEVER, Session, Tick};
 use crate::buf::Buf;
 use crate::config::access::{PrivateAddresses, ProxyProtocol, Tls};
 use crate::config::{DomainRule, Host};
-use crate::log::Escaped;
+use crate::log::{Escaped, Level};
 use crate::net::dial::{Dial, Progress};
 use crate::net::inside::is_inside;
 use crate::net::locator::{Answer, Error, PORT, Target, Wanted};
@@ -298,7 +300,7 @@ impl Session {
             .flatten();
         worker.log.info(format_args!(
             "session {}: the server of {} sends its clients to {}",
-            self.report.peer(),
+            self.report.name(),
             Escaped(&route.name),
             Escaped(to),
         ));
@@ -352,12 +354,83 @@ impl Session {
     }
 
     fn unreachable(&mut self, told: StreamError, why: &str, worker: &mut Worker) {
-        worker.log.notice(format_args!(
-            "session {}: no way to the server of {}: {why}",
-            self.report.peer(),
-            Escaped(self.domain.as_deref().unwrap_or_default()),
-        ));
         self.step(Event::Unreachable(told), why, worker);
+    }
+
+    /// Tells the log that the server could not be reached, or can be again; once
+    /// a minute for each domain, else only where all is told.
+    pub(super) fn note_server(
+        &mut self,
+        before: Phase,
+        event: Event,
+        detail: &str,
+        worker: &mut Worker,
+    ) {
+        let Some(domain) = &self.domain else {
+            return;
+        };
+        let name = Escaped(domain);
+        if event == Event::Greeted {
+            if let Some(outage) = worker.outages.recover(domain) {
+                let secs = (worker.now - outage.since) / 1000;
+                worker.log.notice(format_args!(
+                    "session {}: the server of {name} answers again, after {secs} s and {} \
+                     sessions that failed",
+                    self.report.name(),
+                    outage.sessions,
+                ));
+            }
+            return;
+        }
+        let Some(why) = failure(before, event) else {
+            return;
+        };
+        let others = worker.outages.fail(domain, worker.now);
+        let level = match others {
+            Some(_) => Level::Notice,
+            None => Level::Debug,
+        };
+        let separator = match why.is_empty() || detail.is_empty() {
+            true => "",
+            false => ": ",
+        };
+        let others = Others(others.unwrap_or(0));
+        worker.log.line(
+            level,
+            format_args!(
+                "session {}: no way to the server of {name}: {why}{separator}{detail}{others}",
+                self.report.name(),
+            ),
+        );
+    }
+}
+
+/// Why an event means that the server could not be reached, if it does; what is
+/// empty is told by the event's detail.
+fn failure(before: Phase, event: Event) -> Option<&'static str> {
+    if !(Phase::Locating..=Phase::Greeting).contains(&before) {
+        return None;
+    }
+    match event {
+        Event::Unreachable(_) => Some(""),
+        Event::Deadline => Some(report::overdue(before)),
+        Event::ServerEnded => Some("it ended the stream"),
+        Event::ServerGone => Some("connection lost before its stream header"),
+        Event::ServerViolation => Some("it broke a rule"),
+        _ => None,
+    }
+}
+
+/// Sessions that failed beside the one that a line is about.
+struct Others(u64);
+
+impl fmt::Display for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            1 => f.write_str(" (and 1 more session since the last such line)"),
+            n => write!(f, " (and {n} more sessions since the last such line)"),
+        }
     }
 }
 

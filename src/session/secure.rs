@@ -26,7 +26,7 @@ impl Session {
         };
         worker.log.debug(format_args!(
             "session {}: connected from {} to {} for {}",
-            self.report.peer(),
+            self.report.name(),
             self.server.own_address(),
             target.address,
             Escaped(&route.name),
@@ -134,7 +134,7 @@ impl Session {
                 worker.metrics.tls.count(version);
                 worker.log.debug(format_args!(
                     "session {}: {version} with the server of {}",
-                    self.report.peer(),
+                    self.report.name(),
                     Escaped(self.domain.as_deref().unwrap_or_default()),
                 ));
                 self.step(Event::Secured, "", worker);
@@ -176,9 +176,9 @@ impl Session {
     pub(super) fn insecure(&mut self, why: &str, worker: &mut Worker) {
         let at = self.route.as_ref().and_then(|route| route.target);
         let at = at.map_or(String::new(), |target| format!("{}: ", target.address));
-        worker.log.notice(format_args!(
+        worker.log.debug(format_args!(
             "session {}: the server of {} at {at}{why}",
-            self.report.peer(),
+            self.report.name(),
             Escaped(self.domain.as_deref().unwrap_or_default()),
         ));
         worker.metrics.insecure += 1;

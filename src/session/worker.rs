@@ -11,6 +11,7 @@ use super::admission::Admission;
 use super::ledger::{Ledger, Memory};
 use super::metrics::Metrics;
 use super::names::Names;
+use super::outages::Outages;
 use crate::config::Config;
 use crate::expat::Limits;
 use crate::log::Log;
@@ -67,6 +68,10 @@ pub struct Worker {
     pub(super) names: Names,
     /// Where small texts are put together.
     pub(super) text: Vec<u8>,
+    /// Servers that could not be reached.
+    pub(super) outages: Outages,
+    /// The number of the last session.
+    last_session: u32,
     /// The id of the next look-up.
     next_query: u64,
     /// Who asked: the first token of the session, by look-up.
@@ -112,6 +117,8 @@ impl Worker {
             scratch: vec![0; READ_SIZE],
             names: Names::default(),
             text: Vec::new(),
+            outages: Outages::default(),
+            last_session: 0,
             next_query: 0,
             queries: HashMap::new(),
         }
@@ -122,6 +129,12 @@ impl Worker {
         self.parsers.set_limits(xml_limits(&config));
         self.metrics.know(&config);
         self.config = config;
+    }
+
+    /// The number of a new session, for the log.
+    pub(super) fn number_session(&mut self) -> u32 {
+        self.last_session = self.last_session.wrapping_add(1);
+        self.last_session
     }
 
     /// What is held for sessions.

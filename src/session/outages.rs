@@ -1,0 +1,121 @@
+//! Domains whose server cannot be reached, so that the log is not filled.
+//!
+//! Owns when each failed first, when the log last told of it, and how many
+//! sessions have failed since. Domains are of strangers: their number and that of
+//! the lines are bounded. Never writes the log.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::Tick;
+
+/// Time between two lines about a domain, in milliseconds.
+const PAUSE_MS: Tick = 60_000;
+/// Domains known at a time; others are not told of.
+const MAX_DOMAINS: usize = 1024;
+/// Lines a second about domains that failed for the first time.
+const LINES_PER_SECOND: u32 = 10;
+
+/// The story of a domain that cannot be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When a session failed first.
+    pub since: Tick,
+    /// Sessions that failed, all in all.
+    pub sessions: u64,
+    next_line: Tick,
+    /// Of `sessions`, those that the log has told of.
+    told: u64,
+}
+
+/// The domains of a worker that cannot be reached.
+#[derive(Debug, Default)]
+pub struct Outages {
+    domains: HashMap<Rc<str>, Outage>,
+    second: Tick,
+    lines: u32,
+}
+
+impl Outages {
+    /// A session found no way to the server of `domain`. How many others have
+    /// failed since the last line, if the log is to have one.
+    pub fn fail(&mut self, domain: &Rc<str>, now: Tick) -> Option<u64> {
+        if !self.domains.contains_key(domain) && !self.has_room(now) {
+            return None;
+        }
+        let outage = self.domains.entry(Rc::clone(domain)).or_insert(Outage {
+            since: now,
+            sessions: 0,
+            next_line: now,
+            told: 0,
+        });
+        outage.sessions += 1;
+        if now < outage.next_line {
+            return None;
+        }
+        outage.next_line = now + PAUSE_MS;
+        let others = outage.sessions - outage.told - 1;
+        outage.told = outage.sessions;
+        Some(others)
+    }
+
+    /// The server of `domain` has answered; how it was before, if it had failed.
+    pub fn recover(&mut self, domain: &str) -> Option<Outage> {
+        if self.domains.is_empty() {
+            return None;
+        }
+        self.domains.remove(domain)
+    }
+
+    /// Whether another domain may be known, and told of now. Those that nobody
+    /// has asked for lately make room.
+    fn has_room(&mut self, now: Tick) -> bool {
+        if self.domains.len() >= MAX_DOMAINS {
+            self.domains.retain(|_, outage| now < outage.next_line);
+        }
+        let second = now / 1000;
+        if second != self.second {
+            (self.second, self.lines) = (second, 0);
+        }
+        let room = self.domains.len() < MAX_DOMAINS && self.lines < LINES_PER_SECOND;
+        self.lines += u32::from(room);
+        room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_a_domain_and_minute() {
+        let mut outages = Outages::default();
+        let (a, b): (Rc<str>, Rc<str>) = ("a".into(), "b".into());
+        assert_eq!(outages.fail(&a, 5), Some(0));
+        assert_eq!(outages.fail(&a, 6), None);
+        assert_eq!(outages.fail(&b, 7), Some(0));
+        assert_eq!(outages.fail(&a, 60_004), None);
+        assert_eq!(outages.fail(&a, 60_005), Some(2));
+        let outage = outages.recover("a").unwrap();
+        assert_eq!((outage.since, outage.sessions), (5, 4));
+        assert_eq!(outages.recover("a"), None);
+        assert_eq!(outages.fail(&a, 60_006), Some(0));
+    }
+
+    #[test]
+    fn names_of_strangers_are_bounded() {
+        let mut outages = Outages::default();
+        let mut lines = 0;
+        for n in 0..10_000u64 {
+            // Half a second for all of them.
+            let domain: Rc<str> = n.to_string().into();
+            lines += u32::from(outages.fail(&domain, n / 20).is_some());
+        }
+        assert_eq!(lines, LINES_PER_SECOND);
+        for n in 0..100_000u64 {
+            let domain: Rc<str> = n.to_string().into();
+            outages.fail(&domain, 1000 + 100 * n);
+            assert!(outages.domains.len() <= MAX_DOMAINS);
+        }
+    }
+}

@@ -9,8 +9,10 @@ use std::net::{SocketAddr, TcpStream};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 
 use common::daemon::Daemon;
+use common::prometheus::metrics;
 use common::stage::*;
 use common::ws_client::{CONTINUATION, FIN, Response, TEXT, WsClient, request};
+use common::wss_stage::WssStage;
 use common::xmpp_server::Connection;
 
 type Pair = (WsClient, Connection);
@@ -45,6 +47,15 @@ fn open(daemon: &Daemon, extra: &[(&str, &str)]) -> (WsClient, Response) {
 fn expect_busy(response: &Response, case: &str) {
     assert_eq!(response.status, 503, "{case}: {}", response.head);
     assert_eq!(response.field("Retry-After"), Some("10"), "{case}");
+}
+
+/// Fails unless the daemon ends the connection, and says nothing.
+fn expect_dropped(stream: &mut impl Read) {
+    match stream.read(&mut [0]) {
+        Ok(0) => {}
+        Ok(_) => panic!("an answer without a request"),
+        Err(error) => assert!(common::is_reset(&error), "{error}"),
+    }
 }
 
 /// A connection from another address of this machine.
@@ -115,31 +126,130 @@ fn more_connections_of_one_address_than_it_may_have() {
 }
 
 #[test]
-fn a_crowd_of_one_address_beyond_its_share_does_not_fill_the_daemon() {
-    let stage = Stage::set("max_connections_per_address: 1\nhandshake_timeout: 60\n");
+fn a_crowd_of_one_address_beyond_its_share_is_not_kept() {
+    let stage = Stage::set("max_connections_per_address: 3\nhandshake_timeout: 60\n");
     let mut healthy = stage.framed();
     let before = stage.daemon.descriptors();
-    // None of them says anything: the first are waited for, the others dropped.
-    let crowd: Vec<_> = (0..300)
+    // None of them says anything: two have a place, four are waited for a while.
+    let crowd: Vec<_> = (0..200)
         .map(|_| TcpStream::connect(stage.daemon.address).unwrap())
         .collect();
-    let mut dropped = 0;
-    for mut stream in crowd.iter().rev().take(200) {
-        stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
-        match stream.read(&mut [0]) {
-            Ok(0) | Err(_) => dropped += 1,
-            Ok(_) => panic!("an answer without a request"),
-        }
+    for mut stream in crowd.iter().rev().take(194) {
+        expect_dropped(&mut stream);
     }
-    assert_eq!(dropped, 200);
     let now = stage.daemon.descriptors();
-    assert!(now <= before + 64, "{} more descriptors", now - before);
+    assert!(now <= before + 6, "{} more descriptors", now - before);
+    let line = "limit: 127.0.0.1 exceeded max_connections_per_address";
+    stage.daemon.wait_for_line(line);
     let mut stranger = connect_from([127, 0, 0, 9], stage.daemon.address);
     let response = stranger.handshake("/", &[], Some("xmpp")).unwrap();
     assert_eq!(response.status, 101);
+    // Nor are those four waited for as long as others.
+    for mut stream in &crowd[2..6] {
+        expect_dropped(&mut stream);
+    }
     exchange(&mut healthy);
     drop((crowd, stranger));
     stage.daemon.wait_for_descriptors(before);
+}
+
+#[test]
+fn a_silent_connection_beyond_a_limit_is_told_of_once() {
+    let stage = Stage::set("max_connections_per_address: 1\n");
+    let mut healthy = stage.framed();
+    for _ in 0..3 {
+        let mut silent = TcpStream::connect(stage.daemon.address).unwrap();
+        expect_dropped(&mut silent);
+    }
+    exchange(&mut healthy);
+    let lines = stage.daemon.lines();
+    let told = lines.iter().filter(|line| line.contains(" limit: "));
+    assert_eq!(told.count(), 3, "{lines:#?}");
+}
+
+#[test]
+fn a_limit_by_address_counts_before_tls() {
+    for limit in [
+        "max_handshakes_per_address: 1",
+        "max_connections_per_address: 1",
+    ] {
+        let config = format!("status_listen: 127.0.0.1:0\n{limit}\n");
+        let stage = WssStage::set(&[&["example.com"]], &config);
+        let count = || {
+            let metrics = metrics(&stage.daemon);
+            let of =
+                |version| metrics[&format!("client_tls_handshakes_total{{version=\"{version}\"}}")];
+            of("TLSv1.2") + of("TLSv1.3")
+        };
+        let connector = stage.connector().build();
+        let mut streams = Vec::new();
+        for _ in 0..200 {
+            let stream = TcpStream::connect(stage.daemon.address).unwrap();
+            stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+            streams.extend(connector.connect("example.com", stream));
+        }
+        // A slow machine takes some seconds for them.
+        let most = if limit.contains("handshakes") {
+            50.0
+        } else {
+            1.0
+        };
+        assert!(count() >= 1.0 && count() <= most, "{limit}: {}", count());
+        let key = limit.split(':').next().unwrap();
+        let line = format!("limit: 127.0.0.1 exceeded {key}");
+        stage.daemon.wait_for_line(&line);
+    }
+}
+
+#[test]
+fn a_limit_by_address_counts_before_tls_behind_a_proxy_too() {
+    let config = "status_listen: 127.0.0.1:0\ntrusted_proxies: 127.0.0.1\n\
+                  max_connections_per_address: 1\n";
+    let stage = WssStage::set(&[&["example.com"]], config);
+    let connector = stage.connector().build();
+    let open = |address: &str| {
+        let mut stream = TcpStream::connect(stage.daemon.address).unwrap();
+        stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        let header = format!("PROXY TCP4 {address} 127.0.0.1 4711 5000\r\n");
+        stream.write_all(header.as_bytes()).unwrap();
+        connector.connect("example.com", stream).ok()
+    };
+    let kept = open("203.0.113.9").expect("TLS");
+    for _ in 0..20 {
+        assert!(open("203.0.113.9").is_none(), "a limit passed");
+    }
+    stage
+        .daemon
+        .wait_for_line("limit: 203.0.113.9 exceeded max_connections_per_address");
+    let other = open("203.0.113.10").expect("TLS");
+    let failed = metrics(&stage.daemon)["client_tls_failures_total"];
+    assert_eq!(failed, 0.0, "TLS was begun and failed");
+    drop((kept, other));
+}
+
+#[test]
+fn silent_clients_of_a_proxy_are_bounded_by_address_too() {
+    let config = "trusted_proxies: 127.0.0.1\nmax_connections_per_address: 1\n\
+                  handshake_timeout: 60\n";
+    let stage = Stage::set(config);
+    let before = stage.daemon.descriptors();
+    let crowd: Vec<_> = (0..50)
+        .map(|_| {
+            let mut stream = TcpStream::connect(stage.daemon.address).unwrap();
+            let header = b"PROXY TCP4 203.0.113.9 127.0.0.1 4711 5000\r\n";
+            stream.write_all(header).unwrap();
+            stream
+        })
+        .collect();
+    // One has a place, four are waited for: for a while.
+    let dropped = |mut stream: &TcpStream| {
+        stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+        expect_dropped(&mut stream);
+    };
+    let mut left: Vec<_> = crowd.iter().collect();
+    left.remove(0);
+    left.into_iter().for_each(dropped);
+    stage.daemon.wait_for_descriptors(before + 1);
 }
 
 #[test]

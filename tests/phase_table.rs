@@ -70,6 +70,7 @@ fn events() -> Vec<Event> {
         Event::ServerGone,
         Event::ServerViolation,
         Event::Deadline,
+        Event::Unanswered,
         Event::Drain,
         Event::Shed,
         Event::ShedUnread,
@@ -134,6 +135,7 @@ fn the_opening_handshake() {
         (Event::Deadline, Phase::Lingering, refused(Refuse::Timeout)),
         (Event::Drain, Phase::Lingering, refused(Refuse::Unavailable)),
         (Event::ClientGone, Phase::Gone, NOTHING),
+        (Event::Unanswered, Phase::Gone, NOTHING),
     ] {
         assert_eq!(Phase::Opening.step(event), (after, actions));
     }
@@ -147,6 +149,7 @@ fn the_tls_handshake() {
             Event::Encrypted => Phase::Opening,
             Event::Refused => Phase::Lingering,
             Event::TlsFailed
+            | Event::Unanswered
             | Event::Deadline
             | Event::Drain
             | Event::ClientGone

@@ -32,7 +32,6 @@ use crate::net::locator::Locator;
 use crate::net::resolver::Resolver;
 use crate::net::signals::Signals;
 use crate::net::tls::Contexts;
-use crate::session::admission::Excess;
 use crate::session::worker::{TLS_STEPS_PER_TURN, Worker};
 use crate::session::{Session, Tick, Turn};
 use latency::Sampler;
@@ -454,22 +453,22 @@ impl Reactor {
             Accepted::Client(socket, peer) => {
                 self.exhausted = false;
                 self.worker.metrics.accepted += 1;
-                let excess = self.is_full().then_some(Excess::Connections);
+                let full = self.is_full();
                 self.accepted += 1;
                 let entry = self.sessions.vacant_entry();
                 let slot = entry.key();
                 let first_token = token::of_session(slot);
                 let entrance = &self.entrances[at];
                 let worker = &mut self.worker;
-                match Session::new(socket, peer, entrance, first_token, excess, worker) {
-                    // So many are being refused already that this one is not even
-                    // told: dropped, its socket closes.
-                    Ok(session) if session.is_excess() && self.refusals >= REFUSALS => {
-                        self.worker.metrics.refused.count("unanswered");
-                    }
+                match Session::new(socket, peer, entrance, first_token, full, worker) {
                     Ok(mut session) => {
-                        session.tally(&mut self.worker);
                         let refusal = session.is_excess();
+                        if refusal && (self.refusals >= REFUSALS || !session.may_be_told(worker)) {
+                            // Dropped, its socket closes.
+                            worker.metrics.refused.count("unanswered");
+                            return true;
+                        }
+                        session.tally(worker);
                         self.refusals += usize::from(refusal);
                         entry.insert(Slot {
                             refusal,

@@ -1,19 +1,93 @@
 //! From an accepted connection to TLS with the browser.
 //!
-//! Owns the look at the first bytes of a TLS port, which leaves them where they
+//! Owns what becomes of a client that passes a limit on its way in: few of an
+//! address stay for a moment to be told by HTTP, and none where TLS would have to come
+//! first. Owns the look at the first bytes of a TLS port, which leaves them where they
 //! are: a PROXY header of a trusted proxy, a ClientHello, or plain HTTP, which
 //! gets an answer of its own. Then the TLS handshake, so many in a turn: each
 //! costs a signature.
 
-use super::Session;
+use std::net::SocketAddr;
+
+use super::admission::{Excess, Standing};
 use super::phase::{Event, Phase};
 use super::side::Read;
 use super::worker::Worker;
+use super::{Session, Tick};
 use crate::log::Escaped;
+use crate::net::peer::Peer;
 use crate::proto::http::Refusal;
 use crate::proto::proxy;
 
+/// How long a client beyond a limit may take to send the request that is refused.
+const REQUEST_OF_REFUSED_MS: Tick = 2000;
+
 impl Session {
+    /// Counts the client for its address, which may be one too many.
+    pub(super) fn count_address(&mut self, worker: &mut Worker) {
+        let Some(ip) = self.report.peer().ip() else {
+            return;
+        };
+        match worker.admission.admit(ip, &self.config, worker.now) {
+            Ok(()) => self.standing = Standing::Admitted,
+            Err(excess) => self.exceed(excess, worker),
+        }
+    }
+
+    /// The client is beyond a limit, which the log tells at once.
+    pub(super) fn exceed(&mut self, excess: Excess, worker: &mut Worker) {
+        self.excess = Some(excess);
+        let (peer, now) = (self.report.peer(), worker.now);
+        worker
+            .admission
+            .report_excess(&worker.log, peer, excess, now);
+    }
+
+    /// Whether the session is only there to be refused.
+    pub fn is_excess(&self) -> bool {
+        self.excess.is_some()
+    }
+
+    /// Whether the client may stay: if it is beyond a limit, for a moment and only to
+    /// be told. Not where TLS would have to come first.
+    pub fn may_be_told(&mut self, worker: &mut Worker) -> bool {
+        let Some(excess) = self.excess else {
+            return true;
+        };
+        let soon = worker.now + REQUEST_OF_REFUSED_MS;
+        self.phase_deadline = self.phase_deadline.min(soon);
+        match self.report.peer().ip() {
+            Some(ip) if excess != Excess::Connections => {
+                let kept = self.phase != Phase::Accepting && worker.admission.keep(ip);
+                if kept {
+                    self.standing = Standing::Refused;
+                }
+                kept
+            }
+            // The reactor counts these.
+            _ => true,
+        }
+    }
+
+    /// Closes the connection of a client beyond a limit without a word.
+    pub(super) fn leave_unanswered(&mut self, worker: &mut Worker) {
+        worker.metrics.refused.count("unanswered");
+        let key = self.excess.map_or("", Excess::key);
+        self.step(Event::Unanswered, key, worker);
+    }
+
+    /// The client's address as a trusted proxy tells it.
+    pub(super) fn arrives_from(&mut self, client: SocketAddr, worker: &mut Worker) {
+        let name = self.report.name();
+        worker
+            .log
+            .debug(format_args!("session {name}: client {client}"));
+        self.report.set_peer(Peer::Ip(client));
+        if !self.config.is_trusted(client.ip()) && self.excess.is_none() {
+            self.count_address(worker);
+        }
+    }
+
     /// Goes on towards TLS; false when that has to wait for the client, or for
     /// the next turn.
     pub(super) fn take_tls(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
@@ -78,6 +152,9 @@ impl Session {
                     }
                     if let Some(source) = header.source {
                         self.arrives_from(source, worker);
+                        if !self.may_be_told(worker) {
+                            self.leave_unanswered(worker);
+                        }
                     }
                 }
                 Err(error) => self.refuse_proxy_header(&error, worker),

@@ -4,7 +4,7 @@
 //! subscriber has), and the log lines about limits that were passed: one form
 //! that fail2ban can read, a few a second. An address that nobody comes from is
 //! forgotten, and who has none, by a unix socket, is not counted. Never closes
-//! anything.
+//! anything; `accept` does.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,6 +19,9 @@ use crate::net::peer::Peer;
 const LINES_PER_SECOND: u32 = 10;
 /// One begun connection, in the unit of allowances: a second has so many parts.
 const WHOLE: u64 = 1000;
+/// Connections of one address that may stay at a time only to be told of the limit
+/// that they passed.
+const TOLD_AT_A_TIME: u32 = 4;
 /// Addresses below which nobody looks for those to be forgotten.
 const MIN_SWEEP: usize = 1024;
 
@@ -68,10 +71,24 @@ impl From<IpAddr> for Origin {
     }
 }
 
+/// How a connection is counted for its address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It is not.
+    #[default]
+    Uncounted,
+    /// As one of its connections.
+    Admitted,
+    /// As one beyond a limit, which stays only to be told.
+    Refused,
+}
+
 /// What is known of an origin.
 #[derive(Debug)]
 struct Account {
     connections: u32,
+    /// Connections that stay only to be told.
+    refused: u32,
     /// What was used up of the allowance of connections to begin, at `as_of`.
     used: u64,
     as_of: Tick,
@@ -90,7 +107,7 @@ pub struct Admission {
 
 impl Admission {
     /// Counts a connection of `address`, unless that is one too many. A counted
-    /// one is to be given back by [`Admission::leave`].
+    /// one is to be given back by [`Admission::leave`], as admitted.
     ///
     /// # Errors
     /// The limit that it would pass; it is not counted then.
@@ -98,6 +115,7 @@ impl Admission {
         self.sweep(config, now);
         let account = self.accounts.entry(address.into()).or_insert(Account {
             connections: 0,
+            refused: 0,
             used: 0,
             as_of: now,
         });
@@ -117,11 +135,25 @@ impl Admission {
         Ok(())
     }
 
-    /// A connection of `address` that was counted has ended.
-    pub fn leave(&mut self, address: IpAddr) {
-        if let Some(account) = self.accounts.get_mut(&address.into()) {
-            account.connections = account.connections.saturating_sub(1);
-        }
+    /// Whether a connection of `address` that was refused may stay to be told. It
+    /// is to be given back by [`Admission::leave`] then, as refused.
+    pub fn keep(&mut self, address: IpAddr) -> bool {
+        let account = self.accounts.get_mut(&address.into());
+        let account = account.filter(|account| account.refused < TOLD_AT_A_TIME);
+        account.map(|account| account.refused += 1).is_some()
+    }
+
+    /// A connection of `address` that was counted like this has ended.
+    pub fn leave(&mut self, address: IpAddr, standing: Standing) {
+        let Some(account) = self.accounts.get_mut(&address.into()) else {
+            return;
+        };
+        let count = match standing {
+            Standing::Uncounted => return,
+            Standing::Admitted => &mut account.connections,
+            Standing::Refused => &mut account.refused,
+        };
+        *count = count.saturating_sub(1);
     }
 
     /// Addresses that are known.
@@ -141,22 +173,28 @@ impl Admission {
             } else {
                 account.used = 0;
             }
-            account.connections > 0 || account.used > 0
+            account.connections > 0 || account.refused > 0 || account.used > 0
         });
         self.sweep_at = 2 * self.accounts.len();
+    }
+
+    /// Says which limit `peer` passed on its way in.
+    pub fn report_excess(&mut self, log: &Log, peer: Peer, excess: Excess, now: Tick) {
+        match excess {
+            Excess::Connections => {
+                // Through no fault of its own: not in the words that lead to a ban.
+                let host = peer.host();
+                let line = format_args!("limit: max_connections reached, {host} turned away");
+                self.line(log, line, now);
+            }
+            _ => self.report(log, peer, excess.key(), "", now),
+        }
     }
 
     /// Says that `peer` passed the limit set by `key`; `rest` may tell more.
     pub fn report(&mut self, log: &Log, peer: Peer, key: &str, rest: &str, now: Tick) {
         let (host, rest) = (peer.host(), Rest(rest));
         self.line(log, format_args!("limit: {host} exceeded {key}{rest}"), now);
-    }
-
-    /// Says that `peer` was turned away through no fault of its own.
-    pub fn report_full(&mut self, log: &Log, peer: Peer, now: Tick) {
-        let host = peer.host();
-        let line = format_args!("limit: max_connections reached, {host} turned away");
-        self.line(log, line, now);
     }
 
     fn line(&mut self, log: &Log, line: fmt::Arguments<'_>, now: Tick) {
@@ -222,7 +260,7 @@ mod tests {
         let refused = admit(&mut admission, "192.0.2.1");
         assert_eq!(refused, Err(Excess::AddressConnections));
         assert_eq!(admit(&mut admission, "192.0.2.2"), Ok(()));
-        admission.leave("192.0.2.1".parse().unwrap());
+        admission.leave("192.0.2.1".parse().unwrap(), Standing::Admitted);
         assert_eq!(admit(&mut admission, "192.0.2.1"), Ok(()));
         // One subscriber of IPv6 is a /64.
         assert_eq!(admit(&mut admission, "2001:db8::1"), Ok(()));
@@ -233,6 +271,24 @@ mod tests {
     }
 
     #[test]
+    fn few_of_an_address_stay_to_be_told() {
+        let mut admission = Admission::default();
+        let config = limits(1, 0);
+        let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap());
+        for address in [one, other] {
+            assert_eq!(admission.admit(address, &config, 0), Ok(()));
+            assert!(admission.admit(address, &config, 0).is_err());
+            let kept = (0..100).filter(|_| admission.keep(address)).count();
+            assert_eq!(kept, TOLD_AT_A_TIME as usize);
+        }
+        admission.leave(one, Standing::Admitted);
+        assert!(!admission.keep(one));
+        admission.leave(one, Standing::Refused);
+        assert!(admission.keep(one) && !admission.keep(one) && !admission.keep(other));
+        assert_eq!(admission.admit(one, &config, 0), Ok(()));
+    }
+
+    #[test]
     fn counts_connections_begun_in_a_second() {
         let mut admission = Admission::default();
         let config = limits(0, 5);
@@ -240,7 +296,7 @@ mod tests {
         let mut begin = |now| {
             let verdict = admission.admit(address, &config, now);
             if verdict.is_ok() {
-                admission.leave(address);
+                admission.leave(address, Standing::Admitted);
             }
             verdict.is_ok()
         };
@@ -259,7 +315,7 @@ mod tests {
             let address = IpAddr::V4(n.into());
             admission.admit(address, &config, u64::from(n)).unwrap();
             if n > 0 {
-                admission.leave(address);
+                admission.leave(address, Standing::Admitted);
             }
             assert!(admission.known() <= 2 * MIN_SWEEP, "{}", admission.known());
         }

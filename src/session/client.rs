@@ -5,7 +5,6 @@
 //! messages behind the stream header pass as they are.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 
 use super::admission::{self, Excess};
 use super::metrics::reason;
@@ -14,7 +13,6 @@ use super::side::Read;
 use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
 use crate::config::DomainRule;
-use crate::net::peer::Peer;
 use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
 use crate::proto::proxy::{self, Proxied};
 use crate::proto::ws::CloseCode;
@@ -136,16 +134,13 @@ impl Session {
                 let key = match refusal {
                     Refusal::HeadTooLarge => Some("max_request_size"),
                     Refusal::TooManyHeaders => Some("max_request_lines"),
-                    _ => self.excess.map(Excess::key),
+                    // Who has passed another is told of in the log already.
+                    _ => None,
                 };
-                let (peer, now) = (self.report.peer(), worker.now);
-                let (admission, log) = (&mut worker.admission, &worker.log);
-                match key {
-                    _ if matches!(refusal, Refusal::Overloaded { .. }) => {
-                        admission.report_full(log, peer, now);
-                    }
-                    Some(key) => admission.report(log, peer, key, "", now),
-                    None => {}
+                if let Some(key) = key {
+                    let (peer, now) = (self.report.peer(), worker.now);
+                    let admission = &mut worker.admission;
+                    admission.report(&worker.log, peer, key, "", now);
                 }
                 self.refuse(refusal, worker);
                 let detail = format!("{} {refusal}", refusal.status());
@@ -168,8 +163,11 @@ impl Session {
                 self.client.tail.consume(consumed);
                 if let Some(source) = source {
                     self.arrives_from(source, worker);
+                    if !self.may_be_told(worker) {
+                        self.leave_unanswered(worker);
+                    }
                 }
-                !self.client.tail.is_empty()
+                self.phase == Phase::Opening && !self.client.tail.is_empty()
             }
             Err(error) => {
                 self.refuse_proxy_header(&error, worker);
@@ -213,21 +211,6 @@ impl Session {
                 retry_after_secs: RETRY_AFTER_SECS,
             }),
         }
-    }
-
-    /// The client's address as a trusted proxy tells it.
-    pub(super) fn arrives_from(&mut self, client: SocketAddr, worker: &mut Worker) {
-        let name = self.report.name();
-        worker
-            .log
-            .debug(format_args!("session {name}: client {client}"));
-        self.report.set_peer(Peer::Ip(client));
-        if self.config.is_trusted(client.ip()) || self.excess.is_some() {
-            return;
-        }
-        let (admission, config) = (&mut worker.admission, &self.config);
-        self.excess = admission.admit(client.ip(), config, worker.now).err();
-        self.admitted = self.excess.is_none();
     }
 
     /// Queues the answer to a request that is refused.

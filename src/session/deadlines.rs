@@ -58,7 +58,10 @@ impl Session {
             return;
         }
         if self.phase != Phase::Relaying {
-            self.step(Event::Deadline, "", worker);
+            match self.excess {
+                Some(_) if self.phase <= Phase::Opening => self.leave_unanswered(worker),
+                _ => drop(self.step(Event::Deadline, "", worker)),
+            }
             return;
         }
         // A client that is not read because of its server may well be alive.

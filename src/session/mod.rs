@@ -45,7 +45,7 @@ use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::{self, frame};
 use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::stream::Stream;
-use admission::Excess;
+use admission::{Excess, Standing};
 use deadlines::millis;
 use ledger::Share;
 use metrics::Tally;
@@ -126,8 +126,8 @@ pub struct Session {
     unbind: bool,
     /// The peer is a proxy that may begin with a PROXY header.
     awaits_proxy: bool,
-    /// Counted among the connections of the client's address.
-    admitted: bool,
+    /// How it is counted for the client's address.
+    standing: Standing,
     /// To be refused once its request is there.
     excess: Option<Excess>,
     /// What it has in the worker's ledger.
@@ -138,8 +138,8 @@ pub struct Session {
 
 impl Session {
     /// A session for a client just accepted at `entrance`; its events come with `token`, those
-    /// of its server with the next [`TOKENS`] - 1. With an `excess` it is to be
-    /// refused.
+    /// of its server with the next [`TOKENS`] - 1. Where the daemon is `full` it is to
+    /// be refused.
     ///
     /// # Errors
     /// The socket cannot be registered.
@@ -148,13 +148,17 @@ impl Session {
         peer: Peer,
         entrance: &Rc<Entrance>,
         token: usize,
-        excess: Option<Excess>,
+        full: bool,
         worker: &mut Worker,
     ) -> std::io::Result<Session> {
         let transport = Transport::register(socket, &worker.registry, Token(token))?;
-        Ok(Session::over(
-            transport, peer, entrance, token, excess, worker,
-        ))
+        let mut session = Session::over(transport, peer, entrance, token, worker);
+        if full {
+            session.exceed(Excess::Connections, worker);
+        } else if !session.awaits_proxy {
+            session.count_address(worker);
+        }
+        Ok(session)
     }
 
     fn over(
@@ -162,18 +166,10 @@ impl Session {
         peer: Peer,
         entrance: &Rc<Entrance>,
         token: usize,
-        mut excess: Option<Excess>,
         worker: &mut Worker,
     ) -> Session {
         let config = Rc::clone(&worker.config);
         let proxied = admission::is_believed(peer, &config);
-        let admitted = match peer.ip() {
-            Some(ip) if !proxied && excess.is_none() => {
-                excess = worker.admission.admit(ip, &config, worker.now).err();
-                excess.is_none()
-            }
-            _ => false,
-        };
         Session {
             phase_deadline: worker.now + millis(config.handshake_timeout),
             config,
@@ -206,8 +202,8 @@ impl Session {
             server_erred: false,
             unbind: false,
             awaits_proxy: proxied,
-            admitted,
-            excess,
+            standing: Standing::default(),
+            excess: None,
             share: Share::default(),
             tally: Tally::default(),
         }
@@ -254,19 +250,13 @@ impl Session {
         self.step(Event::Drain, "", worker);
     }
 
-    /// Whether the session is only there to be refused.
-    pub fn is_excess(&self) -> bool {
-        self.excess.is_some()
-    }
-
     /// Writes the session's log line, and takes it out of all counts.
     pub fn bury(&mut self, worker: &mut Worker) {
         worker.ledger.change(&mut self.share, Share::default());
         self.untally(worker);
-        if std::mem::take(&mut self.admitted)
-            && let Some(ip) = self.report.peer().ip()
-        {
-            worker.admission.leave(ip);
+        if let Some(ip) = self.report.peer().ip() {
+            let standing = std::mem::take(&mut self.standing);
+            worker.admission.leave(ip, standing);
         }
         let line = self.report.line(self.domain.as_deref(), self.dialect);
         worker.log.info(format_args!("{line}"));

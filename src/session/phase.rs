@@ -94,6 +94,8 @@ pub enum Event {
     ServerViolation,
     /// The phase's deadline passed.
     Deadline,
+    /// The client is beyond a limit on who may come in, and is not told.
+    Unanswered,
     /// The daemon is told to stop.
     Drain,
     /// The session is given up, so that the others have memory.
@@ -264,6 +266,7 @@ impl Phase {
             Event::Encrypted => (Phase::Opening, Actions::NONE),
             Event::Refused => (Phase::Lingering, Actions::NONE),
             Event::TlsFailed
+            | Event::Unanswered
             | Event::Deadline
             | Event::Drain
             | Event::ClientGone
@@ -283,9 +286,11 @@ impl Phase {
             Event::Refused | Event::Served => (Phase::Lingering, Actions::NONE),
             Event::Deadline => (Phase::Lingering, refuse(Refuse::Timeout)),
             Event::Drain => (Phase::Lingering, refuse(Refuse::Unavailable)),
-            Event::ClientGone | Event::ClientStalled | Event::ShedUnread | Event::Shed => {
-                (Phase::Gone, Actions::NONE)
-            }
+            Event::Unanswered
+            | Event::ClientGone
+            | Event::ClientStalled
+            | Event::ShedUnread
+            | Event::Shed => (Phase::Gone, Actions::NONE),
             _ => (self, Actions::NONE),
         }
     }

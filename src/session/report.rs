@@ -223,7 +223,7 @@ pub fn cause(phase: Phase, event: Event) -> (&'static str, &'static str) {
         Event::ClientGone => ("client", "connection_lost"),
         Event::ServerEnded => ("server", "stream_closed"),
         Event::ServerGone => ("server", "connection_lost"),
-        Event::Refused => ("jabsocket", "refused"),
+        Event::Refused | Event::Unanswered => ("jabsocket", "refused"),
         Event::Served => ("jabsocket", "page"),
         Event::Violation(StreamError::HostUnknown, _)
         | Event::Unreachable(StreamError::HostUnknown) => ("jabsocket", "host_unknown"),
@@ -264,7 +264,7 @@ fn describe(phase: Phase, event: Event) -> (&'static str, String) {
     let text = |text: &str| text.to_owned();
     match event {
         Event::TlsFailed => ("jabsocket", text("TLS handshake failed")),
-        Event::Refused => ("jabsocket", text("refused")),
+        Event::Refused | Event::Unanswered => ("jabsocket", text("refused")),
         Event::Served => ("jabsocket", text("answered")),
         Event::Elsewhere => ("jabsocket", text("sent to see_other_uri")),
         Event::Ended => ("client", text("stream closed")),

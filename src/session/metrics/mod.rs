@@ -61,7 +61,7 @@ const REFUSALS: &[&str] = &[
     "timeout",
     "stopping",
     "malformed",
-    // Beyond the limit by so many that nobody had the time to answer.
+    // Beyond a limit on who may come in, and not told.
     "unanswered",
     OTHER,
 ];

@@ -170,7 +170,6 @@ impl<'a> Run<'a> {
             crate::net::peer::Peer::Ip(ADDRESS),
             &entrances[0],
             16,
-            None,
             worker,
         );
         Run {

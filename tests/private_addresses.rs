@@ -3,9 +3,14 @@
 
 mod common;
 
+use std::process::Command;
+
+use nix::unistd::geteuid;
+
 use common::answering::*;
 use common::daemon::Daemon;
 use common::dns_server::{A, DnsServer};
+use common::patiently;
 
 const CLEAR: &str = "_xmpp-client._tcp.x.example";
 
@@ -198,4 +203,121 @@ fn a_server_may_not_send_its_clients_inside() {
     }
     let connections = (inside.connections(), inside_standard.connections());
     assert_eq!(connections, (0, 0));
+}
+
+/// Set where a test runs in a network of its own.
+const OWN_NETWORK: &str = "JABSOCKET_OWN_NETWORK";
+
+/// Runs a test of this program again, in a network namespace whose loopback interface
+/// has another `address`.
+fn in_own_network(test: &str, address: &str) {
+    let namespaces: &[&str] = match geteuid().is_root() {
+        true => &["--net"],
+        false => &["--user", "--map-root-user", "--net"],
+    };
+    let prepare = format!("ip link set lo up && ip address add {address} dev lo && exec \"$@\"");
+    let output = Command::new("unshare")
+        .args(namespaces)
+        .args(["sh", "-c", &prepare, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(OWN_NETWORK, "1")
+        .output()
+        .expect("unshare");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let why = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{why}");
+    assert!(said.contains("1 passed"), "{said}{why}");
+}
+
+#[test]
+fn a_public_address_of_this_host_is_inside() {
+    let [first, later] = ["198.51.100.7", "198.51.100.8"];
+    if std::env::var_os(OWN_NETWORK).is_none() {
+        return in_own_network("a_public_address_of_this_host_is_inside", first);
+    }
+    let one = Answering::saying(&format!("{first}:0"), "one", FEATURES);
+    let standard = Answering::saying(&format!("{first}:5222"), "standard", FEATURES);
+    let dns = DnsServer::start(&format!(
+        "{CLEAR} SRV 1 1 {port} a.example
+         a.example A {first}
+         _xmpp-client._tcp.z.example SRV 1 1 {port} b.example
+         b.example AAAA 64:ff9b::{first}
+         y.example A {first}
+         _xmpp-client._tcp.w.example SRV 1 1 {port} c.example
+         c.example A {later}",
+        port = one.port()
+    ));
+    let tls = "server_tls: none\n";
+    let daemon = daemon_asking(&dns, tls);
+    expect_refused(&daemon, &one.address.to_string());
+    reach_nothing(&daemon, "z.example", "remote-connection-failed");
+    let line = daemon.wait_for_line("no way to the server of z.example");
+    assert!(line.contains("'private_addresses'"), "{line}");
+    drop(reach(&daemon, "y.example", "standard"));
+    // An address that comes later is noticed.
+    let command = format!("ip address add {later} dev lo");
+    let added = Command::new("sh").args(["-c", &command]).status().unwrap();
+    assert!(added.success());
+    patiently("the new address", || {
+        let seen = daemon.lines().len();
+        reach_nothing(&daemon, "w.example", "remote-connection-failed");
+        let line = daemon.wait_for_line_behind(seen, "no way to the server of w.example");
+        line.contains("'private_addresses'").then_some(())
+    });
+    daemon.stop();
+    let daemon = daemon_asking(&dns, &format!("{tls}private_addresses: refuse\n"));
+    expect_refused(&daemon, &one.address.to_string());
+    reach_nothing(&daemon, "y.example", "remote-connection-failed");
+    daemon.stop();
+    assert_eq!((one.connections(), standard.connections()), (0, 1));
+    let daemon = daemon_asking(&dns, &format!("{tls}private_addresses: allow\n"));
+    drop(reach(&daemon, "x.example", "one"));
+    daemon.stop();
+}
+
+#[test]
+fn a_stranger_chooses_nothing_of_a_header_in_clear_text() {
+    let framed = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='x.example' \
+                  version='1.0' from='u@x.example' odd='CHOSEN'/>";
+    // With another prefix only where the header is not the client's: the server here
+    // waits for this one.
+    let draft = |prefix: &str| {
+        format!(
+            "<{prefix}:stream to='x.example' xmlns='jabber:client' version='1.0' odd='CHOSEN' \
+             xmlns:{prefix}='http://etherx.jabber.org/streams'><message id='REST'/>"
+        )
+    };
+    let own = own_address();
+    let server = Answering::start_at((own, PORT), "one");
+    let dns = DnsServer::start(&format!("x.example A {own}"));
+    let mut connections = 0;
+    for (config, is_listed) in [
+        ("", false),
+        ("server_tls: none\n", false),
+        ("domains: [x.example]\nserver_tls: none\n", true),
+    ] {
+        let daemon = daemon_asking(&dns, config);
+        let draft = draft(if is_listed { "stream" } else { "s" });
+        for first in [framed, draft.as_str()] {
+            let mut client = daemon.client();
+            client.send_text(first).unwrap();
+            let header = client.read_text().expect("a header");
+            assert!(header.contains("id="), "{header}");
+            client
+                .send_text("<presence xmlns='jabber:client'/>")
+                .unwrap();
+            let bytes = server.wait_received(connections, b"<presence");
+            let text = String::from_utf8(bytes).unwrap();
+            assert_eq!(
+                text.contains("CHOSEN"),
+                is_listed,
+                "{config}{first}: {text}"
+            );
+            assert_eq!(text.contains("u@x"), is_listed && first == framed, "{text}");
+            assert_eq!(text.contains("REST"), first != framed, "{text}");
+            connections += 1;
+        }
+        daemon.stop();
+    }
 }

@@ -1,14 +1,92 @@
 //! Which addresses are of the inside: a stranger's domain must not lead there.
+//!
+//! Owns the list of this host's own addresses, public ones among them: what listens
+//! there may be meant for this host alone. Interfaces come and go, so the list is read
+//! again when somebody asks, but not often. An IPv6 address that carries an IPv4 one is
+//! judged by that.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address is loopback, private, link-local, unique-local, multicast,
-/// unspecified or otherwise no place on the public Internet. An IPv6 address
-/// that carries an IPv4 one is judged by that.
-pub fn is_inside(address: IpAddr) -> bool {
-    match address {
+use nix::errno::Errno;
+use nix::ifaddrs::getifaddrs;
+
+/// How long a list of addresses counts.
+const PERIOD_MS: u64 = 1000;
+
+/// The addresses of the inside, as of a moment ago.
+#[derive(Debug)]
+pub struct Inside {
+    /// Those of this host's interfaces, in order.
+    own: Vec<IpAddr>,
+    read_at_ms: u64,
+}
+
+impl Inside {
+    /// Reads this host's addresses.
+    ///
+    /// # Errors
+    /// They cannot be read; it knows none of them then.
+    pub fn new() -> (Inside, Result<(), Errno>) {
+        let mut inside = Inside {
+            own: Vec::new(),
+            read_at_ms: 0,
+        };
+        let read = inside.read();
+        (inside, read)
+    }
+
+    /// Whether an address is one of this host's, loopback, private, link-local,
+    /// unique-local, multicast, unspecified or otherwise no place on the public
+    /// Internet.
+    pub fn contains(&mut self, address: IpAddr, now_ms: u64) -> bool {
+        if is_inside(address) {
+            return true;
+        }
+        if now_ms >= self.read_at_ms + PERIOD_MS {
+            self.read_at_ms = now_ms;
+            // Without a descriptor for it the old list stays.
+            let _ = self.read();
+        }
+        self.own.binary_search(&carried(address)).is_ok()
+    }
+
+    fn read(&mut self) -> Result<(), Errno> {
+        let addresses = getifaddrs()?.filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| Some(IpAddr::V6(address.as_sockaddr_in6()?.ip())))
+        });
+        self.own = addresses.map(carried).collect();
+        self.own.sort_unstable();
+        Ok(())
+    }
+}
+
+fn is_inside(address: IpAddr) -> bool {
+    match carried(address) {
         IpAddr::V4(v4) => is_inside_v4(v4),
         IpAddr::V6(v6) => is_inside_v6(v6),
+    }
+}
+
+/// The IPv4 address that an IPv6 one carries, or the address itself.
+fn carried(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else {
+        return address;
+    };
+    let v4 = |high: u16, low: u16| {
+        let [a, b] = high.to_be_bytes();
+        let [c, d] = low.to_be_bytes();
+        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+    };
+    match v6.segments() {
+        // Mapped.
+        [0, 0, 0, 0, 0, 0xffff, g, h]
+        // Translated (RFC 6052).
+        | [0x64, 0xff9b, 0, 0, 0, 0, g, h]
+        // 6to4 (RFC 3056).
+        | [0x2002, g, h, ..] => v4(g, h),
+        _ => address,
     }
 }
 
@@ -28,21 +106,13 @@ fn is_inside_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_inside_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let v4 = |high: u16, low: u16| {
-        let [a, b] = high.to_be_bytes();
-        let [c, d] = low.to_be_bytes();
-        is_inside_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match (a, b) {
-        // Unspecified, loopback, mapped and compatible IPv4.
-        (0, 0) if [c, d, e] == [0; 3] => f == 0 || f != 0xffff || v4(g, h),
-        // Translated IPv4 (RFC 6052, RFC 8215).
-        (0x64, 0xff9b) => [c, d, e, f] != [0; 4] || v4(g, h),
-        // 6to4 (RFC 3056).
-        (0x2002, _) => v4(b, c),
+    match address.segments() {
+        // Unspecified, loopback, and IPv4-compatible ones.
+        [0, 0, 0, 0, 0, ..] => true,
+        // Local translation (RFC 8215).
+        [0x64, 0xff9b, ..] => true,
         // Unique-local, link-local, site-local, multicast.
-        _ => a & 0xfe00 == 0xfc00 || a & 0xff80 == 0xfe80 || a >= 0xff00,
+        [a, ..] => a & 0xfe00 == 0xfc00 || a & 0xff80 == 0xfe80 || a >= 0xff00,
     }
 }
 

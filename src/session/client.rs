@@ -272,9 +272,17 @@ impl Session {
             First::Draft { header, tag, rest } => {
                 self.dialect = Some(Dialect::Draft);
                 let name = self.choose_domain(&header, worker)?;
+                // What is more than white space comes behind any header.
+                let (blank, more) = match rest.trim_ascii().is_empty() {
+                    true => (rest, ""),
+                    false => ("", rest),
+                };
                 let mut bytes = Vec::new();
-                self.write_draft_header(&mut bytes, tag, rest);
+                self.write_draft_header(&mut bytes, tag, blank);
                 self.plan_route(name, header, Some(bytes));
+                if let Some(route) = &mut self.route {
+                    route.queue.extend(more.as_bytes());
+                }
             }
         }
         self.step(Event::Opened, "", worker);

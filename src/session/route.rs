@@ -21,7 +21,7 @@ use crate::config::access::{PrivateAddresses, ProxyProtocol, Tls};
 use crate::config::{DomainRule, Host};
 use crate::log::{Escaped, Level};
 use crate::net::dial::{Dial, Progress};
-use crate::net::inside::is_inside;
+use crate::net::inside::Inside;
 use crate::net::locator::{Answer, Error, PORT, Target, Wanted};
 use crate::proto::xmpp::address;
 use crate::proto::xmpp::error::StreamError;
@@ -105,33 +105,39 @@ impl Route {
         size_of::<Route>() + self.header.memory() + draft + self.queue.capacity() + said
     }
 
-    /// Appends the client's stream header.
-    pub(super) fn write_header(&self, out: &mut Vec<u8>) {
+    /// Appends the client's stream header, for a connection in clear text or not.
+    pub(super) fn write_header(&self, clear: bool, out: &mut Vec<u8>) {
         match &self.draft_header {
+            _ if clear && self.is_bare() => self.header.write_bare_stream(out),
             Some(bytes) => out.extend_from_slice(bytes),
             None => self.header.write_stream(out),
         }
     }
 
-    /// The same without `from`, for clear text (RFC 6120, section 4.7.1).
-    pub(super) fn write_bare_header(&self, out: &mut Vec<u8>) {
-        let header = Header {
-            from: None,
-            ..self.header.clone()
-        };
-        header.write_stream(out);
-    }
-
     /// Whether a place may be dialled. A domain that no list has was chosen by
     /// whoever opened the session, and its DNS leads where its owner likes.
-    fn may_dial(&self, target: &Target, policy: PrivateAddresses) -> bool {
+    fn may_dial(
+        &self,
+        target: &Target,
+        policy: PrivateAddresses,
+        inside: &mut Inside,
+        now: Tick,
+    ) -> bool {
         let standard = !target.by_srv && target.address.port() == PORT;
+        let mut is_outside = || !inside.contains(target.address.ip(), now);
         self.listed
             || match policy {
                 PrivateAddresses::Allow => true,
-                PrivateAddresses::Refuse => !is_inside(target.address.ip()),
-                PrivateAddresses::StandardPort => standard || !is_inside(target.address.ip()),
+                PrivateAddresses::Refuse => is_outside(),
+                PrivateAddresses::StandardPort => standard || is_outside(),
             }
+    }
+
+    /// Whether the server gets the bare header while the connection is in clear text:
+    /// where that may not stay so, and where a stranger chose the server.
+    fn is_bare(&self) -> bool {
+        let stays = self.tls == Tls::None || self.plain_text_will_do();
+        !(stays && self.listed)
     }
 }
 
@@ -215,9 +221,10 @@ impl Session {
         match answer.targets {
             Ok(targets) => {
                 let policy = self.config.private_addresses;
-                let (allowed, refused): (Vec<_>, Vec<_>) = targets
-                    .into_iter()
-                    .partition(|target| route.may_dial(target, policy));
+                let (allowed, refused): (Vec<_>, Vec<_>) =
+                    targets.into_iter().partition(|target| {
+                        route.may_dial(target, policy, &mut worker.inside, worker.now)
+                    });
                 if let Some(target) = refused.first() {
                     let address = target.address;
                     route.failure = Some(format!(
@@ -280,10 +287,15 @@ impl Session {
     /// Sends what is queued for the server, its stream header first.
     pub(super) fn greet(&mut self, worker: &mut Worker) {
         if let Some(route) = &mut self.route {
+            let clear = !self.server.is_tls();
             if !route.header_sent {
                 worker.text.clear();
-                route.write_header(&mut worker.text);
+                route.write_header(clear, &mut worker.text);
                 self.server.out.extend(&worker.text);
+            }
+            if clear && route.is_bare() {
+                // The root is ours.
+                self.draft_root = None;
             }
             self.server.out.extend(route.queue.as_slice());
         }

@@ -45,10 +45,7 @@ impl Session {
             self.step(Event::Secured, "", worker);
         } else {
             worker.text.clear();
-            match route.plain_text_will_do() {
-                true => route.write_header(&mut worker.text),
-                false => route.write_bare_header(&mut worker.text),
-            }
+            route.write_header(true, &mut worker.text);
             out.extend(&worker.text);
             route.securing = Securing::Dialogue(Box::default());
         }

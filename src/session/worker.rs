@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::expat::Limits;
 use crate::log::Log;
 use crate::meter::Meter;
+use crate::net::inside::Inside;
 use crate::net::locator::{Answer, Locator, Wanted};
 use crate::net::tls::Contexts;
 use crate::proto::ws::deflate::Codec;
@@ -38,6 +39,8 @@ pub struct Worker {
     pub parsers: Parsers,
     /// The DNS.
     pub locator: Locator,
+    /// Where strangers' domains must not lead.
+    pub inside: Inside,
     /// TLS to servers.
     pub tls: Contexts,
     /// Where sockets are registered.
@@ -98,6 +101,13 @@ impl Worker {
     ) -> Worker {
         let mut parsers = Parsers::new();
         parsers.set_limits(xml_limits(&config));
+        let (inside, read) = Inside::new();
+        if let Err(error) = read {
+            log.warning(format_args!(
+                "cannot read the addresses of this host: {}: 'private_addresses' leaves them open",
+                error.desc()
+            ));
+        }
         Worker {
             metrics: Metrics::new(&config),
             config,
@@ -107,6 +117,7 @@ impl Worker {
             ledger: Ledger::default(),
             crowded: false,
             locator,
+            inside,
             tls,
             registry,
             tls_budget: TLS_STEPS_PER_TURN,

@@ -83,6 +83,18 @@ impl Header {
         out.push(b'>');
     }
 
+    /// Appends the same with nothing but what RFC 6120, section 4.7, names for
+    /// clear text: no `from` (section 4.7.1), no other attributes.
+    pub fn write_bare_stream(&self, out: &mut Vec<u8>) {
+        let bare = Header {
+            to: self.to.clone(),
+            version: self.version.clone(),
+            lang: self.lang.clone(),
+            ..Header::default()
+        };
+        bare.write_stream(out);
+    }
+
     /// Appends `<open/>`, spelled as all clients accept it: namespace first,
     /// no prefix, no other declaration.
     pub fn write_open(&self, out: &mut Vec<u8>) {
@@ -163,6 +175,18 @@ mod tests {
             "<?xml version='1.0'?><stream:stream from=\"u@h\" to=\"a&apos;b\" version=\"1.0\" \
              xml:lang=\"de\" odd=\"1\" p:q=\"2\" xmlns:p=\"urn:p\" xmlns=\"jabber:client\" \
              xmlns:stream=\"http://etherx.jabber.org/streams\">"
+        );
+    }
+
+    #[test]
+    fn clear_text_has_only_what_the_rfc_names() {
+        let header = read("<open to='h' version='1.0' xml:lang='de' from='u@h' id='x' odd='1'/>");
+        let mut out = Vec::new();
+        header.write_bare_stream(&mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "<?xml version='1.0'?><stream:stream to=\"h\" version=\"1.0\" xml:lang=\"de\" \
+             xmlns=\"jabber:client\" xmlns:stream=\"http://etherx.jabber.org/streams\">"
         );
     }
 

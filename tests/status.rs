@@ -344,10 +344,11 @@ fn paths_and_methods() {
     assert_eq!(get(at, "/").0, 404);
     assert_eq!(get(at, "/metrics/workers").0, 200);
     assert_eq!(get(at, "/metrics/").0, 404);
-    let (status, head, body) = ask(at, "HEAD /metrics HTTP/1.1\r\n\r\n");
+    let (status, head, body) = ask(at, "HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_eq!((status, body.as_str()), (200, ""));
     assert!(!head.contains("Content-Length: 0\r\n"), "{head}");
-    let (status, head, _) = ask(at, "POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
+    let post = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc";
+    let (status, head, _) = ask(at, post);
     assert_eq!(status, 405);
     assert!(head.contains("Allow: GET, HEAD\r\n"), "{head}");
     assert!(head.contains("Connection: close\r\n"), "{head}");
@@ -364,11 +365,74 @@ fn paths_and_methods() {
     assert_eq!(ask(at, &lines).0, 431);
     // Whoever ends its direction at once gets its answer too, and no descriptor stays.
     let mut stream = dial(at);
-    stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(response(&mut stream).0, 200);
     stage.daemon.wait_for_descriptors(before);
     stage.daemon.stop();
+}
+
+#[test]
+fn who_asks_by_another_name_gets_nothing() {
+    let config = format!("{STATUS}status_host: [Metrics.example, xmpp.example.com]\n");
+    let mut stage = Stage::set(&config);
+    let at = place(&stage.daemon);
+    let status = |host: &str, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let (status, _, body) = ask(at, &request);
+        assert_eq!(body.contains("jabsocket_sessions"), status == 200, "{host}");
+        (status, body)
+    };
+    for host in [
+        "127.0.0.1",
+        "127.0.0.1:9150",
+        "192.0.2.7:1",
+        "[::1]",
+        "[2001:db8::1]:9150",
+        "localhost",
+        "LOCALHOST:9150",
+        "metrics.example:9150",
+        "metrics.example.",
+        "XMPP.example.com",
+    ] {
+        assert_eq!(status(host, "/metrics").0, 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:9150",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "example.com",
+        "evil.example:metrics.example",
+        "[evil.example]",
+        "",
+    ] {
+        for path in ["/metrics", "/metrics/workers", "/"] {
+            let (status, body) = status(host, path);
+            assert_eq!(status, 421, "{host}");
+            assert!(body.contains("'status_host'"), "{body}");
+        }
+    }
+    for request in [
+        "GET /metrics HTTP/1.1\r\n\r\n",
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+    ] {
+        assert_eq!(ask(at, request).0, 400, "{request}");
+    }
+    assert_eq!(ask(at, "GET /metrics HTTP/1.0\r\n\r\n").0, 200);
+    let line = stage.daemon.wait_for_line("host evil.example: ");
+    assert!(line.contains("warning: status_listen: ") && line.contains("'status_host'"));
+    // Names count after a reload.
+    stage.daemon.configure("status_host: evil.example\n");
+    stage.daemon.signal(Signal::SIGHUP);
+    stage.daemon.wait_for_line("configuration reloaded");
+    assert_eq!(status("evil.example", "/metrics").0, 200);
+    assert_eq!(status("metrics.example", "/metrics").0, 421);
+    stage.daemon.signal(Signal::SIGTERM);
+    assert_eq!(stage.daemon.wait_exit().code(), Some(0));
+    let lines = stage.daemon.lines();
+    let warnings = lines.iter().filter(|line| line.contains("status_listen: "));
+    assert_eq!(warnings.count(), 1, "{lines:#?}");
 }
 
 #[test]
@@ -384,7 +448,7 @@ fn the_slow_are_cut_and_nobody_else_waits() {
     stage.daemon.wait_for_descriptors(before + 16);
     // Another waits for a place, the sessions do not.
     let mut late = dial(at);
-    late.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    late.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
     let (mut client, mut server) = stage.framed();
     client.send_text(PRESENCE).unwrap();
     server.expect(PRESENCE);
@@ -396,7 +460,7 @@ fn the_slow_are_cut_and_nobody_else_waits() {
     assert_eq!(response(&mut late).0, 200);
     // Whoever sends without an end is cut too.
     let mut endless = dial(at);
-    endless.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    endless.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
     let cut = (0..10_000).any(|_| endless.write_all(&[b'x'; 16 << 10]).is_err());
     assert!(cut, "it goes on reading");
     drop((client, server, late));

@@ -299,7 +299,7 @@ fn server_address(text: &str) -> Option<ServerAddress> {
 }
 
 /// A DNS name. One that ends in a number is a mistyped address.
-fn host_name(name: &str) -> Option<String> {
+pub(super) fn host_name(name: &str) -> Option<String> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let labels_good = name.split('.').all(|label| {
         (1..=63).contains(&label.len())

@@ -278,6 +278,10 @@ const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "status_host",
+        set: |config, setting| config.status_hosts = setting::host_names(setting),
+    },
+    Key {
         name: "trusted_proxies",
         set: |config, setting| {
             (config.trusted_proxies, config.trusts_unix) = setting::proxies(setting);

@@ -146,6 +146,8 @@ pub struct Config {
     /// Where the first worker tells metrics and health; empty: nowhere.
     /// Ask [`Config::status_addresses`].
     pub status_listen: Vec<SocketAddr>,
+    /// Names by which they may be asked for there, in lower case.
+    pub status_hosts: Vec<String>,
 }
 
 impl Default for Config {
@@ -193,6 +195,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             trusts_unix: false,
             status_listen: Vec::new(),
+            status_hosts: Vec::new(),
             workers: 1,
             user: None,
             group: None,

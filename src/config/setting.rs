@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::domains::host_name;
 use super::problem::{Report, What};
 use super::value::{choice, refuse, seconds, text, whole};
 use super::yaml::{Node, Value};
@@ -190,6 +191,19 @@ pub(super) fn status_listen(setting: &mut Setting<'_>) -> Vec<SocketAddr> {
         }
     }
     addresses
+}
+
+/// DNS names of this host.
+pub(super) fn host_names(setting: &mut Setting<'_>) -> Vec<String> {
+    let allowed = "a host name without a port, such as xmpp.example.com, or a list of them";
+    let mut names = Vec::new();
+    for (node, text) in setting.texts(allowed) {
+        match host_name(text) {
+            Some(name) => names.push(name),
+            None => refuse(setting.key, node, allowed, setting.report),
+        }
+    }
+    names
 }
 
 pub(super) fn resource(setting: &mut Setting<'_>) -> Option<String> {

@@ -4,10 +4,12 @@
 //! its time and what it may send: a client that is slow or talks too much is
 //! cut, and no session waits for any of them. They are no sessions: they do not
 //! count towards `max_connections`, and go on while the others drain. One
-//! request a connection (RFC 9110, RFC 9112).
+//! request a connection (RFC 9110, RFC 9112). A page in somebody's browser can make its
+//! own name lead here (DNS rebinding): who asks by a name that is not this host's gets
+//! nothing.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Ipv6Addr, Shutdown};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -17,8 +19,10 @@ use mio::{Interest, Registry, Token};
 use super::shared::Shared;
 use super::token::{FIRST_STATUS, STATUS_TOKENS};
 use super::{Reactor, now};
+use crate::log::Escaped;
 use crate::net::board::Board;
 use crate::session::Tick;
+use crate::session::worker::Worker;
 
 /// Connections at a time; others wait.
 const CONNECTIONS: usize = 16;
@@ -35,6 +39,9 @@ const MAX_LINES: usize = 64;
 /// Bytes dropped at most behind the head, so that the answer is read.
 const MAX_DROPPED: usize = 64 << 10;
 
+/// How often the log tells of somebody who asked by another name, at most.
+const WARNING_PERIOD_MS: Tick = 60_000;
+
 /// What metrics are (Prometheus text format).
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
@@ -50,6 +57,8 @@ pub(super) struct Status {
     accept_due: bool,
     /// Accepting rests until then.
     rest_until: Tick,
+    /// When the log told of a request by another name.
+    warned_at: Option<Tick>,
     shared: Shared,
 }
 
@@ -104,8 +113,13 @@ impl Status {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Serves all that has something; `answer` is told the path.
-    fn serve(&mut self, registry: &Registry, now: Tick, mut answer: impl FnMut(&str) -> Answer) {
+    /// Serves all that has something; `answer` is told the Host and the path.
+    fn serve(
+        &mut self,
+        registry: &Registry,
+        now: Tick,
+        mut answer: impl FnMut(Option<&str>, &str) -> Answer,
+    ) {
         self.woken = false;
         for slot in &mut self.connections {
             if let Some(connection) = slot
@@ -163,7 +177,7 @@ impl Status {
 
 impl Connection {
     /// Reads and writes what can be; true when it is over.
-    fn go(&mut self, answer: &mut impl FnMut(&str) -> Answer) -> bool {
+    fn go(&mut self, answer: &mut impl FnMut(Option<&str>, &str) -> Answer) -> bool {
         self.ready = false;
         let alive = self.take(answer).and_then(|()| self.give());
         if alive.is_none() {
@@ -174,7 +188,7 @@ impl Connection {
     }
 
     /// Reads until there is nothing; `None` when the connection is over.
-    fn take(&mut self, answer: &mut impl FnMut(&str) -> Answer) -> Option<()> {
+    fn take(&mut self, answer: &mut impl FnMut(Option<&str>, &str) -> Answer) -> Option<()> {
         let mut piece = [0; 2048];
         loop {
             let bytes = match self.socket.read(&mut piece) {
@@ -265,7 +279,7 @@ impl Answer {
 }
 
 /// The answer to a request, once its head is complete or cannot become good.
-fn answer_to(head: &[u8], answer: &mut impl FnMut(&str) -> Answer) -> Option<Answer> {
+fn answer_to(head: &[u8], answer: &mut impl FnMut(Option<&str>, &str) -> Answer) -> Option<Answer> {
     let mut lines = [httparse::EMPTY_HEADER; MAX_LINES];
     let mut request = httparse::Request::new(&mut lines);
     let verdict = request.parse(head);
@@ -276,11 +290,20 @@ fn answer_to(head: &[u8], answer: &mut impl FnMut(&str) -> Answer) -> Option<Ans
         Ok(httparse::Status::Complete(_)) => {
             let (method, target) = (request.method?, request.path?);
             let path = target.split('?').next().unwrap_or_default();
+            let fields = request.headers.iter();
+            let hosts = fields.filter(|field| field.name.eq_ignore_ascii_case("host"));
+            let hosts: Vec<_> = hosts.map(|host| str::from_utf8(host.value)).collect();
+            let host = match hosts.as_slice() {
+                // HTTP/1.0.
+                [] if request.version == Some(0) => None,
+                [Ok(host)] => Some(*host),
+                _ => return Some(Answer::text("400 Bad Request", "one Host is expected")),
+            };
             match method {
-                "GET" => answer(path),
+                "GET" => answer(host, path),
                 "HEAD" => Answer {
                     head_only: true,
-                    ..answer(path)
+                    ..answer(host, path)
                 },
                 _ => Answer::text("405 Method Not Allowed", "only GET and HEAD"),
             }
@@ -288,6 +311,37 @@ fn answer_to(head: &[u8], answer: &mut impl FnMut(&str) -> Answer) -> Option<Ans
         Err(httparse::Error::TooManyHeaders) => too_large(),
         Err(_) => Answer::text("400 Bad Request", "this is no HTTP/1.1"),
     })
+}
+
+/// Whether a request with this Host is for us: by address, `localhost` or one of the
+/// `names`, with any port.
+fn is_ours(host: &str, names: &[String]) -> bool {
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) => name,
+        _ => host,
+    };
+    if let Some(v6) = name.strip_prefix('[').and_then(|v6| v6.strip_suffix(']')) {
+        return v6.parse::<Ipv6Addr>().is_ok();
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let mut names = names.iter().map(String::as_str).chain(["localhost"]);
+    name.parse::<IpAddr>().is_ok() || names.any(|ours| ours.eq_ignore_ascii_case(name))
+}
+
+/// Refuses a request for another host, and tells the operator, who may have forgotten
+/// a name.
+fn misdirected(host: &str, warned_at: &mut Option<Tick>, worker: &Worker) -> Answer {
+    if warned_at.is_none_or(|at| worker.now >= at + WARNING_PERIOD_MS) {
+        *warned_at = Some(worker.now);
+        worker.log.warning(format_args!(
+            "status_listen: refused a request for the host {}: if that is this one, \
+             name it in 'status_host'",
+            Escaped(host)
+        ));
+    }
+    let why = "no such host here: ask by address, or have the name in the key 'status_host'";
+    Answer::text("421 Misdirected Request", why)
 }
 
 impl Reactor {
@@ -345,7 +399,12 @@ impl Reactor {
         if shared.due().is_some_and(|at| worker.now >= at) {
             shared.show(worker);
         }
-        status.serve(&worker.registry, worker.now, |path| match path {
+        let mut warned_at = status.warned_at;
+        let names = &worker.config.status_hosts;
+        status.serve(&worker.registry, worker.now, |host, path| match path {
+            _ if host.is_some_and(|host| !is_ours(host, names)) => {
+                misdirected(host.unwrap_or_default(), &mut warned_at, worker)
+            }
             "/metrics" => Answer::metrics(shared.sum(worker)),
             "/metrics/workers" => Answer::metrics(shared.each(worker)),
             "/healthz" => Answer::text("200 OK", "ok"),
@@ -356,6 +415,7 @@ impl Reactor {
                 "/metrics, /metrics/workers, /healthz, /readyz",
             ),
         });
+        status.warned_at = warned_at;
         status.shared = shared;
     }
 

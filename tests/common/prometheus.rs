@@ -49,7 +49,7 @@ pub fn ask(at: SocketAddr, request: &str) -> (u16, String, String) {
 }
 
 pub fn get(at: SocketAddr, path: &str) -> (u16, String, String) {
-    ask(at, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"))
+    ask(at, &format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n"))
 }
 
 /// The metrics of a daemon without other workers.

@@ -233,6 +233,16 @@ fn each_worker_tells_its_status_at_a_port_of_its_own() {
 }
 
 #[test]
+fn names_of_the_status_are_host_names() {
+    let config = good("status_host: [Metrics.Example., a.example]");
+    assert_eq!(config.status_hosts, ["metrics.example", "a.example"]);
+    for bad in ["a.example:9150", "'*.example'", "192.0.2.1", "''"] {
+        let text = format!("status_host: {bad}");
+        assert!(config::parse("-", &text).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn the_installed_file_is_good_and_explains_every_key() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/jabsocket.conf");
     let text = std::fs::read_to_string(&path).unwrap();

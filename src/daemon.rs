@@ -160,6 +160,18 @@ impl Environment {
         environment
     }
 
+    /// Closes whatever else the process was started with above standard error: who
+    /// started it may wait for the end of a pipe, or want a lock back. To be called
+    /// first of all.
+    #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
+    pub fn close_others(&self) {
+        let first = FIRST_INHERITED.saturating_add(self.inherited);
+        let first = libc::c_uint::try_from(first).unwrap_or(libc::c_uint::MAX);
+        // SAFETY: nothing was opened so far, so nobody in this process owns one of them.
+        // A kernel before 5.9 does not know the call and leaves them open.
+        unsafe { libc::close_range(first, libc::c_uint::MAX, 0) };
+    }
+
     /// The listening sockets that were handed over. To be called once, before
     /// any descriptor is opened that might be closed again.
     ///
@@ -229,22 +241,6 @@ pub fn local_time(unix_seconds: i64) -> Option<Moment> {
         minute: part(tm.tm_min)?,
         second: part(tm.tm_sec)?,
     })
-}
-
-/// Locks a file for as long as any process has this opening of it; false if it
-/// is locked already.
-#[expect(
-    unsafe_code,
-    reason = "the crate's lock would end with any copy: see SAFETY"
-)]
-fn lock(file: &std::fs::File) -> Result<bool, Errno> {
-    // SAFETY: the descriptor is open, and the call touches no memory.
-    let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
-    match Errno::result(result) {
-        Ok(_) => Ok(true),
-        Err(Errno::EWOULDBLOCK) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Whether standard error leads to systemd's journal, which has what goes to

@@ -75,6 +75,9 @@ fn check_config(path: &Path) -> ExitCode {
 )]
 fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
     let mut environment = Environment::take();
+    if !foreground {
+        environment.close_others();
+    }
     let log = Rc::new(Log::new(Instant::now()));
     log.set_local_time(daemon::local_time);
     // There the lines are from syslog already.
@@ -197,12 +200,7 @@ impl Plan {
             fail(why);
             return Err(());
         }
-        if let Err(error) = std::fs::File::open(&self.path) {
-            let path = self.path.display();
-            let user = self.identity.user().unwrap_or_default();
-            let text = format_args!("{path}: {error} for user '{user}': a reload will fail");
-            log.startup(Level::Warning, text);
-        }
+        self.warn_of_identity(log);
         let path = self.path;
         let result = if self.config.workers == 1 {
             let upkeep = Upkeep {
@@ -241,6 +239,20 @@ impl Plan {
         log.notice(format_args!("stopped"));
         self.traces.remove();
         result
+    }
+
+    /// Says what is wrong about the user that the daemon is.
+    fn warn_of_identity(&self, log: &Log) {
+        if self.identity.is_root_by_default() {
+            let text = "serving as root: the key 'user' names who to become instead";
+            log.startup(Level::Warning, format_args!("{text}"));
+        }
+        if let Err(error) = std::fs::File::open(&self.path) {
+            let path = self.path.display();
+            let user = self.identity.user().unwrap_or_default();
+            let text = format_args!("{path}: {error} for user '{user}': a reload will fail");
+            log.startup(Level::Warning, text);
+        }
     }
 }
 

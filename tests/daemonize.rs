@@ -3,13 +3,16 @@
 
 mod common;
 
+use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::process::Command;
 
 use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 
-use common::background::{Background, children, output, state, status, wait_gone};
+use common::background::{Background, OTHER, children, locked_by_another, output};
+use common::background::{state, status, wait_gone};
 use common::daemon::PROGRAM;
 use common::ws_client::WsClient;
 
@@ -75,7 +78,7 @@ fn why_it_does_not_serve_is_told() {
         ),
         (
             "pid_file: /nonexistent/pid\n".to_owned(),
-            "key 'pid_file': /nonexistent/pid: No such file",
+            "key 'pid_file': /nonexistent/pid.lock: No such file",
         ),
         (
             "workers: 0\n".to_owned(),
@@ -156,6 +159,61 @@ fn the_pid_file_keeps_a_second_daemon_away_and_goes_with_the_first() {
         assert_eq!(output.status.code(), Some(0));
         assert_ne!(first.pid(), pid);
         first.stop();
+    }
+}
+
+#[test]
+fn no_other_user_can_keep_it_from_starting() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let daemon = Background::started("");
+    let pid = daemon.pid();
+    daemon.signal(Signal::SIGKILL);
+    wait_gone(pid);
+    let mut locked = locked_by_another(&daemon.pid_file);
+    let output = daemon.start();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert_eq!(
+        fs::metadata(&daemon.pid_file).unwrap().mode() & 0o777,
+        0o644
+    );
+    let lock = daemon.dir.path("pid.lock");
+    assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600);
+    locked.kill().unwrap();
+    locked.wait().unwrap();
+    // Who may make files beside it cannot put its own in the lock's place.
+    daemon.signal(Signal::SIGKILL);
+    wait_gone(daemon.pid());
+    fs::remove_file(&lock).unwrap();
+    fs::write(&lock, "").unwrap();
+    chown(&lock, Some(OTHER), Some(OTHER)).unwrap();
+    let output = daemon.start();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("pid.lock: others can open it"), "{told}");
+}
+
+#[test]
+fn descriptors_that_it_was_started_with_are_closed() {
+    for workers in ["", "workers: 2\n"] {
+        let daemon = Background::new(workers);
+        let line = "exec 3<\"$1\" 7>\"$1.out\" 9<&3; shift; exec \"$@\"";
+        let command = daemon.command();
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", line, "sh"]).arg(daemon.dir.path("held"));
+        shell.arg(command.get_program()).args(command.get_args());
+        fs::write(daemon.dir.path("held"), "").unwrap();
+        assert_eq!(output(shell).status.code(), Some(0));
+        for pid in children(daemon.pid()).into_iter().chain([daemon.pid()]) {
+            for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+                let link = fs::read_link(entry.unwrap().path()).unwrap_or_default();
+                let link = link.to_string_lossy();
+                assert!(!link.contains("/held"), "{workers}{link}");
+            }
+        }
+        daemon.stop();
     }
 }
 

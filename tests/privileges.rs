@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{User, geteuid};
 
 use common::background::{Background, children, status, wait_gone};
+use common::daemon::Daemon;
 
 fn nobody() -> User {
     User::from_name("nobody").unwrap().expect("the user nobody")
@@ -91,6 +92,18 @@ fn what_the_user_cannot_read_ends_the_start() {
         assert_eq!(output.status.code(), Some(1), "{told}");
         assert!(told.contains("ca.pem: Permission denied"), "{told}");
     }
+}
+
+#[test]
+fn who_serves_as_root_is_told() {
+    let warning = "serving as root: the key 'user'";
+    let daemon = Daemon::start("");
+    let told = daemon.lines().iter().any(|line| line.contains(warning));
+    assert_eq!(told, geteuid().is_root());
+    daemon.stop();
+    let daemon = Daemon::start(&format!("user: {}\n", geteuid()));
+    assert!(!daemon.lines().iter().any(|line| line.contains(warning)));
+    daemon.stop();
 }
 
 #[test]

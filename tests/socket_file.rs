@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use nix::sys::signal::Signal;
 use nix::unistd::{Group, User, geteuid};
 
-use common::background::{Background, children, output, wait_gone};
+use common::background::{Background, children, locked_by_another, output, wait_gone};
 use common::patiently;
 use common::ws_client::WsClient;
 
@@ -71,6 +71,26 @@ fn it_goes_at_a_regular_exit() {
         wait_gone(pid);
         assert!(!path.exists(), "{config}");
     }
+}
+
+#[test]
+fn no_other_user_can_keep_it_from_starting() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let (daemon, path) = started("");
+    let pid = daemon.pid();
+    daemon.signal(Signal::SIGKILL);
+    wait_gone(pid);
+    assert!(path.exists(), "nothing is left of the first");
+    let mut locked = locked_by_another(&daemon.dir.0);
+    expect_start(&daemon);
+    expect_served(&path);
+    // Nor from taking the file away when it ends.
+    daemon.stop();
+    assert!(!path.exists());
+    locked.kill().unwrap();
+    locked.wait().unwrap();
 }
 
 #[test]

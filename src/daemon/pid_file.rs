@@ -1,60 +1,59 @@
 //! The PID file: who runs, and that nobody else does.
 //!
-//! Owns the file's lock, which no second daemon gets while any process of the
-//! first is left that did not let go of it; the number in the file; and its
-//! removal. A file that a crash left behind is taken over: the lock counts, not
-//! the file.
+//! Owns the number in the file, which everybody may read; the lock beside it, which no
+//! second daemon gets while any process of the first is left that did not let go of
+//! it; and the removal of both. Files that a crash left behind are taken over: the lock
+//! counts, not the files.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::net::lock_file::LockFile;
 
 /// A PID file that this process has locked.
 pub struct PidFile {
     path: PathBuf,
     file: File,
+    lock: LockFile,
 }
 
 impl PidFile {
-    /// Opens and locks the file, and leaves what it says.
+    /// Locks and opens the file, and leaves what it says.
     ///
     /// # Errors
     /// Another daemon has it, or it cannot be written: in words.
     pub fn lock(path: &Path) -> Result<PidFile, String> {
         let words = |why: String| format!("key 'pid_file': {}: {why}", path.display());
-        loop {
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                // Whoever may write to the directory does not choose our target.
-                .custom_flags(nix::libc::O_NOFOLLOW)
-                .open(path)
-                .map_err(|error| words(error.to_string()))?;
-            match super::lock(&file) {
-                Ok(true) => {}
-                Ok(false) => {
-                    let mut text = String::new();
-                    let _ = file.read_to_string(&mut text);
-                    let by = match text.trim() {
-                        "" => String::new(),
-                        pid => format!(", process {pid}"),
-                    };
-                    return Err(words(format!("jabsocket is running already{by}")));
-                }
-                Err(error) => return Err(words(format!("cannot be locked: {}", error.desc()))),
+        let lock = LockFile::beside(path).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => {
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                let by = match text.trim() {
+                    "" => String::new(),
+                    pid => format!(", process {pid}"),
+                };
+                words(format!("jabsocket is running already{by}"))
             }
-            // Its owner may have removed it between the two calls.
-            let ours = file.metadata().map(|data| (data.dev(), data.ino())).ok();
-            let there = std::fs::symlink_metadata(path);
-            if ours.is_some() && ours == there.map(|data| (data.dev(), data.ino())).ok() {
-                return Ok(PidFile {
-                    path: path.to_owned(),
-                    file,
-                });
+            _ => format!("key 'pid_file': {error}"),
+        })?;
+        let opened = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            // Whoever may write to the directory does not choose our target.
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(path);
+        match opened {
+            Ok(file) => Ok(PidFile {
+                path: path.to_owned(),
+                file,
+                lock,
+            }),
+            Err(error) => {
+                lock.remove();
+                Err(words(error.to_string()))
             }
         }
     }
@@ -77,5 +76,6 @@ impl PidFile {
         if std::fs::remove_file(&self.path).is_err() {
             let _ = self.file.set_len(0);
         }
+        self.lock.remove();
     }
 }

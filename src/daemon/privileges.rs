@@ -132,6 +132,11 @@ impl Identity {
         }
     }
 
+    /// Whether it is root because the configuration names nobody else.
+    pub fn is_root_by_default(&self) -> bool {
+        self.user.is_none() && geteuid().is_root()
+    }
+
     /// The name of the user that the configuration asks for.
     pub fn user(&self) -> Option<&str> {
         self.user.as_ref().map(|(name, ..)| name.as_str())

@@ -1,13 +1,14 @@
 //! Sockets, names and signals; knows no protocol.
 //!
 //! `listener` binds and accepts, `socket_file` looks after the files of unix
-//! sockets, `entrance` has the rules and certificates of a listener, `peer` is
-//! who comes in. `transport` is one connected socket, `stream` what is below its
-//! TLS, `tls` its encryption to servers; `resolver` asks the DNS, `locator` makes
-//! places to dial of the answers, `inside` knows which are not public, `dial`
-//! races connects, `signals` turns signals into readiness, `notify` tells systemd
-//! and the processes of our own how one fares, `board` has what these show each
-//! other. Nothing here blocks.
+//! sockets, `lock_file` keeps two daemons from the same file, `entrance` has the
+//! rules and certificates of a listener, `peer` is who comes in. `transport` is
+//! one connected socket, `stream` what is below its TLS, `tls` its encryption to
+//! servers; `resolver` asks the DNS, `locator` makes places to dial of the
+//! answers, `inside` knows which are not public, `dial` races connects, `signals`
+//! turns signals into readiness, `notify` tells systemd and the processes of our
+//! own how one fares, `board` has what these show each other. Nothing here
+//! blocks.
 
 pub mod board;
 pub mod dial;
@@ -15,6 +16,7 @@ pub mod entrance;
 pub mod inside;
 pub mod listener;
 pub mod locator;
+pub mod lock_file;
 pub mod notify;
 mod order;
 pub mod peer;

@@ -13,11 +13,13 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, Flock, FlockArg};
-use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_PATH, S_ISGID};
+use nix::fcntl::AtFlags;
+use nix::libc::{O_NOFOLLOW, O_PATH, S_ISGID};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, fchownat};
+
+use super::lock_file::LockFile;
 
 /// The file of a socket that this daemon made.
 #[derive(Debug)]
@@ -45,9 +47,11 @@ impl SocketFile {
         };
         match bind() {
             Err(Errno::EADDRINUSE) => {
-                let _lock = lock_directory(path).map_err(|()| Errno::EADDRINUSE)?;
-                remove_stale(path, &address)?;
-                bind()?;
+                // No other daemon takes it over or removes it at the same moment.
+                let lock = LockFile::beside(path).map_err(in_use)?;
+                let bound = remove_stale(path, &address).and_then(|()| Ok(bind()?));
+                lock.remove();
+                bound?;
             }
             done => done?,
         }
@@ -77,11 +81,20 @@ impl SocketFile {
     /// Removes the file if it is still this daemon's. Where the directory does
     /// not let this user do so it stays, for the next start to replace.
     pub fn remove(self) {
-        if let Ok(_lock) = lock_directory(&self.path)
-            && is_same(&self.path, &self.file)
-        {
-            let _ = std::fs::remove_file(&self.path);
+        if let Ok(lock) = LockFile::beside(&self.path) {
+            if is_same(&self.path, &self.file) {
+                let _ = std::fs::remove_file(&self.path);
+            }
+            lock.remove();
         }
+    }
+}
+
+/// Whoever has the lock is just about to listen there.
+fn in_use(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Errno::EADDRINUSE.into(),
+        _ => error,
     }
 }
 
@@ -123,26 +136,6 @@ fn directory(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
 }
 
-/// Keeps other daemons from taking over or removing a file in the same directory
-/// at the same moment. Without a lock where the directory cannot be read.
-///
-/// # Errors
-/// Another one is just about it.
-fn lock_directory(path: &Path) -> Result<Option<Flock<File>>, ()> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(O_DIRECTORY)
-        .open(directory(path));
-    let Ok(directory) = opened else {
-        return Ok(None);
-    };
-    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EWOULDBLOCK)) => Err(()),
-        Err(_) => Ok(None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,10 +169,10 @@ mod tests {
         let directory = directory("lock");
         let path = directory.join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let lock = lock_directory(&path).unwrap();
+        let lock = LockFile::beside(&path).unwrap();
         let error = SocketFile::bind(&path, 0o700).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        drop(lock);
+        lock.remove();
         SocketFile::bind(&path, 0o700).unwrap().1.remove();
         assert!(!path.exists());
         std::fs::remove_dir(&directory).unwrap();

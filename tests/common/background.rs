@@ -5,9 +5,11 @@
 //! is read off /proc.
 
 use std::fs;
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 
@@ -127,6 +129,29 @@ impl Drop for Background {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
+}
+
+/// A user who is neither root nor the daemon's.
+pub const OTHER: u32 = 65534;
+
+/// A process of another user that has locked a file or directory, which it can only
+/// read, for as long as it runs.
+pub fn locked_by_another(path: &Path) -> Child {
+    let line = "exec 9<\"$0\" && flock --nonblock 9 && echo locked && exec cat";
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", line])
+        .arg(path)
+        .uid(OTHER)
+        .gid(OTHER)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut said = [0; 7];
+    let stdout = child.stdout.as_mut().expect("a pipe");
+    stdout.read_exact(&mut said).expect("a lock");
+    assert_eq!(&said, b"locked\n");
+    child
 }
 
 /// What a command wrote; fails if it, or a child of it, goes on writing.

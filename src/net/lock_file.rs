@@ -1,0 +1,115 @@
+//! Locks that nobody else can hold: files of their own beside what they are for.
+//!
+//! Whoever can open a file, only to read it, can lock it. So a lock on a file that all
+//! may read, or on a directory, would let any user of this host keep the daemon from
+//! starting. Owns a file that this user and root alone can open, and its removal.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use nix::unistd::geteuid;
+
+/// A locked file. The lock lasts until every process that has a copy has dropped it.
+#[derive(Debug)]
+pub struct LockFile {
+    path: PathBuf,
+    /// Its descriptor has the lock.
+    _file: File,
+}
+
+impl LockFile {
+    /// Locks the file whose name is that of `path` and `.lock`.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process has the lock; another user may open the file;
+    /// or what the kernel says.
+    pub fn beside(path: &Path) -> io::Result<LockFile> {
+        let mut name = OsString::from(path);
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                // Whoever may write to the directory does not choose our target.
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path)
+                .map_err(|error| io::Error::new(error.kind(), words(&path, &error.to_string())))?;
+            let data = file.metadata()?;
+            if data.uid() != geteuid().as_raw() || data.mode() & 0o077 != 0 {
+                let why = "others can open it: remove it";
+                return Err(io::Error::other(words(&path, why)));
+            }
+            lock(&file)?;
+            // Its owner may have removed it between the two calls.
+            let there = std::fs::symlink_metadata(&path);
+            if there.is_ok_and(|there| (there.dev(), there.ino()) == (data.dev(), data.ino())) {
+                return Ok(LockFile { path, _file: file });
+            }
+        }
+    }
+
+    /// Removes the file, and lets go of it. Where the directory does not let this user
+    /// do so it stays.
+    pub fn remove(self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn words(path: &Path, why: &str) -> String {
+    format!("{}: {why}", path.display())
+}
+
+/// Locks the opening of a file, not the file for this process: copies in other
+/// processes keep the lock.
+fn lock(file: &File) -> io::Result<()> {
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole)) {
+        Ok(_) => Ok(()),
+        Err(Errno::EAGAIN | Errno::EACCES) => Err(io::ErrorKind::WouldBlock.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_only_files_that_nobody_else_can_open() {
+        let name = format!("jabsocket-lock-file-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let first = LockFile::beside(&path).unwrap();
+        let file = first.path.clone();
+        assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
+        let second = LockFile::beside(&path).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        // What a crash leaves is taken over.
+        LockFile::beside(&path).unwrap().remove();
+        assert!(!file.exists());
+        std::fs::write(&file, "").unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        let open = LockFile::beside(&path).unwrap_err();
+        assert!(open.to_string().contains("others can open it"), "{open}");
+        std::fs::remove_file(&file).unwrap();
+    }
+}

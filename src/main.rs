@@ -206,7 +206,7 @@ impl Plan {
             let upkeep = Upkeep {
                 path,
                 notify,
-                worker: None,
+                membership: None,
                 board: None,
             };
             let listeners = self.sets.swap_remove(0);
@@ -288,7 +288,7 @@ fn bind(
 /// master.
 fn work(seat: Seat, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
     let Seat {
-        worker,
+        membership,
         config,
         entrances,
         listeners,
@@ -298,7 +298,7 @@ fn work(seat: Seat, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
     let upkeep = Upkeep {
         path,
         notify,
-        worker: Some(worker),
+        membership: Some(membership),
         board,
     };
     run(config, &entrances, listeners, upkeep, log).map_err(|_| ())

@@ -21,12 +21,14 @@ use nix::unistd::{ForkResult, Pid, getpid, getppid};
 use crate::config::Config;
 use crate::daemon;
 use crate::log::{Level, Log};
-use crate::net::board::Board;
+use crate::net::board::{Board, Writer};
 use crate::net::entrance::{Entrance, fit};
 use crate::net::listener::Socket;
 use crate::net::notify::{self, Listening, Notify, Word};
 use crate::net::signals::{OF_MASTER, Signals};
-use crate::reactor::upkeep::{Fresh, announce, monotonic_us, read_again, tell_reloaded};
+use crate::reactor::upkeep::{
+    Fresh, Membership, announce, monotonic_us, read_again, tell_refused, tell_reloaded,
+};
 
 /// The wait before a dead worker is replaced; doubled each time.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -47,8 +49,8 @@ pub enum Role {
 
 /// What a worker gets.
 pub struct Seat {
-    /// Which worker it is, from 0 on.
-    pub worker: usize,
+    /// Which worker it is.
+    pub membership: Membership,
     /// What it goes by.
     pub config: Rc<Config>,
     /// What is asked of those that come in, and TLS.
@@ -91,6 +93,9 @@ pub struct Master {
     notify: Notify,
     /// Made at the start, if metrics are told; outlives each worker.
     board: Option<Rc<Board>>,
+    /// Shows workers the text of the configuration that was taken last; made at the
+    /// start.
+    text: Option<Writer>,
     places: Vec<Place>,
     /// All workers served once.
     serves: bool,
@@ -131,6 +136,7 @@ impl Master {
             log,
             notify,
             board: None,
+            text: None,
             places: sets.into_iter().map(place).collect(),
             serves: false,
             replaced: 0,
@@ -147,10 +153,14 @@ impl Master {
             Err(error) => return self.fail(format!("cannot take signals: {error}")),
         };
         if !self.config.status_listen.is_empty() {
-            match Board::new(self.places.len()) {
+            match Board::new("metrics", self.places.len()) {
                 Ok(board) => self.board = Some(Rc::new(board)),
                 Err(error) => return self.fail(format!("cannot sum up metrics: {error}")),
             }
+        }
+        match Board::new("configuration", 1) {
+            Ok(board) => self.text = Some(Rc::new(board).take(0).0),
+            Err(error) => return self.fail(format!("cannot share the configuration: {error}")),
         }
         loop {
             self.log.tick(now());
@@ -211,9 +221,15 @@ impl Master {
                     // It died before it could be said what is to happen then.
                     std::process::exit(1);
                 }
+                let text = self.text.as_ref().map(|text| Rc::clone(text.board()));
+                let workers = self.places.len();
                 Ok(Some(Seat {
-                    worker: at,
-                    config: Rc::new(self.config.share(at)),
+                    membership: Membership {
+                        worker: at,
+                        workers,
+                        text,
+                    },
+                    config: Rc::new(self.config.share(at, workers)),
                     entrances: self.entrances.clone(),
                     listeners: std::mem::take(&mut self.places[at].listeners),
                     notify: Notify::to_master(telling, self.notify.watchdog()),
@@ -300,10 +316,12 @@ impl Master {
 
     fn reload(&mut self) {
         self.notify.reloading(monotonic_us());
-        if let Some(Fresh {
-            config, entrances, ..
-        }) = read_again(&self.path, &self.log)
+        if let Some((text, fresh)) = read_again(&self.path, &self.log)
+            && self.show(&text)
         {
+            let Fresh {
+                config, entrances, ..
+            } = fresh;
             if fit(&self.entrances, &entrances) {
                 self.entrances = entrances;
             }
@@ -318,6 +336,21 @@ impl Master {
             self.relay(Signal::SIGHUP);
         }
         self.notify.reloaded("serving");
+    }
+
+    /// Shows workers the text of a configuration; false, and a line in the log, if that
+    /// cannot be done.
+    fn show(&mut self, text: &str) -> bool {
+        let shown = self
+            .text
+            .as_mut()
+            .map(|writer| writer.show(text.as_bytes()));
+        if let Some(Err(error)) = shown {
+            let why = format!("the workers cannot be told: {error}");
+            tell_refused(&why, &self.log);
+            return false;
+        }
+        true
     }
 
     fn tell_status(&self) {

@@ -241,7 +241,7 @@ fn one_descriptor_for_all_and_only_where_metrics_are_told() {
             let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
             let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
             links
-                .filter(|link| link.to_string_lossy().contains("memfd:jabsocket"))
+                .filter(|link| link.to_string_lossy().contains("memfd:jabsocket-metrics"))
                 .count()
         };
         pids.into_iter().map(count).collect()

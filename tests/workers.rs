@@ -4,9 +4,13 @@
 mod common;
 
 use std::collections::HashSet;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 
 use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use common::background::{Background, listens_at, signal_to, state, wait_gone, workers};
 use common::daemon::Daemon;
@@ -121,6 +125,60 @@ fn signals_reach_all_workers() {
     for pid in pids {
         assert!(state(pid).is_none_or(|state| state == 'Z'), "{pid} is left");
     }
+}
+
+#[test]
+fn a_reload_is_shared_out_among_the_workers_that_run() {
+    let config = "domains: [example.org]\nmax_connections: 6\n";
+    let daemon = Daemon::start(&format!("workers: 2\n{config}"));
+    let pids = workers(daemon.pid(), 2);
+    daemon.configure(&format!("workers: 3\n{config}"));
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for_line("configuration reloaded");
+    daemon.signal(Signal::SIGUSR1);
+    for pid in pids {
+        let line = daemon.wait_for_line(&format!("[{pid}]: notice: status: "));
+        assert!(line.contains(", at most 3,"), "{line}");
+    }
+    daemon.stop();
+}
+
+/// The file is a pipe: whoever opens it a second time waits for ever, or gets
+/// something else.
+#[test]
+fn the_file_is_read_once_for_all() {
+    let daemon = Background::started("workers: 3\n");
+    let (master, address) = (daemon.pid(), daemon.address());
+    let before = workers(master, 3);
+    fs::remove_file(&daemon.config).unwrap();
+    mkfifo(&daemon.config, Mode::S_IRWXU).unwrap();
+    daemon.signal(Signal::SIGHUP);
+    let mut pipe = OpenOptions::new().write(true).open(&daemon.config).unwrap();
+    let pid_file = daemon.pid_file.display();
+    writeln!(
+        pipe,
+        "workers: 3\npid_file: {pid_file}\ndomains: [example.org]"
+    )
+    .unwrap();
+    writeln!(pipe, "resource: /only").unwrap();
+    drop(pipe);
+    let follow = |what: &str| {
+        // Each worker gets some of so many.
+        patiently(what, || {
+            let open = |path| WsClient::connect(address, path, &[], Some("xmpp")).is_ok();
+            let follow = (0..30).all(|_| !open("/") && open("/only"));
+            follow.then_some(())
+        });
+    };
+    follow("workers that go by the new file");
+    // Nor does a worker that comes later read it.
+    signal_to(before[1], Signal::SIGKILL);
+    patiently("another worker", || {
+        let now = workers(master, 3);
+        (!now.contains(&before[1])).then_some(())
+    });
+    follow("a new worker that goes by the new file");
+    daemon.stop();
 }
 
 #[test]

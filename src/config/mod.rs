@@ -228,12 +228,12 @@ impl Config {
             .any(|network| network.contains(address))
     }
 
-    /// What one of the workers is to go by: its share of what is counted for all
-    /// of them together.
-    pub fn share(&self, worker: usize) -> Config {
+    /// What one of so many `workers` that run is to go by: its share of what is
+    /// counted for all of them together.
+    pub fn share(&self, worker: usize, workers: usize) -> Config {
         let share = |all: usize| {
-            let rest = usize::from(worker < all % self.workers);
-            (all / self.workers + rest).max(1)
+            let rest = usize::from(worker < all % workers);
+            (all / workers + rest).max(1)
         };
         Config {
             max_connections: self.max_connections.map(share),
@@ -305,12 +305,16 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
-/// Reads a configuration file. What is wrong comes back in the order of lines,
-/// at least one error and the warnings between.
+/// Reads and judges a configuration file. What is wrong comes back in the order of
+/// lines, at least one error and the warnings between.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
-    let file_name = path.to_string_lossy();
+    parse(&path.to_string_lossy(), &read(path)?)
+}
+
+/// Reads the text of a configuration file.
+pub fn read(path: &Path) -> Result<String, Vec<Problem>> {
     let refuse = |line: Option<usize>, what| {
-        let file = file_name.clone().into_owned();
+        let file = path.to_string_lossy().into_owned();
         Err(vec![Problem { file, line, what }])
     };
     let mut bytes = Vec::new();
@@ -319,18 +323,20 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
     if let Err(error) = read {
         return refuse(None, What::Unreadable(error.to_string()));
     }
-    match std::str::from_utf8(&bytes) {
-        _ if bytes.len() > MAX_FILE_BYTES => refuse(None, What::TooLarge(MAX_FILE_BYTES)),
-        Ok(text) => parse(&file_name, text),
+    if bytes.len() > MAX_FILE_BYTES {
+        return refuse(None, What::TooLarge(MAX_FILE_BYTES));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
         Err(error) => {
-            let before = &bytes[..error.valid_up_to()];
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
             refuse(Some(line), What::NotUtf8)
         }
     }
 }
 
-/// Reads the text of a configuration file; `file_name` is for the messages.
+/// Judges the text of a configuration file; `file_name` is for the messages.
 pub fn parse(file_name: &str, text: &str) -> Result<Loaded, Vec<Problem>> {
     let mut report = Report::new(file_name);
     let mut config = Config::default();

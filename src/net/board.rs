@@ -49,12 +49,13 @@ struct Header {
 }
 
 impl Board {
-    /// An empty board with so many places.
+    /// An empty board with so many places; whoever looks at the process's descriptors
+    /// sees its name.
     ///
     /// # Errors
     /// The kernel has no such files, no descriptor is left, or the process may
     /// not write a file as large as this may become.
-    pub fn new(places: usize) -> io::Result<Board> {
+    pub fn new(name: &str, places: usize) -> io::Result<Board> {
         let size = half_at(places, 0);
         let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
         if limit < size || places as u64 > MARKS {
@@ -64,7 +65,8 @@ impl Board {
                 size.div_ceil(1 << 20)
             )));
         }
-        let file = memfd_create("jabsocket", MFdFlags::MFD_CLOEXEC)?.into();
+        let name = format!("jabsocket-{name}");
+        let file = memfd_create(name.as_str(), MFdFlags::MFD_CLOEXEC)?.into();
         Ok(Board { file, places })
     }
 
@@ -173,7 +175,7 @@ impl Writer {
     }
 
     /// The board that the place is on.
-    pub fn board(&self) -> &Board {
+    pub fn board(&self) -> &Rc<Board> {
         &self.board
     }
 }
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn places_are_apart_and_show_the_last_page() {
-        let board = Rc::new(Board::new(2).unwrap());
+        let board = Rc::new(Board::new("test", 2).unwrap());
         assert_eq!((board.read(0), board.is_taken(0)), (None, false));
         let (mut first, before) = board.take(0);
         assert_eq!((before, board.is_taken(0)), (None, false));
@@ -231,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_page_that_is_not_whole_is_passed_over() {
-        let board = Rc::new(Board::new(1).unwrap());
+        let board = Rc::new(Board::new("test", 1).unwrap());
         let (mut writer, _) = board.take(0);
         writer.show(b"first").unwrap();
         writer.show(b"second").unwrap();

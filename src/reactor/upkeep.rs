@@ -37,9 +37,21 @@ pub struct Upkeep {
     /// Who is told how it goes.
     pub notify: Notify,
     /// Which of several workers this is; `None` is the only one, without master.
-    pub worker: Option<usize>,
+    pub membership: Option<Membership>,
     /// Where the workers show each other their metrics.
     pub board: Option<Rc<Board>>,
+}
+
+/// Which of several workers a process is.
+#[derive(Clone)]
+pub struct Membership {
+    /// Its number, from 0 on.
+    pub worker: usize,
+    /// How many there are, whatever a new configuration asks for.
+    pub workers: usize,
+    /// Where the master shows the text of the configuration that it took last, so
+    /// that all have the same, though somebody may be writing the file.
+    pub text: Option<Rc<Board>>,
 }
 
 /// Writes what is wrong with a configuration file to the log.
@@ -63,45 +75,54 @@ pub struct Fresh {
     pub entrances: Vec<Rc<Entrance>>,
 }
 
-/// Reads the file again and judges it and the files that it names. What is
+/// Reads the file again and judges it and the files that it names; its text. What is
 /// wrong is in the log, and that the old configuration stays.
-pub fn read_again(path: &Path, log: &Log) -> Option<Fresh> {
-    let refused = |why: &str| {
-        log.startup(
-            Level::Err,
-            format_args!("{why}: the configuration is not reloaded, the old one stays"),
-        );
-    };
-    let Loaded { config, warnings } = match config::load(path) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            report(log, &problems);
-            let unreadable =
-                |problem: &Problem| matches!(problem.what, config::What::Unreadable(_));
-            match problems.iter().any(unreadable) {
-                true => refused(&format!(
-                    "{} must be readable for user id {}, as which the daemon runs",
-                    path.display(),
-                    geteuid()
-                )),
-                false => refused(&format!("{} has errors", path.display())),
-            }
-            return None;
-        }
-    };
+pub fn read_again(path: &Path, log: &Log) -> Option<(String, Fresh)> {
+    let read = config::read(path);
+    let text = read.map_err(|problems| refuse(path, &problems, log)).ok()?;
+    let (fresh, warnings) = judge(path, &text, log)?;
     report(log, &warnings);
+    Some((text, fresh))
+}
+
+/// Judges the text of a configuration and the files that it names; warnings about it.
+fn judge(path: &Path, text: &str, log: &Log) -> Option<(Fresh, Vec<Problem>)> {
+    let parsed = config::parse(&path.to_string_lossy(), text);
+    let Loaded { config, warnings } = parsed
+        .map_err(|problems| refuse(path, &problems, log))
+        .ok()?;
     let contexts = Contexts::new(config.ca_files());
-    match contexts.and_then(|contexts| Ok((contexts, Entrance::all(&config)?))) {
-        Ok((contexts, entrances)) => Some(Fresh {
-            config,
-            contexts,
-            entrances,
-        }),
-        Err(why) => {
-            refused(&why);
-            None
-        }
-    }
+    let made = contexts.and_then(|contexts| Ok((contexts, Entrance::all(&config)?)));
+    let (contexts, entrances) = made.map_err(|why| tell_refused(&why, log)).ok()?;
+    let fresh = Fresh {
+        config,
+        contexts,
+        entrances,
+    };
+    Some((fresh, warnings))
+}
+
+/// Says why a file cannot be used.
+fn refuse(path: &Path, problems: &[Problem], log: &Log) {
+    report(log, problems);
+    let path = path.display();
+    let unreadable = |problem: &Problem| matches!(problem.what, config::What::Unreadable(_));
+    let why = match problems.iter().any(unreadable) {
+        true => format!(
+            "{path} must be readable for user id {}, as which the daemon runs",
+            geteuid()
+        ),
+        false => format!("{path} has errors"),
+    };
+    tell_refused(&why, log);
+}
+
+/// Says that a configuration cannot be used.
+pub fn tell_refused(why: &str, log: &Log) {
+    log.startup(
+        Level::Err,
+        format_args!("{why}: the configuration is not reloaded, the old one stays"),
+    );
 }
 
 /// Says that a new configuration is in force, and what of it is not.
@@ -158,7 +179,21 @@ pub(super) fn most_sessions(config: &Config, log: &Log) -> usize {
 }
 
 impl Reactor {
-    /// Takes the configuration file as it is now, if it is good.
+    /// The configuration as it is now, if it is good: the file's, or with other workers
+    /// what their master read of it.
+    fn fresh(&self, log: &Log) -> Option<Fresh> {
+        let path = &self.upkeep.path;
+        let Some(membership) = &self.upkeep.membership else {
+            return read_again(path, log).map(|(_, fresh)| fresh);
+        };
+        // Without any, the signal did not come from the master.
+        let page = membership.text.as_ref()?.read(0)?;
+        let (fresh, _) = judge(path, &String::from_utf8_lossy(&page), log)?;
+        let config = fresh.config.share(membership.worker, membership.workers);
+        Some(Fresh { config, ..fresh })
+    }
+
+    /// Takes the configuration as it is now, if it is good.
     pub(super) fn reload(&mut self) {
         let log = Rc::clone(&self.worker.log);
         self.upkeep.notify.reloading(monotonic_us());
@@ -166,16 +201,12 @@ impl Reactor {
             config,
             contexts,
             entrances,
-        }) = read_again(&self.upkeep.path, &log)
+        }) = self.fresh(&log)
         {
-            let config = match self.upkeep.worker {
-                Some(worker) => config.share(worker),
-                None => config,
-            };
             match self.new_resolver(&config) {
                 Ok(resolver) => {
                     log.set_level(config.log_level);
-                    if self.upkeep.worker.is_none() {
+                    if self.upkeep.membership.is_none() {
                         tell_reloaded(&self.start_config, &config, &log);
                     }
                     self.max_sessions = most_sessions(&config, &log);
@@ -185,10 +216,7 @@ impl Reactor {
                     self.worker.set_config(Rc::new(config));
                     self.take_entrances(&entrances);
                 }
-                Err(why) => log.startup(
-                    Level::Err,
-                    format_args!("{why}: the configuration is not reloaded, the old one stays"),
-                ),
+                Err(why) => tell_refused(&why, &log),
             }
         }
         self.upkeep.notify.reloaded("serving");
@@ -210,7 +238,8 @@ impl Reactor {
     /// # Errors
     /// The address that cannot be bound, and why.
     pub fn open_status(&mut self) -> Result<(), String> {
-        let worker = self.upkeep.worker.unwrap_or(0);
+        let membership = self.upkeep.membership.as_ref();
+        let worker = membership.map_or(0, |membership| membership.worker);
         let worker = u16::try_from(worker).unwrap_or(u16::MAX);
         let addresses = self.worker.config.status_addresses(worker);
         let listeners = listener::bind_each(&addresses);
@@ -272,7 +301,7 @@ impl Reactor {
     /// its master does. Signals are taken by now: who reads it may send one.
     pub fn tell_ready(&mut self, notify: Notify) {
         self.upkeep.notify = notify;
-        if self.upkeep.worker.is_none() {
+        if self.upkeep.membership.is_none() {
             announce(&self.listeners, &self.worker.log);
         }
         self.upkeep.notify.ready(std::process::id());

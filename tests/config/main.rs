@@ -111,7 +111,7 @@ fn a_key_without_a_value_is_as_good_as_absent() {
 fn workers_share_the_connections_out() {
     let shares = |text: &str| -> Vec<Option<usize>> {
         let config = good(text);
-        let share = |worker| config.share(worker).max_connections;
+        let share = |worker| config.share(worker, config.workers).max_connections;
         (0..config.workers).map(share).collect()
     };
     assert_eq!(shares("max_connections: 10"), [Some(10)]);

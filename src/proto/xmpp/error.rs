@@ -1,9 +1,10 @@
 //! Stream errors: the condition a peer is told (RFC 6120, section 4.9.3).
 //!
-//! Owns their XML. The text that goes with one is for people who debug a
-//! client; it never names an address or a cause inside.
+//! Owns their XML, the escaping of the texts included. The text that goes with
+//! one is for people who debug a client; it never names an address or a cause
+//! inside.
 
-use super::ns;
+use super::{escape, ns};
 
 /// A stream error condition that jabsocket itself raises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl StreamError {
         }
     }
 
-    /// What the text element says.
+    /// What the text element says, not yet escaped.
     pub fn text(&self) -> &'static str {
         match self {
             StreamError::BadFormat(text)
@@ -97,17 +98,11 @@ impl StreamError {
             }
         };
         let condition = self.condition();
-        put(
-            out,
-            &[
-                "<stream:error xmlns:stream='",
-                ns::STREAMS,
-                "'><",
-                condition,
-            ],
-        );
-        put(out, &[" xmlns='", ns::STREAM_ERRORS, "'/><text xmlns='"]);
-        put(out, &[ns::STREAM_ERRORS, "' xml:lang='en'>", self.text()]);
+        put(out, &["<stream:error xmlns:stream='", ns::STREAMS, "'><"]);
+        put(out, &[condition, " xmlns='", ns::STREAM_ERRORS, "'/>"]);
+        put(out, &["<text xmlns='", ns::STREAM_ERRORS]);
+        put(out, &["' xml:lang='en'>"]);
+        escape(out, self.text().as_bytes());
         put(out, &["</text>"]);
         if *self == StreamError::TooBig {
             put(out, &["<stanza-too-big xmlns='urn:xmpp:errors'/>"]);
@@ -132,21 +127,81 @@ impl From<crate::expat::Error> for StreamError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expat::{Names, Parser};
+    use crate::expat::{Names, Parser, Token};
+    use crate::proto::xmpp::features::child_text;
+
+    /// What no text of the program holds, and any might.
+    const TEXT: &str = "<open/> & </text> ]]> 'to' \"x\" &amp; <!-- <?a?>";
+
+    /// The error listed after `error`. A new variant does not compile until it
+    /// has its place in the list.
+    fn next(error: StreamError) -> Option<StreamError> {
+        Some(match error {
+            StreamError::BadFormat(_) => StreamError::ConnectionTimeout,
+            StreamError::ConnectionTimeout => StreamError::HostUnknown,
+            StreamError::HostUnknown => StreamError::ImproperAddressing(TEXT),
+            StreamError::ImproperAddressing(_) => StreamError::InvalidNamespace,
+            StreamError::InvalidNamespace => StreamError::NotAuthorized(TEXT),
+            StreamError::NotAuthorized(_) => StreamError::NotWellFormed,
+            StreamError::NotWellFormed => StreamError::TooBig,
+            StreamError::TooBig => StreamError::TooDeep,
+            StreamError::TooDeep => StreamError::TooManyAttributes,
+            StreamError::TooManyAttributes => StreamError::RemoteConnectionFailed(TEXT),
+            StreamError::RemoteConnectionFailed(_) => StreamError::ResourceConstraint,
+            StreamError::ResourceConstraint => StreamError::RestrictedXml,
+            StreamError::RestrictedXml => StreamError::UnsupportedEncoding,
+            StreamError::UnsupportedEncoding => StreamError::UnsupportedStanzaType(TEXT),
+            StreamError::UnsupportedStanzaType(_) => StreamError::UnsupportedVersion,
+            StreamError::UnsupportedVersion => return None,
+        })
+    }
+
+    fn unescaped(text: &str) -> String {
+        let entities = [
+            ("&lt;", "<"),
+            ("&gt;", ">"),
+            ("&quot;", "\""),
+            ("&apos;", "'"),
+            ("&amp;", "&"),
+        ];
+        entities
+            .iter()
+            .fold(text.to_owned(), |text, (entity, byte)| {
+                text.replace(entity, byte)
+            })
+    }
 
     #[test]
-    fn every_error_is_one_well_formed_element() {
-        for error in [
-            StreamError::HostUnknown,
-            StreamError::TooBig,
-            StreamError::BadFormat("why"),
-            StreamError::ConnectionTimeout,
-        ] {
+    fn every_error_is_one_element_whose_text_is_text() {
+        let first = StreamError::BadFormat(TEXT);
+        let errors: Vec<_> = std::iter::successors(Some(first), |&error| next(error)).collect();
+        assert_eq!(errors.len(), 16);
+        for error in errors {
             let mut out = Vec::new();
             error.write(&mut out);
-            assert_eq!(Parser::new(Names::Resolved, 0).finish(&out), Ok(()));
-            let text = String::from_utf8(out).unwrap();
-            assert!(text.contains(&format!("<{} xmlns='", error.condition())));
+            let shown = String::from_utf8_lossy(&out);
+            let mut parser = Parser::new(Names::Resolved, 3);
+            assert_eq!(parser.finish(&out), Ok(()), "{shown}");
+            let tags: Vec<_> = parser
+                .tokens()
+                .iter()
+                .filter_map(|token| match token {
+                    Token::Start(tag) => Some((tag.depth, parser.resolved_name(tag))),
+                    Token::End { .. } => None,
+                })
+                .collect();
+            let conditions = ns::STREAM_ERRORS.as_bytes();
+            let mut expected = vec![
+                (0, (ns::STREAMS.as_bytes(), &b"error"[..])),
+                (1, (conditions, error.condition().as_bytes())),
+                (1, (conditions, b"text")),
+            ];
+            if error == StreamError::TooBig {
+                expected.push((1, (b"urn:xmpp:errors", b"stanza-too-big")));
+            }
+            assert_eq!(tags, expected, "{shown}");
+            let text = child_text(&out, ns::STREAM_ERRORS, b"text").unwrap();
+            assert_eq!(unescaped(&text), error.text());
         }
     }
 }

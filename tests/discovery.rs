@@ -8,8 +8,12 @@ use common::stage::*;
 use common::ws_client::WsClient;
 
 fn ask(daemon: &Daemon, request: &str) -> (common::ws_client::Response, String) {
+    ask_raw(daemon, &format!("{request} HTTP/1.1"))
+}
+
+fn ask_raw(daemon: &Daemon, start: &str) -> (common::ws_client::Response, String) {
     let mut client = WsClient::dial(daemon.address).unwrap();
-    let text = format!("{request} HTTP/1.1\r\nHost: a\r\nOrigin: https://b.example\r\n\r\n");
+    let text = format!("{start}\r\nHost: a\r\nOrigin: https://b.example\r\n\r\n");
     client.send_raw(text.as_bytes()).unwrap();
     let response = client.read_response().unwrap();
     let body = String::from_utf8(client.read_rest().unwrap()).unwrap();
@@ -21,7 +25,17 @@ fn the_resource_answers_who_polls_it() {
     let daemon = Daemon::start("resource: /ws\norigin: https://a.example\n");
     let (response, body) = ask(&daemon, "GET /ws");
     assert_eq!(response.status, 200);
+    assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"));
     assert_eq!(body.lines().count(), 1, "{body}");
+    // Another protocol that is offered beside, and what proxies always add.
+    for line in [
+        "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk",
+        "Connection: upgrade",
+    ] {
+        let request = format!("GET /ws HTTP/1.1\r\n{line}");
+        let (response, same) = ask_raw(&daemon, &request);
+        assert_eq!((response.status, same), (200, body.clone()), "{line}");
+    }
     assert_eq!(ask(&daemon, "HEAD /ws").1, "");
     assert_eq!(ask(&daemon, "OPTIONS /ws").0.status, 204);
     assert_eq!(ask(&daemon, "GET /").0.status, 404);

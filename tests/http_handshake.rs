@@ -103,6 +103,8 @@ fn accepts_every_form_of_the_request() {
         with("GET /ws ", "GET /WS?token=/x "),
         with("Host: example.com", "Host: other").replace("/ws", "http://example.com/ws"),
         with("dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC=="),
+        // Eight bytes, as the C daemon's own test client sends.
+        with("dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwg="),
         plus("Content-Length: 0"),
         plus("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"),
         plus("Origin: null"),
@@ -197,7 +199,7 @@ fn refuses_each_broken_rule() {
         (Refusal::KeyDuplicated, plus(key)),
         (
             Refusal::KeyInvalid,
-            with(key, "Sec-WebSocket-Key: c2hvcnQ="),
+            with(key, "Sec-WebSocket-Key: c2hvcnQ=="),
         ),
         (Refusal::Target, with("/ws", "*")),
         (Refusal::HostMissing, with(host, "")),
@@ -249,6 +251,7 @@ fn keeps_the_order_of_the_refusals() {
             "origin",
         ),
         ("Protocol: xmpp", "Protocol: mqtt", 400, "xmpp"),
+        ("Version: 13", "Version: 8", 426, "Version"),
         ("Sec-WebSocket-Key", "X-Key", 400, "Key"),
         ("example.com\r\n", "other.example\r\n", 400, "host"),
         ("Upgrade: websocket", "Upgrade: h2c", 400, "websocket"),
@@ -259,7 +262,6 @@ fn keeps_the_order_of_the_refusals() {
             "Connection",
         ),
         ("/ws", "/elsewhere", 404, "resource"),
-        ("Version: 13", "Version: 8", 426, "Version"),
     ];
     for first in 0..breaks.len() {
         let mut request = GOOD.to_owned();
@@ -270,6 +272,45 @@ fn keeps_the_order_of_the_refusals() {
         let (_, _, status, word) = breaks[first];
         assert_eq!(refusal.status(), status, "{refusal}");
         assert!(refusal.to_string().contains(word), "{refusal}");
+    }
+}
+
+#[test]
+fn the_version_is_judged_before_the_key() {
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let old = with("Version: 13", "Version: 8");
+    for line in ["X: y", "Sec-WebSocket-Key: ?", "Sec-WebSocket-Key:"] {
+        let request = old.replace(key, line);
+        assert_eq!(outcome(&request), Err(Refusal::WebSocketVersion), "{line}");
+    }
+}
+
+#[test]
+fn only_who_asks_for_a_websocket_gets_a_handshake() {
+    let plain = |lines: &str| {
+        let request = format!("GET /ws HTTP/1.1\r\nHost: example.com\r\n{lines}\r\n");
+        matches!(outcome(&request), Err(Refusal::Plain(_)))
+    };
+    for lines in [
+        "Connection: upgrade\r\n",
+        "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n",
+        "Upgrade: h2c, TLS/1.0\r\n",
+        "Upgrade:\r\nConnection: upgrade\r\n",
+        "Upgrade: websocket2\r\n",
+        "X-Sec-WebSocket-Key: a\r\n",
+        "Sec-WebSocket: a\r\n",
+    ] {
+        assert!(plain(lines), "{lines}");
+    }
+    for lines in [
+        "Upgrade: websocket\r\n",
+        "Upgrade: h2c, WebSocket\r\n",
+        "Upgrade: h2c\r\nupgrade: websocket\r\n",
+        "Sec-WebSocket-Version: 13\r\n",
+        "SEC-WEBSOCKET-EXTENSIONS: a\r\n",
+        "sec-websocket-key1: a\r\n",
+    ] {
+        assert!(!plain(lines), "{lines}");
     }
 }
 

@@ -6,6 +6,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { request } from 'node:https';
 import { join } from 'node:path';
 import { login } from './clients/raw.mjs';
 import { startJabsocket } from './daemon.mjs';
@@ -60,6 +61,19 @@ async function talk(romeo, juliet) {
   }
 }
 
+/** What a proxy answers to a request that asks for no WebSocket. */
+function get(proxy, path, headers) {
+  const { port } = new URL(proxy.url);
+  return within(10_000, path, new Promise((resolve, reject) => {
+    request({ host: '127.0.0.1', port, path, ca, servername: HOST, headers: { Host: HOST, ...headers } }, (response) => {
+      let body = '';
+      response.setEncoding('utf8');
+      response.on('data', (text) => { body += text; });
+      response.on('end', () => resolve({ status: response.statusCode, origin: response.headers['access-control-allow-origin'], body }));
+    }).on('error', reject).end();
+  }));
+}
+
 async function through(kind, start) {
   let proxy;
   if (!await runner.test(`${kind}: starts with the sample`, async () => { proxy = await start(); })) return;
@@ -75,6 +89,20 @@ async function through(kind, start) {
       for (const session of sessions) equal((await session.close()).code, 1000, 'the close code');
       await jabsocket.child.waitForLine(new RegExp(` session ${BROWSER.replaceAll('.', '\\.')}:\\d+ .*dialect=rfc7395`), { from, ms: 10_000 });
       check(!jabsocket.child.lines.slice(from).some((line) => line.includes(LIAR)), `the log has ${LIAR}`);
+    });
+    await runner.test(`${kind}: host-meta and the page pass, whatever Upgrade says`, async () => {
+      const page = /^XMPP over WebSocket/;
+      for (const [path, pattern] of [
+        ['/.well-known/host-meta', /<Link rel='urn:xmpp:alt-connections:websocket' href='wss:\/\/chat\.example\.com\/xmpp-websocket'\/>/],
+        ['/.well-known/host-meta.json', /"href":"wss:\/\/chat\.example\.com\/xmpp-websocket"/],
+        ['/xmpp-websocket', page],
+      ]) {
+        for (const headers of [{}, { Upgrade: 'h2c', Connection: 'Upgrade' }]) {
+          const { status, origin, body } = await get(proxy, path, headers);
+          equal([status, origin], [200, '*'], `the status and whose scripts may read ${path}`);
+          check(pattern.test(body), body);
+        }
+      }
     });
     await runner.test(`${kind}: a large message passes`, async () => {
       const romeo = await login(options(prosody, proxy, 'romeo'));
@@ -168,7 +196,7 @@ let jabsocket;
 const started = await runner.test('start Prosody and jabsocket', async () => {
   prosody = await startProsody();
   const listen = `listen: [127.0.0.1, unix:${socket}]\n`;
-  jabsocket = await startJabsocket([prosody], { settings: `${listen}trusted_proxies: [127.0.0.1, 'unix:']\nhost: ${HOST}\n` });
+  jabsocket = await startJabsocket([prosody], { settings: `${listen}trusted_proxies: [127.0.0.1, 'unix:']\nhost: ${HOST}\nhost_meta: wss://${HOST}/xmpp-websocket\n` });
 });
 runner.onFailure = () => jabsocket?.log(25) ?? '';
 if (started) {

@@ -1,8 +1,8 @@
 //! What a request that asks for no WebSocket is answered.
 //!
-//! Owns the pages there are: a line of text on the resource, for who polls it to
-//! see whether the endpoint lives, and host-meta (XEP-0156, RFC 6415), which
-//! leads clients of a domain here. Any web page may read host-meta.
+//! Owns the pages there are: a line of text on the resource, for clients that poll
+//! it to see whether the endpoint is alive, and host-meta (XEP-0156, RFC 6415),
+//! which leads clients of a domain here. Any web page may read both.
 
 use crate::buf::Buf;
 use crate::proto::xmpp::escape;
@@ -14,6 +14,8 @@ pub const HOST_META_JSON: &str = "/.well-known/host-meta.json";
 
 /// The relation of a WebSocket endpoint (XEP-0156, section 4).
 const RELATION: &str = "urn:xmpp:alt-connections:websocket";
+/// Lets scripts of any origin read the answer.
+const CORS: &str = "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Headers: Accept\r\n";
 /// What the resource says of itself.
 const RESOURCE_TEXT: &str = "XMPP over WebSocket: connect with the sub-protocol xmpp\n";
 
@@ -64,19 +66,13 @@ impl Plain {
             Page::HostMeta => ("application/xrd+xml", xrd(links)),
             Page::HostMetaJson => ("application/json", jrd(links).into_bytes()),
         };
-        let cors = match self.page {
-            Page::Resource => "",
-            Page::HostMeta | Page::HostMetaJson => {
-                "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Headers: Accept\r\n"
-            }
-        };
         let head = match self.method {
             Method::Options => format!(
                 "HTTP/1.1 204 No Content\r\nConnection: close\r\nAllow: GET, HEAD, OPTIONS\r\n\
-                 {cors}\r\n"
+                 {CORS}\r\n"
             ),
             Method::Get | Method::Head => format!(
-                "HTTP/1.1 200 OK\r\nConnection: close\r\n{cors}Content-Type: {content_type}\r\n\
+                "HTTP/1.1 200 OK\r\nConnection: close\r\n{CORS}Content-Type: {content_type}\r\n\
                  Content-Length: {}\r\n\r\n",
                 body.len()
             ),
@@ -149,11 +145,17 @@ mod tests {
     fn a_head_has_no_body_and_options_no_content() {
         for page in [Page::Resource, Page::HostMeta, Page::HostMetaJson] {
             let (get, body) = answer(page, Method::Get);
+            let cors = "\r\nAccess-Control-Allow-Origin: *\r\n";
+            assert!(get.contains(cors), "{get}");
             assert_eq!(answer(page, Method::Head), (get, String::new()));
             assert!(!body.is_empty());
             let (head, body) = answer(page, Method::Options);
             assert!(head.starts_with("HTTP/1.1 204 "), "{head}");
             assert!(head.contains("\r\nAllow: GET, HEAD, OPTIONS"), "{head}");
+            assert!(
+                head.contains("\r\nAccess-Control-Allow-Origin: *"),
+                "{head}"
+            );
             assert!(!head.contains("Content-Length"), "{head}");
             assert_eq!(body, "");
         }

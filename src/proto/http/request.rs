@@ -1,14 +1,14 @@
 //! The request of the opening handshake and the rules it has to keep.
 //!
 //! Owns the order of the checks: syntax first, then method, origin,
-//! sub-protocol, key, host, `Upgrade`, `Connection`, resource and version, so
+//! sub-protocol, version, key, host, `Upgrade`, `Connection` and resource, so
 //! that clients and scripts meet the refusals they know; last what no browser
 //! sends. It never writes a response. RFC 6455 4.2.1, RFC 9112 3.2 (target and
 //! Host), RFC 9110 5.6.1 (lists).
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
-use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest, Sha1};
 
 use super::extensions;
@@ -38,12 +38,16 @@ const MAX_LEADING_EMPTY: usize = 16;
 /// What is appended to the key before it is hashed (RFC 6455 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Base64 that takes any padding bits: the RFC's own example of a key (4.1)
-/// does not end in zeros.
+/// Base64 that takes any padding bits, because the RFC's own example of a key
+/// (4.1) does not end in zeros, and does without padding.
 const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
-    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+/// The longest key, decoded.
+const MAX_KEY: usize = 64;
 
 /// What the endpoint serves.
 pub struct Policy<'a> {
@@ -141,6 +145,11 @@ fn judge(
         }
         Subprotocol::Any => offered.find(|token| is_token(token)),
     };
+    match fields.single("Sec-WebSocket-Version") {
+        Err(Repeated) => return Err(Refusal::WebSocketVersionDuplicated),
+        Ok(Some(b"13")) => {}
+        Ok(_) => return Err(Refusal::WebSocketVersion),
+    }
     let key = fields
         .single("Sec-WebSocket-Key")
         .map_err(|_| Refusal::KeyDuplicated)?
@@ -175,11 +184,6 @@ fn judge(
     {
         return Err(Refusal::Resource);
     }
-    match fields.single("Sec-WebSocket-Version") {
-        Err(Repeated) => return Err(Refusal::WebSocketVersionDuplicated),
-        Ok(Some(b"13")) => {}
-        Ok(_) => return Err(Refusal::WebSocketVersion),
-    }
     let mut deflate = None;
     for value in fields.all("Sec-WebSocket-Extensions") {
         let offered = extensions::deflate(value).map_err(|_| Refusal::Extensions)?;
@@ -202,28 +206,22 @@ fn judge(
     })
 }
 
-/// The page that a request asks for which wants no WebSocket; `None` for one
-/// that does, or by a method that no page has. Old HTTP will do: health checks of
-/// balancers speak it.
+/// The page that a request asks for that does not want a WebSocket; `None` if it
+/// wants one, or if no page supports its method. An Upgrade to something else may
+/// be ignored (RFC 9110 7.8). HTTP/1.0 is accepted, because load balancers use it
+/// for health checks.
 fn plain(
     request: &httparse::Request<'_, '_>,
     fields: &Fields<'_>,
     policy: &Policy<'_>,
 ) -> Result<Option<Plain>, Refusal> {
-    let upgrade = fields.all("Upgrade").next().is_some() || fields.lists("Connection", b"upgrade");
-    let handshake = ["Key", "Version", "Protocol"].iter().any(|name| {
-        fields
-            .all(&format!("Sec-WebSocket-{name}"))
-            .next()
-            .is_some()
-    });
     let method = match request.method {
         Some("GET") => Method::Get,
         Some("HEAD") => Method::Head,
         Some("OPTIONS") => Method::Options,
         _ => return Ok(None),
     };
-    if upgrade || handshake {
+    if fields.lists("Upgrade", b"websocket") || fields.begins("Sec-WebSocket-") {
         return Ok(None);
     }
     let target = Target::parse(request.path.unwrap_or_default())?;
@@ -246,10 +244,12 @@ fn accept_key(key: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(hash)
 }
 
-/// Whether `key` is the base64 form of 16 bytes.
+/// Whether `key` is base64 of something. RFC 6455 4.2.1 wants 16 bytes, but the
+/// length protects nothing, and there are clients that send others.
 fn is_key(key: &[u8]) -> bool {
-    let mut nonce = [0; 18];
-    key.len() == 24 && KEY_BASE64.decode_slice(key, &mut nonce) == Ok(16)
+    let mut nonce = [0; MAX_KEY.div_ceil(3) * 3];
+    let decoded = KEY_BASE64.decode_slice(key, &mut nonce);
+    matches!(decoded, Ok(1..=MAX_KEY))
 }
 
 /// Whether `host` can be `uri-host [ ":" port ]` (RFC 9110 7.2). A comma is
@@ -294,6 +294,15 @@ impl<'a> Fields<'a> {
         self.list(name).any(|e| e.eq_ignore_ascii_case(token))
     }
 
+    /// Whether the name of any field begins with this.
+    fn begins(&self, start: &str) -> bool {
+        let start = start.as_bytes();
+        self.0.iter().any(|field| {
+            let name = field.name.as_bytes().get(..start.len());
+            name.is_some_and(|name| name.eq_ignore_ascii_case(start))
+        })
+    }
+
     /// All lines of this name as one comma list; `None` without any.
     fn joined(&self, name: &str) -> Option<Box<str>> {
         let values: Vec<_> = self.all(name).map(String::from_utf8_lossy).collect();
@@ -333,7 +342,7 @@ impl<'a> Target<'a> {
     }
 }
 
-fn is_token(bytes: &[u8]) -> bool {
+pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
 }
 
@@ -352,14 +361,29 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_sixteen_bytes_with_any_padding_bits() {
-        assert!(is_key(b"AQIDBAUGBwgJCgsMDQ4PEC=="));
-        assert!(is_key(b"AQIDBAUGBwgJCgsMDQ4PEA=="));
+    fn keys_are_base64_of_any_length_within_bounds() {
+        for good in [
+            "AQIDBAUGBwgJCgsMDQ4PEC==",
+            "AQIDBAUGBwgJCgsMDQ4PEA==",
+            "AQIDBAUGBwgJCgsMDQ4PEA",
+            "AQIDBAUGBwg=",
+            "AQIDBAUGBwg",
+            "AQ==",
+            &"AAAA".repeat(21),
+            &("AAAA".repeat(21) + "AA=="),
+        ] {
+            assert!(is_key(good.as_bytes()), "{good}");
+        }
         for bad in [
             "",
-            "AQIDBAUGBwgJCgsMDQ4PEBE=",
-            "AQIDBAUGBwgJCgsMDQ4P",
+            "A",
+            "====",
             "AQID BAUGBwgJCgsMDQ4PE==",
+            "AQIDBAUGBwgJCgsMDQ4PE-==",
+            "AQ==AQ==",
+            &("AAAA".repeat(21) + "AAA="),
+            &"AAAA".repeat(22),
+            &"AAAA".repeat(4000),
         ] {
             assert!(!is_key(bad.as_bytes()), "{bad}");
         }

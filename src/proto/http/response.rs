@@ -84,7 +84,7 @@ pub enum Refusal {
     KeyMissing,
     /// Sec-WebSocket-Key stands once (RFC 6455 11.3.1).
     KeyDuplicated,
-    /// Sec-WebSocket-Key is the base64 form of 16 bytes (RFC 6455 4.2.1).
+    /// Sec-WebSocket-Key is base64 of 1 to 64 bytes (RFC 6455 4.2.1: of 16).
     KeyInvalid,
     /// The target is a path or an absolute http URI (RFC 9112 3.2).
     Target,
@@ -208,7 +208,7 @@ impl fmt::Display for Refusal {
             Refusal::Subprotocol => "sub-protocol xmpp is not offered",
             Refusal::KeyMissing => "Sec-WebSocket-Key is missing",
             Refusal::KeyDuplicated => "Sec-WebSocket-Key is repeated",
-            Refusal::KeyInvalid => "Sec-WebSocket-Key is not 16 bytes in base64",
+            Refusal::KeyInvalid => "Sec-WebSocket-Key is not base64",
             Refusal::Target => "request target is not a path or an http URI",
             Refusal::HostMissing => "Host is missing",
             Refusal::HostDuplicated => "Host is repeated",

@@ -6,6 +6,7 @@ mod common;
 
 use common::reset;
 use common::stage::*;
+use common::tls_server::TlsStage;
 use common::ws_client::{
     BINARY, CLOSE as CLOSE_FRAME, CONTINUATION, FIN, KEY, PING, PONG, TEXT, WsClient, close_body,
     frame, frame_with, header,
@@ -72,20 +73,50 @@ fn what_a_lost_client_sent_still_reaches_the_server() {
 fn a_close_frame_is_echoed_and_cuts() {
     let stage = Stage::set("");
     for (body, echo) in [
-        (close_body(1000, b""), (1000, "")),
-        (close_body(1001, b"gone"), (1001, "gone")),
-        (close_body(3000, "h\u{e9}".as_bytes()), (3000, "h\u{e9}")),
-        (Vec::new(), (1001, "")),
+        (close_body(1000, b""), (Some(1000), "")),
+        (close_body(1001, b"gone"), (Some(1001), "gone")),
+        (
+            close_body(3000, "h\u{e9}".as_bytes()),
+            (Some(3000), "h\u{e9}"),
+        ),
+        // What close() of a page sends: it sees 1005, no code.
+        (Vec::new(), (None, "")),
         // The four bytes that the C daemon's own tests send.
-        (b"ABCD".to_vec(), (16706, "CD")),
+        (b"ABCD".to_vec(), (Some(16706), "CD")),
     ] {
         let (mut client, mut server) = stage.framed();
         client.send_frame(FIN | CLOSE_FRAME, &body).unwrap();
         let close = client.read_close().unwrap();
-        assert_eq!(close, (Some(echo.0), echo.1.to_owned()), "{body:?}");
+        assert_eq!(close, (echo.0, echo.1.to_owned()), "{body:?}");
         client.read_eof().unwrap();
         server.expect_cut();
     }
+    stage.daemon.stop();
+}
+
+#[test]
+fn an_empty_close_frame_is_echoed_empty_in_every_phase() {
+    let stage = Stage::set("");
+    let leave = |mut client: WsClient| {
+        client.send_frame(FIN | CLOSE_FRAME, b"").unwrap();
+        assert_eq!(client.read_close().unwrap(), (None, String::new()));
+        client.read_eof().unwrap();
+    };
+    leave(stage.daemon.client());
+    let (client, mut server) = stage.greeting(OPEN, OPEN_UP);
+    leave(client);
+    server.expect_cut();
+    for (client, mut server) in [stage.framed(), stage.draft()] {
+        leave(client);
+        server.expect_cut();
+    }
+    stage.daemon.stop();
+    // A server that does not answer: the session is still on its way to it.
+    let stage = TlsStage::set(&["tls: required"], "");
+    let client = stage.client(OPEN);
+    let mut server = stage.server.tcp.accept();
+    server.read_until("<stream:stream ");
+    leave(client);
     stage.daemon.stop();
 }
 

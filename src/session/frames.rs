@@ -76,8 +76,7 @@ impl Session {
                 let detail = code.map_or(String::new(), |code| code.0.to_string());
                 let actions = self.step(Event::CloseFrame, &detail, worker);
                 if actions.echo_close {
-                    let code = code.unwrap_or(CloseCode::GOING_AWAY);
-                    frame::write_close(&mut self.client.out, Some(code), reason);
+                    frame::write_close(&mut self.client.out, code, reason);
                 }
             }
             _ => {}

@@ -60,6 +60,49 @@ fn a_trusted_proxy_tells_the_client() {
 }
 
 #[test]
+fn a_quoted_host_of_the_client_tells_nothing() {
+    let daemon = Daemon::start(TRUSTED);
+    let quoted = "for=203.0.113.9;host=\"x;for=8.8.8.8;y\"";
+    let told = |fields: &[(&str, &str)]| logged(&daemon, b"", fields);
+    assert_eq!(told(&[("Forwarded", quoted)]), "203.0.113.9:PORT");
+    // A quote of the client that does not end, in a line of its own.
+    let lines = [
+        ("Forwarded", "for=8.8.8.8;by=\""),
+        ("Forwarded", "for=203.0.113.9;by=\"_x\""),
+    ];
+    assert_eq!(told(&lines), "203.0.113.9:PORT");
+    let unclear = "for=203.0.113.9;host=x;for=8.8.8.8;y=z";
+    assert_eq!(told(&[("Forwarded", unclear)]), "127.0.0.1:PORT");
+}
+
+#[test]
+fn only_the_header_that_is_named_counts() {
+    let both = [
+        ("X-Forwarded-For", "203.0.113.9"),
+        ("Forwarded", "for=203.0.113.10"),
+    ];
+    for (key, [of_both, of_list, of_forwarded]) in [
+        (
+            "",
+            ["203.0.113.9:PORT", "203.0.113.9:PORT", "203.0.113.10:PORT"],
+        ),
+        (
+            "forwarded_header: x-forwarded-for\n",
+            ["203.0.113.9:PORT", "203.0.113.9:PORT", "127.0.0.1:PORT"],
+        ),
+        (
+            "forwarded_header: forwarded\n",
+            ["203.0.113.10:PORT", "127.0.0.1:PORT", "203.0.113.10:PORT"],
+        ),
+    ] {
+        let daemon = Daemon::start(&format!("{TRUSTED}{key}"));
+        assert_eq!(logged(&daemon, b"", &both), of_both, "{key}");
+        assert_eq!(logged(&daemon, b"", &both[..1]), of_list, "{key}");
+        assert_eq!(logged(&daemon, b"", &both[1..]), of_forwarded, "{key}");
+    }
+}
+
+#[test]
 fn a_trusted_proxy_may_begin_with_a_proxy_header() {
     let daemon = Daemon::start(TRUSTED);
     let v1 = b"PROXY TCP4 203.0.113.9 127.0.0.1 4711 5000\r\n";

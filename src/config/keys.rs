@@ -10,7 +10,7 @@ use super::problem::{Report, What, meant};
 use super::setting::{self, MAX_BYTES, Setting};
 use super::value::{file, last_of_each};
 use super::yaml::{Entry, Value};
-use super::{Config, Listener, access, domains, listeners, place};
+use super::{Config, Listener, access, domains, forwarded_header, listeners, place};
 
 /// More processes than this were not meant.
 const MAX_WORKERS: u64 = 256;
@@ -285,6 +285,12 @@ const KEYS: &[Key] = &[
         name: "trusted_proxies",
         set: |config, setting| {
             (config.trusted_proxies, config.trusts_unix) = setting::proxies(setting);
+        },
+    },
+    Key {
+        name: "forwarded_header",
+        set: |config, setting| {
+            config.forwarded_header = setting.choice(forwarded_header::FORWARDED_HEADER);
         },
     },
     Key {

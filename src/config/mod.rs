@@ -4,13 +4,14 @@
 //! `keys` knows the keys, `setting` and `value` what they take, `domains` the
 //! `domains` list and `access` how its servers are reached, `listeners` the
 //! ports and `place` where they are bound, `glob` the origin patterns,
-//! `network` ranges of addresses, `problem` the wording of what is wrong. A
+//! `network` ranges of addresses, `forwarded_header` where proxies tell one, `problem` the wording of what is wrong. A
 //! file is taken as a whole or not at all, and every error in it is told at
 //! once. Never changes after it was read, looks up no name, and opens no other
 //! file.
 
 pub mod access;
 mod domains;
+mod forwarded_header;
 mod glob;
 mod keys;
 mod listeners;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use crate::log::Level;
 
 pub use domains::{Domain, DomainRule, Domains, Host, ServerAddress};
+pub use forwarded_header::ForwardedHeader;
 pub use glob::Glob;
 pub use keys::names as key_names;
 pub use listeners::{Listener, Pair};
@@ -130,6 +132,9 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Whether that of whoever comes by a unix socket is.
     pub trusts_unix: bool,
+    /// The only header in which that word counts; `None`: X-Forwarded-For, else
+    /// Forwarded.
+    pub forwarded_header: Option<ForwardedHeader>,
     /// Certificates of listeners that name none; the first is the default.
     pub certificates: Vec<Pair>,
     /// The ports for browsers, one at least. The keys that are theirs stand
@@ -194,6 +199,7 @@ impl Default for Config {
             see_other_above: None,
             trusted_proxies: Vec::new(),
             trusts_unix: false,
+            forwarded_header: None,
             status_listen: Vec::new(),
             status_hosts: Vec::new(),
             workers: 1,

@@ -12,7 +12,7 @@ use super::phase::{Event, Phase};
 use super::side::Read;
 use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
-use crate::config::DomainRule;
+use crate::config::{DomainRule, ForwardedHeader};
 use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
 use crate::proto::proxy::{self, Proxied};
 use crate::proto::ws::CloseCode;
@@ -196,7 +196,11 @@ impl Session {
         };
         let peer = self.report.peer();
         if admission::is_believed(peer, &self.config) {
-            let (list, forwarded) = (accept.forwarded_for.as_deref(), accept.forwarded.as_deref());
+            let named = self.config.forwarded_header;
+            let list = accept.forwarded_for.as_deref();
+            let list = list.filter(|_| named != Some(ForwardedHeader::Forwarded));
+            let forwarded = accept.forwarded.as_deref();
+            let forwarded = forwarded.filter(|_| named != Some(ForwardedHeader::XForwardedFor));
             let trusted = |address| self.config.is_trusted(address);
             if let Some(client) = forwarded::client(list, forwarded, peer.port(), trusted) {
                 self.arrives_from(client, worker);

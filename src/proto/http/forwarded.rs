@@ -1,11 +1,15 @@
 //! The client's address as proxies tell it in a request.
 //!
-//! Owns the reading of X-Forwarded-For and of Forwarded (RFC 7239). Each proxy
-//! appends whom it was asked by, so the list is read from its end: an address
-//! counts only if the one behind it is a proxy that is believed. It never
-//! decides who is believed.
+//! Owns the reading of X-Forwarded-For and of Forwarded (RFC 7239, section 4).
+//! Each proxy appends the address of the peer that asked it, so both lists are
+//! read from the end: an address counts only if a trusted proxy appended it. The
+//! client itself may have sent the start of the list, in any shape. Where an
+//! element cannot be read, everything before it is ignored. It never decides
+//! which proxies are trusted.
 
 use std::net::{IpAddr, SocketAddr};
+
+use super::request::is_token;
 
 /// The client that `list` (all X-Forwarded-For fields) or else `forwarded` (all
 /// Forwarded fields) names: the last one that `trusted` does not hold for.
@@ -18,21 +22,28 @@ pub fn client(
     trusted: impl Fn(IpAddr) -> bool,
 ) -> Option<SocketAddr> {
     match (list, forwarded) {
-        (Some(list), _) => last_stranger(list.rsplit(',').map(str::trim), port, trusted),
-        (None, Some(list)) => last_stranger(list.rsplit(',').map(of_element), port, trusted),
+        (Some(list), _) => {
+            let nodes = elements(list, |list| list.rfind(','));
+            last_stranger(nodes, |node| address(node, port), trusted)
+        }
+        (None, Some(list)) => {
+            let address = |element: &str| address(&node(element)?, port);
+            last_stranger(elements(list, last_comma), address, trusted)
+        }
         (None, None) => None,
     }
 }
 
 fn last_stranger<'a>(
-    nodes: impl Iterator<Item = &'a str>,
-    port: u16,
+    elements: impl Iterator<Item = &'a str>,
+    address: impl Fn(&str) -> Option<SocketAddr>,
     trusted: impl Fn(IpAddr) -> bool,
 ) -> Option<SocketAddr> {
     let mut client = None;
-    for node in nodes {
-        // What stands before a name that is no address is nobody's word.
-        let Some(address) = address(node, port) else {
+    for element in elements {
+        // No trusted proxy vouches for what is listed before an element without an
+        // address.
+        let Some(address) = address(element) else {
             break;
         };
         client = Some(address);
@@ -43,23 +54,106 @@ fn last_stranger<'a>(
     client
 }
 
-/// The node of the `for` parameter in an element of Forwarded; empty if none.
-fn of_element(element: &str) -> &str {
-    element
-        .split(';')
-        .find_map(|pair| {
-            let (name, value) = pair.split_once('=')?;
-            let value = value.trim();
-            let quoted = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
-            let named = name.trim().eq_ignore_ascii_case("for");
-            named.then_some(quoted.unwrap_or(value))
-        })
-        .unwrap_or_default()
+/// The elements of a list from its end, without the empty ones (RFC 9110 5.6.1.2);
+/// `comma` finds the last separator.
+fn elements(list: &str, comma: impl Fn(&str) -> Option<usize>) -> impl Iterator<Item = &str> {
+    let mut rest = Some(list);
+    std::iter::from_fn(move || {
+        let list = rest?;
+        let at = comma(list);
+        rest = at.map(|at| &list[..at]);
+        Some(list[at.map_or(0, |at| at + 1)..].trim_matches([' ', '\t']))
+    })
+    .filter(|element| !element.is_empty())
+}
+
+/// The last comma outside quoted strings. Read from the end, because quotes in
+/// what the client sent need not balance, while those that the last proxy
+/// appended do: before an opening quote stands a `=`, never a backslash, so the
+/// quotes of a well-formed element pair up from its end as they do from its start.
+fn last_comma(list: &str) -> Option<usize> {
+    let mut quoted = false;
+    let mut before = list;
+    while let Some(at) = before.rfind([',', '"']) {
+        let mark = list.as_bytes()[at];
+        before = &list[..at];
+        match mark {
+            b',' if !quoted => return Some(at),
+            b'"' if !quoted => quoted = true,
+            b'"' => {
+                let escaping = before.len() - before.trim_end_matches('\\').len();
+                quoted = escaping % 2 == 1;
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The value of the `for` parameter of an element of Forwarded; `None` if it has
+/// none or more than one, or if the element breaks the grammar. White space
+/// around semicolons is accepted: the RFC's own examples have it.
+fn node(element: &str) -> Option<String> {
+    let space = [' ', '\t'];
+    let mut node = None;
+    let mut rest = element;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ';']);
+        if rest.is_empty() {
+            return node;
+        }
+        let (name, after) = rest.split_once('=')?;
+        if !is_token(name.as_bytes()) {
+            return None;
+        }
+        let (value, after) = match after.strip_prefix('"') {
+            Some(quoted) => unquoted(quoted)?,
+            None => bare(after)?,
+        };
+        rest = after.trim_start_matches(space);
+        if !(rest.is_empty() || rest.starts_with(';')) {
+            return None;
+        }
+        if name.eq_ignore_ascii_case("for") && node.replace(value).is_some() {
+            return None;
+        }
+    }
+}
+
+/// The value of a quoted string whose opening quote is gone, and what follows it.
+fn unquoted(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = text.chars();
+    loop {
+        match chars.next()? {
+            '"' => return Some((value, chars.as_str())),
+            '\\' => value.push(chars.next()?),
+            char => value.push(char),
+        }
+    }
+}
+
+/// A value without quotes, and what follows it. It may be more than a token: many
+/// proxies leave the quotes out around a port or an IPv6 address.
+fn bare(text: &str) -> Option<(String, &str)> {
+    let (value, rest) = text.split_at(text.find([';', ' ', '\t']).unwrap_or(text.len()));
+    let plain = !value.contains(['"', '\\']);
+    plain.then(|| (value.to_owned(), rest))
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`,
-/// `[2001:db8::1]:80`.
+/// `[2001:db8::1]:80`. The port may be hidden: `_` and letters, digits, `.`, `_`
+/// or `-` (RFC 7239 6.2).
 fn address(node: &str, port: u16) -> Option<SocketAddr> {
+    let hidden = |port: &str| {
+        let port = port.strip_prefix('_').unwrap_or_default();
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        !port.is_empty() && port.bytes().all(allowed)
+    };
+    let node = match node.rsplit_once(':') {
+        Some((name, port)) if hidden(port) => name,
+        _ => node,
+    };
     let bare = node.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
     let ip = bare.unwrap_or(node).parse::<IpAddr>();
     let address = match ip {
@@ -92,10 +186,16 @@ mod tests {
             ("2001:db8::1", Some("[2001:db8::1]:7")),
             ("[2001:db8::1]:99", Some("[2001:db8::1]:99")),
             ("::ffff:203.0.113.9", Some("203.0.113.9:7")),
+            ("203.0.113.9:_port", Some("203.0.113.9:7")),
+            ("[2001:db8::1]:_p-1.2", Some("[2001:db8::1]:7")),
+            ("203.0.113.9:_", None),
+            ("203.0.113.9:x", None),
             ("203.0.113.9, unknown", None),
             ("203.0.113.9, unknown, 10.0.0.1", Some("10.0.0.1:7")),
             ("", None),
-            ("203.0.113.9, ", None),
+            ("203.0.113.9, ,\t,", Some("203.0.113.9:7")),
+            (",203.0.113.9, , 10.0.0.1,", Some("203.0.113.9:7")),
+            (",,", None),
         ] {
             assert_eq!(told(Some(list), None).as_deref(), expected, "{list}");
         }
@@ -113,10 +213,97 @@ mod tests {
                 "for=192.0.2.66, for=203.0.113.9, for=10.0.0.1",
                 Some("203.0.113.9:7"),
             ),
+            ("for=203.0.113.9;by=_x ; host=a", Some("203.0.113.9:7")),
+            (";;for=203.0.113.9;", Some("203.0.113.9:7")),
+            ("for=\"\\2\\0\\3.0.113.9:_p\"", Some("203.0.113.9:7")),
+            ("for=[2001:db8::1]:99", Some("[2001:db8::1]:99")),
+            ("for=2001:db8::1", Some("[2001:db8::1]:7")),
+            ("for=203.0.113.9, , for=10.0.0.1,", Some("203.0.113.9:7")),
+            ("for=203.0.113.9;host=", Some("203.0.113.9:7")),
             ("for=_hidden", None),
+            ("for=unknown", None),
+            (
+                "for=203.0.113.9, for=unknown, for=10.0.0.1",
+                Some("10.0.0.1:7"),
+            ),
             ("by=10.0.0.1", None),
+            ("for=203.0.113.9, by=10.0.0.1", None),
+            ("", None),
         ] {
             assert_eq!(told(None, Some(list)).as_deref(), expected, "{list}");
+        }
+    }
+
+    #[test]
+    fn quotes_hide_what_the_client_wrote() {
+        let proxy = "for=198.51.100.7";
+        for (list, expected) in [
+            // The Host of a client, in a list of the proxy that quotes it.
+            ("for=198.51.100.7;host=\"x;for=8.8.8.8;y\"", Some(proxy)),
+            ("host=\"x, for=8.8.8.8\";for=198.51.100.7", Some(proxy)),
+            (
+                "for=198.51.100.7;host=\"\\\", for=8.8.8.8;y=\\\"\"",
+                Some(proxy),
+            ),
+            ("for=198.51.100.7;host=\"a\\\\\"", Some(proxy)),
+            // Quotes of the client that do not balance.
+            ("for=8.8.8.8;by=\", for=198.51.100.7", Some(proxy)),
+            ("for=8.8.8.8;by=\", for=\"198.51.100.7\"", Some(proxy)),
+            (
+                "for=8.8.8.8;by=\"\\, for=198.51.100.7;by=\"_x\"",
+                Some(proxy),
+            ),
+            // A proxy's element that is not clear: nobody's word.
+            ("for=198.51.100.7;host=x;for=8.8.8.8;y=z", None),
+            ("for=198.51.100.7;host=x;for=8.8.8.8", None),
+            ("for=8.8.8.8, for=198.51.100.7;host=a b", None),
+            ("for=8.8.8.8, for=198.51.100.7;host=a\"b", None),
+            ("for=8.8.8.8, for=198.51.100.7;host=\"a\\\"", None),
+            ("for=8.8.8.8, for=198.51.100.7;host=\"", None),
+            ("for=8.8.8.8, for=198.51.100.7;x", None),
+            ("for=8.8.8.8\"", None),
+        ] {
+            let expected = expected.map(|text| text.replace("for=", "") + ":7");
+            assert_eq!(told(None, Some(list)), expected, "{list}");
+        }
+    }
+
+    /// Whatever a client sends before what proxies append, no address counts that
+    /// the proxies did not append.
+    #[test]
+    fn no_start_of_a_list_hides_its_end() {
+        let parts: Vec<&str> =
+            "for=8.8.8.8|For=|8.8.8.8|\"|\"|\\|,|, |;|=|by=|host=|x| |10.0.0.9|\u{e9}"
+                .split('|')
+                .collect();
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        let client = "198.51.100.7:4711";
+        for _ in 0..100_000 {
+            let mut some = |most: usize| -> String {
+                (0..random(most))
+                    .map(|_| parts[random(parts.len())])
+                    .collect()
+            };
+            let (start, host) = (some(12), some(6));
+            let escaped = host.replace('\\', "\\\\").replace('"', "\\\"");
+            for by_proxies in [
+                "for=198.51.100.7:4711".to_owned(),
+                "for=\"198.51.100.7:4711\";proto=https".to_owned(),
+                format!("host=\"{escaped}\";for=\"198.51.100.7:4711\""),
+                format!("for=198.51.100.7:4711;host=\"{escaped}\";by=_x"),
+                format!("for=198.51.100.7:4711;host=\"{escaped}\", for=10.0.0.1,"),
+            ] {
+                let list = format!("{start}, {by_proxies}");
+                assert_eq!(told(None, Some(&list)).as_deref(), Some(client), "{list}");
+            }
+            let list = format!("{start}, 198.51.100.7:4711");
+            assert_eq!(told(Some(&list), None).as_deref(), Some(client), "{list}");
         }
     }
 

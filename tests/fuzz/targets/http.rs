@@ -1,9 +1,12 @@
 //! The opening handshake: a request that comes in pieces is judged as in one,
-//! and no part of it gets out of its place in the answer.
+//! no part of it gets out of its place in the answer, and whatever a client says
+//! of its address, the address that a trusted proxy appends counts.
 #![no_main]
 
 use jabsocket::buf::Buf;
-use jabsocket::proto::http::{Accept, Limits, Policy, Refusal, Subprotocol, parse, worth_parsing};
+use jabsocket::proto::http::{
+    Accept, Limits, Policy, Refusal, Subprotocol, forwarded, parse, worth_parsing,
+};
 use jabsocket_fuzz::pieces;
 use libfuzzer_sys::fuzz_target;
 
@@ -37,7 +40,50 @@ fuzz_target!(|input: &[u8]| {
             verdict => assert_eq!(verdict, whole),
         }
     }
+    behind_a_proxy(input);
 });
+
+/// A request in which `input` is what the client says of its address, and its Host
+/// as well, sent on by proxies of several kinds.
+fn behind_a_proxy(input: &[u8]) {
+    let said: String = String::from_utf8_lossy(input)
+        .chars()
+        .filter(|char| !char.is_control())
+        .take(1000)
+        .collect();
+    let host: String = said.chars().take(50).collect();
+    let quoted = host.replace('\\', "\\\\").replace('"', "\\\"");
+    let address = "192.0.2.7:4711";
+    let list = format!("{address}, 127.0.0.1");
+    for (name, appended) in [
+        ("X-Forwarded-For", list.clone()),
+        ("Forwarded", format!("for={address}")),
+        ("Forwarded", format!("for=\"{address}\";proto=https, for=127.0.0.1")),
+        ("Forwarded", format!("host=\"{quoted}\";for=\"{address}\";by=_x")),
+    ] {
+        for separator in [", ".to_owned(), format!("\r\n{name}: ")] {
+            let request = format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Key: AA==\r\nSec-WebSocket-Version: 13\r\n\
+                 {name}: {said}{separator}{appended}\r\n\r\n"
+            );
+            let policy = Policy {
+                host: None,
+                resource: None,
+                origin_allowed: &|_| true,
+                subprotocol: Subprotocol::Any,
+                limits: Limits::DEFAULT,
+                host_meta: false,
+                deflate: false,
+            };
+            let accept = parse(request.as_bytes(), &policy).expect("a good request");
+            let accept = accept.expect("all of it");
+            let (list, elements) = (accept.forwarded_for.as_deref(), accept.forwarded.as_deref());
+            let client = forwarded::client(list, elements, 7, |ip| ip.is_loopback());
+            assert_eq!(client, address.parse().ok(), "{request}");
+        }
+    }
+}
 
 /// The verdict of a reader that gathers bytes as a session does.
 fn in_pieces(input: &[u8], policy: &Policy<'_>) -> Result<Option<Accept>, Refusal> {

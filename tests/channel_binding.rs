@@ -1,14 +1,17 @@
 //! SASL with channel binding cannot hold through this daemon, which ends TLS.
-//! By default the server's features pass all the same, byte for byte, since a
-//! client may check what was offered; on demand all of it is taken out.
+//! By default it is taken out of the features for web pages, which cannot bind,
+//! and passes, byte for byte, to all other clients, since they may check what was
+//! offered. `strip` and `relay` treat all clients alike.
 
 mod common;
 
 use common::stage::*;
 use common::tls_server::*;
+use common::ws_client::WsClient;
 
-const RELAY: &[&str] = &["tls: required"];
-const RELAY_SAID: &[&str] = &["tls: required", "channel_binding: relay"];
+const AUTO: &[&str] = &["tls: required"];
+const AUTO_SAID: &[&str] = &["tls: required", "channel_binding: auto"];
+const RELAY: &[&str] = &["tls: required", "channel_binding: relay"];
 const STRIP: &[&str] = &["tls: required", "channel_binding: strip"];
 
 /// What stands at the start of features that declare all they use.
@@ -40,10 +43,18 @@ fn children(plus: [&str; 2], bindings: &str) -> String {
     )
 }
 
-/// What the client gets for `features` from a server.
+/// What the client, without an Origin, gets for `features` from a server.
 fn relayed(more: &[&str], features: &str) -> String {
+    relayed_to(None, more, features)
+}
+
+/// What a client with this Origin gets for `features` from a server.
+fn relayed_to(origin: Option<&str>, more: &[&str], features: &str) -> String {
     let stage = TlsStage::set(more, "");
-    let mut client = stage.client(OPEN);
+    let fields: Vec<_> = origin.iter().map(|value| ("Origin", *value)).collect();
+    let address = stage.daemon.address;
+    let mut client = WsClient::connect(address, "/", &fields, Some("xmpp")).unwrap();
+    client.send_text(OPEN).unwrap();
     let mut server = stage.server.starttls();
     server.expect(OPEN_UP);
     server.send(HEADER);
@@ -59,9 +70,63 @@ fn relayed(more: &[&str], features: &str) -> String {
 fn features_pass_byte_for_byte() {
     let all = children([PLUS, PLUS_256], BINDINGS);
     let features = format!("{START}{all}</stream:features>");
-    for more in [RELAY, RELAY_SAID] {
+    for more in [RELAY, AUTO, AUTO_SAID] {
         assert_eq!(relayed(more, &features), features);
     }
+}
+
+/// Features with what binds to a channel in double brackets, as servers write
+/// them: Prosody 13 with the modules for SASL2 and FAST, and ejabberd 24.
+const PROSODY: &str = "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
+    [[<mechanism>SCRAM-SHA-256-PLUS</mechanism>]]<mechanism>SCRAM-SHA-1</mechanism>\
+    [[<mechanism>SCRAM-SHA-1-PLUS</mechanism>]]<mechanism>PLAIN</mechanism></mechanisms>\
+    [[<sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'><channel-binding type='tls-exporter'/>\
+    </sasl-channel-binding>]]<authentication xmlns='urn:xmpp:sasl:2'>\
+    [[<mechanism>SCRAM-SHA-1-PLUS</mechanism>]]<mechanism>SCRAM-SHA-1</mechanism>\
+    <mechanism>PLAIN</mechanism><inline><bind xmlns='urn:xmpp:bind:0'><inline>\
+    <feature var='urn:xmpp:carbons:2'/><feature var='urn:xmpp:sm:3'/></inline></bind>\
+    <sm xmlns='urn:xmpp:sm:3'/><fast xmlns='urn:xmpp:fast:0' tls-0rtt='true'>\
+    <mechanism>HT-SHA-256-NONE</mechanism>[[<mechanism>HT-SHA-256-UNIQ</mechanism>]]\
+    [[<mechanism>HT-SHA-256-EXPR</mechanism>]][[<mechanism>HT-SHA-256-ENDP</mechanism>]]</fast>\
+    </inline></authentication><register xmlns='http://jabber.org/features/iq-register'/>";
+const EJABBERD: &str = "<register xmlns=\"http://jabber.org/features/iq-register\"/>\
+    <mechanisms xmlns=\"urn:ietf:params:xml:ns:xmpp-sasl\"><mechanism>PLAIN</mechanism>\
+    <mechanism>SCRAM-SHA-512</mechanism>[[<mechanism>SCRAM-SHA-512-PLUS</mechanism>]]\
+    <mechanism>X-OAUTH2</mechanism></mechanisms><authentication xmlns=\"urn:xmpp:sasl:2\">\
+    <mechanism>SCRAM-SHA-512</mechanism>[[<mechanism>SCRAM-SHA-512-PLUS</mechanism>]]<inline>\
+    <sm xmlns=\"urn:xmpp:sm:3\"/><bind xmlns=\"urn:xmpp:bind:0\"/>[[<fast \
+    xmlns=\"urn:xmpp:fast:0\"><mechanism>HT-SHA-256-EXPR</mechanism></fast>]]</inline>\
+    </authentication>[[<sasl-channel-binding xmlns=\"urn:xmpp:sasl-cb:0\"><channel-binding \
+    type=\"tls-server-end-point\"/><channel-binding type=\"tls-exporter\"/>\
+    </sasl-channel-binding>]]";
+
+/// A list with what stands in double brackets, and without.
+fn offered_and_left(list: &str) -> (String, String) {
+    let offered = list.replace("[[", "").replace("]]", "");
+    let left = list.split("[[").map(|part| match part.split_once("]]") {
+        Some((_, after)) => after,
+        None => part,
+    });
+    let whole = |children: &str| format!("{START}{children}</stream:features>");
+    (whole(&offered), whole(&left.collect::<String>()))
+}
+
+#[test]
+fn by_default_web_pages_are_offered_nothing_that_binds() {
+    for list in [PROSODY, EJABBERD] {
+        let (offered, left) = offered_and_left(list);
+        assert!(!left.contains("-PLUS") && !left.contains("EXPR"), "{left}");
+        for page in ["https://example.org", "http://localhost:8080"] {
+            assert_eq!(relayed_to(Some(page), AUTO, &offered), left);
+        }
+        assert_eq!(relayed_to(Some("null"), AUTO, &offered), offered);
+        assert_eq!(relayed_to(None, AUTO, &offered), offered);
+    }
+    let (offered, left) = offered_and_left(PROSODY);
+    let page = Some("https://example.org");
+    assert_eq!(relayed_to(page, AUTO_SAID, &offered), left);
+    assert_eq!(relayed_to(page, RELAY, &offered), offered);
+    assert_eq!(relayed_to(None, STRIP, &offered), left);
 }
 
 #[test]

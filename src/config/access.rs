@@ -45,6 +45,35 @@ pub enum PrivateAddresses {
     Allow,
 }
 
+/// What becomes of the SASL mechanisms with channel binding that a server offers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ChannelBinding {
+    /// Taken out for web pages, which cannot bind; passed on to other clients.
+    #[default]
+    Auto,
+    /// Taken out.
+    Strip,
+    /// Passed on.
+    Relay,
+}
+
+impl ChannelBinding {
+    /// Whether they are taken out for a client with this Origin header.
+    pub fn strips_for(self, origin: Option<&str>) -> bool {
+        let is_page = |origin: &str| {
+            let scheme = origin.split_once("://").map_or("", |(scheme, _)| scheme);
+            ["http", "https"]
+                .iter()
+                .any(|web| scheme.eq_ignore_ascii_case(web))
+        };
+        match self {
+            ChannelBinding::Auto => origin.is_some_and(is_page),
+            ChannelBinding::Strip => true,
+            ChannelBinding::Relay => false,
+        }
+    }
+}
+
 /// How a domain's server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access {
@@ -57,8 +86,8 @@ pub struct Access {
     pub ca_file: Option<PathBuf>,
     /// Header that tells the server the client's address.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// Whether SASL mechanisms with channel binding are taken out.
-    pub strip_channel_binding: bool,
+    /// What becomes of SASL mechanisms with channel binding.
+    pub channel_binding: ChannelBinding,
 }
 
 impl Default for Access {
@@ -68,7 +97,7 @@ impl Default for Access {
             verify: true,
             ca_file: None,
             proxy_protocol: None,
-            strip_channel_binding: false,
+            channel_binding: ChannelBinding::Auto,
         }
     }
 }
@@ -101,7 +130,11 @@ const PROXY_PROTOCOL: &[(&str, Option<ProxyProtocol>)] = &[
     ("none", None),
 ];
 
-const CHANNEL_BINDING: &[(&str, bool)] = &[("relay", false), ("strip", true)];
+const CHANNEL_BINDING: &[(&str, ChannelBinding)] = &[
+    ("auto", ChannelBinding::Auto),
+    ("strip", ChannelBinding::Strip),
+    ("relay", ChannelBinding::Relay),
+];
 
 /// Reads the key `name` of a `domains` entry; `key` is its name for messages.
 pub(super) fn read(name: &str, key: &str, node: &Node, access: &mut Access, report: &mut Report) {
@@ -113,9 +146,31 @@ pub(super) fn read(name: &str, key: &str, node: &Node, access: &mut Access, repo
             access.proxy_protocol = choice(key, node, PROXY_PROTOCOL, report).flatten();
         }
         "channel_binding" => {
-            access.strip_channel_binding =
-                choice(key, node, CHANNEL_BINDING, report).unwrap_or(false);
+            access.channel_binding = choice(key, node, CHANNEL_BINDING, report).unwrap_or_default();
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ChannelBinding;
+
+    #[test]
+    fn only_web_pages_have_channel_binding_taken_out_by_default() {
+        for (origin, page) in [
+            (Some("https://example.com"), true),
+            (Some("HTTP://localhost:8080"), true),
+            (Some("null"), false),
+            (Some(""), false),
+            (Some("file://"), false),
+            (Some("app://https"), false),
+            (Some("httpsx://example.com"), false),
+            (None, false),
+        ] {
+            assert_eq!(ChannelBinding::default().strips_for(origin), page);
+            assert!(ChannelBinding::Strip.strips_for(origin));
+            assert!(!ChannelBinding::Relay.strips_for(origin));
+        }
     }
 }

@@ -12,6 +12,7 @@ use super::phase::{Event, Phase};
 use super::side::Read;
 use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
+use crate::config::access::ChannelBinding;
 use crate::config::{DomainRule, ForwardedHeader};
 use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
 use crate::proto::proxy::{self, Proxied};
@@ -304,8 +305,11 @@ impl Session {
         let name = address::to_ascii(&domain).map_err(improper)?;
         let rule = self.config.domain(&domain);
         let unlisted = matches!(rule, DomainRule::Unlisted);
-        self.unbind =
-            matches!(rule, DomainRule::Listed(entry) if entry.access.strip_channel_binding);
+        let channel_binding = match rule {
+            DomainRule::Listed(entry) => entry.access.channel_binding,
+            DomainRule::Any | DomainRule::Unlisted => ChannelBinding::default(),
+        };
+        self.unbind = channel_binding.strips_for(self.report.origin.as_deref());
         self.domain = Some(worker.names.share(&domain));
         match unlisted {
             true => Err(StreamError::HostUnknown),

@@ -1,6 +1,6 @@
 //! The `domains` list.
 
-use jabsocket::config::access::{Access, ProxyProtocol, Tls};
+use jabsocket::config::access::{Access, ChannelBinding, ProxyProtocol, Tls};
 use jabsocket::config::{DomainRule, Host};
 
 use super::{good, listed, refused, warned};
@@ -145,7 +145,7 @@ fn how_a_server_is_reached_is_read_for_each_domain() {
         verify: false,
         ca_file: Some("/ca.pem".into()),
         proxy_protocol: Some(ProxyProtocol::V2),
-        strip_channel_binding: true,
+        channel_binding: ChannelBinding::Strip,
     };
     assert_eq!(access("c.d"), expected);
 }
@@ -160,7 +160,7 @@ fn a_word_that_is_none_of_the_choices_is_an_error() {
             "the path of a file, from the root, such as /etc/ssl/xmpp-ca.pem",
         ),
         ("proxy_protocol: v3", "one of v1, v2, none"),
-        ("channel_binding: keep", "one of relay, strip"),
+        ("channel_binding: keep", "one of auto, strip, relay"),
     ] {
         let (key, value) = line.split_once(": ").unwrap();
         assert_eq!(

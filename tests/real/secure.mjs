@@ -137,13 +137,19 @@ export async function ejabberdTests(runner, ejabberd, authority) {
   }
 
   const secure = { ...ejabberd, address: ejabberd.tlsAddress, access: { tls: 'required', ca_file: authority.file } };
-  for (const strip of [false, true]) {
-    const server = { ...secure, access: { ...secure.access, channel_binding: strip ? 'strip' : 'relay' } };
-    const name = `STARTTLS, channel binding ${strip ? 'stripped' : 'offered'}`;
-    await test(name, server, async ({ url }) => {
+  // What binds is offered to programs and taken out for web pages, if the configuration leaves it at that.
+  const page = { origin: 'https://chat.example.com' };
+  for (const [what, access, webSocket, bound] of [
+    ['relayed', { channel_binding: 'relay' }, page, true],
+    ['stripped', { channel_binding: 'strip' }, {}, false],
+    ['by default, from a program', {}, {}, true],
+    ['by default, from a web page', {}, page, false],
+  ]) {
+    const server = { ...secure, access: { ...secure.access, ...access } };
+    await test(`STARTTLS, channel binding ${what}`, server, async ({ url }) => {
       for (const mechanism of ['SCRAM', 'PLAIN']) {
-        const { mechanisms } = await loginAndClose(new World(server, url).options('romeo', 'raw', mechanism));
-        equal(mechanisms.some((offered) => offered.endsWith('-PLUS')), !strip, `-PLUS among ${mechanisms}`);
+        const { mechanisms } = await loginAndClose({ ...new World(server, url).options('romeo', 'raw', mechanism), webSocket });
+        equal(mechanisms.some((offered) => offered.endsWith('-PLUS')), bound, `-PLUS among ${mechanisms}`);
       }
       for (const kind of ['strophe', 'xmpp.js', 'stanza']) {
         const session = await new World(server, url).open(kind, 'romeo');
@@ -151,4 +157,9 @@ export async function ejabberdTests(runner, ejabberd, authority) {
       }
     });
   }
+  // stanza.js takes the strongest mechanism, a bound one among them.
+  await test('stanza.js logs in from a web page with all its mechanisms', secure, async ({ url }) => {
+    const session = await new World(secure, url).open('stanza', 'romeo', 'any', page);
+    equal((await session.close()).code, 1000, 'close code');
+  });
 }

@@ -2,8 +2,9 @@
 //!
 //! Owns the removal of STARTTLS (RFC 7395, section 3.9) and compression
 //! (XEP-0138), both of which would turn the text stream into binary, and on
-//! demand of SASL mechanisms with channel binding, which cannot hold through a
-//! relay that ends TLS. The rest of the element keeps its bytes.
+//! demand of all that binds a login to a TLS channel, in SASL, SASL2 (XEP-0388)
+//! and FAST (XEP-0484): it cannot hold through a relay that ends TLS. The rest of
+//! the element keeps its bytes.
 
 use std::ops::Range;
 
@@ -16,31 +17,57 @@ const REMOVED: [(&str, &[u8]); 2] = [
     (ns::COMPRESS_FEATURE, b"compression"),
 ];
 
-/// SASL and SASL2 (XEP-0388), whose mechanisms stand one level below.
-const SASL: [&str; 2] = [ns::SASL, "urn:xmpp:sasl:2"];
+/// The namespaces of `<mechanism/>`: SASL, SASL2 (XEP-0388) and FAST (XEP-0484).
+const MECHANISMS: [&str; 3] = [ns::SASL, "urn:xmpp:sasl:2", "urn:xmpp:fast:0"];
 /// The channel bindings that a server offers (XEP-0440).
 const CHANNEL_BINDINGS: (&str, &[u8]) = ("urn:xmpp:sasl-cb:0", b"sasl-channel-binding");
-/// What ends the name of a mechanism with channel binding (RFC 5802, section 4).
-const BOUND: &[u8] = b"-PLUS";
+/// Elements deeper than this are not looked at: FAST's mechanisms stand in
+/// `<fast/>`, which stands in the `<inline/>` of SASL2.
+const MAX_DEPTH: u32 = 4;
+
+/// Whether a mechanism of this name binds to a channel: SCRAM says so by `-PLUS`
+/// (RFC 5802, section 4), a token of FAST by the kind of the binding
+/// (draft-schmaus-kitten-sasl-ht).
+fn is_bound(mechanism: &[u8]) -> bool {
+    let hashed_token = || {
+        mechanism.starts_with(b"HT-")
+            && [&b"-ENDP"[..], b"-UNIQ", b"-EXPR"]
+                .iter()
+                .any(|kind| mechanism.ends_with(kind))
+    };
+    mechanism.ends_with(b"-PLUS") || hashed_token()
+}
 
 /// The byte ranges of `features` to leave out, in order; with `unbind` those of
-/// channel binding too. `features` is a complete element with all namespaces it
-/// uses declared.
+/// channel binding too. A list without a mechanism left goes with the last of
+/// them, so that a client tries another one. `features` is a complete element
+/// with all namespaces it uses declared.
 ///
 /// # Errors
 /// The element is not well-formed by itself.
 pub fn removed(features: &[u8], unbind: bool) -> Result<Vec<Range<usize>>, Error> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
+    // By the depth of their lists: how many mechanisms stay and go.
+    let mut mechanisms = [(0, 0); MAX_DEPTH as usize + 1];
     each_child(features, |parser, tag, end| {
         let (namespace, local) = parser.resolved_name(tag);
         let named = |(space, name): &(&str, &[u8])| namespace == space.as_bytes() && local == *name;
-        let bound = || {
-            let mechanism =
-                SASL.iter().any(|space| namespace == space.as_bytes()) && local == b"mechanism";
-            named(&CHANNEL_BINDINGS)
-                || (mechanism && content(features, tag, end).trim_ascii().ends_with(BOUND))
-        };
-        if (tag.depth == 1 && REMOVED.iter().any(named)) || (unbind && bound()) {
+        let depth = tag.depth as usize;
+        let lost_all = matches!(std::mem::take(&mut mechanisms[depth]), (0, 1..));
+        let mut gone = depth == 1 && REMOVED.iter().any(named);
+        if unbind && depth > 0 {
+            gone |= lost_all || named(&CHANNEL_BINDINGS);
+            if local == b"mechanism" && MECHANISMS.iter().any(|s| namespace == s.as_bytes()) {
+                let (stay, go) = &mut mechanisms[depth - 1];
+                if is_bound(content(features, tag, end).trim_ascii()) {
+                    gone = true;
+                    *go += 1;
+                } else {
+                    *stay += 1;
+                }
+            }
+        }
+        if gone {
             ranges.push(tag.start as usize..end);
         }
     })?;
@@ -96,9 +123,10 @@ pub fn children(element: &[u8], namespace: &str) -> Vec<String> {
     }
 }
 
-/// Calls `each` with every element down to depth 3 and the offset of its end.
+/// Calls `each` with every element down to [`MAX_DEPTH`] and the offset of its end,
+/// children first.
 fn each_child(element: &[u8], mut each: impl FnMut(&Parser, &Tag, usize)) -> Result<(), Error> {
-    let mut parser = Parser::new(Names::Resolved, 3);
+    let mut parser = Parser::new(Names::Resolved, MAX_DEPTH);
     parser.finish(element)?;
     let mut open: Vec<&Tag> = Vec::new();
     for token in parser.tokens() {
@@ -176,6 +204,80 @@ mod tests {
         );
         assert!(text.contains("<mechanism> PLAIN </mechanism></mechanisms>"));
         assert!(text.contains("<mechanism>SCRAM-SHA-256</mechanism><inline>"));
+    }
+
+    #[test]
+    fn the_kinds_of_mechanisms_that_bind() {
+        for name in [
+            "SCRAM-SHA-1-PLUS",
+            "GS2-KRB5-PLUS",
+            "HT-SHA-256-ENDP",
+            "HT-SHA3-512-UNIQ",
+            "HT-SHA-256-EXPR",
+        ] {
+            assert!(is_bound(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "",
+            "PLAIN",
+            "SCRAM-SHA-1",
+            "X-PLUS-A",
+            "HT-SHA-256-NONE",
+            "X-EXPR",
+        ] {
+            assert!(!is_bound(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_list_without_a_mechanism_left_goes_whole() {
+        let stripped = |text: &str| {
+            let mut left = text.to_owned();
+            for range in removed(text.as_bytes(), true).unwrap().into_iter().rev() {
+                left.replace_range(range, "");
+            }
+            left
+        };
+        let sasl = "urn:ietf:params:xml:ns:xmpp-sasl";
+        let fast = |names: &[&str]| {
+            let list: String = names
+                .iter()
+                .map(|name| format!("<mechanism>{name}</mechanism>"))
+                .collect();
+            format!("<fast xmlns='urn:xmpp:fast:0'>{list}</fast>")
+        };
+        let sasl2 = |name: &str, inline: &str| {
+            format!(
+                "<f><authentication xmlns='urn:xmpp:sasl:2'><mechanism>{name}</mechanism>\
+                 <inline>{inline}</inline></authentication><x xmlns='u'/></f>"
+            )
+        };
+        for (before, after) in [
+            (
+                format!(
+                    "<f><mechanisms xmlns='{sasl}'><mechanism>A-PLUS</mechanism></mechanisms></f>"
+                ),
+                "<f></f>".to_owned(),
+            ),
+            (
+                format!("<f><mechanisms xmlns='{sasl}'/></f>"),
+                format!("<f><mechanisms xmlns='{sasl}'/></f>"),
+            ),
+            (
+                sasl2("A-PLUS", &fast(&["HT-SHA-256-NONE"])),
+                "<f><x xmlns='u'/></f>".to_owned(),
+            ),
+            (
+                sasl2("A", &fast(&["HT-SHA-256-EXPR", "HT-SHA-256-UNIQ"])),
+                sasl2("A", ""),
+            ),
+            (
+                sasl2("A", &fast(&["HT-SHA-256-NONE", "HT-SHA-256-UNIQ"])),
+                sasl2("A", &fast(&["HT-SHA-256-NONE"])),
+            ),
+        ] {
+            assert_eq!(stripped(&before), after);
+        }
     }
 
     #[test]

@@ -1,10 +1,22 @@
 // stanza.js.
 
 import '../lib/globals.mjs';
+import { createRequire } from 'node:module';
 import { createClient } from 'stanza';
 import { Inbox, closeOf, leaveAndWait, within, PATIENCE_MS } from '../lib/wait.mjs';
 
+/** What the WebSockets of sessions to come say of the page they belong to. */
+let origin;
+const platform = createRequire(import.meta.url)('stanza/platform/node');
+platform.WebSocket = class extends platform.WebSocket {
+  constructor(url, protocol) {
+    super(url, protocol, { origin });
+  }
+};
+
+/** With the mechanism 'any', stanza.js chooses. */
 export async function login(options) {
+  ({ origin } = options);
   const session = new StanzaSession(options);
   const enabled = new Promise((resolve) => session.client.once('sm', resolve));
   await session.connect();
@@ -32,7 +44,7 @@ class StanzaSession {
     });
     const wanted = mechanism === 'SCRAM' ? ['SCRAM-SHA-1', 'SCRAM-SHA-256'] : ['PLAIN'];
     for (const name of ['SCRAM-SHA-256-PLUS', 'SCRAM-SHA-256', 'SCRAM-SHA-1-PLUS', 'SCRAM-SHA-1', 'DIGEST-MD5', 'OAUTHBEARER', 'X-OAUTH2', 'PLAIN', 'ANONYMOUS', 'EXTERNAL']) {
-      if (!wanted.includes(name)) this.client.sasl.disable(name);
+      if (mechanism !== 'any' && !wanted.includes(name)) this.client.sasl.disable(name);
     }
     this.client.on('message', ({ from, body }) => body !== undefined && this.messages.push({ from, body }));
     this.client.on('presence', ({ from, type = 'available', show, status }) => this.presences.push({ from, type, show, status }));

@@ -60,6 +60,62 @@ fn features_lose_starttls_and_compression() {
     stage.daemon.stop();
 }
 
+const FAILURE: &str =
+    "<failure xmlns='http://jabber.org/protocol/compress'><setup-failed/></failure>";
+
+#[test]
+fn compression_that_is_asked_for_all_the_same_fails() {
+    let stage = Stage::set("");
+    let (mut client, mut server) = stage.draft();
+    let zlib = "<method>zlib</method>";
+    for compress in [
+        format!("<compress xmlns='http://jabber.org/protocol/compress'>{zlib}</compress>"),
+        " \n<compress xmlns=\"http://jabber.org/protocol/compress\"/>".to_owned(),
+        "<c:compress xmlns:c='http://jabber.org/protocol/compress'><c:method/></c:compress>"
+            .to_owned(),
+    ] {
+        client.send_text(&compress).unwrap();
+        expect_text(&mut client, FAILURE);
+        // What follows it in the message is passed on.
+        client.send_text(&format!("{compress}<presence/>")).unwrap();
+        expect_text(&mut client, FAILURE);
+        server.expect("<presence/>");
+    }
+    for other in [
+        "<compress xmlns='urn:x'/>",
+        "<compress xmlns='urn:x'>",
+        "</compress>",
+        "<compressed xmlns='http://jabber.org/protocol/compress'/>",
+    ] {
+        client.send_text(other).unwrap();
+        server.expect(other);
+    }
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_compress_cut_in_two_ends_the_stream() {
+    let stage = Stage::set("");
+    for part in [
+        "<compress",
+        "<compress xmlns='http://jabber.org/pro",
+        "<compress xmlns='http://jabber.org/protocol/compress'><method>",
+        "<c:compress/>",
+    ] {
+        let (mut client, mut server) = stage.draft();
+        client.send_text(part).unwrap();
+        let condition = match part {
+            "<c:compress/>" => "not-well-formed",
+            _ => "bad-format",
+        };
+        expect_error(&mut client, condition, part);
+        expect_text(&mut client, END);
+        expect_close(&mut client, 1000, "");
+        server.expect_end();
+    }
+    stage.daemon.stop();
+}
+
 #[test]
 fn the_end_tag_of_either_side_ends_both() {
     let stage = Stage::set("");

@@ -386,7 +386,15 @@ impl Session {
             self.server.out.extend(&worker.text);
             return Ok(());
         }
-        self.relay_up(text, worker);
+        match message::after_compress(&mut worker.parsers, text)? {
+            None => self.relay_up(text, worker),
+            Some(rest) => {
+                self.write_text(&[COMPRESS_FAILURE.as_bytes()]);
+                if !rest.is_empty() {
+                    self.relay_up(rest, worker);
+                }
+            }
+        }
         if message::ends_draft(text) {
             self.end_sent = true;
             self.step(Event::Ended, "", worker);

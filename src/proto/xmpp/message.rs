@@ -7,7 +7,7 @@
 //! beyond doubt needs no parser.
 
 use super::error::StreamError;
-use super::header::{Header, root_name};
+use super::header::{Header, root_name, split_name};
 use super::{Dialect, Parsers, is_space, ns};
 use crate::expat::{self, Names, Parser, Tag, Token};
 
@@ -199,6 +199,38 @@ fn whole(text: &str) -> Result<Root, StreamError> {
         local: local.to_vec(),
         start: tag.start as usize,
     })
+}
+
+/// What follows the `<compress/>` of XEP-0138 with which a message of the draft
+/// begins; `None` if it begins with anything else. A server that got it could
+/// switch to binary, which has no place on a WebSocket.
+///
+/// # Errors
+/// The message begins with a `<compress>` that it does not end.
+pub fn after_compress<'a>(
+    parsers: &mut Parsers,
+    text: &'a str,
+) -> Result<Option<&'a str>, StreamError> {
+    let element = text.trim_start_matches([' ', '\t', '\r', '\n']);
+    let name = element.strip_prefix('<').unwrap_or_default();
+    let name = &name[..name
+        .find([' ', '\t', '\r', '\n', '/', '>'])
+        .unwrap_or(name.len())];
+    if split_name(name.as_bytes()).1 != b"compress" {
+        return Ok(None);
+    }
+    let mut parser = parsers.message.take();
+    let origin = parser.position();
+    let verdict = parser.feed(element.as_bytes());
+    let compress = (ns::COMPRESS.as_bytes(), &b"compress"[..]);
+    match parser.tokens() {
+        [Token::Start(tag), ..] if parser.resolved_name(tag) != compress => Ok(None),
+        [_, Token::End { end, .. }, ..] => Ok(Some(&element[(end - origin) as usize..])),
+        _ => {
+            let rule = "<compress/> must be whole in its message";
+            Err(verdict.map_or_else(StreamError::from, |()| StreamError::BadFormat(rule)))
+        }
+    }
 }
 
 /// Whether a message of the draft ends the client's stream.

@@ -4,7 +4,8 @@
 //! `keys` knows the keys, `setting` and `value` what they take, `domains` the
 //! `domains` list and `access` how its servers are reached, `listeners` the
 //! ports and `place` where they are bound, `glob` the origin patterns,
-//! `network` ranges of addresses, `forwarded_header` where proxies tell one, `problem` the wording of what is wrong. A
+//! `network` ranges of addresses, `forwarded_header` where proxies tell one,
+//! `problem` the wording of what is wrong. A
 //! file is taken as a whole or not at all, and every error in it is told at
 //! once. Never changes after it was read, looks up no name, and opens no other
 //! file.

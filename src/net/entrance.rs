@@ -18,6 +18,7 @@ use openssl::ssl::{
 };
 use openssl::x509::{X509, X509Ref};
 
+use super::tls::stop_at_records_without_payload;
 use crate::config::{Config, Listener, Pair};
 
 /// ALPN, in wire form: WebSocket begins with HTTP/1.1 (RFC 6455, section 1.2).
@@ -129,6 +130,7 @@ fn single(pair: &Pair) -> Result<(Vec<String>, openssl::ssl::SslAcceptorBuilder)
         .set_min_proto_version(Some(SslVersion::TLS1_2))
         .map_err(failed)?;
     builder.set_options(SslOptions::NO_RENEGOTIATION);
+    stop_at_records_without_payload(&mut builder);
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     builder.set_alpn_select_callback(|_, offered| {
         // RFC 7301, section 3.2: who offers others only is told by an alert.

@@ -61,11 +61,11 @@ impl Socket {
         let accepted = match self {
             Socket::Tcp(socket) => socket.accept().map(|(stream, peer)| {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-                (Stream::Tcp(stream), Peer::Ip(peer))
+                (stream.into(), Peer::Ip(peer))
             }),
             Socket::Unix(socket) => socket
                 .accept()
-                .map(|(stream, _)| (Stream::Unix(stream), Peer::Unix)),
+                .map(|(stream, _)| (stream.into(), Peer::Unix)),
         };
         match accepted {
             Ok((stream, peer)) => Accepted::Client(stream, peer),

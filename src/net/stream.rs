@@ -1,7 +1,9 @@
 //! A connected stream socket, of TCP or of the unix family.
 //!
 //! Owns the descriptor and its calls: read, write, peek, end. Both kinds are
-//! non-blocking and tell readiness by edges. Knows neither TLS nor deadlines.
+//! non-blocking and tell readiness by edges. Knows no deadlines, and of TLS only
+//! how often a call of the library may read: what is refused beyond that would
+//! block as far as the library can tell.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -12,24 +14,67 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{MsgFlags, recv};
 
+/// Reads in one call of the TLS library: 32 records, since the head of a record
+/// is read before the rest of it.
+const READS_PER_CALL: u8 = 64;
+
 /// A connection of either kind.
 #[derive(Debug)]
 pub enum Stream {
     /// By TCP.
-    Tcp(TcpStream),
+    Tcp(TcpStream, Ration),
     /// By a unix socket: the peer is on this machine, and has no address.
-    Unix(UnixStream),
+    Unix(UnixStream, Ration),
+}
+
+/// A TLS object has one of these on the heap, in 8 bytes with all that is here.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Stream>() <= 8);
+
+/// What one call of the TLS library has read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ration {
+    reads: u8,
+    /// The socket had nothing more.
+    dry: bool,
 }
 
 impl Stream {
+    /// Begins a call of the TLS library.
+    pub fn begin_call(&mut self) {
+        *self.ration_mut() = Ration::default();
+    }
+
+    /// Whether the socket had nothing more for the last call.
+    pub fn is_dry(&self) -> bool {
+        self.ration().dry
+    }
+
+    /// TLS records that the last call read, those cut short left out.
+    pub fn records_read(&self) -> usize {
+        usize::from(self.ration().reads / 2)
+    }
+
+    fn ration(&self) -> Ration {
+        match self {
+            Stream::Tcp(_, ration) | Stream::Unix(_, ration) => *ration,
+        }
+    }
+
+    fn ration_mut(&mut self) -> &mut Ration {
+        match self {
+            Stream::Tcp(_, ration) | Stream::Unix(_, ration) => ration,
+        }
+    }
+
     /// Looks at the bytes there are without taking them.
     ///
     /// # Errors
     /// `WouldBlock` when there are none; any other is final.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(socket) => socket.peek(buffer),
-            Stream::Unix(socket) => Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?),
+            Stream::Tcp(socket, _) => socket.peek(buffer),
+            Stream::Unix(socket, _) => Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?),
         }
     }
 
@@ -39,8 +84,8 @@ impl Stream {
     /// The connection is gone.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket) => socket.shutdown(how),
-            Stream::Unix(socket) => socket.shutdown(how),
+            Stream::Tcp(socket, _) => socket.shutdown(how),
+            Stream::Unix(socket, _) => socket.shutdown(how),
         }
     }
 
@@ -50,8 +95,8 @@ impl Stream {
     /// It cannot be asked for.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
-            Stream::Tcp(socket) => socket.take_error(),
-            Stream::Unix(socket) => socket.take_error(),
+            Stream::Tcp(socket, _) => socket.take_error(),
+            Stream::Unix(socket, _) => socket.take_error(),
         }
     }
 
@@ -61,8 +106,8 @@ impl Stream {
     /// `NotConnected` while there is none.
     pub fn has_peer(&self) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket) => socket.peer_addr().map(drop),
-            Stream::Unix(socket) => socket.peer_addr().map(drop),
+            Stream::Tcp(socket, _) => socket.peer_addr().map(drop),
+            Stream::Unix(socket, _) => socket.peer_addr().map(drop),
         }
     }
 
@@ -72,14 +117,14 @@ impl Stream {
     /// There is none, or the connection is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Stream::Tcp(socket) => socket.local_addr(),
-            Stream::Unix(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+            Stream::Tcp(socket, _) => socket.local_addr(),
+            Stream::Unix(..) => Err(io::ErrorKind::AddrNotAvailable.into()),
         }
     }
 
     /// Switches Nagle's algorithm off, where there is one.
     pub fn hurry(&self) {
-        if let Stream::Tcp(socket) = self {
+        if let Stream::Tcp(socket, _) = self {
             // Only a matter of speed: a socket that dies at once may refuse.
             let _ = socket.set_nodelay(true);
         }
@@ -88,15 +133,21 @@ impl Stream {
 
 impl From<TcpStream> for Stream {
     fn from(socket: TcpStream) -> Stream {
-        Stream::Tcp(socket)
+        Stream::Tcp(socket, Ration::default())
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(socket: UnixStream) -> Stream {
+        Stream::Unix(socket, Ration::default())
     }
 }
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(socket) => (&*socket).read(buffer),
-            Stream::Unix(socket) => (&*socket).read(buffer),
+            Stream::Tcp(socket, _) => (&*socket).read(buffer),
+            Stream::Unix(socket, _) => (&*socket).read(buffer),
         }
     }
 }
@@ -104,8 +155,8 @@ impl Read for &Stream {
 impl Write for &Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(socket) => (&*socket).write(bytes),
-            Stream::Unix(socket) => (&*socket).write(bytes),
+            Stream::Tcp(socket, _) => (&*socket).write(bytes),
+            Stream::Unix(socket, _) => (&*socket).write(bytes),
         }
     }
 
@@ -114,9 +165,17 @@ impl Write for &Stream {
     }
 }
 
+/// For the TLS library, which reads on and on where records bring it nothing.
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buffer)
+        if self.ration().reads == READS_PER_CALL {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let done = (&*self).read(buffer);
+        let ration = self.ration_mut();
+        ration.reads += 1;
+        ration.dry = matches!(&done, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        done
     }
 }
 
@@ -138,8 +197,8 @@ impl Source for Stream {
         interests: Interest,
     ) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket) => socket.register(registry, token, interests),
-            Stream::Unix(socket) => socket.register(registry, token, interests),
+            Stream::Tcp(socket, _) => socket.register(registry, token, interests),
+            Stream::Unix(socket, _) => socket.register(registry, token, interests),
         }
     }
 
@@ -150,15 +209,15 @@ impl Source for Stream {
         interests: Interest,
     ) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket) => socket.reregister(registry, token, interests),
-            Stream::Unix(socket) => socket.reregister(registry, token, interests),
+            Stream::Tcp(socket, _) => socket.reregister(registry, token, interests),
+            Stream::Unix(socket, _) => socket.reregister(registry, token, interests),
         }
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket) => socket.deregister(registry),
-            Stream::Unix(socket) => socket.deregister(registry),
+            Stream::Tcp(socket, _) => socket.deregister(registry),
+            Stream::Unix(socket, _) => socket.deregister(registry),
         }
     }
 }

@@ -7,18 +7,21 @@
 //! certificate.
 
 use std::collections::HashMap;
+use std::ffi::{c_int, c_long};
 use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
-    Ssl, SslConnector, SslMethod, SslOptions, SslSession, SslSessionCacheMode, SslVerifyMode,
-    SslVersion,
+    Ssl, SslConnector, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSession,
+    SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509CheckFlags;
+use openssl_sys::SSL_CTX_ctrl;
 
 /// Tickets kept at most, one a domain.
 const MAX_TICKETS: usize = 1024;
@@ -95,6 +98,7 @@ impl Context {
             .set_min_proto_version(Some(SslVersion::TLS1_2))
             .map_err(words)?;
         builder.set_options(SslOptions::NO_RENEGOTIATION);
+        stop_at_records_without_payload(&mut builder);
         if let Some(path) = ca_file {
             let failed = |why: String| format!("{}: {why}", path.display());
             let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
@@ -148,6 +152,17 @@ impl Context {
         }
         Ok(ssl)
     }
+}
+
+/// Lets a call that reads come back after a record that brought it nothing, such
+/// as a KeyUpdate. The library's own default goes on as long as there are any.
+#[expect(unsafe_code, reason = "the crate can set modes, but not clear them")]
+pub(super) fn stop_at_records_without_payload(builder: &mut SslContextBuilder) {
+    /// As openssl/ssl.h has it.
+    const SSL_CTRL_CLEAR_MODE: c_int = 78;
+    let mode = SslMode::AUTO_RETRY.bits() as c_long;
+    // SAFETY: the context is alive; the call takes a number, and no pointer.
+    unsafe { SSL_CTX_ctrl(builder.as_ptr(), SSL_CTRL_CLEAR_MODE, mode, null_mut()) };
 }
 
 fn keep(tickets: &Tickets, owner: (String, bool), session: SslSession) {

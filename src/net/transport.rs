@@ -5,15 +5,21 @@
 //! half close, close. Readiness is edge-triggered: its owner tries again only
 //! after an edge. Bytes inside a TLS object raise no edge: it must be read
 //! until it would block.
+//!
+//! Records without payload (KeyUpdate, tickets, alerts, refused renegotiation)
+//! are work that gives no bytes. One call takes a few of them at most, draws on
+//! the meter for each, and is then `Interrupted`: to be tried again without an
+//! edge, once the meter allows.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
 use mio::{Interest, Registry, Token};
-use openssl::ssl::{ErrorCode, NameType, Ssl, SslStream};
+use openssl::ssl::{self, ErrorCode, NameType, Ssl, SslStream};
 use openssl::x509::X509VerifyResult;
 
 use super::stream::Stream;
+use crate::meter::{self, Meter};
 
 /// A connection to a client or a server.
 #[derive(Debug)]
@@ -67,21 +73,21 @@ impl Transport {
     /// Goes on with the TLS handshake, in the role that the context has.
     ///
     /// # Errors
-    /// `WouldBlock` while it waits for the peer; any other is final and says
-    /// why, the certificate's fault included.
-    pub fn shake_hands(&mut self) -> io::Result<()> {
+    /// `WouldBlock` while it waits for the peer, `Interrupted` after much work;
+    /// any other is final and says why, the certificate's fault included.
+    pub fn shake_hands(&mut self, meter: &mut Meter) -> io::Result<()> {
         let Transport::Tls(stream) = self else {
             return Ok(());
         };
         let server = stream.ssl().is_server();
-        let done = match server {
+        let done = call(stream, meter, |stream| match server {
             true => stream.accept(),
             false => stream.connect(),
-        };
-        done.map_err(|error| match error.code() {
-            ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => io::ErrorKind::WouldBlock.into(),
-            _ if server => io::Error::other(reason(&error)),
-            _ => {
+        });
+        done.map_err(|error| match waits(stream, &error) {
+            Some(kind) => kind.into(),
+            None if server => io::Error::other(reason(&error)),
+            None => {
                 let verdict = stream.ssl().verify_result();
                 io::Error::other(match verdict {
                     X509VerifyResult::OK => format!("TLS handshake: {error}"),
@@ -124,13 +130,14 @@ impl Transport {
     /// Reads once.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing to read now; any other is final.
-    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    /// `WouldBlock` when there is nothing to read now, `Interrupted` when there
+    /// was nothing yet among the records taken; any other is final.
+    pub fn read(&mut self, buffer: &mut [u8], meter: &mut Meter) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => retry(|| (&*socket).read(buffer)),
-            Transport::Tls(stream) => match stream.ssl_read(buffer) {
+            Transport::Tls(stream) => match call(stream, meter, |stream| stream.ssl_read(buffer)) {
                 Err(error) if error.code() == ErrorCode::ZERO_RETURN => Ok(0),
-                done => done.map_err(from_tls),
+                done => done.map_err(|error| from_tls(stream, error)),
             },
             #[cfg(test)]
             Transport::Simulated(wire) => wire.read(buffer),
@@ -140,11 +147,13 @@ impl Transport {
     /// Writes once.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing can be written now; any other is final.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    /// `WouldBlock` when nothing can be written now, `Interrupted` when TLS had
+    /// much to read first; any other is final.
+    pub fn write(&mut self, bytes: &[u8], meter: &mut Meter) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => retry(|| (&*socket).write(bytes)),
-            Transport::Tls(stream) => stream.ssl_write(bytes).map_err(from_tls),
+            Transport::Tls(stream) => call(stream, meter, |stream| stream.ssl_write(bytes))
+                .map_err(|error| from_tls(stream, error)),
             #[cfg(test)]
             Transport::Simulated(wire) => wire.write(bytes),
         }
@@ -200,7 +209,7 @@ impl Transport {
 }
 
 /// Why a handshake failed, in a few words.
-fn reason(error: &openssl::ssl::Error) -> String {
+fn reason(error: &ssl::Error) -> String {
     if let Some(error) = error.io_error() {
         return error.to_string();
     }
@@ -212,10 +221,42 @@ fn reason(error: &openssl::ssl::Error) -> String {
     }
 }
 
-fn from_tls(error: openssl::ssl::Error) -> io::Error {
+/// Calls the TLS library, and draws on the meter for the records that it took
+/// beside the one that it was called for.
+fn call<T>(
+    stream: &mut SslStream<Stream>,
+    meter: &mut Meter,
+    call: impl FnOnce(&mut SslStream<Stream>) -> Result<T, ssl::Error>,
+) -> Result<T, ssl::Error> {
+    stream.get_mut().begin_call();
+    let done = call(stream);
+    let records = stream.get_ref().records_read();
+    let records = match &done {
+        Ok(_) => records.saturating_sub(1),
+        // One record may hold many messages, and is read only once.
+        Err(error) if waits(stream, error) == Some(ErrorKind::Interrupted) => records.max(1),
+        Err(_) => records,
+    };
+    if records > 0 {
+        meter.draw(records * meter::TLS_RECORD);
+    }
+    done
+}
+
+/// What a call that is to be tried again waits for: an edge (`WouldBlock`), or no
+/// more than its turn (`Interrupted`). `None` if it failed.
+fn waits(stream: &SslStream<Stream>, error: &ssl::Error) -> Option<ErrorKind> {
     match error.code() {
-        ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => io::ErrorKind::WouldBlock.into(),
-        _ => error
+        ErrorCode::WANT_READ if !stream.get_ref().is_dry() => Some(ErrorKind::Interrupted),
+        ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => Some(ErrorKind::WouldBlock),
+        _ => None,
+    }
+}
+
+fn from_tls(stream: &SslStream<Stream>, error: ssl::Error) -> io::Error {
+    match waits(stream, &error) {
+        Some(kind) => kind.into(),
+        None => error
             .into_io_error()
             .unwrap_or_else(|error| io::Error::other(error.to_string())),
     }

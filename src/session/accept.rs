@@ -101,11 +101,8 @@ impl Session {
             return false;
         }
         worker.tls_budget -= 1;
-        match self.client.shake_hands() {
-            None => {
-                self.client.await_edge();
-                false
-            }
+        match self.client.shake_hands(&mut worker.meter) {
+            None => false,
             Some(Ok(version)) => {
                 worker.metrics.client_tls.count(version);
                 worker.log.debug(format_args!(
@@ -124,17 +121,14 @@ impl Session {
     }
 
     /// Whether a TLS handshake waits for the next turn.
-    pub(super) fn awaits_tls_budget(&self, worker: &Worker) -> bool {
-        self.phase == Phase::Accepting
-            && self.client.is_tls()
-            && self.client.is_readable()
-            && worker.tls_budget == 0
+    pub(super) fn awaits_turn(&self) -> bool {
+        self.phase == Phase::Accepting && self.client.is_tls() && self.client.is_readable()
     }
 
     fn look_at_first_bytes(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
         let seen = match self.client.peek(scratch) {
             Read::Bytes(n) => &scratch[..n],
-            Read::Nothing => return false,
+            Read::Nothing | Read::Later => return false,
             Read::End | Read::Broken => {
                 self.step(Event::ClientGone, "", worker);
                 return true;
@@ -148,7 +142,8 @@ impl Session {
                     self.awaits_proxy = false;
                     // As many bytes as were seen can be read.
                     if header.consumed > 0 {
-                        self.client.read(&mut scratch[..header.consumed]);
+                        self.client
+                            .read(&mut scratch[..header.consumed], &mut worker.meter);
                     }
                     if let Some(source) = header.source {
                         self.arrives_from(source, worker);

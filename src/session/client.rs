@@ -38,7 +38,7 @@ impl Session {
                 if self.take_tls(worker, scratch) {
                     continue;
                 }
-                return self.awaits_tls_budget(worker);
+                return self.awaits_turn();
             }
             if self.phase.is_open() && self.is_paused() {
                 return false;
@@ -57,13 +57,14 @@ impl Session {
             if reads == READS_PER_TURN {
                 return true;
             }
-            reads += 1;
-            match self.client.read(scratch) {
+            match self.client.read(scratch, &mut worker.meter) {
                 Read::Bytes(n) => {
+                    reads += 1;
                     self.heard = true;
                     worker.taken.0 += n;
                     self.take_client_bytes(&mut scratch[..n], worker);
                 }
+                Read::Later => {}
                 Read::Nothing => return false,
                 // What is queued for a client that only ended its direction is
                 // flushed before it counts as gone.

@@ -282,15 +282,15 @@ impl Session {
         self.phase == Phase::Gone && !self.server.is_connected()
     }
 
-    /// Writes on both sides; true when that let reading go on.
+    /// Writes on both sides; true when that let reading go on, or is to go on itself.
     fn flush(&mut self, worker: &mut Worker) -> bool {
         // Or when reading stopped: the way to the server may have been given up since
         // then, and with it what waited there.
         let (stopped, client_stopped) = (self.paused, self.client_full);
         let was_paused = self.is_paused() || stopped;
         let was_full = self.is_client_full() || client_stopped;
-        self.client.flush(worker.now);
-        self.server.flush(worker.now);
+        let mut again = self.client.flush(&mut worker.meter, worker.now);
+        again |= self.server.flush(&mut worker.meter, worker.now);
         let done = self.client.has_ended() && self.client.out.is_empty();
         if done && !self.phase.is_open() && self.phase != Phase::Gone {
             self.step(Event::ClientGone, "", worker);
@@ -310,7 +310,7 @@ impl Session {
             || (self.server.is_broken() && !server_waits);
         let resumed = was_paused && !self.is_paused();
         let drained = was_full && !self.is_client_full();
-        broken || ((resumed || drained) && waiting)
+        again || broken || ((resumed || drained) && waiting)
     }
 
     /// Takes an event through the phase table and does what it says. `detail`

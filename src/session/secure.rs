@@ -107,7 +107,7 @@ impl Session {
             direct: route.target.is_some_and(|target| target.direct),
         };
         // A PROXY header goes before TLS.
-        self.server.flush(worker.now);
+        self.server.flush(&mut worker.meter, worker.now);
         let started = match worker.tls.connection(&wish) {
             Ok(_) if !self.server.out.is_empty() => Err("no room for the PROXY header".to_owned()),
             Ok(ssl) => self
@@ -125,8 +125,8 @@ impl Session {
     /// Goes on with the TLS handshake.
     pub(super) fn shake_hands(&mut self, worker: &mut Worker) {
         worker.tls_budget = worker.tls_budget.saturating_sub(1);
-        match self.server.shake_hands() {
-            None => self.server.await_edge(),
+        match self.server.shake_hands(&mut worker.meter) {
+            None => {}
             Some(Ok(version)) => {
                 worker.metrics.tls.count(version);
                 worker.log.debug(format_args!(

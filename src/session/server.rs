@@ -29,11 +29,13 @@ impl Session {
             if !self.server.is_readable() {
                 return false;
             }
-            if reads == READS_PER_TURN {
+            if reads == READS_PER_TURN || worker.meter.is_spent() {
                 return true;
             }
-            reads += 1;
-            match (self.server.read(scratch), relaying) {
+            let read = self.server.read(scratch, &mut worker.meter);
+            reads += u32::from(read != Read::Later);
+            match (read, relaying) {
+                (Read::Later, _) => {}
                 (Read::Bytes(n), true) => {
                     worker.taken.1 += n;
                     self.relay_down(&scratch[..n], worker);
@@ -67,13 +69,14 @@ impl Session {
                 return self.server.is_readable();
             }
             self.shake_hands(worker);
-            return self.phase != Phase::Securing;
+            return self.phase != Phase::Securing || self.server.is_readable();
         }
         if !self.server.is_readable() {
             return false;
         }
-        match self.server.read(scratch) {
+        match self.server.read(scratch, &mut worker.meter) {
             Read::Bytes(n) => self.secure_with(&scratch[..n], worker),
+            Read::Later => {}
             Read::Nothing => return false,
             Read::End | Read::Broken => self.insecure("the connection was lost before TLS", worker),
         }

@@ -12,6 +12,7 @@ use openssl::ssl::Ssl;
 
 use super::Tick;
 use crate::buf::Buf;
+use crate::meter::Meter;
 use crate::net::transport::Transport;
 
 /// What is dropped at most while a close is under way, in pieces: enough for a
@@ -27,6 +28,8 @@ pub enum Read {
     Bytes(usize),
     /// Nothing for now.
     Nothing,
+    /// Nothing yet: TLS records without payload. There may be more.
+    Later,
     /// The peer has ended its direction; it may still read.
     End,
     /// The connection is broken.
@@ -120,12 +123,17 @@ impl Side {
         Ok(())
     }
 
-    /// Goes on with the TLS handshake: `None` while it waits for the peer, else
-    /// the version of TLS or why it failed.
-    pub fn shake_hands(&mut self) -> Option<io::Result<&'static str>> {
+    /// Goes on with the TLS handshake: the version of TLS or why it failed;
+    /// `None` while it waits for the peer or, if it is still readable, for its
+    /// next turn.
+    pub fn shake_hands(&mut self, meter: &mut Meter) -> Option<io::Result<&'static str>> {
         let transport = self.transport.as_mut()?;
-        match transport.shake_hands() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        match transport.shake_hands(meter) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                None
+            }
             done => {
                 self.readable = true;
                 self.writable = true;
@@ -142,11 +150,6 @@ impl Side {
     /// The name of this machine that the peer asked for by SNI.
     pub fn tls_name(&self) -> Option<&str> {
         self.transport.as_ref()?.tls_name()
-    }
-
-    /// Nothing more can be done before the next edge.
-    pub fn await_edge(&mut self) {
-        self.readable = false;
     }
 
     /// Our own address on the socket, asked of the kernel when it is written.
@@ -196,11 +199,11 @@ impl Side {
 
     /// Reads once into `buffer`. A read that does not fill it was the last until
     /// the next edge.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Read {
+    pub fn read(&mut self, buffer: &mut [u8], meter: &mut Meter) -> Read {
         let Some(transport) = &mut self.transport else {
             return Read::Nothing;
         };
-        match transport.read(buffer) {
+        match transport.read(buffer, meter) {
             Ok(0) => {
                 self.readable = false;
                 self.ended = true;
@@ -211,6 +214,7 @@ impl Side {
                 self.readable = more || self.until_dry || self.broken;
                 Read::Bytes(n)
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Read::Later,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.broken => {
                 self.readable = false;
                 self.until_dry = false;
@@ -236,22 +240,24 @@ impl Side {
         self.dropped < MAX_DROPPED
     }
 
-    /// Writes what is queued, as far as the socket takes it. A write error shows
-    /// as the connection's end once all that was received has been read.
-    pub fn flush(&mut self, now: Tick) {
+    /// Writes what is queued, as far as the socket takes it; true if that is to
+    /// go on in the next turn without an edge. A write error shows as the
+    /// connection's end once all that was received has been read.
+    pub fn flush(&mut self, meter: &mut Meter, now: Tick) -> bool {
         let Some(transport) = &mut self.transport else {
-            return;
+            return false;
         };
         if self.out.is_empty() {
             self.progress_at = now;
         }
         while self.writable && !self.out.is_empty() {
-            match transport.write(self.out.as_slice()) {
+            match transport.write(self.out.as_slice(), meter) {
                 Ok(n) => {
                     self.writable = n == self.out.len() || transport.is_tls();
                     self.out.consume(n);
                     self.progress_at = now;
                 }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Err(_) => {
                     self.writable = false;
@@ -265,6 +271,7 @@ impl Side {
             transport.finish();
             self.course = Course::Finished;
         }
+        false
     }
 
     /// No more will be queued: flush, then end our direction.

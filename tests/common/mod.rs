@@ -10,6 +10,7 @@ pub mod deflate;
 pub mod dns_server;
 pub mod prometheus;
 pub mod stage;
+pub mod tls_records;
 pub mod tls_server;
 pub mod ws_client;
 pub mod wss_stage;

@@ -15,6 +15,7 @@ use common::stage::*;
 use common::tls_server::*;
 use common::ws_client::WsClient;
 use common::xmpp_server::{Connection, End, XmppServer};
+use nix::sys::signal::Signal;
 
 /// A message that is not for everybody's eyes.
 const AUTH: &str =
@@ -310,4 +311,57 @@ fn server_tls_is_for_domains_without_their_own() {
         }
     }
     daemon.stop();
+}
+
+#[test]
+fn a_session_keeps_its_authority_over_a_reload() {
+    let (own, system) = (Authority::new_named("own"), Authority::new_named("system"));
+    let (own_file, system_file) = (own.ca_file(), system.ca_file());
+    for (authority, trusted) in [(&own, true), (&system, false)] {
+        let server = TlsServer::start(&authority.identity(&["example.org"]));
+        let address = server.tcp.address.to_string();
+        let domains = |file: Option<&TempFile>| {
+            let entry = entry("example.org", &address, file, &["tls: required"]);
+            format!("log_level: LOG_DEBUG\ndomains:\n{entry}")
+        };
+        let system_path = system_file.0.to_string_lossy();
+        let daemon = Daemon::start_in(
+            "127.0.0.1",
+            &domains(Some(&own_file)),
+            &[("SSL_CERT_FILE", &system_path)],
+        );
+        let client = || {
+            let mut client = daemon.client();
+            client.send_text(OPEN).unwrap();
+            client
+        };
+        // One that has named its domain, and one that has not.
+        let mut client_before = client();
+        let asked = server.asked();
+        let mut silent = daemon.client();
+        daemon.configure(&domains(None));
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_line("configuration reloaded");
+        let end = |client: &mut WsClient, server: Result<TlsConnection, String>| match trusted {
+            true => {
+                server.expect("TLS").greet(OPEN_UP);
+                expect_greeted(client);
+            }
+            false => expect_no_way(client, "another authority"),
+        };
+        end(&mut client_before, server.try_proceed(asked));
+        silent.send_text(OPEN).unwrap();
+        end(&mut silent, server.try_proceed(server.asked()));
+        // Who comes now is for the system's authorities.
+        let mut after = client();
+        let proceeded = server.try_proceed(server.asked());
+        match trusted {
+            true => expect_no_way(&mut after, "the authority is gone"),
+            false => {
+                proceeded.expect("TLS").greet(OPEN_UP);
+                expect_greeted(&mut after);
+            }
+        }
+        daemon.stop();
+    }
 }

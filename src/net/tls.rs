@@ -83,10 +83,16 @@ impl Contexts {
     /// A new connection, not started.
     ///
     /// # Errors
-    /// OpenSSL's, in words.
+    /// OpenSSL's, in words; or there is no context for its CA file.
     pub fn connection(&self, wish: &Wish<'_>) -> Result<Ssl, String> {
-        let named = wish.ca_file.and_then(|path| self.files.get(path));
-        named.unwrap_or(&self.system).connection(wish)
+        let context = match wish.ca_file {
+            None => &self.system,
+            Some(path) => {
+                let named = self.files.get(path);
+                named.ok_or_else(|| format!("{} was not read", path.display()))?
+            }
+        };
+        context.connection(wish)
     }
 }
 

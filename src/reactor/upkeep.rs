@@ -212,8 +212,7 @@ impl Reactor {
                     self.max_sessions = most_sessions(&config, &log);
                     let now = self.worker.now;
                     self.worker.locator.replace_resolver(resolver, now);
-                    self.worker.tls = contexts;
-                    self.worker.set_config(Rc::new(config));
+                    self.worker.set_config(Rc::new(config), contexts);
                     self.take_entrances(&entrances);
                 }
                 Err(why) => tell_refused(&why, &log),

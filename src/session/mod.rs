@@ -6,9 +6,10 @@
 //! `route` finds the server, `secure` makes the connection secure, `server`
 //! reads what it sends, `relay` writes to the browser. `side` is a socket with
 //! its queue, `worker` what all sessions share, `names` texts that many of them
-//! have, `outages` servers that cannot be reached, `admission` who may come in, `bounds` what a session may hold, `ledger`
-//! what all of them do, `deadlines` when one has waited long enough, `report` the log line at the end, `metrics` what is
-//! counted of all of them.
+//! have, `settings` the configuration, `outages` servers that cannot be reached,
+//! `admission` who may come in, `bounds` what a session may hold, `ledger` what
+//! all of them do, `deadlines` when one has waited long enough, `report` the log
+//! line at the end, `metrics` what is counted of all of them.
 
 mod accept;
 pub mod admission;
@@ -26,6 +27,7 @@ mod report;
 mod route;
 mod secure;
 mod server;
+mod settings;
 mod side;
 #[cfg(test)]
 mod simulation;
@@ -36,7 +38,6 @@ use std::rc::Rc;
 use mio::Token;
 use mio::event::Event as Edge;
 
-use crate::config::Config;
 use crate::net::entrance::Entrance;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream as Socket;
@@ -51,6 +52,7 @@ use ledger::Share;
 use metrics::Tally;
 use phase::{Actions, Event, Phase, Refuse, Server};
 use report::{Name, Report};
+use settings::Settings;
 use side::Side;
 use worker::Worker;
 
@@ -79,7 +81,7 @@ pub enum Turn {
 
 /// One browser and its server.
 pub struct Session {
-    config: Rc<Config>,
+    config: Rc<Settings>,
     /// Where the client came in.
     entrance: Rc<Entrance>,
     phase: Phase,

@@ -108,7 +108,7 @@ impl Session {
         };
         // A PROXY header goes before TLS.
         self.server.flush(&mut worker.meter, worker.now);
-        let started = match worker.tls.connection(&wish) {
+        let started = match self.config.tls.connection(&wish) {
             Ok(_) if !self.server.out.is_empty() => Err("no room for the PROXY header".to_owned()),
             Ok(ssl) => self
                 .server

@@ -12,6 +12,7 @@ use super::ledger::{Ledger, Memory};
 use super::metrics::Metrics;
 use super::names::Names;
 use super::outages::Outages;
+use super::settings::Settings;
 use crate::config::Config;
 use crate::expat::Limits;
 use crate::log::Log;
@@ -32,7 +33,7 @@ pub const TLS_STEPS_PER_TURN: u32 = 16;
 /// The shared parts of a worker.
 pub struct Worker {
     /// Configuration for new sessions; a session keeps the one it began with.
-    pub config: Rc<Config>,
+    pub config: Rc<Settings>,
     /// The log.
     pub log: Rc<Log>,
     /// XML parsers.
@@ -41,8 +42,6 @@ pub struct Worker {
     pub locator: Locator,
     /// Where strangers' domains must not lead.
     pub inside: Inside,
-    /// TLS to servers.
-    pub tls: Contexts,
     /// Where sockets are registered.
     pub registry: Registry,
     /// Counts by client address.
@@ -110,7 +109,7 @@ impl Worker {
         }
         Worker {
             metrics: Metrics::new(&config),
-            config,
+            config: Settings::new(config, tls),
             log,
             parsers,
             admission: Admission::default(),
@@ -118,7 +117,6 @@ impl Worker {
             crowded: false,
             locator,
             inside,
-            tls,
             registry,
             tls_budget: TLS_STEPS_PER_TURN,
             meter: Meter::new(),
@@ -135,11 +133,11 @@ impl Worker {
         }
     }
 
-    /// Takes another configuration for sessions to come.
-    pub fn set_config(&mut self, config: Rc<Config>) {
+    /// Takes another configuration, and TLS to servers by it, for sessions to come.
+    pub fn set_config(&mut self, config: Rc<Config>, tls: Contexts) {
         self.parsers.set_limits(xml_limits(&config));
         self.metrics.know(&config);
-        self.config = config;
+        self.config = Settings::new(config, tls);
     }
 
     /// The number of a new session, for the log.

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
@@ -19,7 +20,7 @@ use nix::sys::socket::{
 
 use super::peer::Peer;
 use super::socket_file::SocketFile;
-use super::stream::Stream;
+use super::stream::{Stream, set_patience};
 use crate::config::{Listener, Place};
 
 /// Connections the kernel may hold for us; it takes less if it is told to.
@@ -52,6 +53,13 @@ impl Socket {
         match self {
             Socket::Tcp(socket) => socket.register(registry, token, Interest::READABLE),
             Socket::Unix(socket) => socket.register(registry, token, Interest::READABLE),
+        }
+    }
+
+    /// Sets how long a client accepted from here may leave data unacknowledged.
+    pub fn set_patience(&self, patience: Duration) {
+        if let Socket::Tcp(socket) = self {
+            set_patience(socket, patience);
         }
     }
 

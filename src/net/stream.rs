@@ -7,16 +7,23 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 
 /// Reads in one call of the TLS library: 32 records, since the head of a record
 /// is read before the rest of it.
 const READS_PER_CALL: u8 = 64;
+
+/// How long a host may be silent though the kernel asks whether it is there.
+const MAX_SILENCE: Duration = Duration::from_secs(180);
+/// A session that looks after its own queues is to be the first to find one
+/// stuck, and says more about it.
+const HEAD_START: Duration = Duration::from_secs(2);
 
 /// A connection of either kind.
 #[derive(Debug)]
@@ -122,13 +129,34 @@ impl Stream {
         }
     }
 
-    /// Switches Nagle's algorithm off, where there is one.
-    pub fn hurry(&self) {
-        if let Stream::Tcp(socket, _) = self {
-            // Only a matter of speed: a socket that dies at once may refuse.
-            let _ = socket.set_nodelay(true);
-        }
+    /// Does for one connection what [`set_patience`] does, and lets the kernel
+    /// probe a host that is silent: one that answers no probe for `patience`, or
+    /// for [`MAX_SILENCE`], is gone.
+    pub fn watch(&self, patience: Duration) {
+        let Stream::Tcp(socket, _) = self else {
+            return;
+        };
+        let silence = patience.min(MAX_SILENCE);
+        set_patience(socket, silence);
+        // With a user timeout the kernel looks at the time alone, not at the
+        // number of probes: three are lost before that.
+        let seconds = |part: u32| (silence / part).as_secs().max(1) as u32;
+        // As above: a connection that is gone already may refuse.
+        let _ = setsockopt(socket, sockopt::TcpKeepIdle, &seconds(2));
+        let _ = setsockopt(socket, sockopt::TcpKeepInterval, &seconds(6));
+        let _ = setsockopt(socket, sockopt::KeepAlive, &true);
     }
+}
+
+/// Switches Nagle's algorithm off on a TCP socket, and lets the connection break
+/// where data is not acknowledged, or not taken, for a little more than
+/// `patience`. A listening socket passes both on to what it accepts.
+pub fn set_patience(socket: &impl AsFd, patience: Duration) {
+    let millis = (patience + HEAD_START).as_millis();
+    let millis = u32::try_from(millis).unwrap_or(u32::MAX);
+    // A connection that is gone already may refuse; its end is read soon.
+    let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);
+    let _ = setsockopt(socket, sockopt::TcpUserTimeout, &millis);
 }
 
 impl From<TcpStream> for Stream {

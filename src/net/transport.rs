@@ -13,6 +13,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use mio::{Interest, Registry, Token};
 use openssl::ssl::{self, ErrorCode, NameType, Ssl, SslStream};
@@ -39,7 +40,7 @@ const _: () = assert!(size_of::<Transport>() <= 16);
 
 impl Transport {
     /// Takes over a connected or connecting socket: registers it for both
-    /// directions and switches Nagle's algorithm off.
+    /// directions.
     ///
     /// # Errors
     /// The registration failed; the socket is closed.
@@ -50,7 +51,6 @@ impl Transport {
     ) -> io::Result<Self> {
         let mut socket = socket.into();
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
-        socket.hurry();
         Ok(Transport::Plain(socket))
     }
 
@@ -95,6 +95,13 @@ impl Transport {
                 })
             }
         })
+    }
+
+    /// Watches whether the peer's host is still there, see [`Stream::watch`].
+    pub fn watch(&self, patience: Duration) {
+        if let Transport::Plain(socket) = self {
+            socket.watch(patience);
+        }
     }
 
     /// Protocol version of TLS, none in plain text.

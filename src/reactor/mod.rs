@@ -158,6 +158,7 @@ impl Reactor {
             listener
                 .register(&registry, token)
                 .map_err(words("cannot poll a listener"))?;
+            listener.set_patience(config.write_timeout);
         }
         let max_sessions = upkeep::most_sessions(&config, &log);
         let started = now();

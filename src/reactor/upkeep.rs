@@ -212,6 +212,9 @@ impl Reactor {
                     self.max_sessions = most_sessions(&config, &log);
                     let now = self.worker.now;
                     self.worker.locator.replace_resolver(resolver, now);
+                    for listener in &self.listeners {
+                        listener.set_patience(config.write_timeout);
+                    }
                     self.worker.set_config(Rc::new(config), contexts);
                     self.take_entrances(&entrances);
                 }

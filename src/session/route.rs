@@ -267,6 +267,7 @@ impl Session {
                 lane,
             } => {
                 route.target = Some(target);
+                transport.watch(self.config.write_timeout);
                 self.lane = lane as u8;
                 let missed = std::mem::take(&mut self.missed);
                 self.server = Side::connected(transport, missed, worker.now);

@@ -25,7 +25,11 @@ pub struct XmppServer {
 
 impl XmppServer {
     pub fn start() -> XmppServer {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+        XmppServer::over(TcpListener::bind("127.0.0.1:0").expect("bind"))
+    }
+
+    /// One that has its place already.
+    pub fn over(listener: TcpListener) -> XmppServer {
         let address = listener.local_addr().expect("address");
         XmppServer { listener, address }
     }

@@ -3,13 +3,14 @@
 //   node main.mjs                    through target/release/jabsocket ($JABSOCKET for another)
 //   node main.mjs --own-websockets   without jabsocket, at the servers' own WebSockets:
 //                                    tells a defect of the tests from one of jabsocket's
-//   node main.mjs --server prosody   one server only (or ejabberd)
+//   node main.mjs --server prosody   one server only (or ejabberd, jabberd2)
 
 import { startJabsocket } from './daemon.mjs';
 import { Authority } from './lib/certificates.mjs';
 import { Runner, check } from './lib/runner.mjs';
 import { ejabberdTests, prosodyTests } from './secure.mjs';
 import { startEjabberd } from './servers/ejabberd.mjs';
+import { startJabberd2 } from './servers/jabberd2.mjs';
 import { startProsody } from './servers/prosody.mjs';
 import { CLIENTS, World, befriend, clientTests, crossTests, resumptionTests } from './tests.mjs';
 
@@ -20,6 +21,7 @@ const authority = new Authority();
 const starters = {
   prosody: () => startProsody(),
   ejabberd: () => startEjabberd({ certificate: authority.issue('ejabberd.example') }),
+  jabberd2: () => startJabberd2(),
 };
 const names = argv.includes('--server') ? [only] : Object.keys(starters);
 
@@ -44,7 +46,7 @@ if (own || jabsocket) {
     await befriend(runner, world);
     for (const kind of kinds) await clientTests(runner, world, kind);
     await crossTests(runner, world);
-    await resumptionTests(runner, world, own ? {} : {
+    if (server.streamManagement) await resumptionTests(runner, world, own ? {} : {
       log: () => {
         const from = jabsocket.child.lines.length;
         return (pattern) => jabsocket.child.waitForLine(pattern, { from, ms: 10_000 });
@@ -61,7 +63,7 @@ if (jabsocket) {
   runner.onFailure = undefined;
   for (const server of servers) {
     if (server.name === 'ejabberd') await ejabberdTests(runner, server, authority);
-    else await prosodyTests(runner, authority);
+    if (server.name === 'Prosody') await prosodyTests(runner, authority);
   }
 }
 for (const server of servers) await server.stop();

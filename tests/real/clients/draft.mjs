@@ -4,7 +4,6 @@
 import { NS, children, escape, is, parse } from '../lib/xml.mjs';
 import { WireClient } from './wire.mjs';
 
-const ROOT = `<stream:stream xmlns='${NS.client}' xmlns:stream='${NS.stream}'>`;
 const END = '</stream:stream>';
 
 const DRAFT = {
@@ -13,11 +12,14 @@ const DRAFT = {
   footer: END,
   nextHeader: (client) => client.elements.next((element) => is(element, 'stream', NS.stream) && !element.end, 'the stream header'),
   nextFooter: (client) => client.elements.next((element) => element.end, 'the end tag'),
-  /** A first-level element inherits the header's declarations, as in a stream. */
-  read(text) {
-    if (text.trim() === END) return Object.assign(parse(ROOT + END), { end: true });
-    if (/^(<\?xml[^>]*\?>\s*)?<stream:stream[\s>]/.test(text)) return parse(text + END);
-    const elements = children(parse(ROOT + text + END));
+  /** A first-level element inherits the declarations of the last header, as in a stream. */
+  read(text, client) {
+    if (text.trim() === END) return Object.assign(parse(client.root + END), { end: true });
+    if (/^(<\?xml[^>]*\?>\s*)?<stream:stream[\s>]/.test(text)) {
+      client.root = text;
+      return parse(text + END);
+    }
+    const elements = children(parse(client.root + text + END));
     if (elements.length !== 1) throw new Error(`${elements.length} elements in one message: ${text.slice(0, 200)}`);
     return elements[0];
   },

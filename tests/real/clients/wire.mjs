@@ -40,7 +40,7 @@ export class WireClient {
   #message(data, binary) {
     try {
       if (binary) throw new Error('a binary message came');
-      this.#element(this.dialect.read(data.toString('utf8')));
+      this.#element(this.dialect.read(data.toString('utf8'), this));
     } catch (error) {
       this.#fail(error);
     }

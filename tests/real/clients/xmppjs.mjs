@@ -58,9 +58,11 @@ class XmppJsSession {
       this.entity.reconnect.stop();
       throw new Error(`${error.name}: ${error.message}${this.errors.length ? `; ${this.errors.join('; ')}` : ''}`);
     }
-    // It asks for stream management by itself and is "online" before the answer
-    // has come: stanzas sent in between upset its count.
-    await this.nonzas.next((element) => element.is('enabled', NS.sm), '<enabled/>');
+    // It asks for stream management by itself, with the resource (XEP-0386) or after
+    // it. In the latter case it is "online" before the answer has come: stanzas sent in
+    // between upset its count.
+    const offered = this.nonzas.take((element) => element.is('features', NS.stream)).some((features) => features.getChild('sm', NS.sm));
+    if (offered && !this.sm.enabled) await this.nonzas.next((element) => element.is('enabled', NS.sm), '<enabled/>');
   }
 
   async roster() {

@@ -100,6 +100,8 @@ modules:
   }
   return {
     name: 'ejabberd',
+    streamManagement: true,
+    ownPresence: true,
     domain,
     users: USERS,
     port,

@@ -76,6 +76,8 @@ ${domains.map((name) => `VirtualHost "${name}"\n${ssl(name)}\n`).join('')}`);
   }
   return {
     name: 'Prosody',
+    streamManagement: true,
+    ownPresence: true,
     domain: domains[0],
     users: USERS,
     port,

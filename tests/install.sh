@@ -5,8 +5,8 @@
 #   tests/install.sh demo    that, Prosody, Node.js and the packages from npm
 #   tests/install.sh package the first, and what makes and tries the Debian package
 #   tests/install.sh proxies the demo's, nginx, HAProxy and openssl
-#   tests/install.sh all     all of that, ejabberd, fail2ban, Prometheus, g++, Chromium
-#                            and what it is driven with (the default)
+#   tests/install.sh all     all of that, ejabberd, jabberd2, fail2ban, Prometheus, g++,
+#                            Chromium, Firefox and what they are driven with (the default)
 #
 # Made for Debian 12; a Rust toolchain is taken for granted. It asks nothing, is
 # quick when nothing is missing, and starts no service.
@@ -46,13 +46,14 @@ if [ -n "$javascript" ]; then
 fi
 if [ "$what" = all ]; then
     want_service ejabberd
+    want_service jabberd2
     want_service fail2ban
     # libFuzzer is C++.
     want g++
     # For promtool.
     want_service prometheus
-    # Fonts for the pages that Chromium shows, emoji among them.
-    for package in chromium fonts-dejavu-core fonts-noto-color-emoji; do want "$package"; done
+    # certutil tells Firefox of the tests' authority; fonts for the pages, emoji among them.
+    for package in chromium firefox-esr libnss3-tools fonts-dejavu-core fonts-noto-color-emoji; do want "$package"; done
 fi
 case $what in proxies|all) want_service nginx; want_service haproxy; want openssl ;; esac
 case $what in package|all)
@@ -138,7 +139,9 @@ if [ -n "$javascript" ]; then
     # In the lock file converse.js depends on nothing: what its package lists is
     # already in its dist/, and one entry, a link into itself, stops npm 9. After
     # `npm install` of another version, take its "dependencies" and "workspaces" out
-    # of the lock file and run `npm install` again.
+    # of the lock file and run `npm install` again. puppeteer-core is there without what
+    # would start or download a browser: keep "chromium-bidi" and "debug" of its
+    # "dependencies". No entry has an address ("--omit-lockfile-registry-resolved").
     omit=--omit=dev
     stamp=real/node_modules/.installed
     [ "$what" = all ] && { omit=; stamp=$stamp-all; }

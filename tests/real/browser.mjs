@@ -1,16 +1,21 @@
-// A real browser: Chromium logs in with Strophe.js and with Converse.js, over wss
-// and through jabsocket to Prosody, and shows the chat. Its pages come from another
-// origin than the XMPP domain, and know nothing of the endpoint but what the
-// domain's host-meta says.
+// Real browsers: Chromium and Firefox log in with Strophe.js and with Converse.js,
+// over wss and through jabsocket to Prosody, and show the chat. Their pages come from
+// another origin than the XMPP domain, and know nothing of the endpoint but what the
+// domain's host-meta says. Both browsers do the same; what a page itself cannot see
+// (the reason for which the browser has refused a WebSocket) jabsocket's log tells.
 //
-//   node browser.mjs     with target/release/jabsocket ($JABSOCKET for another)
-//                        and /usr/bin/chromium ($CHROMIUM); pictures of the pages
-//                        go to target/screenshots
+//   node browser.mjs                     with target/release/jabsocket ($JABSOCKET for
+//                                        another), /usr/bin/chromium ($CHROMIUM) and
+//                                        /usr/bin/firefox-esr ($FIREFOX); pictures of
+//                                        the pages go to target/screenshots
+//   node browser.mjs --browser Firefox   one browser only (or Chromium)
 
-import { startChromium } from './browser/chromium.mjs';
 import { converseTests } from './browser/converse.mjs';
+import { BROWSERS, startBrowser } from './browser/launch.mjs';
 import { servePages } from './browser/pages.mjs';
+import { startProxy } from './browser/proxy.mjs';
 import { strangerTests, stropheTests } from './browser/strophe.mjs';
+import { removePictures } from './browser/visitor.mjs';
 import { startJabsocket } from './daemon.mjs';
 import { Authority } from './lib/certificates.mjs';
 import { Runner, check, equal } from './lib/runner.mjs';
@@ -21,7 +26,7 @@ const DOMAIN = 'chat.example';
 const PAGE = 'page.example';
 /** An origin that jabsocket does not serve. */
 const STRANGER = 'stranger.example';
-/** A jabsocket whose certificate Chromium has no reason to believe. */
+/** A jabsocket whose certificate no browser has reason to believe. */
 const UNBELIEVED = 'unbelieved.example';
 
 const runner = new Runner(90_000);
@@ -30,9 +35,10 @@ process.on('unhandledRejection', (error) => {
   console.log(`FAIL nothing unhandled: ${error?.stack ?? error}`);
 });
 
+const argv = process.argv.slice(2);
+const names = argv.includes('--browser') ? [argv[argv.indexOf('--browser') + 1]] : Object.keys(BROWSERS);
 const authority = new Authority();
 const pictures = [];
-const visitors = [];
 const stage = {
   domain: DOMAIN,
   page: `https://${PAGE}/`,
@@ -40,8 +46,8 @@ const stage = {
   unbelieved: `https://${PAGE}/elsewhere/`,
   endpoint: `wss://${DOMAIN}/xmpp-websocket`,
   async visitor(name) {
-    const visitor = await this.chromium.visitor(name);
-    visitors.push(visitor);
+    const visitor = await this.browser.visitor(name);
+    this.visitors.push(visitor);
     return visitor;
   },
   async picture(visitor) {
@@ -55,8 +61,8 @@ const stage = {
   },
 };
 
-function jabsocketFor(server, host) {
-  const { certificate, key } = authority.issue(host);
+function jabsocketFor(server, host, options) {
+  const { certificate, key } = authority.issue(host, options);
   const settings = `tls_certificate: ${certificate}
 tls_key: ${key}
 origin: https://${PAGE}
@@ -69,7 +75,7 @@ const start = (name, body) => runner.test(`start ${name}`, body);
 const started = await start('Prosody', async () => { stage.prosody = await startProsody({ domain: DOMAIN, authentication: 'internal_hashed' }); })
   && await start('jabsocket', async () => {
     stage.jabsocket = await jabsocketFor(stage.prosody, DOMAIN);
-    stage.impostor = await jabsocketFor(stage.prosody, UNBELIEVED);
+    stage.impostor = await jabsocketFor(stage.prosody, UNBELIEVED, { own: true });
   })
   && await start('a web server', async () => {
     stage.certificate = authority.issue(PAGE, { names: [PAGE, STRANGER] });
@@ -80,34 +86,46 @@ const started = await start('Prosody', async () => { stage.prosody = await start
       elsewhere: `wss://${UNBELIEVED}/xmpp-websocket`,
     });
   })
-  && await start('Chromium', async () => {
-    const { jabsocket, impostor, pages, certificate } = stage;
-    stage.chromium = await startChromium({
-      hosts: { [DOMAIN]: jabsocket.port, [UNBELIEVED]: impostor.port, [PAGE]: pages.port, [STRANGER]: pages.port },
-      certificates: [jabsocket.certificate, certificate.certificate],
-    });
-    console.log(`     Chromium ${stage.chromium.version}`);
+  && await start('a proxy', async () => {
+    const { jabsocket, impostor, pages } = stage;
+    stage.proxy = await startProxy({ [DOMAIN]: jabsocket.port, [UNBELIEVED]: impostor.port, [PAGE]: pages.port, [STRANGER]: pages.port });
   });
 
-if (started) {
-  const { jabsocket, impostor, pages, chromium } = stage;
+/** Everything that the browser `name` has to show. */
+async function browserTests(name) {
+  stage.name = name;
+  stage.visitors = [];
+  if (!await start(name, async () => {
+    const certificates = [stage.jabsocket.certificate, stage.certificate.certificate];
+    stage.browser = await startBrowser(name, { proxy: stage.proxy, authority, certificates });
+    console.log(`     ${stage.browser.version}`);
+  })) return;
   runner.onFailure = async () => {
-    for (const visitor of visitors.filter(({ page }) => !page.isClosed())) pictures.push(await visitor.picture(`failed-${runner.failed}-${visitor.name}`));
-    return jabsocket.log(25);
+    for (const visitor of stage.visitors.filter(({ page }) => !page.isClosed())) {
+      pictures.push(await visitor.picture(`failed-${runner.failed}-${visitor.name}`));
+    }
+    return stage.jabsocket.log(25);
   };
-  await befriend(runner, new World(stage.prosody, stage.prosody.ownWebSocket));
   await stropheTests(runner, stage);
   await strangerTests(runner, stage);
   await converseTests(runner, stage);
-  runner.onFailure = () => jabsocket.log(25);
-
-  await runner.test('the pages have asked nobody else, and for nothing that was not there', () => {
-    const urls = visitors.flatMap(({ requests }) => requests).map((url) => new URL(url));
+  runner.onFailure = () => stage.jabsocket.log(25);
+  await runner.test(`${name}: the pages have asked nobody else, and for nothing that was not there`, () => {
+    const urls = stage.visitors.flatMap(({ requests }) => requests).map((url) => new URL(url));
     const hosts = new Set(urls.filter(({ protocol }) => !['data:', 'blob:'].includes(protocol)).map(({ host }) => host));
     equal([...hosts].sort(), [DOMAIN, PAGE, STRANGER, UNBELIEVED].sort(), 'hosts of all requests');
-    equal(pages.missing, [], 'files that were not there');
+    equal(stage.pages.missing, [], 'files that were not there');
   });
-  await chromium.stop();
+  await runner.test(`${name} ends`, () => stage.browser.stop());
+  const refused = [...new Set(stage.proxy.refused.splice(0))];
+  console.log(`     the proxy refused ${name}: ${refused.join(', ') || 'nothing'}`);
+}
+
+if (started) {
+  const { jabsocket, impostor } = stage;
+  removePictures();
+  await befriend(runner, new World(stage.prosody, stage.prosody.ownWebSocket));
+  for (const name of names) await browserTests(name);
   await runner.test('jabsocket ends, and no line of its log tells of trouble', async () => {
     await jabsocket.stop();
     await impostor.stop();
@@ -118,7 +136,7 @@ if (started) {
     equal(sessions.filter((line) => !/ ended by client: /.test(line)), [], 'sessions that were not the client’s to end');
   });
 }
-for (const part of ['pages', 'prosody']) await stage[part]?.stop();
+for (const part of ['proxy', 'pages', 'prosody']) await stage[part]?.stop();
 
 for (const picture of pictures) console.log(`screenshot: ${picture}`);
 console.log(`browser: ${runner.passed} ok, ${runner.failed} not`);

@@ -3,23 +3,22 @@
 export class Chat {
   constructor(visitor, user) {
     Object.assign(this, { visitor, user });
-    this.page = visitor.page;
   }
 
   /** Opens the page as `user`, who logs in. */
   open(address) {
-    return this.page.goto(`${address}#${this.user}`);
+    return this.visitor.page.goto(`${address}#${this.user}`);
   }
 
   /** What the page says of its connection once that is `kind`: online or failed. */
   async state(kind) {
-    await this.page.locator(`#state.${kind}`).waitFor();
-    return this.page.locator('#state').textContent();
+    const state = await this.visitor.finds(`#state.${kind}`);
+    return state.evaluate((node) => node.textContent);
   }
 
   async send(text) {
-    await this.page.locator('#text').fill(text);
-    await this.page.locator('#send').click();
+    await this.visitor.fill('#text', text);
+    await this.visitor.click('#send');
     await this.visitor.sees('#log li.mine', text);
   }
 
@@ -32,7 +31,7 @@ export class Chat {
   }
 
   async leave() {
-    await this.page.locator('#leave').click();
+    await this.visitor.click('#leave');
     const closed = await this.visitor.socket('close');
     await this.visitor.sees('#state', 'logged out; reload to log in again');
     return closed;

@@ -4,11 +4,11 @@
 import { check, equal } from '../lib/runner.mjs';
 import { within } from '../lib/wait.mjs';
 import { Chat } from './chat.mjs';
-import { PATIENCE_MS } from './chromium.mjs';
+import { PATIENCE_MS } from './visitor.mjs';
 import { BODIES, CLOSED } from './strophe.mjs';
 
 export async function converseTests(runner, stage) {
-  const test = (name, body) => runner.test(`Converse.js: ${name}`, body);
+  const test = (name, body) => runner.test(`${stage.name}: Converse.js: ${name}`, body);
   const jid = (user) => `${user}@${stage.domain}`;
   let romeo;
   let juliet;
@@ -44,15 +44,14 @@ export async function converseTests(runner, stage) {
   await test('after a reload the session is resumed, nothing is lost, and what was said is still there', async () => {
     for (const [from, body] of said) await romeo.keeps(from, body);
     const written = stage.newLines();
-    const before = romeo.visitor.frames.length;
-    await romeo.visitor.reload('/converse.min.js', async () => {
+    romeo.visitor.received.take();
+    await romeo.visitor.reload(stage.pages.hold('/converse/converse.min.js', async () => {
       await written(/session .* domain=chat\.example .* ended by client: .*, server's stream cut/);
       await juliet.send('Sent while you were away.');
-    });
+    }));
     await romeo.chatWith(jid('juliet'));
     for (const [from, body] of [...said, [jid('juliet'), 'Sent while you were away.']]) await romeo.shows(from, body);
-    const got = romeo.visitor.frames.slice(before).filter(({ sent }) => !sent);
-    check(got.some(({ text }) => text.startsWith('<resumed ')), 'no <resumed/> came');
+    await romeo.visitor.received.next((text) => text.startsWith('<resumed '), '<resumed/>');
     equal(romeo.visitor.requests.filter((url) => url === stage.endpoint).length, 2, 'number of WebSockets');
   });
   await test('and goes on both ways', async () => {
@@ -73,7 +72,7 @@ export async function converseTests(runner, stage) {
       await written(CLOSED);
     }
   });
-  for (const { visitor } of [romeo, juliet]) await visitor.context.close();
+  for (const { visitor } of [romeo, juliet]) await visitor.close();
 }
 
 class Converse {
@@ -87,20 +86,21 @@ class Converse {
   }
 
   async login(jid, password) {
-    await this.page.locator('#converse-login-jid').fill(jid);
-    await this.page.locator('#converse-login-password').fill(password);
-    await this.page.locator('#converse-login button[type=submit]').click();
-    await this.page.locator('#converse-roster .open-chat').first().waitFor();
+    await this.visitor.fill('#converse-login-jid', jid);
+    await this.visitor.fill('#converse-login-password', password);
+    await this.visitor.click('#converse-login button[type=submit]');
+    await this.visitor.finds('#converse-roster .open-chat');
   }
 
   async chatWith(jid) {
-    await this.page.locator(`#converse-roster .open-chat[data-jid="${jid}"]`).click();
-    await this.page.locator('.chat-textarea').waitFor();
+    await this.visitor.click(`#converse-roster .open-chat[data-jid="${jid}"]`);
+    await this.visitor.finds('.chat-textarea');
   }
 
   async send(from, text) {
-    await this.page.locator('.chat-textarea').fill(text);
-    await this.page.locator('.chat-textarea').press('Enter');
+    await this.visitor.fill('.chat-textarea', text);
+    const area = await this.visitor.finds('.chat-textarea');
+    await area.press('Enter');
     await this.shows(from, text);
   }
 
@@ -135,11 +135,11 @@ class Converse {
   }
 
   async leave() {
-    await this.page.locator('a.show-profile').click();
-    await this.page.getByRole('button', { name: 'Log out' }).click();
-    await this.page.locator('form.confirm button[type=submit]').click();
+    await this.visitor.click('a.show-profile');
+    await this.visitor.click('::-p-xpath(//button[contains(., "Log out")])');
+    await this.visitor.click('form.confirm button[type=submit]');
     const closed = await this.visitor.socket('close');
-    await this.page.locator('#converse-login').waitFor();
+    await this.visitor.finds('#converse-login');
     return closed;
   }
 }

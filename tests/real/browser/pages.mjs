@@ -1,4 +1,4 @@
-// The pages that Chromium opens, served by https from an origin that is not the
+// The pages that the browsers open, served by https from an origin that is not the
 // XMPP domain's: the demo's chat with Strophe.js, and Converse.js.
 
 import { readFile } from 'node:fs/promises';
@@ -31,8 +31,12 @@ export async function servePages({ certificate, domain, users, elsewhere }) {
     [CONVERSE]: ['text/html; charset=utf-8', readFileSync(join(here, 'converse.html'))],
   };
   const missing = [];
+  const held = new Map();
   const server = createServer({ key: readFileSync(certificate.key), cert: readFileSync(certificate.certificate) }, async (request, response) => {
     const { pathname } = new URL(request.url, 'https://localhost');
+    const meanwhile = held.get(pathname);
+    held.delete(pathname);
+    await meanwhile?.();
     if (!files[pathname] && pathname.startsWith(CONVERSE)) {
       const path = join(dist, normalize(decodeURIComponent(pathname.slice(CONVERSE.length))));
       const body = await readFile(path).catch(() => undefined);
@@ -49,6 +53,10 @@ export async function servePages({ certificate, domain, users, elsewhere }) {
     port: server.address().port,
     /** Paths that were asked for in vain. */
     missing,
+    /** Runs `meanwhile` while the next request for `path` waits; resolves with it. */
+    hold: (path, meanwhile) => new Promise((resolve, reject) => {
+      held.set(path, () => meanwhile().then(resolve, reject));
+    }),
     stop: () => new Promise((resolve) => {
       server.close(resolve);
       server.closeAllConnections();

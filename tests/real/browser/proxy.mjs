@@ -1,0 +1,50 @@
+// The proxy that a browser under test has to use for everything: it leads to the
+// hosts that it is told of, all of them on loopback, and to nobody else.
+
+import { createServer } from 'node:http';
+import { connect } from 'node:net';
+
+/** `hosts`: the port on loopback that stands for each host name, port 443 of it. */
+export async function startProxy(hosts) {
+  const refused = [];
+  const sockets = new Set();
+  const server = createServer((request, response) => {
+    refused.push(new URL(request.url).host);
+    response.writeHead(403).end();
+  });
+  server.on('connect', (request, client, head) => {
+    const [, name] = /^(.+):443$/.exec(request.url) ?? [];
+    client.on('error', () => {});
+    if (!(name in hosts)) {
+      refused.push(request.url);
+      client.end('HTTP/1.1 403 Forbidden\r\n\r\n');
+      return;
+    }
+    const target = connect({ port: hosts[name], host: '127.0.0.1', allowHalfOpen: true }, () => {
+      client.write('HTTP/1.1 200 OK\r\n\r\n');
+      target.write(head);
+      client.pipe(target).pipe(client);
+    });
+    for (const [one, other] of [[client, target], [target, client]]) {
+      sockets.add(one);
+      one.on('error', () => other.destroy());
+      one.on('close', () => {
+        sockets.delete(one);
+        other.destroySoon();
+      });
+    }
+  });
+  await new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  return {
+    port: server.address().port,
+    /** Whom the browser asked for in vain. */
+    refused,
+    stop: () => new Promise((resolve) => {
+      server.close(resolve);
+      for (const socket of sockets) socket.destroy();
+    }),
+  };
+}

@@ -13,7 +13,7 @@ const DOMAIN = 'tls.example';
 /** Domains whose certificates are no good, and what the log says of them. */
 const BAD = {
   'other-name.example': [{ names: 'elsewhere.example' }, 'hostname mismatch'],
-  'expired.example': [{ days: -1 }, 'certificate has expired'],
+  'expired.example': [{ expired: true }, 'certificate has expired'],
   'self-signed.example': [{ own: true }, 'self-signed certificate'],
 };
 /** An address of this machine that is not jabsocket's. */

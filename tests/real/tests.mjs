@@ -15,9 +15,21 @@ export const CLIENTS = { strophe, 'xmpp.js': xmppjs, stanza, raw, draft };
 const CLOSE_LIMIT_MS = 900;
 
 const KILOBYTES_60 = 'Soft! what light through yonder window breaks? \u00e4\u20ac\u{1f339} '.repeat(1100).slice(0, 53_000);
+
+/** Characters with every byte that UTF-8 can have, but CR, which XML turns into LF. */
+function everyByte() {
+  const points = [0x09, 0x0a];
+  for (let byte = 0x20; byte < 0x80; byte++) points.push(byte);
+  for (let byte = 0; byte < 64; byte++) points.push(((2 + (byte % 30)) << 6) | byte);
+  for (let lead = 0; lead < 16; lead++) points.push((lead << 12) | (lead ? 0x123 : 0x923));
+  for (let lead = 0; lead < 5; lead++) points.push((lead << 18) | (lead ? 0x123 : 0x1f339));
+  return String.fromCodePoint(...points);
+}
+
 const BODIES = {
   'one byte': 'x',
   'an emoji': '\u{1f469}\u{1f3fd}\u200d\u{1f680} \u{1f339}',
+  'every byte': `<${everyByte()}>`,
   ']]>': 'a]]>b ]]>',
   entities: '&<>"\' &amp; &#38; &lt;b&gt;',
   '60 kB': KILOBYTES_60,

@@ -3,6 +3,7 @@
 import '../lib/globals.mjs';
 import { createRequire } from 'node:module';
 import { createClient } from 'stanza';
+import { show } from '../lib/show.mjs';
 import { Inbox, closeOf, leaveAndWait, within, PATIENCE_MS } from '../lib/wait.mjs';
 
 /** What the WebSockets of sessions to come say of the page they belong to. */
@@ -22,7 +23,7 @@ export async function login(options) {
   await session.connect();
   if (options.streamManagement) {
     const answer = await within(PATIENCE_MS, 'stanza.js’s <enabled/>', enabled);
-    if (answer.type !== 'enabled') throw new Error(`stanza.js: ${JSON.stringify(answer)}`);
+    if (answer.type !== 'enabled') throw new Error(`stanza.js: ${show(answer)}`);
   }
   return session;
 }
@@ -65,7 +66,7 @@ class StanzaSession {
         ['session:started', settle(() => resolve('started'))],
         ['stream:management:resumed', settle(() => resolve('resumed'))],
         ['auth:failed', settle(() => reject(new Error('stanza.js: auth:failed')))],
-        ['stream:error', settle((error) => reject(new Error(`stanza.js: ${JSON.stringify(error)}`)))],
+        ['stream:error', settle((error) => reject(new Error(`stanza.js: ${show(error)}`)))],
         ['disconnected', settle(() => reject(new Error('stanza.js: disconnected')))],
       ];
       for (const [event, listener] of listeners) this.client.on(event, listener);

@@ -1,6 +1,7 @@
 // A certificate authority of our own and what it signs, made by openssl(1).
 
 import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { temporaryDirectory } from './process.mjs';
 
@@ -11,6 +12,20 @@ export class Authority {
   file = this.#path('ca.pem');
 
   constructor() {
+    writeFileSync(this.#path('index.txt'), '');
+    writeFileSync(this.#path('ca.cnf'), `[ca]
+default_ca = tests
+[tests]
+database = ${this.#path('index.txt')}
+new_certs_dir = ${this.#directory}
+rand_serial = yes
+unique_subject = no
+default_md = sha256
+policy = names
+copy_extensions = copy
+[names]
+commonName = supplied
+`);
     this.#openssl('req', '-x509', ...EC, '-keyout', this.#path('ca.key'), '-out', this.file, '-subj', '/CN=tests', '-days', '2');
   }
 
@@ -24,14 +39,16 @@ export class Authority {
 
   /**
    * A key and a certificate for `domain`. `names` are the DNS names in it, one or
-   * a list, `days` how long it holds (below 0: no longer), `own` has it signed by itself.
+   * a list; `expired` has it over long ago, `own` has it signed by itself.
    */
-  issue(domain, { names = domain, days = 2, own = false } = {}) {
+  issue(domain, { names = domain, expired = false, own = false } = {}) {
     const [key, request, certificate] = ['key', 'csr', 'pem'].map((end) => this.#path(`${domain}.${end}`));
     this.#openssl('req', '-new', ...EC, '-keyout', key, '-out', request, '-subj', `/CN=${domain}`,
       '-addext', `subjectAltName=${[names].flat().map((name) => `DNS:${name}`).join()}`, '-addext', 'basicConstraints=critical,CA:false');
-    const signer = own ? ['-key', key] : ['-CA', this.file, '-CAkey', this.#path('ca.key'), '-CAcreateserial'];
-    this.#openssl('x509', '-req', '-in', request, '-out', certificate, ...signer, '-days', String(days), '-copy_extensions', 'copy');
+    const signer = own ? ['-selfsign', '-keyfile', key] : ['-cert', this.file, '-keyfile', this.#path('ca.key')];
+    // x509(1) of OpenSSL 3.0 takes no dates, and that of 3.5 no days before today.
+    const time = expired ? ['-startdate', '20200101000000Z', '-enddate', '20200102000000Z'] : ['-days', '2'];
+    this.#openssl('ca', '-batch', '-notext', '-config', this.#path('ca.cnf'), ...signer, ...time, '-in', request, '-out', certificate);
     return { key, certificate };
   }
 }

@@ -1,5 +1,7 @@
 // One line a test, a limit for each, nothing left open between groups.
 
+import { show } from './show.mjs';
+
 export class Runner {
   passed = 0;
   failed = 0;
@@ -20,7 +22,7 @@ export class Runner {
       await Promise.race([body(), limit]);
     } catch (error) {
       this.failed++;
-      console.log(`FAIL ${name}: ${(error?.message ?? String(error)).split('\n')[0]}`);
+      console.log(`FAIL ${name}: ${(error?.message ?? show(error)).split('\n')[0]}`);
       const more = [...(error?.message ?? '').split('\n').slice(1), ...(error?.stack ?? '').split('\n').filter((line) => /^\s+at .*tests\/real/.test(line)).slice(0, 4)];
       for (const line of more) console.log(`  ${line.trimStart().replace(/file:\/\/\S*tests\/real\//, '')}`);
       if (this.onFailure) console.log(await this.onFailure());

@@ -1,5 +1,7 @@
 // Waiting: for an event, for one thing among many, never without a limit.
 
+import { show } from './show.mjs';
+
 /** What anything here waits at most unless told otherwise. */
 export const PATIENCE_MS = 15_000;
 
@@ -36,7 +38,7 @@ export class Inbox {
     });
     return within(ms, what, found).catch((error) => {
       this.#waiting = this.#waiting.filter((other) => other !== entry);
-      if (this.#items.length > 0) error.message += `; other items: ${JSON.stringify(this.#items).slice(0, 300)}`;
+      if (this.#items.length > 0) error.message += `; other items: ${this.#items.map(show).join(', ').slice(0, 300)}`;
       throw error;
     });
   }

@@ -23,7 +23,7 @@ const starters = {
   ejabberd: () => startEjabberd({ certificate: authority.issue('ejabberd.example') }),
   jabberd2: () => startJabberd2(),
 };
-const names = argv.includes('--server') ? [only] : Object.keys(starters);
+const names = argv.includes('--server') ? [only] : Object.keys(starters).filter((name) => !(own && name === 'jabberd2'));
 
 const runner = new Runner();
 process.on('unhandledRejection', (error) => {

@@ -102,7 +102,7 @@ async function browserTests(name) {
   })) return;
   runner.onFailure = async () => {
     for (const visitor of stage.visitors.filter(({ page }) => !page.isClosed())) {
-      pictures.push(await visitor.picture(`failed-${runner.failed}-${visitor.name}`));
+      await visitor.picture(`failed-${runner.failed}-${visitor.name}`).then((file) => pictures.push(file), () => {});
     }
     return stage.jabsocket.log(25);
   };

@@ -72,7 +72,7 @@ function chromium(profile, { proxy, certificates }) {
     '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-default-apps', '--disable-breakpad',
     '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding',
     '--disable-features=AutofillServerCommunication,MediaRouter,NetworkTimeServiceQuerying,OptimizationHints,Translate',
-    `--proxy-server=127.0.0.1:${proxy.port}`, '--proxy-bypass-list=<-loopback>',
+    `--proxy-server=127.0.0.1:${proxy.port}`, '--proxy-bypass-list=<-loopback>', '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
     `--ignore-certificate-errors-spki-list=${certificates.map(keyHash).join()}`,
     'about:blank',
   ];

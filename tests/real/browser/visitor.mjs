@@ -80,6 +80,8 @@ export class Visitor {
   /** Reloads; `held` resolves once a file that the page needs was asked for and has come. */
   async reload(held) {
     await Promise.all([this.page.reload(), within(PATIENCE_MS, `${this.name}: the reload`, held)]);
+    // The page before may or may not have seen its WebSocket close.
+    this.sockets.take(({ event }) => event === 'close');
   }
 
   /** Keeps what the page looks like; the file. */

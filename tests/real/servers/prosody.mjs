@@ -68,8 +68,7 @@ ${domains.map((name) => `VirtualHost "${name}"\n${ssl(name)}\n`).join('')}`);
   const child = new Child('prosody', 'prosody', ['--config', config, '-F'], { cwd: directory });
   try {
     await child.waitForLine(new RegExp(`Activated service 'c2s' on .*:${port}\\b`));
-    await waitForPort(port);
-    if (tls) await waitForPort(directPort);
+    for (const one of [port, httpPort, ...(tls ? [directPort] : [])]) await waitForPort(one);
   } catch (error) {
     await child.stop('SIGKILL');
     throw error;

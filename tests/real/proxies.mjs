@@ -87,7 +87,7 @@ async function through(kind, start) {
       }
       await talk(...sessions);
       for (const session of sessions) equal((await session.close()).code, 1000, 'the close code');
-      await jabsocket.child.waitForLine(new RegExp(` session ${BROWSER.replaceAll('.', '\\.')}:\\d+ .*dialect=rfc7395`), { from, ms: 10_000 });
+      await jabsocket.child.waitForLine(new RegExp(` session \\d+ ${BROWSER.replaceAll('.', '\\.')}:\\d+ .*dialect=rfc7395`), { from, ms: 10_000 });
       check(!jabsocket.child.lines.slice(from).some((line) => line.includes(LIAR)), `the log has ${LIAR}`);
     });
     await runner.test(`${kind}: host-meta and the page pass, whatever Upgrade says`, async () => {

@@ -16,6 +16,8 @@ const BAD = {
   'expired.example': [{ expired: true }, 'certificate has expired'],
   'self-signed.example': [{ own: true }, 'self-signed certificate'],
 };
+/** What a web page's handshake has. */
+const PAGE = { origin: 'https://chat.example.com' };
 /** An address of this machine that is not jabsocket's. */
 const CLIENT_ADDRESS = '127.0.0.9';
 
@@ -70,6 +72,7 @@ export async function prosodyTests(runner, authority) {
       await jabsocket.stop();
     });
     await certificateTests(runner, server);
+    await pageTest(runner, server);
   }
   await settingTests(runner, direct);
   await prosody.stop();
@@ -122,6 +125,14 @@ async function loginAndClose(options) {
   return session;
 }
 
+/** stanza.js takes the strongest mechanism, a bound one among them, and can only fail with it. */
+function pageTest(runner, server) {
+  return runner.test(`${server.name}: stanza.js logs in from a web page with all its mechanisms`, () => through([server], async ({ url }) => {
+    const session = await new World(server, url).open('stanza', 'romeo', 'any', PAGE);
+    equal((await session.close()).code, 1000, 'close code');
+  }));
+}
+
 // --- ejabberd -----------------------------------------------------------------
 
 export async function ejabberdTests(runner, ejabberd, authority) {
@@ -138,12 +149,11 @@ export async function ejabberdTests(runner, ejabberd, authority) {
 
   const secure = { ...ejabberd, address: ejabberd.tlsAddress, access: { tls: 'required', ca_file: authority.file } };
   // What binds is offered to programs and taken out for web pages, if the configuration leaves it at that.
-  const page = { origin: 'https://chat.example.com' };
   for (const [what, access, webSocket, bound] of [
-    ['relayed', { channel_binding: 'relay' }, page, true],
+    ['relayed', { channel_binding: 'relay' }, PAGE, true],
     ['stripped', { channel_binding: 'strip' }, {}, false],
     ['by default, from a program', {}, {}, true],
-    ['by default, from a web page', {}, page, false],
+    ['by default, from a web page', {}, PAGE, false],
   ]) {
     const server = { ...secure, access: { ...secure.access, ...access } };
     await test(`STARTTLS, channel binding ${what}`, server, async ({ url }) => {
@@ -157,9 +167,5 @@ export async function ejabberdTests(runner, ejabberd, authority) {
       }
     });
   }
-  // stanza.js takes the strongest mechanism, a bound one among them.
-  await test('stanza.js logs in from a web page with all its mechanisms', secure, async ({ url }) => {
-    const session = await new World(secure, url).open('stanza', 'romeo', 'any', page);
-    equal((await session.close()).code, 1000, 'close code');
-  });
+  await pageTest(runner, secure);
 }

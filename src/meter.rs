@@ -13,6 +13,8 @@ pub const UNITS_PER_TURN: usize = 64 << 10;
 
 /// Units for a TLS record without payload, such as a KeyUpdate.
 pub const TLS_RECORD: usize = 512;
+/// Units for a name that is looked up.
+pub const LOOK_UP: usize = 1024;
 /// Inflated bytes for a unit.
 pub const INFLATED_BYTES: usize = 4;
 

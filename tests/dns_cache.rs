@@ -13,7 +13,9 @@ use common::PATIENCE;
 use common::answering::*;
 use common::dns_server::{A, DnsServer, SRV};
 use common::ws_client::{FIN, PING, PONG};
-use jabsocket::net::resolver::{Answer, Question, Resolver};
+use jabsocket::net::asker::Asker;
+use jabsocket::net::question::Question;
+use jabsocket::net::resolver::{Answer, Resolver, Waiter};
 use mio::{Events, Poll, Token};
 
 const LISTED: &str = "domains: [x.example]\n";
@@ -149,6 +151,9 @@ fn a_failure_is_not_kept() {
     daemon.stop();
 }
 
+/// Questions that are asked together: more would be too many.
+const AT_ONCE: usize = 400;
+
 /// A resolver with a loop of its own; the time is the test's.
 struct Asking {
     poll: Poll,
@@ -165,23 +170,37 @@ impl Asking {
 
     /// Asks `questions` at `now_ms` and waits for all answers.
     fn ask(&mut self, questions: impl Iterator<Item = Question>, now_ms: u64) -> Vec<Answer> {
-        let mut missing = 0;
+        let questions: Vec<_> = questions.collect();
+        let pieces = questions.chunks(AT_ONCE);
+        let answers = pieces.flat_map(|piece| self.ask_at_once(piece, now_ms));
+        answers.collect()
+    }
+
+    fn ask_at_once(&mut self, questions: &[Question], now_ms: u64) -> Vec<Answer> {
+        let waiter = Waiter {
+            id: 1,
+            asker: Asker::Unix,
+            domain: "x.example".into(),
+        };
         for question in questions {
-            self.resolver.ask(question, now_ms);
-            missing += 1;
+            self.resolver.ask(&waiter, question.clone(), now_ms);
         }
         let began = Instant::now();
         let mut events = Events::with_capacity(64);
         let mut answers = Vec::new();
-        while answers.len() < missing {
+        while answers.len() < questions.len() {
             assert!(began.elapsed() < PATIENCE, "{} answers", answers.len());
             if let Some(answer) = self.resolver.next_answer(now_ms) {
                 answers.push(answer);
                 continue;
             }
-            let wait = self.resolver.timeout().or(Some(PATIENCE));
-            self.poll.poll(&mut events, wait).unwrap();
-            self.resolver.process();
+            let wait = self
+                .resolver
+                .due_ms()
+                .map(|due| due.saturating_sub(now_ms) + 1);
+            let wait = wait.map_or(PATIENCE, Duration::from_millis);
+            self.poll.poll(&mut events, Some(wait)).unwrap();
+            self.resolver.process(now_ms);
         }
         answers
     }
@@ -194,7 +213,7 @@ fn nothing_is_kept_for_more_than_a_minute() {
     for (now_ms, times) in [(1, 1), (60_000, 1), (60_001, 2), (120_000, 2), (120_001, 3)] {
         let question = Question::Service(CLEAR.to_owned());
         let answers = asking.ask([question].into_iter(), now_ms);
-        assert!(answers.iter().all(|(_, result)| result.is_ok()));
+        assert!(answers.iter().all(|answer| answer.result.is_ok()));
         assert_eq!(dns.asked(CLEAR, SRV), times, "at {now_ms} ms");
     }
 }
@@ -212,11 +231,11 @@ fn many_questions_wait_their_turn_and_the_cache_is_bounded() {
     let questions = |range: std::ops::Range<usize>| range.map(|at| Question::Service(name(at)));
     let asked = |at: usize| dns.asked(&name(at), SRV);
     let answers = asking.ask(questions(0..FEW), 0);
-    assert!(answers.iter().all(|(_, result)| result.is_ok()));
+    assert!(answers.iter().all(|answer| answer.result.is_ok()));
     asking.ask(questions(0..FEW), 1);
     assert!((0..FEW).all(|at| asked(at) == 1), "not kept");
     let answers = asking.ask(questions(FEW..FEW + MANY), 2);
-    assert!(answers.iter().all(|(_, result)| result.is_ok()));
+    assert!(answers.iter().all(|answer| answer.result.is_ok()));
     // The first gave way.
     asking.ask(questions(0..FEW), 3);
     assert!((0..FEW).all(|at| asked(at) == 2), "{} times", asked(0));
@@ -232,7 +251,7 @@ fn the_lack_of_a_record_is_kept_for_a_moment() {
     for (now_ms, times) in [(1, 1), (5_000, 1), (5_001, 2)] {
         let question = Question::Service(CLEAR.to_owned());
         let answers = asking.ask([question].into_iter(), now_ms);
-        assert!(answers.iter().all(|(_, result)| result.is_err()));
+        assert!(answers.iter().all(|answer| answer.result.is_err()));
         assert_eq!(dns.asked(CLEAR, SRV), times, "at {now_ms} ms");
     }
 }

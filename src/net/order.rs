@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::resolver::Service;
+use super::question::Service;
 
 /// The addresses with the families taking turns, IPv6 first (RFC 8305, section
 /// 4).

@@ -240,8 +240,9 @@ impl Reactor {
         if signalled {
             self.take_signals();
         }
-        if resolved || self.worker.locator.is_due() {
-            self.worker.locator.process();
+        let tick = self.worker.now;
+        if resolved || self.worker.locator.is_due(tick) {
+            self.worker.locator.process(tick);
         }
         self.take_answers();
         // What signals and names took is no session's.
@@ -269,14 +270,13 @@ impl Reactor {
             self.drain_deadline,
             self.alive_at,
             self.status.deadline(),
+            self.worker.locator.due_ms(),
         ];
         let nearest = deadlines.into_iter().flatten().min();
-        let wait = nearest.map(|at| {
+        nearest.map(|at| {
             // Rounded up: waking too early would only mean another turn.
             Duration::from_millis(at.saturating_sub(self.worker.now) + 1)
-        });
-        let locator = self.worker.locator.timeout(self.worker.now);
-        wait.into_iter().chain(locator).min()
+        })
     }
 
     fn read_clock(&mut self) -> Instant {
@@ -339,6 +339,9 @@ impl Reactor {
                 entry.session.located(answer, &mut self.worker);
                 self.list(slot);
             }
+        }
+        while let Some(note) = self.worker.locator.next_note() {
+            self.worker.log.notice(format_args!("{note}"));
         }
     }
 

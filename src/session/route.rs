@@ -203,8 +203,8 @@ impl Session {
         let Some(route) = &mut self.route else {
             return;
         };
-        let query = worker.look_up(self.token as usize, &route.wanted);
-        route.query = Some(query);
+        let ip = self.report.peer().ip();
+        route.query = Some(worker.look_up(self.token as usize, &route.wanted, ip));
     }
 
     /// Takes the locator's answer; to be followed by `turn`.

@@ -2,6 +2,7 @@
 //! and scratch memory, so that an idle session needs none of its own.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use mio::Registry;
@@ -16,7 +17,8 @@ use super::settings::Settings;
 use crate::config::Config;
 use crate::expat::Limits;
 use crate::log::Log;
-use crate::meter::Meter;
+use crate::meter::{LOOK_UP, Meter};
+use crate::net::asker::Asker;
 use crate::net::inside::Inside;
 use crate::net::locator::{Answer, Locator, Wanted};
 use crate::net::tls::Contexts;
@@ -150,6 +152,7 @@ impl Worker {
     pub fn memory(&self) -> Memory {
         Memory {
             compression: self.codec.memory(),
+            names: self.locator.held_bytes(),
             ..self.ledger.memory()
         }
     }
@@ -158,14 +161,18 @@ impl Worker {
     pub fn drop_caches(&mut self) {
         self.parsers.set_limits(xml_limits(&self.config));
         self.codec = Codec::default();
+        self.locator.drop_cache();
     }
 
-    /// Begins a look-up for the session with this token; its id.
-    pub(super) fn look_up(&mut self, token: usize, wanted: &Wanted) -> u64 {
+    /// Begins a look-up for the session with this token, whose client is at `ip`;
+    /// its id.
+    pub(super) fn look_up(&mut self, token: usize, wanted: &Wanted, ip: Option<IpAddr>) -> u64 {
+        self.meter.draw(LOOK_UP);
         let query = self.next_query;
         self.next_query += 1;
         self.queries.insert(query, token);
-        self.locator.look_up(query, wanted, self.now);
+        self.locator
+            .look_up(query, wanted, Asker::from(ip), self.now);
         query
     }
 

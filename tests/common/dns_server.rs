@@ -2,7 +2,7 @@
 //! answers back, and counts what it was asked (RFC 1035, RFC 2782).
 
 use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
@@ -42,6 +42,10 @@ struct State {
     /// Ids of the questions: one that is asked anew for want of an answer has
     /// the id that it had.
     asked: HashMap<Key, HashSet<u16>>,
+    /// Names that end so get no answer unless the zone has one.
+    silent: Option<String>,
+    /// The next packets on these names are lost, so many.
+    lost: HashMap<String, usize>,
     /// Questions held back, and who asked them.
     held: Vec<(Vec<u8>, SocketAddr)>,
 }
@@ -58,7 +62,12 @@ impl DnsServer {
     /// A server for these records, see `add`. A name that has none does not
     /// exist.
     pub fn start(zone: &str) -> DnsServer {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
+        DnsServer::start_at("127.0.0.1:0", zone)
+    }
+
+    /// The same at a given address and port.
+    pub fn start_at(address: impl ToSocketAddrs, zone: &str) -> DnsServer {
+        let socket = UdpSocket::bind(address).expect("bind");
         let address = socket.local_addr().expect("address");
         let shared = Arc::<(Mutex<State>, Condvar)>::default();
         let (for_thread, from) = (Arc::clone(&shared), socket.try_clone().expect("clone"));
@@ -111,6 +120,17 @@ impl DnsServer {
                 other => *other = Answer::Records(vec![record]),
             }
         }
+    }
+
+    /// Says nothing on names that end so and have no records.
+    pub fn say_nothing_on(&self, end: &str) {
+        self.shared.0.lock().unwrap().silent = Some(end.to_owned());
+    }
+
+    /// Loses the next packets on a name, so many.
+    pub fn lose(&self, name: &str, packets: usize) {
+        let mut state = self.shared.0.lock().unwrap();
+        state.lost.insert(name.to_owned(), packets);
     }
 
     /// Forgets the records of a name.
@@ -192,6 +212,16 @@ fn serve(socket: &UdpSocket, shared: &(Mutex<State>, Condvar)) {
         let mut state = shared.0.lock().unwrap();
         state.asked.entry(key.clone()).or_default().insert(id);
         shared.1.notify_all();
+        if let Some(packets) = state.lost.get_mut(&key.0)
+            && *packets > 0
+        {
+            *packets -= 1;
+            continue;
+        }
+        let silent = state.silent.as_ref();
+        if silent.is_some_and(|end| key.0.ends_with(end)) && !state.zone.contains_key(&key) {
+            continue;
+        }
         if let Some(Answer::Held) = state.zone.get(&key) {
             state.held.push((question.to_vec(), from));
         } else if let Some(reply) = reply(&state.zone, id, &key, raw) {

@@ -1,6 +1,8 @@
 //! The order of targets, and what is given out when.
 
 use super::*;
+use crate::net::asker::Asker;
+use crate::net::question::Family;
 
 fn service(priority: u16, weight: u16, host: &str) -> (Service, ()) {
     let service = Service {
@@ -41,15 +43,13 @@ fn families_take_turns() {
 }
 
 fn look_up(clear: ServiceAnswer) -> LookUp {
-    LookUp {
-        domain: "d".to_owned(),
-        services: [(Kind::Clear, clear), (Kind::Direct, None)],
-        places: None,
-        hold_until: None,
-        failure: None,
-        found: false,
-        in_hosts_file: false,
-    }
+    let mut look_up = LookUp::new(Waiter {
+        id: 1,
+        asker: Asker::Unix,
+        domain: "d".into(),
+    });
+    look_up.services[0].1 = clear;
+    look_up
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn what_the_services_say() {
     let known = |clear, direct| {
         let mut look_up = look_up(Some(clear));
         look_up.services[1].1 = Some(direct);
-        let known = look_up.services_known(false).unwrap();
+        let known = look_up.services_known(Patience::All).unwrap();
         known.map(|mixed| mixed.len())
     };
     let none = || Err(DnsError::NotFound);
@@ -75,20 +75,50 @@ fn what_the_services_say() {
     assert_eq!(known(Ok(Vec::new()), none()), Err(Error::NotFound));
     let mut local = look_up(Some(Err(servfail)));
     local.in_hosts_file = true;
-    assert!(local.services_known(false).is_none());
+    assert!(local.services_known(Patience::All).is_none());
     assert_eq!(
         local
-            .services_known(true)
+            .services_known(Patience::UntilUsable)
             .map(|known| known.map(|m| m.len())),
         Some(Ok(0))
     );
     let half = look_up(Some(some()));
-    assert!(half.services_known(false).is_none());
+    assert!(half.services_known(Patience::All).is_none());
     assert_eq!(
-        half.services_known(true).map(|known| known.is_ok()),
+        half.services_known(Patience::UntilUsable)
+            .map(|known| known.is_ok()),
         Some(true)
     );
-    assert!(look_up(Some(none())).services_known(true).is_none());
+    assert!(
+        look_up(Some(none()))
+            .services_known(Patience::UntilUsable)
+            .is_none()
+    );
+    // Silence.
+    let over = |clear| {
+        let known = look_up(clear).services_known(Patience::Over).unwrap();
+        known.map(|mixed| mixed.len())
+    };
+    assert_eq!(over(None), Ok(0));
+    assert_eq!(over(Some(none())), Ok(0));
+    assert_eq!(over(Some(some())), Ok(1));
+    assert_eq!(over(Some(dot())), Err(Error::NotOffered));
+    assert_eq!(over(Some(Err(servfail))), Err(Error::Failed(servfail)));
+    // The same when the library says so.
+    let silence = DnsError::Failed(c_ares::Error::ETIMEOUT);
+    let mut silent = look_up(Some(Err(silence)));
+    silent.services[1].1 = Some(Err(silence));
+    silent.fallback = Some(Place::standard("d"));
+    let known = |look_up: &LookUp| {
+        look_up
+            .services_known(Patience::All)
+            .unwrap()
+            .map(|m| m.len())
+    };
+    assert_eq!(known(&silent), Err(Error::Failed(silence)));
+    let address = Records::Addresses(vec!["192.0.2.1".parse().unwrap()]);
+    silent.take(&Question::Host("d".to_owned(), Family::V4), &Ok(address));
+    assert_eq!(known(&silent), Ok(0));
 }
 
 #[test]

@@ -1,0 +1,375 @@
+//! c-ares on the poll.
+//!
+//! Owns the library's channels and the registration of their sockets. Nothing is
+//! ever asked but the very name: `ares_query` knows no search domains, no
+//! aliases and no hosts file, whatever resolv.conf and the environment say.
+//!
+//! c-ares cannot drop one question, only all of a channel. So there are a few
+//! channels: one is emptied as soon as nobody waits for any of its questions. If
+//! each has such as are waited for, the one with the fewest is emptied once the
+//! dropped ones are too many, and those few are asked again.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use c_ares::{Channel, Flags, Options, Socket};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::question::{Error, Family, Question};
+use super::reply::{Timed, records};
+
+/// Wait for a DNS server before the next is asked, or the same again: short, so
+/// that a lost packet is not taken for silence. Doubled each time round.
+const TRY_TIMEOUT: Duration = Duration::from_millis(400);
+/// How often each DNS server is asked.
+const TRIES: u32 = 5;
+/// Channels at most.
+const MAX_CHANNELS: usize = 4;
+/// Questions that nobody waits for in one channel.
+const MAX_DROPPED: usize = 64;
+
+/// Class IN and the types of records (RFC 1035, RFC 3596, RFC 2782).
+const IN: u16 = 1;
+const A: u16 = 1;
+const AAAA: u16 = 28;
+const SRV: u16 = 33;
+
+/// A question on its way through c-ares.
+struct Sent {
+    channel: usize,
+    /// The number of its channel's emptying.
+    round: u64,
+    ticket: u64,
+    question: Arc<Question>,
+}
+
+type Reply = Result<Timed, Error>;
+
+/// What c-ares tells through its callbacks, which must be `Send` though no
+/// thread but this one calls them.
+#[derive(Default)]
+struct Told {
+    /// Channel, descriptor, and whether reads and writes on it are of interest.
+    sockets: Vec<(usize, Socket, bool, bool)>,
+    replies: VecDeque<(Sent, Reply)>,
+}
+
+struct Lane {
+    channel: Channel,
+    open: Vec<(Socket, Interest)>,
+    /// Questions that somebody waits for.
+    live: usize,
+    dropped: usize,
+    round: u64,
+}
+
+/// The channels of a worker.
+pub struct Channels {
+    lanes: Vec<Lane>,
+    current: usize,
+    told: Arc<Mutex<Told>>,
+    /// Questions that somebody waits for: their channel and text, by ticket.
+    live: HashMap<u64, (usize, Arc<Question>)>,
+    next_ticket: u64,
+    servers: Vec<String>,
+    resolv_conf: String,
+    registry: Registry,
+    token: Token,
+}
+
+impl Channels {
+    /// Channels that ask `servers`, or those of the file `resolv_conf` if there
+    /// are none.
+    ///
+    /// # Errors
+    /// What c-ares says, in words for the operator.
+    pub fn new(
+        registry: Registry,
+        token: Token,
+        servers: &[SocketAddr],
+        resolv_conf: &Path,
+    ) -> Result<Channels, String> {
+        let mut channels = Channels {
+            lanes: Vec::new(),
+            current: 0,
+            told: Arc::default(),
+            live: HashMap::new(),
+            next_ticket: 0,
+            servers: servers.iter().map(SocketAddr::to_string).collect(),
+            resolv_conf: resolv_conf.to_string_lossy().into_owned(),
+            registry,
+            token,
+        };
+        channels.add_lane()?;
+        Ok(channels)
+    }
+
+    fn open(&self) -> Result<Channel, c_ares::Error> {
+        let told = Arc::clone(&self.told);
+        let lane = self.lanes.len();
+        let mut options = Options::new();
+        options
+            .set_flags(Flags::NOSEARCH | Flags::NOALIASES)
+            .set_timeout(TRY_TIMEOUT)
+            .set_tries(TRIES)
+            .set_socket_state_callback(move |socket, read, write| {
+                lock(&told).sockets.push((lane, socket, read, write));
+            });
+        options.set_resolvconf_path(&self.resolv_conf)?;
+        // The library's own cache would keep answers longer than a minute.
+        #[cfg(cares_query_cache)]
+        options.set_query_cache_max_ttl(0);
+        let mut channel = Channel::with_options(options)?;
+        if !self.servers.is_empty() {
+            channel.set_servers(&self.servers)?;
+        }
+        Ok(channel)
+    }
+
+    fn add_lane(&mut self) -> Result<(), String> {
+        let words = |error| format!("the DNS resolver does not start: {error}");
+        let channel = self.open().map_err(words)?;
+        self.current = self.lanes.len();
+        self.lanes.push(Lane {
+            channel,
+            open: Vec::new(),
+            live: 0,
+            dropped: 0,
+            round: 0,
+        });
+        Ok(())
+    }
+
+    /// Asks; the ticket comes with the answer.
+    pub fn ask(&mut self, question: &Arc<Question>) -> u64 {
+        if self.lanes[self.current].dropped >= MAX_DROPPED {
+            self.change_lane();
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.send(ticket, self.current, question);
+        self.register(false);
+        ticket
+    }
+
+    fn send(&mut self, ticket: u64, at: usize, question: &Arc<Question>) {
+        let lane = &mut self.lanes[at];
+        lane.live += 1;
+        self.live.insert(ticket, (at, Arc::clone(question)));
+        let sent = Sent {
+            channel: at,
+            round: lane.round,
+            ticket,
+            question: Arc::clone(question),
+        };
+        let kind = match **question {
+            Question::Service(_) => SRV,
+            Question::Host(_, Family::V4) => A,
+            Question::Host(_, Family::V6) => AAAA,
+        };
+        let told = Arc::clone(&self.told);
+        lane.channel.query(question.name(), IN, kind, move |reply| {
+            let reply = reply
+                .map_err(Error::from)
+                .and_then(|message| records(&sent.question, message));
+            lock(&told).replies.push_back((sent, reply));
+        });
+    }
+
+    /// Nobody waits for this any more.
+    pub fn drop_question(&mut self, ticket: u64) {
+        if let Some((at, _)) = self.live.remove(&ticket) {
+            let lane = &mut self.lanes[at];
+            lane.live -= 1;
+            lane.dropped += 1;
+            if lane.live == 0 {
+                self.empty(at);
+                self.register(false);
+            }
+        }
+    }
+
+    /// Goes on with another channel, an empty one.
+    fn change_lane(&mut self) {
+        if self.lanes.len() < MAX_CHANNELS && self.add_lane().is_ok() {
+            return;
+        }
+        let fewest = (0..self.lanes.len()).min_by_key(|at| self.lanes[*at].live);
+        self.current = fewest.unwrap_or(0);
+        self.empty(self.current);
+    }
+
+    /// Drops what is in a channel, and asks again what somebody waits for.
+    fn empty(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        lane.round += 1;
+        lane.live = 0;
+        lane.dropped = 0;
+        lane.channel.cancel();
+        // What was told is that it was cancelled, or comes again.
+        let round = lane.round;
+        lock(&self.told)
+            .replies
+            .retain(|(sent, _)| sent.channel != at || sent.round == round);
+        let inside = self.live.iter().filter(|(_, (lane, _))| *lane == at);
+        let again: Vec<_> = inside
+            .map(|(ticket, (_, question))| (*ticket, Arc::clone(question)))
+            .collect();
+        for (ticket, question) in again {
+            self.send(ticket, at, &question);
+        }
+    }
+
+    /// The next answer: question, what it brought, and its ticket if somebody
+    /// waits for it.
+    pub fn next_reply(&mut self) -> Option<(Arc<Question>, Reply, Option<u64>)> {
+        let (sent, reply) = lock(&self.told).replies.pop_front()?;
+        let lane = &mut self.lanes[sent.channel];
+        let live = self.live.remove(&sent.ticket).is_some();
+        match live {
+            true => lane.live -= 1,
+            false => lane.dropped -= 1,
+        }
+        if live && lane.live == 0 && lane.dropped > 0 {
+            self.empty(sent.channel);
+            self.register(false);
+        }
+        Some((sent.question, reply, live.then_some(sent.ticket)))
+    }
+
+    /// Whether there is an answer already.
+    pub fn has_replies(&self) -> bool {
+        !lock(&self.told).replies.is_empty()
+    }
+
+    /// Works off what arrived on the sockets, and what timed out.
+    pub fn process(&mut self) {
+        for lane in &mut self.lanes {
+            for (socket, _) in &lane.open {
+                lane.channel.process_fd(Some(*socket), Some(*socket));
+            }
+            lane.channel.process_fd(None, None);
+        }
+        self.register(true);
+    }
+
+    /// The longest wait before `process` is to be called again.
+    pub fn timeout(&self) -> Option<Duration> {
+        let busy = self
+            .lanes
+            .iter()
+            .filter(|lane| lane.live + lane.dropped > 0);
+        busy.filter_map(|lane| lane.channel.timeout(None)).min()
+    }
+
+    /// Whether anything is in flight, or answered.
+    pub fn are_busy(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.live + lane.dropped > 0)
+    }
+
+    /// Questions inside c-ares that nobody waits for.
+    pub fn dropped(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.dropped).sum()
+    }
+
+    /// Follows what c-ares said of its sockets. `again` arms those that stayed:
+    /// an edge comes only once.
+    fn register(&mut self, again: bool) {
+        let changes = std::mem::take(&mut lock(&self.told).sockets);
+        // c-ares closes a socket before this is known: the kernel has dropped
+        // its registration by then, so these calls may fail and need not work.
+        for (at, socket, read, write) in changes {
+            let Some(lane) = self.lanes.get_mut(at) else {
+                continue;
+            };
+            lane.open.retain(|(open, _)| *open != socket);
+            let _ = self.registry.deregister(&mut SourceFd(&socket));
+            if !read && !write {
+                continue;
+            }
+            let interest = match write {
+                true => Interest::READABLE | Interest::WRITABLE,
+                false => Interest::READABLE,
+            };
+            lane.open.push((socket, interest));
+            let mut source = SourceFd(&socket);
+            let _ = self.registry.register(&mut source, self.token, interest);
+        }
+        if again {
+            for (socket, interest) in self.lanes.iter().flat_map(|lane| &lane.open) {
+                let mut source = SourceFd(socket);
+                let _ = self.registry.reregister(&mut source, self.token, *interest);
+            }
+        }
+    }
+}
+
+fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    fn question(name: &str) -> Arc<Question> {
+        Arc::new(Question::Service(name.to_owned()))
+    }
+
+    #[test]
+    fn what_is_dropped_stays_bounded_and_what_is_waited_for_is_answered() {
+        const ROUNDS: usize = 5000;
+        let poll = mio::Poll::new().unwrap();
+        let dns = UdpSocket::bind("127.0.0.1:0").unwrap();
+        dns.set_read_timeout(Some(Duration::from_millis(1)))
+            .unwrap();
+        let servers = [dns.local_addr().unwrap()];
+        let registry = poll.registry().try_clone().unwrap();
+        let mut channels = Channels::new(registry, Token(0), &servers, Path::new("")).unwrap();
+        let mut waiting = Vec::new();
+        let mut most = 0;
+        for at in 0..ROUNDS {
+            // In each channel there is something that somebody waits for.
+            if at % (MAX_DROPPED - 1) == 0 && waiting.len() < 2 * MAX_CHANNELS {
+                waiting.push(channels.ask(&question(&format!("live{at}"))));
+            }
+            let ticket = channels.ask(&question(&format!("dead{at}")));
+            channels.drop_question(ticket);
+            most = most.max(channels.dropped());
+            // The server's queue is not to overflow.
+            while at % 100 == 0 && dns.recv(&mut [0; 512]).is_ok() {}
+        }
+        assert!(most >= MAX_DROPPED, "{most}");
+        assert!(most <= MAX_CHANNELS * (MAX_DROPPED + 1), "{most}");
+        assert!(channels.lanes.len() <= MAX_CHANNELS);
+        let sockets: usize = channels.lanes.iter().map(|lane| lane.open.len()).sum();
+        assert!(sockets <= MAX_CHANNELS, "{sockets} sockets");
+        let mut message = [0; 512];
+        for _ in 0..5000 {
+            if let Ok((len, from)) = dns.recv_from(&mut message)
+                && message[13..].starts_with(b"live")
+            {
+                // No such name.
+                (message[2], message[3]) = (0x81, 0x83);
+                dns.send_to(&message[..len], from).unwrap();
+            }
+            channels.process();
+            while let Some((asked, reply, ticket)) = channels.next_reply() {
+                assert_eq!(reply, Err(Error::NotFound), "{asked:?}");
+                waiting.retain(|other| Some(*other) != ticket);
+            }
+            if waiting.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(waiting, []);
+        // Nobody waits for anything.
+        assert_eq!(channels.dropped(), 0);
+        assert!(channels.timeout().is_none());
+    }
+}

@@ -1,0 +1,66 @@
+//! Whether a file has changed since it was read.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// How often the file is looked at, at most.
+const LOOK_EVERY_MS: u64 = 1000;
+
+/// What changes with a file's contents: device, inode, size, and the times of
+/// contents and inode to the nanosecond.
+type Stamp = [i64; 7];
+
+/// A file that is looked at now and then.
+pub struct FileWatch {
+    path: PathBuf,
+    /// As of the last look; `None` where there is no file.
+    stamp: Option<Stamp>,
+    next_look_ms: u64,
+}
+
+impl FileWatch {
+    /// Begins to watch: what is read from now on is up to date.
+    pub fn new(path: PathBuf) -> FileWatch {
+        FileWatch {
+            stamp: stamp(&path),
+            path,
+            next_look_ms: 0,
+        }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the file is another than before, or gone.
+    pub fn has_changed(&mut self, now_ms: u64) -> bool {
+        if now_ms < self.next_look_ms {
+            return false;
+        }
+        self.next_look_ms = now_ms + LOOK_EVERY_MS;
+        let found = stamp(&self.path);
+        let changed = found != self.stamp;
+        self.stamp = found;
+        changed
+    }
+
+    /// Whether there was a file at the last look.
+    pub fn is_there(&self) -> bool {
+        self.stamp.is_some()
+    }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = fs::metadata(path).ok()?;
+    Some([
+        file.dev().cast_signed(),
+        file.ino().cast_signed(),
+        file.size().cast_signed(),
+        file.mtime(),
+        file.mtime_nsec(),
+        file.ctime(),
+        file.ctime_nsec(),
+    ])
+}

@@ -1,0 +1,252 @@
+//! The names that this machine itself knows: hosts(5).
+//!
+//! Owns the text of the hosts file and an index of its names, and reads it again
+//! when it has changed. Knows `localhost` also without a file.
+
+use std::collections::hash_map::RandomState;
+use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use super::file_watch::FileWatch;
+
+/// Bytes of the file that are read; what follows does not count.
+const MAX_SIZE: usize = 16 << 20;
+/// Addresses of a name.
+const MAX_ADDRESSES: usize = 16;
+
+/// A hosts file.
+pub struct Hosts {
+    watch: FileWatch,
+    text: Vec<u8>,
+    /// Hash of a name and where its line begins, in order.
+    index: Vec<(u32, u32)>,
+    hashes: RandomState,
+    /// The file has more than is read.
+    is_cut: bool,
+}
+
+impl Hosts {
+    /// Reads the file.
+    pub fn new(path: PathBuf) -> Hosts {
+        let mut hosts = Hosts {
+            watch: FileWatch::new(path),
+            text: Vec::new(),
+            index: Vec::new(),
+            hashes: RandomState::new(),
+            is_cut: false,
+        };
+        hosts.read();
+        hosts
+    }
+
+    /// Reads the file again if it has changed, and tells so.
+    pub fn refresh(&mut self, now_ms: u64) -> bool {
+        let changed = self.watch.has_changed(now_ms);
+        if changed {
+            self.read();
+        }
+        changed
+    }
+
+    /// The addresses of a name, in the order of the file.
+    pub fn find(&self, name: &str) -> Vec<IpAddr> {
+        let hash = hash(&self.hashes, name.as_bytes());
+        let first = self.index.partition_point(|(other, _)| *other < hash);
+        let alike = self.index[first..].iter();
+        let lines = alike
+            .take_while(|(other, _)| *other == hash)
+            .map(|(_, at)| first_line(&self.text[*at as usize..]).0);
+        let mut found = Vec::new();
+        for (address, mut names) in lines.filter_map(entry) {
+            if names.any(|other| other.eq_ignore_ascii_case(name.as_bytes()))
+                && !found.contains(&address)
+                && found.len() < MAX_ADDRESSES
+            {
+                found.push(address);
+            }
+        }
+        if found.is_empty() && is_localhost(name) {
+            found = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
+        }
+        found
+    }
+
+    /// What the operator should know of the file; told once.
+    pub fn take_note(&mut self) -> Option<String> {
+        std::mem::take(&mut self.is_cut).then(|| {
+            format!(
+                "{} is too large: only its first {} MiB count",
+                self.watch.path().display(),
+                MAX_SIZE >> 20
+            )
+        })
+    }
+
+    fn read(&mut self) {
+        // The old text goes first: both together would be twice the memory.
+        self.text = Vec::new();
+        self.index = Vec::new();
+        if let Ok(file) = File::open(self.watch.path()) {
+            // What was read before an error counts.
+            let _ = file.take(MAX_SIZE as u64 + 1).read_to_end(&mut self.text);
+        }
+        self.is_cut = self.text.len() > MAX_SIZE;
+        if self.is_cut {
+            let whole = self.text.iter().rposition(|byte| *byte == b'\n');
+            self.text.truncate(whole.map_or(0, |end| end + 1));
+        }
+        let mut at = 0;
+        while at < self.text.len() {
+            let (line, len) = first_line(&self.text[at..]);
+            if let Some((_, names)) = entry(line) {
+                let offset = at as u32;
+                self.index
+                    .extend(names.map(|name| (hash(&self.hashes, name), offset)));
+            }
+            at += len;
+        }
+        self.index.sort_unstable();
+        self.index.dedup();
+        self.index.shrink_to_fit();
+    }
+}
+
+/// Whether a name means this machine wherever it is asked for (RFC 6761, section
+/// 6.3).
+pub fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+/// The first line, and its length with its end.
+fn first_line(text: &[u8]) -> (&[u8], usize) {
+    match memchr::memchr(b'\n', text) {
+        Some(end) => (&text[..end], end + 1),
+        None => (text, text.len()),
+    }
+}
+
+/// Address and names of a line that has both.
+fn entry(line: &[u8]) -> Option<(IpAddr, impl Iterator<Item = &[u8]>)> {
+    let end = memchr::memchr(b'#', line).unwrap_or(line.len());
+    let mut words = line[..end]
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty());
+    let address = std::str::from_utf8(words.next()?).ok()?.parse().ok()?;
+    Some((address, words))
+}
+
+/// A hash for which capitals are small letters.
+fn hash(hashes: &RandomState, name: &[u8]) -> u32 {
+    let mut hasher = hashes.build_hasher();
+    for byte in name {
+        hasher.write_u8(byte.to_ascii_lowercase());
+    }
+    hasher.finish() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+    use std::fs;
+
+    /// A file of a test, gone with the value.
+    struct TestFile(PathBuf);
+
+    impl TestFile {
+        fn new(name: &str, text: &str) -> TestFile {
+            let name = format!("jabsocket-hosts-{}-{name}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            fs::write(&path, text).unwrap();
+            TestFile(path)
+        }
+    }
+
+    impl Drop for TestFile {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+
+    fn found(hosts: &Hosts, name: &str) -> String {
+        let found = hosts.find(name).into_iter();
+        let found: Vec<_> = found.map(|address| address.to_string()).collect();
+        found.join(" ")
+    }
+
+    #[test]
+    fn names_as_hosts_5_has_them() {
+        let text = "# 192.0.2.9 a\n\
+            192.0.2.1\ta b\tC.Example # d\n\
+            \n\
+            2001:db8::1 a\r\n\
+            no-address a\n\
+            192.0.2.2\n  \
+            192.0.2.3 a a\n\
+            fe80::1%eth0 a\n\
+            192.0.2.1 a\n\
+            127.0.0.5 x.localhost\n\
+            192.0.2.4 last";
+        let file = TestFile::new("names", text);
+        let hosts = Hosts::new(file.0.clone());
+        for (name, expected) in [
+            ("a", "192.0.2.1 2001:db8::1 192.0.2.3"),
+            ("A", "192.0.2.1 2001:db8::1 192.0.2.3"),
+            ("b", "192.0.2.1"),
+            ("c.example", "192.0.2.1"),
+            ("d", ""),
+            ("C", ""),
+            ("last", "192.0.2.4"),
+            ("192.0.2.2", ""),
+            ("", ""),
+            ("localhost", "::1 127.0.0.1"),
+            ("x.localhost", "127.0.0.5"),
+        ] {
+            assert_eq!(found(&hosts, name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_read_once_until_it_changes() {
+        let mut text = String::new();
+        for at in 0..150_000 {
+            let _ = writeln!(text, "10.{}.{}.1 host{at}.example", at >> 8 & 255, at & 255);
+        }
+        let file = TestFile::new("large", &text);
+        let mut hosts = Hosts::new(file.0.clone());
+        for at in 0..10_000 {
+            assert!(!hosts.refresh(at * 10), "read again");
+            let name = format!("host{}.example", at * 14);
+            assert_eq!(hosts.find(&name).len(), 1, "{name}");
+            assert_eq!(hosts.find("missing.example").len(), 0);
+        }
+        fs::write(&file.0, "192.0.2.1 host0.example").unwrap();
+        // Nobody looks more often than once a second.
+        assert!(!hosts.refresh(99_999));
+        assert_eq!(found(&hosts, "host0.example"), "10.0.0.1");
+        assert!(hosts.refresh(101_000));
+        assert_eq!(found(&hosts, "host0.example"), "192.0.2.1");
+        assert_eq!(found(&hosts, "host14.example"), "");
+        assert!(!hosts.refresh(102_000));
+        fs::remove_file(&file.0).unwrap();
+        assert!(hosts.refresh(103_000));
+        assert_eq!(found(&hosts, "host0.example"), "");
+    }
+
+    #[test]
+    fn what_is_beyond_the_largest_size_does_not_count() {
+        let mut text = "192.0.2.1 first\n".to_owned();
+        text.extend(std::iter::repeat_n("#\n", MAX_SIZE / 2));
+        text.push_str("192.0.2.2 last\n");
+        let file = TestFile::new("cut", &text);
+        let mut hosts = Hosts::new(file.0.clone());
+        assert_eq!(found(&hosts, "first"), "192.0.2.1");
+        assert_eq!(found(&hosts, "last"), "");
+        let note = hosts.take_note().expect("a note");
+        assert!(note.ends_with("only its first 16 MiB count"), "{note}");
+        assert_eq!(hosts.take_note(), None);
+    }
+}

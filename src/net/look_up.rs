@@ -1,0 +1,314 @@
+//! A look-up under way: what is known of a domain, and what may be given out.
+//!
+//! Asks nothing itself and has no clock.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::order::{by_lot, interleaved};
+use super::question::{Error as DnsError, Question, Records, Service};
+use super::resolver::Waiter;
+use super::target::{Error, PORT, Target};
+
+/// Targets of SRV records that are looked up.
+const MAX_TARGETS: usize = 8;
+/// Bytes of a look-up beside its names, records and addresses.
+const LOOK_UP_BYTES: usize = 512;
+/// How long something slower that should come first is waited for.
+pub(super) const HOLD_MS: u64 = 200;
+
+/// Both services of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Clear,
+    Direct,
+}
+
+/// A target on its way to addresses.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) host: String,
+    port: u16,
+    direct: bool,
+    by_srv: bool,
+    /// Addresses not given out yet, by family; `None` while they are asked for.
+    pub(super) found: [Option<Vec<IpAddr>>; 2],
+}
+
+/// Records of both services.
+pub(super) type Mixed = Vec<(Service, Kind)>;
+
+/// The answer to an SRV question; `None` while it is out.
+pub(super) type ServiceAnswer = Option<Result<Vec<Service>, DnsError>>;
+
+/// How long answers to the SRV questions are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// For all of them.
+    All,
+    /// No longer, if there is something to dial.
+    UntilUsable,
+    /// No longer at all.
+    Over,
+}
+
+/// A question that this look-up waits for.
+pub(super) struct Asked {
+    pub(super) key: usize,
+    pub(super) is_service: bool,
+}
+
+/// A look-up under way.
+pub(super) struct LookUp {
+    pub(super) waiter: Waiter,
+    /// Answers to the SRV questions.
+    pub(super) services: [(Kind, ServiceAnswer); 2],
+    /// Targets in order, once the services are known.
+    pub(super) places: Option<Vec<Place>>,
+    /// The domain itself, once it is asked for while SRV questions are out.
+    pub(super) fallback: Option<Place>,
+    /// When what has come is not held back any longer.
+    pub(super) hold_until: Option<u64>,
+    /// When it is to be looked at again, whatever comes.
+    pub(super) due: Option<u64>,
+    pub(super) failure: Option<Error>,
+    pub(super) found: bool,
+    /// The domain's own addresses may count.
+    pub(super) may_fall_back: bool,
+    /// The domain itself has addresses without the DNS: the DNS is not waited
+    /// for long, nor are they lost when the DNS fails.
+    pub(super) in_hosts_file: bool,
+    pub(super) asked: Vec<Asked>,
+}
+
+impl Place {
+    pub(super) fn new(host: String, port: u16, direct: bool, by_srv: bool) -> Place {
+        Place {
+            host,
+            port,
+            direct,
+            by_srv,
+            found: [None, None],
+        }
+    }
+
+    /// A domain at its standard port.
+    pub(super) fn standard(domain: &str) -> Place {
+        Place::new(domain.to_owned(), PORT, false, false)
+    }
+
+    fn has_addresses(&self) -> bool {
+        self.found.iter().flatten().any(|found| !found.is_empty())
+    }
+
+    fn held_bytes(&self) -> usize {
+        let found = self.found.iter().flatten();
+        let found: usize = found.map(|found| size_of_val(found.as_slice())).sum();
+        size_of::<Place>() + self.host.len() + found
+    }
+
+    fn take(&mut self, question: &Question, addresses: &[IpAddr]) {
+        if let Question::Host(name, family) = question
+            && *name == self.host
+        {
+            self.found[*family as usize] = Some(addresses.to_vec());
+        }
+    }
+}
+
+impl LookUp {
+    pub(super) fn new(waiter: Waiter) -> LookUp {
+        LookUp {
+            waiter,
+            services: [(Kind::Clear, None), (Kind::Direct, None)],
+            places: None,
+            fallback: None,
+            hold_until: None,
+            due: None,
+            failure: None,
+            found: false,
+            may_fall_back: false,
+            in_hosts_file: false,
+            asked: Vec::new(),
+        }
+    }
+
+    /// Takes the answer to a question.
+    pub(super) fn take(&mut self, asked: &Question, result: &Result<Records, DnsError>) {
+        if let Question::Service(_) = asked {
+            let answer = match result {
+                Ok(Records::Services(services)) => Ok(services.clone()),
+                Ok(Records::Addresses(_)) => Ok(Vec::new()),
+                Err(error) => Err(*error),
+            };
+            let domain = &self.waiter.domain;
+            for (kind, slot) in &mut self.services {
+                if slot.is_none() && *asked == service_question(*kind, domain) {
+                    *slot = Some(answer.clone());
+                }
+            }
+            return;
+        }
+        let addresses = match result {
+            Ok(Records::Addresses(addresses)) => addresses.as_slice(),
+            Ok(Records::Services(_)) | Err(DnsError::NotFound) => &[],
+            Err(error) => {
+                // A failure is more than a name that does not exist.
+                self.failure = Some(Error::Failed(*error));
+                &[]
+            }
+        };
+        for place in self.places.iter_mut().flatten().chain(&mut self.fallback) {
+            place.take(asked, addresses);
+        }
+    }
+
+    /// Whether the domain itself has addresses, as far as that was asked.
+    pub(super) fn can_fall_back(&self) -> bool {
+        self.fallback.as_ref().is_some_and(Place::has_addresses)
+    }
+
+    /// Whether something is there that may be dialled after a while.
+    pub(super) fn has_something(&self) -> bool {
+        match &self.places {
+            None => self.in_hosts_file || self.services.iter().any(|(_, answer)| usable(answer)),
+            Some(places) => places.iter().any(Place::has_addresses),
+        }
+    }
+
+    /// Holds back what has come, for a while from now.
+    pub(super) fn hold(&mut self, now_ms: u64) {
+        self.hold_until = match self.has_something() {
+            true => Some(self.hold_until.unwrap_or(now_ms + HOLD_MS)),
+            false => None,
+        };
+    }
+
+    /// The records of both services, once enough is known; empty when there is
+    /// none at all and the domain's own addresses count.
+    pub(super) fn services_known(&self, patience: Patience) -> Option<Result<Mixed, Error>> {
+        let any_usable = self.services.iter().any(|(_, answer)| usable(answer));
+        let all_there = self.services.iter().all(|(_, answer)| answer.is_some());
+        let enough = match patience {
+            Patience::All => all_there,
+            Patience::UntilUsable => all_there || any_usable || self.in_hosts_file,
+            Patience::Over => true,
+        };
+        if !enough {
+            return None;
+        }
+        let mut mixed = Vec::new();
+        let (mut declined, mut failed, mut unasked) = (false, None, 0);
+        for (kind, answer) in &self.services {
+            match answer {
+                Some(Ok(services)) if services.is_empty() => {
+                    unasked += usize::from(*kind == Kind::Clear);
+                }
+                Some(Ok(services)) => {
+                    let there = services.iter().filter(|service| is_there(service));
+                    let there: Vec<_> = there.map(|service| (service.clone(), *kind)).collect();
+                    declined |= there.is_empty();
+                    mixed.extend(there);
+                }
+                Some(Err(DnsError::NotFound)) | None => {}
+                // No answer, where other questions are answered.
+                Some(Err(DnsError::Failed(c_ares::Error::ETIMEOUT))) if self.can_fall_back() => {}
+                Some(Err(error)) => failed = Some(*error),
+            }
+        }
+        Some(match failed {
+            _ if !mixed.is_empty() => Ok(mixed),
+            _ if declined => Err(Error::NotOffered),
+            Some(error) if !self.in_hosts_file => Err(Error::Failed(error)),
+            // There is no standard port for direct TLS.
+            _ if unasked > 0 => Err(Error::NotFound),
+            _ => Ok(mixed),
+        })
+    }
+
+    /// Settles on the targets of these records, or on the domain itself.
+    pub(super) fn plan(&mut self, mixed: Mixed, random: fn(u32) -> u32) {
+        self.services = [(Kind::Clear, None), (Kind::Direct, None)];
+        let fallback = self.fallback.take();
+        let mut places = Vec::new();
+        if mixed.is_empty() {
+            places.push(Place::standard(&self.waiter.domain));
+        }
+        let ordered = by_lot(mixed, random);
+        for (service, kind) in ordered.into_iter().take(MAX_TARGETS) {
+            let direct = kind == Kind::Direct;
+            places.push(Place::new(service.host, service.port, direct, true));
+        }
+        for place in &mut places {
+            if let Some(known) = fallback.as_ref().filter(|known| known.host == place.host) {
+                place.found.clone_from(&known.found);
+            }
+        }
+        self.places = Some(places);
+    }
+
+    /// Targets to give out at this time, and whether all are.
+    pub(super) fn give(&mut self, overdue: bool) -> (Vec<Target>, bool) {
+        let mut targets = Vec::new();
+        let mut complete = true;
+        for place in self.places.iter_mut().flatten() {
+            let known = place.found.iter().all(Option::is_some);
+            complete &= known;
+            if !known && !overdue {
+                break;
+            }
+            let found = place.found.iter_mut().flatten();
+            let found: Vec<_> = found.flat_map(std::mem::take).collect();
+            targets.extend(interleaved(&found).map(|ip| Target {
+                address: SocketAddr::new(ip, place.port),
+                direct: place.direct,
+                by_srv: place.by_srv,
+            }));
+        }
+        (targets, complete)
+    }
+
+    /// The memory held, in bytes.
+    pub(super) fn held_bytes(&self) -> usize {
+        let answers = self
+            .services
+            .iter()
+            .filter_map(|(_, answer)| answer.as_ref());
+        let services = answers.filter_map(|answer| answer.as_ref().ok()).flatten();
+        let services: usize = services
+            .map(|service| size_of::<Service>() + service.host.len())
+            .sum();
+        let places = self.places.iter().flatten().chain(&self.fallback);
+        let places: usize = places.map(Place::held_bytes).sum();
+        LOOK_UP_BYTES + 2 * self.waiter.domain.len() + services + places
+    }
+
+    /// Why nothing was found.
+    pub(super) fn reason(&self) -> Error {
+        let mut places = self.places.iter().flatten();
+        let unknown = match places.any(|place| place.by_srv) {
+            true => Error::HostNotFound,
+            false => Error::NotFound,
+        };
+        self.failure.unwrap_or(unknown)
+    }
+}
+
+/// The question for a service of a domain.
+pub(super) fn service_question(kind: Kind, domain: &str) -> Question {
+    Question::Service(match kind {
+        Kind::Clear => format!("_xmpp-client._tcp.{domain}"),
+        Kind::Direct => format!("_xmpps-client._tcp.{domain}"),
+    })
+}
+
+fn usable(answer: &ServiceAnswer) -> bool {
+    matches!(answer, Some(Ok(services)) if services.iter().any(is_there))
+}
+
+fn is_there(service: &Service) -> bool {
+    !matches!(service.host.as_str(), "" | ".")
+}
+
+#[cfg(test)]
+#[path = "look_up_tests.rs"]
+mod tests;

@@ -1,0 +1,123 @@
+//! How many questions may be in flight, and whose.
+
+use std::collections::HashMap;
+
+use super::asker::Asker;
+
+/// Questions in flight for whatever domain.
+const MOST: usize = 48;
+/// Of these, questions of one asker.
+const MOST_OF_ASKER: usize = 16;
+/// The last so many are for askers that have few in flight.
+const KEPT_FOR_FEW: usize = 16;
+/// An asker has few below that many.
+const FEW: usize = 4;
+/// Questions in flight beside, for domains that worked lately.
+const MOST_KNOWN: usize = 16;
+/// Of these, questions of one asker.
+const MOST_KNOWN_OF_ASKER: usize = 8;
+
+/// The two kinds of slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// For any domain.
+    General,
+    /// For domains that worked lately.
+    Known,
+}
+
+/// The slots taken.
+#[derive(Default)]
+pub struct Slots {
+    taken: [usize; 2],
+    of_asker: HashMap<Asker, [usize; 2]>,
+}
+
+impl Slots {
+    /// Whether any asker may have a slot.
+    pub fn are_left(&self, kind: Kind) -> bool {
+        self.taken[kind as usize]
+            < match kind {
+                Kind::General => MOST,
+                Kind::Known => MOST_KNOWN,
+            }
+    }
+
+    /// Whether this asker may have one.
+    pub fn are_left_for(&self, kind: Kind, asker: Asker) -> bool {
+        let own = self
+            .of_asker
+            .get(&asker)
+            .map_or(0, |own| own[kind as usize]);
+        self.are_left(kind)
+            && match kind {
+                Kind::General => {
+                    own < FEW
+                        || (own < MOST_OF_ASKER
+                            && self.taken[Kind::General as usize] < MOST - KEPT_FOR_FEW)
+                }
+                Kind::Known => own < MOST_KNOWN_OF_ASKER,
+            }
+    }
+
+    /// Takes a slot.
+    pub fn take(&mut self, kind: Kind, asker: Asker) {
+        self.taken[kind as usize] += 1;
+        self.of_asker.entry(asker).or_default()[kind as usize] += 1;
+    }
+
+    /// Gives a slot back.
+    pub fn give_back(&mut self, kind: Kind, asker: Asker) {
+        self.taken[kind as usize] -= 1;
+        if let Some(own) = self.of_asker.get_mut(&asker) {
+            own[kind as usize] -= 1;
+            if *own == [0; 2] {
+                self.of_asker.remove(&asker);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take_all(slots: &mut Slots, kind: Kind, asker: Asker) -> usize {
+        let mut taken = 0;
+        while slots.are_left_for(kind, asker) {
+            slots.take(kind, asker);
+            taken += 1;
+        }
+        taken
+    }
+
+    #[test]
+    fn a_few_askers_do_not_take_all() {
+        let mut slots = Slots::default();
+        let greedy = (0..10).map(Asker::V4);
+        let taken: Vec<_> = greedy
+            .map(|asker| take_all(&mut slots, Kind::General, asker))
+            .collect();
+        assert_eq!(taken, [16, 16, 4, 4, 4, 4, 0, 0, 0, 0]);
+        assert!(!slots.are_left(Kind::General));
+        // Those for domains that worked are others.
+        assert_eq!(take_all(&mut slots, Kind::Known, Asker::Unix), 8);
+        assert_eq!(take_all(&mut slots, Kind::Known, Asker::V6(1)), 8);
+        assert!(!slots.are_left(Kind::Known));
+        slots.give_back(Kind::Known, Asker::Unix);
+        assert!(!slots.are_left_for(Kind::Known, Asker::V6(1)));
+        assert!(slots.are_left_for(Kind::Known, Asker::V6(2)));
+    }
+
+    #[test]
+    fn what_is_given_back_is_forgotten() {
+        let mut slots = Slots::default();
+        for _ in 0..2 {
+            assert_eq!(take_all(&mut slots, Kind::General, Asker::Unix), 16);
+            for _ in 0..16 {
+                slots.give_back(Kind::General, Asker::Unix);
+            }
+        }
+        assert!(slots.of_asker.is_empty());
+    }
+}

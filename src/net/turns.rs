@@ -1,0 +1,219 @@
+//! Questions that wait, and whose turn it is.
+//!
+//! Askers take turns, and within one asker domains do: who asks for much waits
+//! for himself. No step costs more for many that wait.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use super::asker::Asker;
+
+/// Questions that may wait.
+const MOST: usize = 1000;
+/// Questions of one asker that may wait.
+const MOST_OF_ASKER: usize = 500;
+/// An asker has few below that many: there is room left for these when others
+/// have taken all of theirs.
+const FEW: usize = 8;
+/// The room for askers that have few.
+const MOST_OF_FEW: usize = 250;
+
+/// A question that waits, and for how many.
+struct Waiting {
+    question: usize,
+    waiters: u32,
+}
+
+/// What one asker waits for.
+struct Line {
+    turn: u64,
+    /// Domains by their turns, each with questions in order.
+    domains: BTreeMap<u64, (Rc<str>, Vec<Waiting>)>,
+    turns: HashMap<Rc<str>, u64>,
+    len: usize,
+}
+
+/// All that wait.
+#[derive(Default)]
+pub struct Turns {
+    lines: HashMap<Asker, Line>,
+    askers: BTreeMap<u64, Asker>,
+    next_turn: u64,
+    len: usize,
+}
+
+impl Turns {
+    /// Lets a question wait for one more; false if there is no room.
+    pub fn push(&mut self, asker: Asker, domain: &Rc<str>, question: usize) -> bool {
+        let own = self.lines.get(&asker).map_or(0, |line| line.len);
+        let most = match own < FEW {
+            true => MOST + MOST_OF_FEW,
+            false => MOST,
+        };
+        if self.len >= most || own >= MOST_OF_ASKER {
+            return false;
+        }
+        self.next_turn += 1;
+        let next = self.next_turn;
+        let askers = &mut self.askers;
+        let line = self.lines.entry(asker).or_insert_with(|| {
+            askers.insert(next, asker);
+            Line {
+                turn: next,
+                domains: BTreeMap::new(),
+                turns: HashMap::new(),
+                len: 0,
+            }
+        });
+        let turn = *line.turns.entry(Rc::clone(domain)).or_insert(next);
+        let domain = || (Rc::clone(domain), Vec::new());
+        let (_, waiting) = line.domains.entry(turn).or_insert_with(domain);
+        match waiting.iter_mut().find(|other| other.question == question) {
+            Some(same) => same.waiters += 1,
+            None => {
+                waiting.push(Waiting {
+                    question,
+                    waiters: 1,
+                });
+                line.len += 1;
+                self.len += 1;
+            }
+        }
+        true
+    }
+
+    /// One waits no more for a question.
+    pub fn remove(&mut self, asker: Asker, domain: &str, question: usize) {
+        let Some(line) = self.lines.get_mut(&asker) else {
+            return;
+        };
+        let Some(turn) = line.turns.get(domain).copied() else {
+            return;
+        };
+        let Some((_, waiting)) = line.domains.get_mut(&turn) else {
+            return;
+        };
+        let Some(at) = waiting.iter().position(|other| other.question == question) else {
+            return;
+        };
+        waiting[at].waiters -= 1;
+        if waiting[at].waiters > 0 {
+            return;
+        }
+        waiting.remove(at);
+        line.len -= 1;
+        self.len -= 1;
+        if waiting.is_empty() {
+            line.domains.remove(&turn);
+            line.turns.remove(domain);
+        }
+        if line.len == 0 {
+            self.askers.remove(&line.turn);
+            self.lines.remove(&asker);
+        }
+    }
+
+    /// The question whose turn it is among the askers that `may` ask. It goes on
+    /// waiting; its asker and domain go behind the others.
+    pub fn next(&mut self, may: impl Fn(Asker) -> bool) -> Option<(Asker, usize)> {
+        let turn = self.askers.iter().find(|(_, asker)| may(**asker));
+        let (&turn, &asker) = turn?;
+        let line = self.lines.get_mut(&asker)?;
+        self.next_turn += 1;
+        self.askers.remove(&turn);
+        self.askers.insert(self.next_turn, asker);
+        line.turn = self.next_turn;
+        let (_, (domain, waiting)) = line.domains.pop_first()?;
+        let question = waiting.first()?.question;
+        line.turns.insert(Rc::clone(&domain), self.next_turn);
+        line.domains.insert(self.next_turn, (domain, waiting));
+        Some((asker, question))
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Asker = Asker::V4(1);
+    const B: Asker = Asker::V4(2);
+
+    fn domain(at: usize) -> Rc<str> {
+        format!("d{at}.example").into()
+    }
+
+    /// The order in which all that waits is asked.
+    fn order(turns: &mut Turns, all: &[(Asker, usize, usize)]) -> Vec<usize> {
+        let mut order = Vec::new();
+        while let Some((_, question)) = turns.next(|_| true) {
+            order.push(question);
+            for (asker, at, _) in all.iter().filter(|(_, _, other)| *other == question) {
+                turns.remove(*asker, &domain(*at), question);
+            }
+        }
+        assert!(turns.lines.is_empty() && turns.askers.is_empty() && turns.len == 0);
+        order
+    }
+
+    #[test]
+    fn askers_take_turns_and_within_one_domains_do() {
+        let all = [
+            (A, 1, 11),
+            (A, 1, 12),
+            (A, 1, 13),
+            (A, 2, 21),
+            (A, 2, 22),
+            (B, 3, 31),
+            // Both want to know.
+            (A, 4, 41),
+            (B, 4, 41),
+        ];
+        let mut turns = Turns::default();
+        for (asker, at, question) in all {
+            assert!(turns.push(asker, &domain(at), question));
+        }
+        assert_eq!(order(&mut turns, &all), [11, 31, 21, 41, 12, 22, 13]);
+    }
+
+    #[test]
+    fn an_asker_that_may_not_is_passed_by() {
+        let mut turns = Turns::default();
+        turns.push(A, &domain(1), 1);
+        turns.push(B, &domain(2), 2);
+        assert_eq!(turns.next(|asker| asker != A), Some((B, 2)));
+        assert_eq!(turns.next(|_| false), None);
+        assert_eq!(turns.next(|_| true), Some((A, 1)));
+    }
+
+    #[test]
+    fn a_question_waits_until_the_last_goes() {
+        let mut turns = Turns::default();
+        turns.push(A, &domain(1), 1);
+        turns.push(A, &domain(1), 1);
+        turns.remove(A, "d1.example", 1);
+        assert_eq!(turns.next(|_| true), Some((A, 1)));
+        turns.remove(A, "d1.example", 1);
+        assert!(turns.is_empty());
+        turns.remove(A, "d1.example", 1);
+        assert_eq!(turns.next(|_| true), None);
+    }
+
+    #[test]
+    fn the_number_is_bounded_and_some_room_is_left_for_those_with_few() {
+        let mut turns = Turns::default();
+        let mut push = |asker, range: std::ops::Range<usize>| {
+            let pushed = range.filter(|at| turns.push(asker, &domain(*at), *at));
+            pushed.count()
+        };
+        assert_eq!(push(A, 0..10_000), MOST_OF_ASKER);
+        assert_eq!(push(B, 10_000..20_000), MOST_OF_ASKER);
+        let others = (0..100).map(|at| push(Asker::V6(at), 20_000..20_100));
+        assert_eq!(others.sum::<usize>(), MOST_OF_FEW);
+        assert_eq!(turns.len, MOST + MOST_OF_FEW);
+    }
+}

@@ -3,13 +3,13 @@
 //! Owns both sides and turns their readiness into events for the phase table
 //! (`phase`), then carries out the actions it gives. `client` reads what the
 //! browser sends, `frames` has its frames, `accept` brings TLS about with it,
-//! `route` finds the server, `secure` makes the connection secure, `server`
-//! reads what it sends, `relay` writes to the browser. `side` is a socket with
-//! its queue, `worker` what all sessions share, `names` texts that many of them
-//! have, `settings` the configuration, `outages` servers that cannot be reached,
-//! `admission` who may come in, `bounds` what a session may hold, `ledger` what
-//! all of them do, `deadlines` when one has waited long enough, `report` the log
-//! line at the end, `metrics` what is counted of all of them.
+//! `route` finds the server, `redirect` follows it elsewhere, `secure` makes the
+//! connection secure, `server` reads what it sends, `relay` writes to the browser.
+//! `side` is a socket with its queue, `worker` what all sessions share, `names`
+//! texts that many of them have, `settings` the configuration, `outages` servers
+//! that cannot be reached, `admission` who may come in, `bounds` what a session
+//! may hold, `ledger` what all of them do, `deadlines` when one has waited long
+//! enough, `report` the log line at the end, `metrics` what is counted of all.
 
 mod accept;
 pub mod admission;
@@ -22,6 +22,7 @@ pub mod metrics;
 mod names;
 mod outages;
 pub mod phase;
+mod redirect;
 mod relay;
 mod report;
 mod route;

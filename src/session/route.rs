@@ -1,16 +1,14 @@
 //! The way to the server: where it is, and a connection to it.
 //!
 //! Owns what is known while a session is being set up: the stream header and
-//! messages that wait for the server, the look-up, the dial. Follows a server
-//! that sends its clients elsewhere. Gone once the server has said more than its
-//! stream header.
+//! messages that wait for the server, the look-up, the dial. Gone once the server
+//! has said more than its stream header.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use mio::Token;
 
-use super::deadlines::millis;
 use super::phase::{Event, Phase};
 use super::report;
 use super::side::Side;
@@ -23,7 +21,6 @@ use crate::log::{Escaped, Level};
 use crate::net::dial::{Dial, Progress};
 use crate::net::inside::Inside;
 use crate::net::locator::{Answer, Error, PORT, Target, Wanted};
-use crate::proto::xmpp::address;
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::starttls::Dialogue;
@@ -31,10 +28,6 @@ use crate::proto::xmpp::starttls::Dialogue;
 /// How long a server at a loopback address may keep its features to itself
 /// before it is taken to offer no TLS: a client gives up 2 s after its `<open/>`.
 pub(super) const PATIENCE_MS: Tick = 200;
-
-/// How often a server may send its clients elsewhere (RFC 6120, section
-/// 4.9.3.19).
-const MAX_REDIRECTS: u8 = 2;
 
 /// How a connection is being made secure.
 pub(super) enum Securing {
@@ -73,7 +66,8 @@ pub struct Route {
     pub(super) securing: Securing,
     /// When the server has kept us waiting long enough.
     pub(super) patience: Tick,
-    redirects: u8,
+    /// How often it led elsewhere before.
+    pub(super) redirects: u8,
     /// Why the last address was no good.
     pub(super) failure: Option<String>,
 }
@@ -131,6 +125,24 @@ impl Route {
                 PrivateAddresses::Refuse => is_outside(),
                 PrivateAddresses::StandardPort => standard || is_outside(),
             }
+    }
+
+    /// Leads to another server from now on. The look-up under way is of no use any
+    /// more.
+    pub(super) fn lead_to(&mut self, name: String, port: u16) -> Option<u64> {
+        self.redirects += 1;
+        self.configured = false;
+        self.wanted = Wanted::Host {
+            name,
+            port,
+            direct: self.tls == Tls::Direct,
+        };
+        self.dial = Dial::new();
+        self.securing = Securing::No;
+        self.header_sent = false;
+        self.patience = NEVER;
+        self.failure = None;
+        self.query.take()
     }
 
     /// Whether the server gets the bare header while the connection is in clear text:
@@ -302,63 +314,6 @@ impl Session {
         }
     }
 
-    /// Follows a server that sends its clients elsewhere, inside the set-up and
-    /// unseen by the client.
-    pub(super) fn redirect(&mut self, to: &str, worker: &mut Worker) {
-        let Some(route) = &mut self.route else {
-            return;
-        };
-        let place = (route.redirects < MAX_REDIRECTS)
-            .then(|| host_and_port(to))
-            .flatten();
-        worker.log.info(format_args!(
-            "session {}: the server of {} sends its clients to {}",
-            self.report.name(),
-            Escaped(&route.name),
-            Escaped(to),
-        ));
-        let Some((name, port)) = place else {
-            let told = StreamError::RemoteConnectionFailed("the server sends its clients in vain");
-            return self.unreachable(told, "see-other-host once too often, or to nowhere", worker);
-        };
-        if let Some(query) = route.query.take() {
-            worker.forget_look_up(query);
-        }
-        route.redirects += 1;
-        route.configured = false;
-        route.wanted = Wanted::Host {
-            name,
-            port,
-            direct: route.tls == Tls::Direct,
-        };
-        route.dial = Dial::new();
-        route.securing = Securing::No;
-        route.header_sent = false;
-        route.patience = NEVER;
-        route.failure = None;
-        self.stream = Default::default();
-        self.stream_paused = false;
-        self.server_erred = false;
-        self.server.close();
-        if self.phase == Phase::Relaying {
-            // The deadline there was that of the next ping.
-            self.phase_deadline = worker.now + millis(self.config.connect_timeout);
-        }
-        self.step(Event::Redirected, "", worker);
-    }
-
-    /// Whether nothing but stream headers was exchanged with the server.
-    pub(super) fn may_redirect(&self) -> bool {
-        self.route
-            .as_ref()
-            .is_some_and(|route| route.queue.is_empty())
-    }
-
-    /// Whether this is not the first server of the session.
-    pub(super) fn is_redirected(&self) -> bool {
-        self.route.as_ref().is_some_and(|route| route.redirects > 0)
-    }
-
     /// Forgets look-up and dial.
     pub(super) fn abandon_route(&mut self, worker: &mut Worker) {
         if let Some(query) = self.route.take().and_then(|route| route.query) {
@@ -366,7 +321,7 @@ impl Session {
         }
     }
 
-    fn unreachable(&mut self, told: StreamError, why: &str, worker: &mut Worker) {
+    pub(super) fn unreachable(&mut self, told: StreamError, why: &str, worker: &mut Worker) {
         self.step(Event::Unreachable(told), why, worker);
     }
 
@@ -443,59 +398,6 @@ impl fmt::Display for Others {
             0 => Ok(()),
             1 => f.write_str(" (and 1 more session since the last such line)"),
             n => write!(f, " (and {n} more sessions since the last such line)"),
-        }
-    }
-}
-
-/// Host and port of a `see-other-host`; IPv6 addresses stand in brackets.
-fn host_and_port(text: &str) -> Option<(String, u16)> {
-    let text = text.trim();
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']')?;
-            (host, port.strip_prefix(':'))
-        }
-        None => match text.rsplit_once(':') {
-            Some((host, _)) if host.contains(':') => (text, None),
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
-    };
-    let port = match port {
-        Some(port) => port.parse().ok().filter(|port| *port != 0)?,
-        None => PORT,
-    };
-    let numeric: Option<std::net::IpAddr> = host.parse().ok();
-    let name = match numeric {
-        Some(address) => address.to_string(),
-        None => address::domain(Some(host))
-            .and_then(|name| address::to_ascii(&name))
-            .ok()?,
-    };
-    Some((name, port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_of_see_other_host() {
-        let place = |text: &str| host_and_port(text).map(|(host, port)| format!("{host} {port}"));
-        for (text, expected) in [
-            ("b.example", "b.example 5222"),
-            ("B.example:5333", "b.example 5333"),
-            ("192.0.2.1:5", "192.0.2.1 5"),
-            ("[2001:db8::1]:5", "2001:db8::1 5"),
-            ("[2001:db8::1]", "2001:db8::1 5222"),
-            ("2001:db8::1", "2001:db8::1 5222"),
-        ] {
-            assert_eq!(place(text).as_deref(), Some(expected));
-        }
-        for text in [
-            "", ":5", "a:0", "a:x", "a:99999", "a b", "u@h", "[::1", "127.1",
-        ] {
-            assert_eq!(place(text), None, "{text}");
         }
     }
 }

@@ -366,6 +366,9 @@ pub(super) fn apply(entries: &[Entry], config: &mut Config, report: &mut Report)
         // Without a value a key is as good as absent; `domains` has more to say.
         let absent = matches!(entry.node.value, Value::Null) && key.name != "domains";
         let refused = matches!(entry.node.value, Value::Refused);
+        if absent {
+            report.add(entry.line, What::NoValue { key: key.name });
+        }
         if last[entry.key.as_str()] == index && !absent && !refused {
             let mut setting = Setting {
                 key: key.name,

@@ -315,32 +315,54 @@ pub struct Loaded {
 /// Reads and judges a configuration file. What is wrong comes back in the order of
 /// lines, at least one error and the warnings between.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
-    parse(&path.to_string_lossy(), &read(path)?)
+    judge(path, &read(path)?)
+}
+
+/// Judges the text of the file at `path`.
+pub fn judge(path: &Path, text: &str) -> Result<Loaded, Vec<Problem>> {
+    let mut judged = parse(&path.to_string_lossy(), text);
+    if !text.is_empty() && !text.ends_with('\n') {
+        let (Ok(Loaded { warnings, .. }) | Err(warnings)) = &mut judged;
+        warnings.push(Problem {
+            file: path.to_string_lossy().into_owned(),
+            line: Some(text.lines().count()),
+            what: What::NoNewline,
+        });
+    }
+    judged
+}
+
+/// Reads the text of a configuration file while one is in force: without any text it
+/// is an error then, for somebody may be about to write it.
+pub fn read_again(path: &Path) -> Result<String, Vec<Problem>> {
+    let text = read(path)?;
+    match text.trim().is_empty() {
+        true => refuse(path, None, What::Empty),
+        false => Ok(text),
+    }
+}
+
+fn refuse<T>(path: &Path, line: Option<usize>, what: What) -> Result<T, Vec<Problem>> {
+    let file = path.to_string_lossy().into_owned();
+    Err(vec![Problem { file, line, what }])
 }
 
 /// Reads the text of a configuration file.
-pub fn read(path: &Path) -> Result<String, Vec<Problem>> {
-    let refuse = |line: Option<usize>, what| {
-        let file = path.to_string_lossy().into_owned();
-        Err(vec![Problem { file, line, what }])
-    };
+fn read(path: &Path) -> Result<String, Vec<Problem>> {
     let mut bytes = Vec::new();
     let read = File::open(path)
         .and_then(|file| file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes));
     if let Err(error) = read {
-        return refuse(None, What::Unreadable(error.to_string()));
+        return refuse(path, None, What::Unreadable(error.to_string()));
     }
     if bytes.len() > MAX_FILE_BYTES {
-        return refuse(None, What::TooLarge(MAX_FILE_BYTES));
+        return refuse(path, None, What::TooLarge(MAX_FILE_BYTES));
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => Ok(text),
-        Err(error) => {
-            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-            refuse(Some(line), What::NotUtf8)
-        }
-    }
+    String::from_utf8(bytes).or_else(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        refuse(path, Some(line), What::NotUtf8)
+    })
 }
 
 /// Judges the text of a configuration file; `file_name` is for the messages.

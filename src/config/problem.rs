@@ -28,6 +28,10 @@ pub enum What {
     TooLarge(usize),
     /// The file is not UTF-8 text.
     NotUtf8,
+    /// The file has no text, and a configuration is in force.
+    Empty,
+    /// A character that YAML does not allow (YAML 1.2, section 5.1).
+    Character(char),
     /// The file is not YAML; the scanner's reason.
     Syntax(String),
     /// Something that YAML has and a configuration file has not.
@@ -72,6 +76,13 @@ pub enum What {
         /// The line that no longer counts.
         first_line: usize,
     },
+    /// Warning: a key without a value, which has no effect.
+    NoValue {
+        /// The key.
+        key: &'static str,
+    },
+    /// Warning: the last line has no end, as in a file that is cut off.
+    NoNewline,
     /// Warning: a domain that a pattern covers with the same settings.
     Covered {
         /// The domain or narrower pattern.
@@ -97,6 +108,8 @@ impl What {
             self,
             Self::UnknownKey { .. }
                 | Self::Repeated { .. }
+                | Self::NoValue { .. }
+                | Self::NoNewline
                 | Self::Covered { .. }
                 | Self::NeverMatches { .. }
         )
@@ -127,6 +140,13 @@ impl fmt::Display for What {
                 write!(f, "is too large; allowed: at most {limit_bytes} bytes")
             }
             Self::NotUtf8 => f.write_str("is not UTF-8 text"),
+            Self::Empty => f.write_str("is empty; it may be that somebody is writing it"),
+            Self::Character(c) => write!(
+                f,
+                "the character U+{:04X} is not allowed; allowed: printable text; the file may be \
+                 damaged",
+                u32::from(*c)
+            ),
             Self::Syntax(reason) => {
                 write!(
                     f,
@@ -179,6 +199,10 @@ impl fmt::Display for What {
                 Escaped(key),
                 Escaped(value)
             ),
+            Self::NoValue { key } => write!(f, "key '{key}' has no value and no effect"),
+            Self::NoNewline => {
+                f.write_str("the last line has no end; if the file is cut off, keys may be missing")
+            }
             Self::Covered { name, by } => write!(
                 f,
                 "key 'domains': '{}' adds nothing, '{}' covers it with the same settings",

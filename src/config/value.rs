@@ -13,7 +13,8 @@ use super::yaml::{Entry, Node, Value};
 /// The longest time that a key takes: a day.
 const MAX_SECONDS: f64 = 86_400.0;
 
-/// Where each key stands for the last time; the others get a warning.
+/// Where each key stands for the last time; the others get a warning. That a value
+/// is taken back by a key without one is an error.
 pub(super) fn last_of_each<'a>(
     entries: &'a [Entry],
     prefix: &str,
@@ -21,16 +22,25 @@ pub(super) fn last_of_each<'a>(
 ) -> HashMap<&'a str, usize> {
     let mut last: HashMap<&str, usize> = HashMap::new();
     for (index, entry) in entries.iter().enumerate() {
-        if let Some(before) = last.insert(&entry.key, index) {
-            report.add(
-                entry.line,
-                What::Repeated {
-                    key: format!("{prefix}{}", entry.key),
-                    value: None,
-                    first_line: entries[before].line,
-                },
-            );
-        }
+        let Some(before) = last.insert(&entry.key, index) else {
+            continue;
+        };
+        let key = format!("{prefix}{}", entry.key);
+        let first_line = entries[before].line;
+        let is_null = |entry: &Entry| matches!(entry.node.value, Value::Null);
+        let what = match is_null(entry) && !is_null(&entries[before]) {
+            true => What::NotAllowed {
+                key,
+                found: format!("nothing, beside the value on line {first_line},"),
+                allowed: "one of the two".to_owned(),
+            },
+            false => What::Repeated {
+                key,
+                value: None,
+                first_line,
+            },
+        };
+        report.add(entry.line, what);
     }
     last
 }

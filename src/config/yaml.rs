@@ -3,7 +3,8 @@
 //! Takes scalars as the text that stands there: `05000` stays `05000`, `no`
 //! stays `no`. Only a plain empty value and a plain `~` are null. Refuses what
 //! a configuration file does not need: anchors and aliases (so nothing can be
-//! multiplied), tags, several documents, deep nesting. Goes on after an error
+//! multiplied), tags, several documents, deep nesting, characters that do not
+//! print. Goes on after an error
 //! where it can; never gives a key or a value a meaning.
 
 use yaml_rust2::parser::{Event, Parser, Tag};
@@ -46,6 +47,11 @@ struct Stop;
 /// The entries of the document's mapping, as far as it can be read.
 pub(super) fn entries(text: &str, report: &mut Report) -> Vec<Entry> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| !is_allowed(*c)) {
+        let line = 1 + text[..at].matches('\n').count();
+        report.add(line, What::Character(c));
+        return Vec::new();
+    }
     // With a final newline, the mark behind a missing value is on a later line.
     let newline = (!text.ends_with('\n')).then_some('\n');
     let mut reader = Reader {
@@ -57,6 +63,16 @@ pub(super) fn entries(text: &str, report: &mut Report) -> Vec<Entry> {
     // The entries before a stop are worth looking at.
     let _: Result<(), Stop> = reader.document();
     reader.top
+}
+
+/// Whether a file may have this character (YAML 1.2, sections 5.1 and 5.2). The
+/// parser takes a NUL for the end of the file.
+fn is_allowed(c: char) -> bool {
+    match c {
+        '\t' | '\n' | '\r' | '\u{85}' => true,
+        '\u{feff}' | '\u{fffe}' | '\u{ffff}' => false,
+        c => !c.is_control(),
+    }
 }
 
 struct Reader<'a, T> {

@@ -78,7 +78,7 @@ pub struct Fresh {
 /// Reads the file again and judges it and the files that it names; its text. What is
 /// wrong is in the log, and that the old configuration stays.
 pub fn read_again(path: &Path, log: &Log) -> Option<(String, Fresh)> {
-    let read = config::read(path);
+    let read = config::read_again(path);
     let text = read.map_err(|problems| refuse(path, &problems, log)).ok()?;
     let (fresh, warnings) = judge(path, &text, log)?;
     report(log, &warnings);
@@ -87,7 +87,7 @@ pub fn read_again(path: &Path, log: &Log) -> Option<(String, Fresh)> {
 
 /// Judges the text of a configuration and the files that it names; warnings about it.
 fn judge(path: &Path, text: &str, log: &Log) -> Option<(Fresh, Vec<Problem>)> {
-    let parsed = config::parse(&path.to_string_lossy(), text);
+    let parsed = config::judge(path, text);
     let Loaded { config, warnings } = parsed
         .map_err(|problems| refuse(path, &problems, log))
         .ok()?;

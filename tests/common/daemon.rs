@@ -58,6 +58,8 @@ pub struct Daemon {
     /// Where it listens: the first address, unless that is a unix socket.
     pub address: SocketAddr,
     config: TempFile,
+    /// The keys of its ports, as they were at the start.
+    ports: String,
 }
 
 impl Daemon {
@@ -78,7 +80,8 @@ impl Daemon {
             true => "",
             false => "log_level: LOG_DEBUG\n",
         };
-        let config = TempFile::new(&format!("port: 0\nlisten: {listen}\n{level}{config}"));
+        let ports = format!("port: 0\nlisten: {listen}\n");
+        let config = TempFile::new(&format!("{ports}{level}{config}"));
         let mut child = Command::new(PROGRAM)
             .arg("-n")
             .arg("-c")
@@ -105,6 +108,7 @@ impl Daemon {
             said,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             config,
+            ports,
         };
         let line = daemon.wait_for_line("listening on ");
         let address = line.rsplit(' ').next().unwrap_or_default();
@@ -117,7 +121,12 @@ impl Daemon {
     /// Writes the configuration anew, with the same port and addresses. Nothing
     /// reads it before a signal.
     pub fn configure(&self, config: &str) {
-        fs::write(&self.config.0, config).expect("write a configuration file");
+        self.write_config(&format!("{}{config}", self.ports));
+    }
+
+    /// Writes a file of configuration that has this text and no more.
+    pub fn write_config(&self, text: &str) {
+        fs::write(&self.config.0, text).expect("write a configuration file");
     }
 
     /// Waits for as many lines with `text`.

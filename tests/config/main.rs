@@ -1,5 +1,6 @@
 //! The configuration file: what it takes, what it refuses, and how it says so.
 
+mod damaged;
 mod domains;
 mod listeners;
 mod refusals;
@@ -100,10 +101,12 @@ fn line_ends_of_other_systems_are_taken() {
 }
 
 #[test]
-fn a_key_without_a_value_is_as_good_as_absent() {
+fn a_key_without_a_value_is_as_good_as_absent_and_told() {
     for key in config::key_names().filter(|key| *key != "domains") {
-        assert_eq!(good(&format!("{key}:\n")), Config::default(), "{key}");
-        assert_eq!(good(&format!("{key}: ~")), Config::default(), "{key}");
+        for text in [format!("{key}:\n"), format!("{key}: ~")] {
+            let warning = format!("x.conf:1: warning: key '{key}' has no value and no effect");
+            assert_eq!(warned(&text), (Config::default(), vec![warning]), "{key}");
+        }
     }
 }
 
@@ -203,7 +206,7 @@ fn a_lone_origin_is_a_list_of_one() {
 #[test]
 fn without_origins_any_origin_passes() {
     for text in ["", "origin:", "origin: []"] {
-        let config = good(text);
+        let (config, _) = warned(text);
         assert!(config.origin_allowed(Some("http://anywhere")), "{text}");
         assert!(config.origin_allowed(None), "{text}");
     }

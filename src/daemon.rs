@@ -172,22 +172,21 @@ impl Environment {
         unsafe { libc::close_range(first, libc::c_uint::MAX, 0) };
     }
 
-    /// The listening sockets that were handed over. To be called once, before
+    /// The listening sockets that were handed over, with their names, which may be
+    /// empty. To be called once, before
     /// any descriptor is opened that might be closed again.
     ///
     /// # Errors
     /// The descriptor that is none, and its name.
     #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
-    pub fn listeners(&mut self) -> Result<Vec<OwnedFd>, String> {
+    pub fn listeners(&mut self) -> Result<Vec<(OwnedFd, String)>, String> {
         let count = std::mem::take(&mut self.inherited);
         let mut listeners = Vec::new();
         for at in 0..count {
             let fd = FIRST_INHERITED + at;
             let name = usize::try_from(at).ok().and_then(|at| self.names.get(at));
-            let refused = |why: &str| {
-                let name = name.map_or("", String::as_str);
-                Err(format!("descriptor {fd} ({name}) of LISTEN_FDS {why}"))
-            };
+            let name = name.map_or("", String::as_str);
+            let refused = |why: &str| Err(format!("descriptor {fd} ({name}) of LISTEN_FDS {why}"));
             // SAFETY: asks the kernel about a number; any number will do.
             if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
                 return refused("is not open");
@@ -212,7 +211,7 @@ impl Environment {
             if let Err(error) = fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
                 return refused(error.desc());
             }
-            listeners.push(fd);
+            listeners.push((fd, name.to_owned()));
         }
         Ok(listeners)
     }

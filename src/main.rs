@@ -8,14 +8,15 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use jabsocket::cli::{self, Command};
-use jabsocket::config::{self, Config, Loaded};
+use jabsocket::config::{self, Config, Listener, Loaded};
 use jabsocket::daemon::pid_file::PidFile;
 use jabsocket::daemon::privileges::Identity;
 use jabsocket::daemon::{self, Environment, Side};
 use jabsocket::expat;
 use jabsocket::log::{Level, Log};
 use jabsocket::master::{Master, Role, Seat};
-use jabsocket::net::entrance::Entrance;
+use jabsocket::net::allot::Named;
+use jabsocket::net::entrance::{self, Entrance};
 use jabsocket::net::listener::{self, Socket};
 use jabsocket::net::notify::Notify;
 use jabsocket::net::socket_file::SocketFile;
@@ -121,6 +122,7 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
 struct Plan {
     config: Config,
     path: PathBuf,
+    /// One for each listener of a set.
     entrances: Vec<Rc<Entrance>>,
     identity: Identity,
     traces: Traces,
@@ -166,17 +168,19 @@ impl Plan {
                 .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}")),
         };
         let sets = sets.and_then(|sets| {
+            let entrances = entrance::of_sockets(&sets[0], &config, &entrances)?;
             traces.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
-            Ok(sets)
+            Ok((sets, entrances))
         });
-        let sets = match sets {
-            Ok(sets) => sets,
+        let (sets, entrances) = match sets {
+            Ok(made) => made,
             Err(why) => {
                 traces.remove();
                 return Err(why);
             }
         };
         warn_of_domains(&config, path, log);
+        warn_of_unbound(&entrances, &config, log);
         Ok(Plan {
             path: absolute,
             config,
@@ -210,13 +214,7 @@ impl Plan {
                 board: None,
             };
             let listeners = self.sets.swap_remove(0);
-            run(
-                Rc::new(self.config),
-                &self.entrances,
-                listeners,
-                upkeep,
-                log,
-            )
+            run(Rc::new(self.config), self.entrances, listeners, upkeep, log)
         } else {
             let mut master = Master::new(
                 self.config,
@@ -301,12 +299,12 @@ fn work(seat: Seat, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
         membership: Some(membership),
         board,
     };
-    run(config, &entrances, listeners, upkeep, log).map_err(|_| ())
+    run(config, entrances, listeners, upkeep, log).map_err(|_| ())
 }
 
 fn run(
     config: Rc<Config>,
-    entrances: &[Rc<Entrance>],
+    entrances: Vec<Rc<Entrance>>,
     listeners: Vec<Socket>,
     mut upkeep: Upkeep,
     log: &Rc<Log>,
@@ -321,6 +319,17 @@ fn run(
     reactor
         .run()
         .map_err(|error| format!("the event loop failed: {error}"))
+}
+
+/// Says which listeners no socket that was handed over is for.
+fn warn_of_unbound(entrances: &[Rc<Entrance>], config: &Config, log: &Log) {
+    let is_bound = |rules: &&Listener| entrances.iter().any(|entrance| entrance.rules == **rules);
+    for rules in config.listeners.iter().filter(|rules| !is_bound(rules)) {
+        let named = Named(rules);
+        let text =
+            format_args!("no socket of LISTEN_FDS is for the listener {named}: it is not served");
+        log.startup(Level::Warning, text);
+    }
 }
 
 /// Says at the start what is dangerous about the domains that are served.

@@ -22,12 +22,13 @@ use crate::config::Config;
 use crate::daemon;
 use crate::log::{Level, Log};
 use crate::net::board::{Board, Writer};
-use crate::net::entrance::{Entrance, fit};
+use crate::net::entrance::{self, Entrance};
 use crate::net::listener::Socket;
 use crate::net::notify::{self, Listening, Notify, Word};
 use crate::net::signals::{OF_MASTER, Signals};
 use crate::reactor::upkeep::{
     Fresh, Membership, announce, monotonic_us, read_again, tell_refused, tell_reloaded,
+    tell_without_rules,
 };
 
 /// The wait before a dead worker is replaced; doubled each time.
@@ -53,7 +54,7 @@ pub struct Seat {
     pub membership: Membership,
     /// What it goes by.
     pub config: Rc<Config>,
-    /// What is asked of those that come in, and TLS.
+    /// What is asked of those that come in, and TLS, for each listener.
     pub entrances: Vec<Rc<Entrance>>,
     /// Its listeners.
     pub listeners: Vec<Socket>,
@@ -322,11 +323,11 @@ impl Master {
             let Fresh {
                 config, entrances, ..
             } = fresh;
-            if fit(&self.entrances, &entrances) {
-                self.entrances = entrances;
-            }
             self.log.set_level(config.log_level);
             tell_reloaded(&self.start_config, &config, &self.log);
+            let sockets = &self.places[0].listeners;
+            let without = entrance::replace(&mut self.entrances, sockets, &config, &entrances);
+            tell_without_rules(&without, &self.log);
             // These stay what they were at the start, for workers to come too.
             self.config = Config {
                 workers: self.start_config.workers,

@@ -28,10 +28,10 @@ fn a_good_file_counts_for_those_who_come_after() {
     assert_eq!(status_of(&stage, "/"), 101);
     stage
         .daemon
-        .configure("port: 1\nuser: nobody\nresource: /only\nlog_level: LOG_EMERG\n");
+        .configure("user: nobody\nworkers: 2\nresource: /only\nlog_level: LOG_EMERG\n");
     stage.daemon.signal(Signal::SIGHUP);
     let line = stage.daemon.wait_for_line("configuration reloaded");
-    let keys = "these keys count after a restart: port, user";
+    let keys = "these keys count after a restart: workers, user";
     assert!(line.ends_with(keys), "{line}");
     assert!(line.contains("notice: "), "{line}");
     assert_eq!(status_of(&stage, "/"), 404);
@@ -41,6 +41,22 @@ fn a_good_file_counts_for_those_who_come_after() {
     server.expect(PRESENCE);
     server.send("<a xmlns='u'/>");
     expect_text(&mut client, "<a xmlns='u'/>");
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_port_that_is_to_change_keeps_its_rules() {
+    let stage = Stage::set("resource: /only\n");
+    stage
+        .daemon
+        .write_config("port: 1\nlisten: 127.0.0.1\nresource: /other\n");
+    stage.daemon.signal(Signal::SIGHUP);
+    let line = stage.daemon.wait_for_line("configuration reloaded");
+    assert!(line.ends_with("after a restart: port"), "{line}");
+    let socket = format!("the socket {} is in no listener", stage.daemon.address);
+    stage.daemon.wait_for_line(&socket);
+    assert_eq!(status_of(&stage, "/other"), 404);
+    assert_eq!(status_of(&stage, "/only"), 101);
     stage.daemon.stop();
 }
 

@@ -332,14 +332,23 @@ fn all_workers_take_from_the_same_queue() {
 #[test]
 fn a_reload_changes_the_rules_and_leaves_the_socket() {
     let scene = Scene::set("");
-    let other = scene.path.with_file_name("other");
-    let listen = |path: &Path| format!("port: 0\nlisten: unix:{}\n", path.display());
-    let config = format!("{}resource: /only\n", listen(&other));
-    scene.daemon.configure(&config);
+    scene.daemon.configure("resource: /only\n");
     scene.daemon.signal(Signal::SIGHUP);
     let line = scene.daemon.wait_for_line("configuration reloaded");
-    assert!(line.ends_with("after a restart: listen"), "{line}");
+    assert!(line.ends_with("configuration reloaded"), "{line}");
     assert_eq!(scene.open(b"", &[]).1.status, 404);
+    let other = scene.path.with_file_name("other");
+    let seen = scene.daemon.lines().len();
+    let listen = format!("listen: unix:{}\n", other.display());
+    scene.daemon.configure(&listen);
+    scene.daemon.signal(Signal::SIGHUP);
+    let line = scene
+        .daemon
+        .wait_for_line_behind(seen, "configuration reloaded");
+    assert!(line.ends_with("after a restart: listen"), "{line}");
+    let named = format!("the socket unix:{} is in no listener", scene.path.display());
+    scene.daemon.wait_for_line_behind(seen, &named);
+    assert_eq!(scene.open(b"", &[]).1.status, 404, "the rules that it had");
     assert!(!other.exists(), "bound without a restart");
     scene.daemon.stop();
 }

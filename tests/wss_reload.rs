@@ -4,10 +4,15 @@
 mod common;
 
 use std::fs;
+use std::net::SocketAddr;
 
-use common::stage::*;
-use common::wss_stage::{VERSIONS, WssStage, first_name};
 use nix::sys::signal::Signal;
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+
+use common::patiently;
+use common::stage::*;
+use common::ws_client::WsClient;
+use common::wss_stage::{VERSIONS, WssStage, connected, first_name, keys};
 
 /// Puts a certificate for `names` where the stage's first one stood.
 fn replace(stage: &WssStage, names: &[&str]) {
@@ -85,4 +90,98 @@ fn a_certificate_that_cannot_be_used_changes_nothing() {
     stage.daemon.signal(Signal::SIGHUP);
     stage.daemon.wait_for_line("configuration reloaded");
     stage.daemon.stop();
+}
+
+/// The status of a request for `path`; `None` where the port does not speak TLS,
+/// or not plain text, as is expected.
+fn status(address: SocketAddr, tls: bool, path: &str) -> Option<u16> {
+    let tcp = connected(address);
+    let response = match tls {
+        true => {
+            let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+            builder.set_verify(SslVerifyMode::NONE);
+            let stream = builder.build().connect("example.com", tcp).ok()?;
+            WsClient::new(stream).handshake(path, &[], Some("xmpp"))
+        }
+        false => WsClient::new(tcp).handshake(path, &[], Some("xmpp")),
+    };
+    // In plain text on a TLS port: 400.
+    Some(response.ok()?.status).filter(|status| *status != 400)
+}
+
+/// A daemon with two listeners, one for TLS, and where they are.
+fn with_two_listeners(workers: usize) -> (WssStage, SocketAddr, SocketAddr) {
+    let stage = WssStage::set(
+        &[&["example.com"]],
+        &format!("workers: {workers}\nlisteners:\n- {SECURE}\n- {PLAIN}\n"),
+    );
+    let line = stage.daemon.wait_for_line("listening on 127.0.0.2:");
+    let plain = line.rsplit(' ').next().unwrap().parse().unwrap();
+    let secure = stage.daemon.address;
+    (stage, secure, plain)
+}
+
+const SECURE: &str = "{port: 0, listen: 127.0.0.1, resource: /secure}";
+const PLAIN: &str = "{port: 0, listen: 127.0.0.2, tls: off, resource: /plain}";
+
+#[test]
+fn listeners_in_another_order_stay_what_they_are() {
+    for workers in [1, 2] {
+        let (stage, secure, plain) = with_two_listeners(workers);
+        let keys = keys(&stage.files);
+        let changed = |rules: &str| rules.replace("resource: /", "resource: /new-");
+        let list = format!("{}\n- {}", changed(PLAIN), changed(SECURE));
+        let config = format!("workers: {workers}\n{keys}listeners:\n- {list}\n");
+        stage.daemon.configure(&config);
+        stage.daemon.signal(Signal::SIGHUP);
+        let line = stage.daemon.wait_for_line("configuration reloaded");
+        assert!(line.ends_with("configuration reloaded"), "{line}");
+        // Workers reload at their own time.
+        patiently("the new rules", || {
+            let all = (0..10).all(|_| status(secure, true, "/new-secure") == Some(101));
+            all.then_some(())
+        });
+        for (address, tls, path, expected) in [
+            (secure, true, "/new-plain", Some(404)),
+            (secure, false, "/new-secure", None),
+            (plain, false, "/new-plain", Some(101)),
+            (plain, false, "/new-secure", Some(404)),
+            (plain, true, "/new-plain", None),
+        ] {
+            assert_eq!(status(address, tls, path), expected, "{path} {tls}");
+        }
+        stage.daemon.stop();
+    }
+}
+
+#[test]
+fn a_socket_without_a_listener_keeps_its_rules_and_is_named() {
+    for workers in [1, 2] {
+        let (stage, secure, plain) = with_two_listeners(workers);
+        let keys = keys(&stage.files);
+        let moved = PLAIN.replace("127.0.0.2", "127.0.0.3");
+        for (list, left) in [
+            (format!("listeners:\n- {moved}\n- {SECURE}\n"), vec![plain]),
+            // One set of rules, in plain text: that of neither.
+            ("listen: 127.0.0.9\n".to_owned(), vec![secure, plain]),
+        ] {
+            let keys = if left.len() == 1 { &keys[..] } else { "" };
+            stage
+                .daemon
+                .write_config(&format!("port: 0\nworkers: {workers}\n{keys}{list}"));
+            let seen = stage.daemon.lines().len();
+            stage.daemon.signal(Signal::SIGHUP);
+            for address in left {
+                let text = format!(
+                    "warning: the socket {address} is in no listener of the new configuration: \
+                     its old rules and certificates stay until a restart"
+                );
+                stage.daemon.wait_for_line_behind(seen, &text);
+            }
+            assert_eq!(status(secure, true, "/secure"), Some(101));
+            assert_eq!(status(secure, false, "/secure"), None);
+            assert_eq!(status(plain, false, "/plain"), Some(101));
+        }
+        stage.daemon.stop();
+    }
 }

@@ -15,7 +15,8 @@ use super::yaml::{Entry, Node, Value};
 use super::{Config, Glob, Place, place};
 
 /// The keys of an entry: alone, and as messages name them.
-const INNER_KEYS: [(&str, &str); 9] = [
+const INNER_KEYS: [(&str, &str); 10] = [
+    ("name", "listeners.name"),
     ("port", "listeners.port"),
     ("listen", "listeners.listen"),
     ("socket_mode", "listeners.socket_mode"),
@@ -42,6 +43,8 @@ pub struct Pair {
 /// A port for browsers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
+    /// What systemd calls the sockets that are meant (`FileDescriptorName=`).
+    pub name: Option<String>,
     /// The TCP port; 0 lets the system choose.
     pub port: u16,
     /// Where to listen; empty means all interfaces.
@@ -71,14 +74,10 @@ impl Listener {
         self.origin.iter().any(|pattern| pattern.matches(&origin))
     }
 
-    /// How many sockets it is bound to.
-    pub fn sockets(&self) -> usize {
-        self.listen.len().max(1)
-    }
-
     /// What the top-level keys say.
     pub(super) fn of_top_level(config: &Config) -> Listener {
         Listener {
+            name: None,
             port: config.port,
             listen: config.listen.clone(),
             socket_mode: config.socket_mode,
@@ -98,6 +97,9 @@ impl Listener {
     /// What of both cannot be bound, if anything.
     fn meets(&self, other: &Listener) -> Option<String> {
         let shared = |place: &&Place| other.listen.contains(place);
+        if let Some(name) = self.name.as_ref().filter(|_| self.name == other.name) {
+            return Some(format!("name '{name}'"));
+        }
         let mut unix = self.listen.iter().filter(|place| place.ip().is_none());
         if let Some(place) = unix.find(shared) {
             return Some(place.to_string());
@@ -186,7 +188,8 @@ pub(super) fn read(node: &Node, config: &Config, report: &mut Report) -> Vec<Lis
                 What::NotAllowed {
                     key: "listeners".to_owned(),
                     found: format!("{what} of line {line} again"),
-                    allowed: "another port, or other addresses by 'listen'".to_owned(),
+                    allowed: "another port, or other addresses by 'listen'; another name"
+                        .to_owned(),
                 },
             );
         }
@@ -269,7 +272,18 @@ fn listener(node: &Node, config: &Config, report: &mut Report) -> Option<Listene
     Some(listener)
 }
 
-/// Takes the value of a key that stands at the top as well.
+/// A name that systemd takes for a descriptor.
+fn socket_name(setting: &mut Setting<'_>) -> Option<String> {
+    let allowed = "the FileDescriptorName= of a systemd.socket(5) unit, such as web";
+    let name = setting.word(allowed)?;
+    if name.contains(':') {
+        setting.refuse(allowed);
+        return None;
+    }
+    Some(name)
+}
+
+/// Takes the value of any other key.
 fn take(
     name: &str,
     key: &'static str,
@@ -283,6 +297,7 @@ fn take(
         report,
     };
     match name {
+        "name" => listener.name = socket_name(&mut setting),
         "port" => {
             if let Some(port) = setting.whole(0..=65535, PORT_ALLOWED) {
                 listener.port = port;

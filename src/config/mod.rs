@@ -257,7 +257,7 @@ impl Config {
             ("port", self.port != new.port),
             ("listen", self.listen != new.listen),
             ("socket_mode", self.socket_mode != new.socket_mode),
-            ("listeners", !default && self.sockets() != new.sockets()),
+            ("listeners", !default && !self.has_sockets_of(new)),
             ("workers", self.workers != new.workers),
             ("user", self.user != new.user),
             ("group", self.group != new.group),
@@ -268,12 +268,17 @@ impl Config {
         changed.map(|(key, _)| key).collect()
     }
 
-    /// The sockets of each listener.
-    fn sockets(&self) -> Vec<(u16, &[Place], u32)> {
-        let listeners = self.listeners.iter();
-        listeners
-            .map(|l| (l.port, l.listen.as_slice(), l.socket_mode))
-            .collect()
+    /// Whether `other` has the same sockets, in whatever order.
+    fn has_sockets_of(&self, other: &Config) -> bool {
+        let of = |l: &Listener| (l.port, l.listen.clone(), l.socket_mode);
+        let theirs: Vec<_> = other.listeners.iter().map(of).collect();
+        self.listeners.len() == theirs.len()
+            && self.listeners.iter().all(|own| theirs.contains(&of(own)))
+    }
+
+    /// Whether there are no rules but those of the top-level keys.
+    pub fn has_one_rule(&self) -> bool {
+        self.listeners == [Listener::of_top_level(self)]
     }
 
     /// Files of certificate authorities that are named anywhere in it.

@@ -18,6 +18,8 @@ use openssl::ssl::{
 };
 use openssl::x509::{X509, X509Ref};
 
+use super::allot::{Named, allot};
+use super::listener::Socket;
 use super::tls::stop_at_records_without_payload;
 use crate::config::{Config, Listener, Pair};
 
@@ -66,12 +68,65 @@ impl Entrance {
     }
 }
 
-/// Whether `new` can take the place of `old` on the same sockets.
-pub fn fit(old: &[Rc<Entrance>], new: &[Rc<Entrance>]) -> bool {
-    let sockets = |entrances: &[Rc<Entrance>]| -> Vec<usize> {
-        entrances.iter().map(|e| e.rules.sockets()).collect()
-    };
-    sockets(old) == sockets(new)
+/// The entrance of each of `sockets`, by the rules of `config`, whose `entrances`
+/// these are. Without a list of listeners there are no other rules for what was
+/// handed over, wherever it listens.
+///
+/// # Errors
+/// The socket that no listener is for, and what there is.
+pub fn of_sockets(
+    sockets: &[Socket],
+    config: &Config,
+    entrances: &[Rc<Entrance>],
+) -> Result<Vec<Rc<Entrance>>, String> {
+    let one_rule = config.has_one_rule();
+    let chosen = choose(sockets, entrances);
+    let mut of_sockets = Vec::with_capacity(sockets.len());
+    for (socket, chosen) in sockets.iter().zip(chosen) {
+        let whatever = one_rule && socket.bound().is_handed_over();
+        let Some(entrance) = chosen.or(entrances.first().filter(|_| whatever)) else {
+            let known: Vec<_> = entrances
+                .iter()
+                .map(|entrance| format!("({})", Named(&entrance.rules)))
+                .collect();
+            return Err(format!(
+                "no entry of 'listeners' is for the socket {socket}{}; there are: {}",
+                socket.bound(),
+                known.join(", ")
+            ));
+        };
+        of_sockets.push(Rc::clone(entrance));
+    }
+    Ok(of_sockets)
+}
+
+/// Puts the entrances of a new configuration into the places of `old`, one for each
+/// socket. Where no listener is for a socket the old one stays; these sockets come
+/// back.
+pub fn replace<'a>(
+    old: &mut [Rc<Entrance>],
+    sockets: &'a [Socket],
+    config: &Config,
+    entrances: &[Rc<Entrance>],
+) -> Vec<&'a Socket> {
+    let one_rule =
+        config.has_one_rule() && old.iter().all(|entrance| Rc::ptr_eq(entrance, &old[0]));
+    let mut without = Vec::new();
+    for ((socket, chosen), old) in sockets.iter().zip(choose(sockets, entrances)).zip(old) {
+        let whatever = one_rule && socket.bound().is_handed_over();
+        match chosen.or(entrances.first().filter(|_| whatever)) {
+            Some(entrance) => *old = Rc::clone(entrance),
+            None => without.push(socket),
+        }
+    }
+    without
+}
+
+fn choose<'a>(sockets: &[Socket], entrances: &'a [Rc<Entrance>]) -> Vec<Option<&'a Rc<Entrance>>> {
+    let bound: Vec<_> = sockets.iter().map(Socket::bound).collect();
+    let rules: Vec<_> = entrances.iter().map(|entrance| &entrance.rules).collect();
+    let chosen = allot(&bound, &rules).into_iter();
+    chosen.map(|at| entrances.get(at?)).collect()
 }
 
 /// A certificate and the names that it is for.

@@ -7,7 +7,8 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::time::Duration;
 
 use mio::event::Source;
@@ -18,6 +19,7 @@ use nix::sys::socket::{
     SockaddrStorage, UnixAddr, bind, getsockname, listen, setsockopt, socket, sockopt,
 };
 
+use super::allot::Bound;
 use super::peer::Peer;
 use super::socket_file::SocketFile;
 use super::stream::{Stream, set_patience};
@@ -28,21 +30,41 @@ const BACKLOG: i32 = 4096;
 
 /// A listening socket.
 #[derive(Debug)]
-pub enum Socket {
-    /// Of TCP.
+pub struct Socket {
+    listening: Listening,
+    bound: Bound,
+}
+
+#[derive(Debug)]
+enum Listening {
     Tcp(TcpListener),
-    /// Of the unix family.
     Unix(UnixListener),
 }
 
 impl Socket {
-    /// Takes a listening socket over, which must be non-blocking.
-    pub fn of(fd: OwnedFd) -> Socket {
-        let family = getsockname::<SockaddrStorage>(fd.as_raw_fd());
-        match family.ok().and_then(|address| address.family()) {
-            Some(AddressFamily::Unix) => Socket::Unix(UnixListener::from_std(fd.into())),
-            _ => Socket::Tcp(TcpListener::from_std(fd.into())),
+    /// Takes a listening socket over, which must be non-blocking, and its name.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn handed_over(fd: OwnedFd, name: &str) -> io::Result<Socket> {
+        let family = getsockname::<SockaddrStorage>(fd.as_raw_fd())?.family();
+        if family == Some(AddressFamily::Unix) {
+            let place = unix_place(fd.as_raw_fd())?;
+            let listening = Listening::Unix(UnixListener::from_std(fd.into()));
+            let bound = Bound::handed_over(place, 0, name);
+            return Ok(Socket { listening, bound });
         }
+        let socket = TcpListener::from_std(fd.into());
+        let address = socket.local_addr()?;
+        Ok(Socket {
+            listening: Listening::Tcp(socket),
+            bound: Bound::handed_over(Place::Ip(address.ip()), address.port(), name),
+        })
+    }
+
+    /// What it is known by.
+    pub fn bound(&self) -> &Bound {
+        &self.bound
     }
 
     /// Registers it with a poll.
@@ -50,15 +72,15 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match self {
-            Socket::Tcp(socket) => socket.register(registry, token, Interest::READABLE),
-            Socket::Unix(socket) => socket.register(registry, token, Interest::READABLE),
+        match &mut self.listening {
+            Listening::Tcp(socket) => socket.register(registry, token, Interest::READABLE),
+            Listening::Unix(socket) => socket.register(registry, token, Interest::READABLE),
         }
     }
 
     /// Sets how long a client accepted from here may leave data unacknowledged.
     pub fn set_patience(&self, patience: Duration) {
-        if let Socket::Tcp(socket) = self {
+        if let Listening::Tcp(socket) = &self.listening {
             set_patience(socket, patience);
         }
     }
@@ -66,12 +88,12 @@ impl Socket {
     /// Accepts one client.
     pub fn accept(&self) -> Accepted {
         use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-        let accepted = match self {
-            Socket::Tcp(socket) => socket.accept().map(|(stream, peer)| {
+        let accepted = match &self.listening {
+            Listening::Tcp(socket) => socket.accept().map(|(stream, peer)| {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 (stream.into(), Peer::Ip(peer))
             }),
-            Socket::Unix(socket) => socket
+            Listening::Unix(socket) => socket
                 .accept()
                 .map(|(stream, _)| (stream.into(), Peer::Unix)),
         };
@@ -89,21 +111,29 @@ impl Socket {
 /// Where it listens.
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Socket::Tcp(socket) => match socket.local_addr() {
+        match &self.listening {
+            Listening::Tcp(socket) => match socket.local_addr() {
                 Ok(address) => address.fmt(f),
                 Err(error) => error.fmt(f),
             },
-            Socket::Unix(socket) => match getsockname::<UnixAddr>(socket.as_raw_fd()) {
-                Ok(address) => match (address.path(), address.as_abstract()) {
-                    (Some(path), _) => write!(f, "unix:{}", path.display()),
-                    (None, Some(name)) => write!(f, "unix:@{}", name.escape_ascii()),
-                    (None, None) => f.write_str("unix:"),
-                },
-                Err(error) => error.desc().fmt(f),
+            Listening::Unix(socket) => match unix_place(socket.as_raw_fd()) {
+                Ok(place) => place.fmt(f),
+                Err(error) => error.fmt(f),
             },
         }
     }
+}
+
+/// Where a unix socket is bound; an empty path if it has no name.
+fn unix_place(fd: RawFd) -> io::Result<Place> {
+    let address = getsockname::<UnixAddr>(fd)?;
+    Ok(match (address.path(), address.as_abstract()) {
+        (None, Some(name)) => match str::from_utf8(name) {
+            Ok(name) => Place::Abstract(name.to_owned()),
+            Err(_) => Place::Abstract(name.escape_ascii().to_string()),
+        },
+        (path, _) => Place::Path(path.unwrap_or(Path::new("")).to_owned()),
+    })
 }
 
 /// Binds a listener's places, once for each of `workers` processes; files that
@@ -128,9 +158,10 @@ pub fn bind_sets(
     };
     if rules.listen.is_empty() {
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, rules.port));
-        let sockets = bind_tcp(any, false, workers).or_else(|_| {
+        let sockets = bind_tcp(any, rules.port, false, workers).or_else(|_| {
             // A kernel without IPv6.
-            bind_tcp((Ipv4Addr::UNSPECIFIED, rules.port).into(), false, workers)
+            let any = (Ipv4Addr::UNSPECIFIED, rules.port).into();
+            bind_tcp(any, rules.port, false, workers)
         });
         add(sockets?.0);
     }
@@ -141,7 +172,8 @@ pub fn bind_sets(
     for place in &rules.listen {
         add(match place {
             Place::Ip(ip) => {
-                let (sockets, bound) = bind_tcp((*ip, port).into(), only_v6, workers)?;
+                let address = (*ip, port).into();
+                let (sockets, bound) = bind_tcp(address, rules.port, only_v6, workers)?;
                 port = bound;
                 sockets
             }
@@ -152,24 +184,30 @@ pub fn bind_sets(
     Ok(sets)
 }
 
-/// As many sockets at one address, and its port.
+/// As many sockets at one address, for which the port `asked` is configured, and
+/// the port that they have.
 fn bind_tcp(
     address: SocketAddr,
+    asked: u16,
     only_v6: bool,
     workers: usize,
 ) -> Result<(Vec<Socket>, u16), BindError> {
     let failed = |error| BindError::new(&address, error);
     let first = bind_one(address, only_v6, false).map_err(failed)?;
     let bound = first.local_addr().map_err(failed)?;
+    let socket = |socket| Socket {
+        listening: Listening::Tcp(socket),
+        bound: Bound::here(Place::Ip(address.ip()), asked, bound.port()),
+    };
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
         let failed = |error| BindError::new(&bound, error);
         // Only now: the first is to be refused where others listen.
         setsockopt(&first, sockopt::ReusePort, &true).map_err(|error| failed(error.into()))?;
         let other = bind_one(bound, only_v6, true).map_err(failed)?;
-        sockets.push(Socket::Tcp(other));
+        sockets.push(socket(other));
     }
-    sockets.insert(0, Socket::Tcp(first));
+    sockets.insert(0, socket(first));
     Ok((sockets, bound.port()))
 }
 
@@ -195,21 +233,22 @@ fn bind_unix(
         Place::Ip(_) => return Err(io::ErrorKind::InvalidInput.into()),
     };
     listen(&fd, Backlog::new(BACKLOG)?)?;
-    copies(&fd, workers)
-}
-
-fn copies(fd: &OwnedFd, workers: usize) -> io::Result<Vec<Socket>> {
-    let copy = |_| fd.try_clone().map(Socket::of);
+    let copy = |_| {
+        Ok(Socket {
+            listening: Listening::Unix(UnixListener::from_std(fd.try_clone()?.into())),
+            bound: Bound::here(place.clone(), 0, 0),
+        })
+    };
     (0..workers).map(copy).collect()
 }
 
-/// Sockets that listen already, once for each of `workers` processes: all take
-/// from the same queue.
+/// Sockets that listen already, with their names, once for each of `workers`
+/// processes: all take from the same queue.
 ///
 /// # Errors
 /// No descriptors are left.
-pub fn share(sockets: &[OwnedFd], workers: usize) -> io::Result<Vec<Vec<Socket>>> {
-    let copy = |fd: &OwnedFd| fd.try_clone().map(Socket::of);
+pub fn share(sockets: &[(OwnedFd, String)], workers: usize) -> io::Result<Vec<Vec<Socket>>> {
+    let copy = |(fd, name): &(OwnedFd, String)| Socket::handed_over(fd.try_clone()?, name);
     let set = |_| sockets.iter().map(copy).collect();
     (0..workers).map(set).collect()
 }

@@ -1,6 +1,6 @@
 //! Sockets, names and signals; knows no protocol.
 //!
-//! `listener` binds and accepts, `socket_file` looks after the files of unix
+//! `listener` binds and accepts, `allot` finds a socket's rules, `socket_file` looks after the files of unix
 //! sockets, `lock_file` keeps two daemons from the same file, `entrance` has the
 //! rules and certificates of a listener, `peer` is who comes in. `transport` is
 //! one connected socket, `stream` what is below its TLS, `tls` its encryption to
@@ -11,6 +11,7 @@
 //! systemd and the processes of our own how one fares, `board` has what these show
 //! each other. Nothing here blocks.
 
+pub mod allot;
 pub mod asker;
 pub mod board;
 mod channels;

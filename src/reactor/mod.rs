@@ -100,17 +100,6 @@ pub struct Reactor {
     leave: bool,
 }
 
-/// The entrance of each of `count` sockets. Sockets that came from outside may be
-/// more than the listeners have: they are of the first.
-fn by_socket(entrances: &[Rc<Entrance>], count: usize) -> Vec<Rc<Entrance>> {
-    let sockets = |entrance: &Rc<Entrance>| {
-        std::iter::repeat_n(Rc::clone(entrance), entrance.rules.sockets())
-    };
-    let mut all: Vec<_> = entrances.iter().flat_map(sockets).collect();
-    all.resize(count, Rc::clone(&entrances[0]));
-    all
-}
-
 /// A number from 0 to `most`, all alike, for the lot among SRV records.
 fn random(most: u32) -> u32 {
     let mut bytes = [0; 8];
@@ -126,8 +115,7 @@ fn now() -> Instant {
 }
 
 impl Reactor {
-    /// A loop that serves `listeners`: those of the first of `entrances`, then
-    /// those of the next.
+    /// A loop that serves `listeners`, each of which has one of `entrances`.
     ///
     /// # Errors
     /// What the kernel or the resolver refused, in words for the operator.
@@ -135,7 +123,7 @@ impl Reactor {
         config: Rc<Config>,
         log: Rc<Log>,
         mut listeners: Vec<Socket>,
-        entrances: &[Rc<Entrance>],
+        entrances: Vec<Rc<Entrance>>,
         upkeep: Upkeep,
     ) -> Result<Reactor, String> {
         let words = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
@@ -170,7 +158,7 @@ impl Reactor {
             alive_at: None,
             worker: Worker::new(config, log, locator, tls, registry),
             signals,
-            entrances: by_socket(entrances, listeners.len()),
+            entrances,
             listeners,
             status: Status::default(),
             sampler: Sampler::NEW,

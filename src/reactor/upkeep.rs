@@ -14,11 +14,11 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 
-use super::{REFUSALS, Reactor, by_socket, token};
+use super::{REFUSALS, Reactor, token};
 use crate::config::{self, Config, Loaded, Problem};
 use crate::log::{Level, Log};
 use crate::net::board::Board;
-use crate::net::entrance::{Entrance, fit};
+use crate::net::entrance::{self, Entrance};
 use crate::net::listener::{self, Socket};
 use crate::net::notify::Notify;
 use crate::net::resolver::Resolver;
@@ -138,6 +138,18 @@ pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
     );
 }
 
+/// Names the sockets that a new configuration has no listener for.
+pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
+    for socket in sockets {
+        let text = format_args!(
+            "the socket {socket}{} is in no listener of the new configuration: its old rules and \
+             certificates stay until a restart",
+            socket.bound()
+        );
+        log.startup(Level::Warning, text);
+    }
+}
+
 /// Says where the daemon listens.
 pub fn announce(listeners: &[Socket], log: &Log) {
     let version = env!("CARGO_PKG_VERSION");
@@ -215,24 +227,17 @@ impl Reactor {
                     for listener in &self.listeners {
                         listener.set_patience(config.write_timeout);
                     }
+                    let old = &mut self.entrances;
+                    let without = entrance::replace(old, &self.listeners, &config, &entrances);
+                    if self.upkeep.membership.is_none() {
+                        tell_without_rules(&without, &log);
+                    }
                     self.worker.set_config(Rc::new(config), contexts);
-                    self.take_entrances(&entrances);
                 }
                 Err(why) => tell_refused(&why, &log),
             }
         }
         self.upkeep.notify.reloaded("serving");
-    }
-
-    /// New rules and certificates for the sockets there are; where the sockets
-    /// are to change, the old ones stay until a restart.
-    fn take_entrances(&mut self, entrances: &[Rc<Entrance>]) {
-        let mut old = self.entrances.clone();
-        old.dedup_by(|a, b| Rc::ptr_eq(a, b));
-        old.truncate(entrances.len().max(1));
-        if fit(&old, entrances) {
-            self.entrances = by_socket(entrances, self.listeners.len());
-        }
     }
 
     /// Binds and serves `status_listen`, each worker its own ports.

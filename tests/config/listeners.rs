@@ -54,7 +54,7 @@ fn an_entry_goes_before_the_top_level_keys_wherever_they_stand() {
     );
     assert!(b.origin_allowed(Some("http://o")) && !b.origin_allowed(Some("http://a")));
     assert_eq!((c.port, pairs(c)), (3, vec![("/own", "/ownkey")]));
-    assert_eq!((c.host.as_deref(), c.sockets()), (Some("x"), 1));
+    assert_eq!((c.host.as_deref(), c.listen.len()), (Some("x"), 1));
 }
 
 #[test]
@@ -73,6 +73,13 @@ fn what_cannot_be_meant_is_an_error_on_its_line() {
             3,
             "port 1 of line 2 again",
         ),
+        (
+            "listeners:\n- {name: a, port: 1}\n- {name: a, port: 2}\n",
+            3,
+            "name 'a' of line 2 again",
+        ),
+        ("listeners:\n- name: a:b\n", 2, "'listeners.name': 'a:b'"),
+        ("listeners:\n- name: ''\n", 2, "'listeners.name': ''"),
         (
             "listeners:\n- tls: true\n",
             2,
@@ -112,7 +119,24 @@ fn ports_meet_only_at_the_same_address() {
     let config = good("listeners:\n- {port: 1, listen: 127.0.0.1}\n- {port: 1, listen: ::1}\n");
     assert_eq!(config.listeners.len(), 2);
     good("listeners:\n- port: 0\n- port: 0\n");
+    let named = good("listeners:\n- {port: 1, name: web}\n- {port: 2, name: tls-web}\n- port: 3\n");
+    let names: Vec<_> = named.listeners.iter().map(|l| l.name.as_deref()).collect();
+    assert_eq!(names, [Some("web"), Some("tls-web"), None]);
     refused("listeners:\n- {port: 1, listen: 127.0.0.1}\n- {port: 1}\n");
+}
+
+#[test]
+fn another_order_of_listeners_needs_no_restart() {
+    let list = |entries: [&str; 2]| good(&format!("listeners: [{}]", entries.join(", ")));
+    let (a, b) = ("{port: 1, host: a}", "{port: 2, listen: ::1}");
+    let start = list([a, b]);
+    assert_eq!(start.start_keys_changed(&list([b, a])), [""; 0]);
+    for other in [
+        ["{port: 1}", "{port: 2}"],
+        [a, a.replace('1', "3").as_str()],
+    ] {
+        assert_eq!(start.start_keys_changed(&list(other)), ["listeners"]);
+    }
 }
 
 #[test]

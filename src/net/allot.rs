@@ -1,0 +1,272 @@
+//! Which listener of a configuration a socket belongs to.
+//!
+//! Owns what a socket is known by, and the choice: the name that systemd gives a
+//! socket (`FileDescriptorName=`), else the address and port, or the path. The
+//! order of sockets and of listeners counts for nothing, but among sockets that
+//! nothing else tells apart (port 0 twice). Where no listener fits, nothing is
+//! chosen: the rules of one port are never another's.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::config::{Listener, Place};
+
+/// What a socket is known by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bound {
+    /// Where it is bound.
+    place: Place,
+    /// The port that was asked for; 0 lets the system choose.
+    asked: u16,
+    /// The port that it has; 0 for a unix socket.
+    port: u16,
+    /// The name it was handed over with; `None` if this daemon has bound it.
+    name: Option<String>,
+}
+
+/// The name, if it has one.
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name.as_deref() {
+            None | Some("") => Ok(()),
+            Some(name) => write!(f, " ('{name}')"),
+        }
+    }
+}
+
+/// How well a listener fits a socket, best first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Name,
+    Address,
+    /// All addresses of its family.
+    AnyOfFamily,
+    Any,
+}
+
+impl Bound {
+    /// Of a socket that was bound to `place` and `asked`, and has got `port`.
+    pub fn here(place: Place, asked: u16, port: u16) -> Bound {
+        Bound {
+            place,
+            asked,
+            port,
+            name: None,
+        }
+    }
+
+    /// Of a socket that was handed over.
+    pub fn handed_over(place: Place, port: u16, name: &str) -> Bound {
+        Bound {
+            place,
+            asked: port,
+            port,
+            name: Some(name.to_owned()),
+        }
+    }
+
+    /// Whether it was handed over.
+    pub fn is_handed_over(&self) -> bool {
+        self.name.is_some()
+    }
+
+    fn fit(&self, listener: &Listener) -> Option<Fit> {
+        if listener.name.is_some() && listener.name == self.name {
+            return Some(Fit::Name);
+        }
+        places(listener)
+            .filter_map(|place| self.fit_place(&place, listener.port))
+            .min()
+    }
+
+    fn fit_place(&self, place: &Place, port: u16) -> Option<Fit> {
+        let (Some(own), Some(other)) = (self.place.ip(), place.ip()) else {
+            return (self.place == *place).then_some(Fit::Address);
+        };
+        let (own, other) = (own.to_canonical(), other.to_canonical());
+        let same_family = own.is_ipv4() == other.is_ipv4();
+        if port != self.asked && port != self.port {
+            None
+        } else if own == other {
+            Some(Fit::Address)
+        } else if other.is_unspecified() && same_family {
+            Some(Fit::AnyOfFamily)
+        } else if other.is_unspecified() && (other.is_ipv6() || own.is_unspecified()) {
+            // A socket of all IPv6 addresses serves IPv4 too.
+            Some(Fit::Any)
+        } else {
+            None
+        }
+    }
+}
+
+/// The places of a listener; all interfaces are `::`.
+fn places(listener: &Listener) -> impl Iterator<Item = Place> {
+    let any = Place::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let any = listener.listen.is_empty().then_some(any);
+    listener.listen.iter().cloned().chain(any)
+}
+
+/// For each socket the number of its listener, if there is one.
+pub fn allot(sockets: &[&Bound], listeners: &[&Listener]) -> Vec<Option<usize>> {
+    let choose = |(at, socket): (usize, &&Bound)| {
+        let fits = listeners.iter().map(|listener| socket.fit(listener));
+        let fits: Vec<_> = fits.collect();
+        let best = fits.iter().flatten().min()?;
+        let of_best = |(at, fit): (usize, &Option<Fit>)| (fit.as_ref() == Some(best)).then_some(at);
+        let equals: Vec<_> = fits.iter().enumerate().filter_map(of_best).collect();
+        let alike = |other: &&&Bound| other.place == socket.place && other.asked == socket.asked;
+        let before = sockets[..at].iter().filter(alike).count();
+        equals.get(before).or(equals.last()).copied()
+    };
+    sockets.iter().enumerate().map(choose).collect()
+}
+
+/// A listener as an operator knows it: `'web', *:443`.
+pub struct Named<'a>(pub &'a Listener);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Named(listener) = self;
+        let port = listener.port;
+        let mut texts: Vec<String> = Vec::new();
+        texts.extend(listener.name.as_ref().map(|name| format!("'{name}'")));
+        texts.extend(places(listener).map(|place| match place {
+            Place::Ip(_) if listener.listen.is_empty() => format!("*:{port}"),
+            Place::Ip(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
+            Place::Ip(ip) => format!("{ip}:{port}"),
+            unix => unix.to_string(),
+        }));
+        f.write_str(&texts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    /// The listeners that sockets get: `a:p` or `unix:...`, and a name behind a
+    /// space if it was handed over.
+    fn allotted(sockets: &[&str], listeners: &str) -> Vec<Option<usize>> {
+        let text = format!("listeners: [{listeners}]");
+        let config = parse("-", &text).expect(&text).config;
+        let bound = |text: &&str| {
+            let (address, name) = match text.split_once(' ') {
+                Some((address, name)) => (address, Some(name)),
+                None => (*text, None),
+            };
+            let (place, port) = match address.strip_prefix("unix:") {
+                Some(path) => (Place::Path(path.into()), 0),
+                None => {
+                    let address: std::net::SocketAddr = address.parse().expect(address);
+                    (Place::Ip(address.ip()), address.port())
+                }
+            };
+            match name {
+                Some(name) => Bound::handed_over(place, port, name),
+                None => Bound::here(place, port, if port == 0 { 40000 } else { port }),
+            }
+        };
+        let sockets: Vec<Bound> = sockets.iter().map(bound).collect();
+        let listeners: Vec<&Listener> = config.listeners.iter().collect();
+        allot(&sockets.iter().collect::<Vec<_>>(), &listeners)
+    }
+
+    #[test]
+    fn the_address_counts_and_no_order() {
+        let all = [
+            "127.0.0.1:80",
+            "127.0.0.1:81",
+            "127.0.0.2:80",
+            "[::1]:80",
+            "unix:/a",
+            "unix:/b",
+        ];
+        let listeners = [
+            "{port: 80, listen: 127.0.0.1}",
+            "{port: 81, listen: 127.0.0.1}",
+            "{port: 80, listen: [127.0.0.2, '::1']}",
+            "{listen: 'unix:/a'}",
+            "{listen: 'unix:/b'}",
+        ];
+        let expected = [0, 1, 2, 2, 3, 4];
+        for turn in 0..all.len() {
+            let mut sockets = all;
+            sockets.rotate_left(turn);
+            for reversed in [false, true] {
+                let mut list = listeners;
+                if reversed {
+                    list.reverse();
+                }
+                let got = allotted(&sockets, &list.join(", "));
+                for (at, socket) in all.iter().enumerate() {
+                    let listener = match reversed {
+                        true => listeners.len() - 1 - expected[at],
+                        false => expected[at],
+                    };
+                    let place = sockets.iter().position(|other| other == socket).unwrap();
+                    assert_eq!(got[place], Some(listener), "{socket} {turn} {reversed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_wildcard_counts_where_no_address_does() {
+        let any = "{port: 80}";
+        let v4 = "{port: 80, listen: 0.0.0.0}";
+        let v6 = "{port: 80, listen: '::'}";
+        let one = "{port: 80, listen: 192.0.2.1}";
+        for (socket, listeners, chosen) in [
+            ("[::]:80", vec![any], Some(0)),
+            ("0.0.0.0:80", vec![any], Some(0)),
+            ("[::]:80", vec![v4], Some(0)),
+            ("0.0.0.0:80", vec![v6], Some(0)),
+            ("192.0.2.1:80", vec![any], Some(0)),
+            ("192.0.2.1:80", vec![v6], Some(0)),
+            ("[::ffff:192.0.2.1]:80", vec![one], Some(0)),
+            ("[2001:db8::1]:80", vec![v4], None),
+            ("[2001:db8::1]:80", vec![v6], Some(0)),
+            ("192.0.2.1:80", vec![v6, v4], Some(1)),
+            ("192.0.2.1:80", vec![v6, v4, one], Some(2)),
+            ("[::]:80", vec![v4, v6], Some(1)),
+            ("0.0.0.0:80", vec![v6, v4], Some(1)),
+            // It serves more than the listener is for.
+            ("[::]:80", vec![one], None),
+            ("0.0.0.0:80", vec![one], None),
+            ("192.0.2.2:80", vec![one], None),
+            ("192.0.2.1:81", vec![any], None),
+            ("unix:/a", vec![any], None),
+        ] {
+            for name in ["", " n"] {
+                let socket = format!("{socket}{name}");
+                let list = listeners.join(", ");
+                assert_eq!(allotted(&[&socket], &list), [chosen], "{socket}, {list}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_goes_before_addresses_and_only_for_what_was_handed_over() {
+        let listeners = "{port: 80, name: a}, {port: 81, name: b}";
+        let both = [Some(1), Some(0)];
+        assert_eq!(allotted(&["[::]:80 b", "[::]:81 a"], listeners), both);
+        assert_eq!(allotted(&["[::]:81 x", "[::]:80 "], listeners), both);
+        assert_eq!(allotted(&["[::]:81", "[::]:80"], listeners), both);
+        // Several sockets of a unit have the same name.
+        let same = ["127.0.0.1:90 a", "[::1]:91 a", "unix:/x b"];
+        assert_eq!(allotted(&same, listeners), [Some(0), Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn ports_that_the_system_chose_go_by_their_order() {
+        let two = "{port: 0, listen: 127.0.0.1}, {port: 0, listen: [127.0.0.1, 127.0.0.2]}";
+        let sockets = ["127.0.0.1:0", "127.0.0.1:0", "127.0.0.2:0"];
+        let none = "listen: 127.0.0.3";
+        assert_eq!(allotted(&sockets, two), [Some(0), Some(1), Some(1)]);
+        assert_eq!(allotted(&sockets[2..], &format!("{{{none}}}")), [None]);
+        // By the port that it has got, too.
+        assert_eq!(allotted(&["127.0.0.1:0"], "{port: 40000}"), [Some(0)]);
+    }
+}

@@ -107,7 +107,7 @@ missing_cargo() {
 installs() {
     local to=$work/to
     DESTDIR=$to make -C "$build" install || return 1
-    [ -x "$to/usr/local/bin/jabsocket" ] && cmp conf/jabsocket.conf "$to/etc/jabsocket.conf" || return 1
+    [ -x "$to/usr/local/bin/jabsocket" ] && sed s,/usr/share,/usr/local/share, conf/installed.conf | cmp - "$to/etc/jabsocket.conf" || return 1
     has "$to/usr/local/lib/systemd/system/jabsocket.service" '^ExecStart=/usr/local/bin/jabsocket -n -c /etc/jabsocket.conf$' || return 1
     echo '# mine' >>"$to/etc/jabsocket.conf"
     DESTDIR=$to make -C "$build" install && has "$to/etc/jabsocket.conf" '^# mine$'

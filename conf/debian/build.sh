@@ -35,7 +35,7 @@ put_gz() { mkdir -p "$(dirname "$root/$2")"; gzip -9n <"$1" >"$root/$2.gz"; chmo
 
 put "$binary" 755 usr/bin/jabsocket
 strip --strip-unneeded --remove-section=.comment --remove-section=.note "$root/usr/bin/jabsocket"
-put conf/jabsocket.conf 644 etc/jabsocket.conf
+put conf/installed.conf 644 etc/jabsocket.conf
 put conf/jabsocket.service 644 lib/systemd/system/jabsocket.service
 put_gz man/jabsocket.8 usr/share/man/man8/jabsocket.8
 put_gz man/jabsocket.conf.5 usr/share/man/man5/jabsocket.conf.5
@@ -43,7 +43,7 @@ put conf/debian/copyright 644 usr/share/doc/jabsocket/copyright
 put_gz conf/debian/changelog usr/share/doc/jabsocket/changelog.Debian
 put conf/debian/lintian-overrides 644 usr/share/lintian/overrides/jabsocket
 put_gz README.md usr/share/doc/jabsocket/README.md
-for file in nginx.conf haproxy.cfg fail2ban.conf jabsocket.socket; do
+for file in jabsocket.conf nginx.conf haproxy.cfg fail2ban.conf jabsocket.socket; do
     put "conf/$file" 644 "usr/share/doc/jabsocket/examples/$file"
 done
 

@@ -246,7 +246,7 @@ fn names_of_the_status_are_host_names() {
 }
 
 #[test]
-fn the_installed_file_is_good_and_explains_every_key() {
+fn the_sample_is_good_and_explains_every_key() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/jabsocket.conf");
     let text = std::fs::read_to_string(&path).unwrap();
     let loaded = config::load(&path).unwrap();
@@ -263,7 +263,36 @@ fn the_installed_file_is_good_and_explains_every_key() {
 }
 
 #[test]
-fn the_commented_values_of_the_installed_file_are_good_too() {
+fn the_installed_file_is_short_and_good() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/installed.conf");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        text.lines().count() <= 10,
+        "a release would ask about each change"
+    );
+    let loaded = config::load(&path).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let installed = Config {
+        listen: vec![address("127.0.0.1")],
+        log_level: Level::Notice,
+        ..Config::default()
+    };
+    assert_eq!(loaded.config.listen, installed.listen);
+    assert_eq!(loaded.config.log_level, installed.log_level);
+    let listeners = loaded.config.listeners.clone();
+    assert_eq!(
+        loaded.config,
+        Config {
+            listeners,
+            ..installed
+        }
+    );
+    let with_domains = text.replace("#domains", "domains").replace("#  - ", "  - ");
+    assert_eq!(listed(&good(&with_domains), "example.com"), "example.com");
+}
+
+#[test]
+fn the_commented_values_of_the_sample_are_good_too() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/jabsocket.conf");
     let text = std::fs::read_to_string(path).unwrap();
     let mut active = String::new();

@@ -7,16 +7,19 @@
 //! at most once a second of [`Log::tick`]. Never writes a control character, or
 //! more than 1 KiB a line. Stanzas and credentials are not to be passed in.
 
+mod stderr;
+
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Write as _};
-use std::io::{ErrorKind, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use syslog::{Facility, Formatter3164, LogFormat, Severity};
+
+use stderr::Stderr;
 
 /// Where the system's log takes datagrams.
 pub const SYSLOG_PATH: &str = "/dev/log";
@@ -164,6 +167,7 @@ pub type LocalTime = fn(i64) -> Option<Moment>;
 pub struct Log {
     level: Cell<Level>,
     on_stderr: Cell<bool>,
+    is_journal: Cell<bool>,
     now: Cell<Instant>,
     sinks: RefCell<Sinks>,
 }
@@ -188,6 +192,7 @@ impl Log {
         Log {
             level: Cell::new(Level::Err),
             on_stderr: Cell::new(false),
+            is_journal: Cell::new(false),
             now: Cell::new(now),
             sinks: RefCell::new(Sinks {
                 text: Text::default(),
@@ -205,10 +210,7 @@ impl Log {
                     lost_lines: 0,
                     local_time: None,
                 },
-                stderr: Stderr {
-                    stand_in: stderr,
-                    lost_lines: 0,
-                },
+                stderr: Stderr::new(stderr),
             }),
         }
     }
@@ -242,6 +244,12 @@ impl Log {
         self.on_stderr.set(on);
     }
 
+    /// Standard error leads to the journal, which has the lines to syslog too: it
+    /// gets those that syslog has not taken.
+    pub fn set_journal(&self) {
+        self.is_journal.set(true);
+    }
+
     /// Whether a line of that level would be written.
     pub fn enabled(&self, level: Level) -> bool {
         level <= self.level.get()
@@ -259,7 +267,8 @@ impl Log {
         }
     }
 
-    /// Writes a line of the start-up, whatever the level, to standard error too.
+    /// Writes a line of the start-up, whatever the level, to standard error too:
+    /// once where both come together.
     pub fn startup(&self, level: Level, text: fmt::Arguments<'_>) {
         self.write(level, text, true);
     }
@@ -301,8 +310,8 @@ impl Log {
             stderr,
         } = &mut *sinks;
         buffer.set(text);
-        syslog.write(level, &buffer.text, line, self.now.get());
-        if on_stderr {
+        let taken = syslog.write(level, &buffer.text, line, self.now.get());
+        if on_stderr && !(taken && self.is_journal.get()) {
             stderr.write(level, &buffer.text, line, syslog.formatter.pid);
         }
     }
@@ -364,7 +373,8 @@ struct Syslog {
 }
 
 impl Syslog {
-    fn write(&mut self, level: Level, text: &str, line: &mut Vec<u8>, now: Instant) {
+    /// Whether the line was taken.
+    fn write(&mut self, level: Level, text: &str, line: &mut Vec<u8>, now: Instant) -> bool {
         if self.lost_lines > 0 {
             let lost = lost_text(self.lost_lines);
             if self.send_line(Level::Warning, &lost, line, now) {
@@ -372,9 +382,9 @@ impl Syslog {
             }
         }
         // With losses still untold there is no room for this line either.
-        if self.lost_lines > 0 || !self.send_line(level, text, line, now) {
-            self.lost_lines += 1;
-        }
+        let taken = self.lost_lines == 0 && self.send_line(level, text, line, now);
+        self.lost_lines += u64::from(!taken);
+        taken
     }
 
     fn send_line(&mut self, level: Level, text: &str, line: &mut Vec<u8>, now: Instant) -> bool {
@@ -448,45 +458,4 @@ impl Syslog {
             .ok();
         self.socket.is_some()
     }
-}
-
-/// Standard error, written only where that cannot wait.
-#[derive(Debug)]
-struct Stderr {
-    stand_in: Option<OwnedFd>,
-    lost_lines: u64,
-}
-
-impl Stderr {
-    fn write(&mut self, level: Level, text: &str, line: &mut Vec<u8>, pid: u32) {
-        if self.lost_lines > 0 {
-            let lost = lost_text(self.lost_lines);
-            if self.write_line(Level::Warning, &lost, line, pid) {
-                self.lost_lines = 0;
-            }
-        }
-        if self.lost_lines > 0 || !self.write_line(level, text, line, pid) {
-            self.lost_lines += 1;
-        }
-    }
-
-    fn write_line(&self, level: Level, text: &str, line: &mut Vec<u8>, pid: u32) -> bool {
-        line.clear();
-        let formatted = writeln!(line, "{IDENT}[{pid}]: {}: {text}", level.name());
-        let stderr = std::io::stderr();
-        let fd = match &self.stand_in {
-            Some(fd) => fd.as_fd(),
-            None => stderr.as_fd(),
-        };
-        // A pipe that takes any byte takes PIPE_BUF of them, and a line is less.
-        formatted.is_ok() && takes_bytes(fd) && nix::unistd::write(fd, line).is_ok()
-    }
-}
-
-fn takes_bytes(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok()
-        && fds[0]
-            .revents()
-            .is_some_and(|events| events == PollFlags::POLLOUT)
 }

@@ -310,3 +310,26 @@ fn level_names_are_those_of_syslog() {
     assert_eq!(Level::from_name("log_log_err"), None);
     assert!(Level::Emerg < Level::Debug);
 }
+
+#[test]
+fn in_the_journal_a_line_of_the_start_stands_once() {
+    let place = Place::new("journal");
+    let (mut stderr, writer) = std::io::pipe().unwrap();
+    let start = now();
+    let listener = place.listener();
+    let log = Log::with_sinks(&place.path, Some(OwnedFd::from(writer)), start);
+    log.startup(Level::Notice, format_args!("one"));
+    log.set_journal();
+    log.startup(Level::Notice, format_args!("two"));
+    let told = lines(&listener);
+    assert_eq!(told.len(), 2, "{told:?}");
+    // Nobody takes it there: then standard error has it.
+    drop(listener);
+    log.tick(start + Duration::from_secs(2));
+    log.startup(Level::Notice, format_args!("three"));
+    drop(log);
+    let mut text = String::new();
+    stderr.read_to_string(&mut text).unwrap();
+    let ends: Vec<_> = text.lines().map(|line| line.rsplit(' ').next()).collect();
+    assert_eq!(ends, [Some("one"), Some("three")], "{text}");
+}

@@ -17,8 +17,8 @@ use common::dns_server::DnsServer;
 use common::prometheus::{Series, ask, changes, dial, get, metrics, of_each, place, response};
 use common::stage::*;
 use common::tls_server::TlsStage;
-use common::write_until_stalled;
 use common::ws_client::WsClient;
+use common::{patiently, reset, write_until_stalled};
 
 const STATUS: &str = "status_listen: 127.0.0.1:0\n";
 
@@ -158,6 +158,39 @@ fn every_phase_and_end_has_its_place() {
     assert_eq!(sessions.count(), 2, "{changes:#?}");
     drop((waiting, draft, draft_server));
     stage.daemon.stop();
+}
+
+/// Those who only look whether the port is served come every second.
+#[test]
+fn checks_of_a_port_are_counted_and_fill_no_log() {
+    let authority = Authority::new();
+    let files = authority.identity(&["example.com"]).files(&[]);
+    let (certificate, key) = (files.0.0.display(), files.1.0.display());
+    let listeners = format!(
+        "listeners:\n- {{port: 0, listen: 127.0.0.1}}\n- {{port: 0, listen: 127.0.0.2, \
+         tls_certificate: {certificate}, tls_key: {key}}}\n"
+    );
+    for (level, lines) in [("LOG_DEBUG", 4), ("LOG_INFO", 0)] {
+        let daemon = Daemon::start(&format!("log_level: {level}\n{STATUS}{listeners}"));
+        let line = daemon.wait_for_line("listening on 127.0.0.2:");
+        let secure = line.rsplit(' ').next().unwrap();
+        drop(dial(daemon.address));
+        reset(dial(daemon.address));
+        drop(dial(secure.parse().unwrap()));
+        assert_eq!(get(daemon.address, "/").0, 200);
+        let by_client = "closed_sessions_total{by=\"client\",why=\"no_request\"}";
+        let page = "closed_sessions_total{by=\"jabsocket\",why=\"page\"}";
+        patiently("the counts", || {
+            let now = metrics(&daemon);
+            (now[by_client] == 3.0 && now[page] == 1.0).then_some(())
+        });
+        let (refused, _) = WsClient::open(daemon.address, "/", &[], None).unwrap();
+        end(&daemon, refused);
+        let told = daemon.lines();
+        let sessions = told.iter().filter(|line| line.contains(": session "));
+        assert_eq!(sessions.count(), lines + 1, "{level}: {told:#?}");
+        daemon.stop();
+    }
 }
 
 #[test]

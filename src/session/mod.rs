@@ -39,6 +39,7 @@ use std::rc::Rc;
 use mio::Token;
 use mio::event::Event as Edge;
 
+use crate::log::Level;
 use crate::net::entrance::Entrance;
 use crate::net::peer::Peer;
 use crate::net::stream::Stream as Socket;
@@ -262,7 +263,11 @@ impl Session {
             worker.admission.leave(ip, standing);
         }
         let line = self.report.line(self.domain.as_deref(), self.dialect);
-        worker.log.info(format_args!("{line}"));
+        let level = match self.report.is_check() {
+            true => Level::Debug,
+            false => Level::Info,
+        };
+        worker.log.line(level, format_args!("{line}"));
     }
 
     /// What the log calls it.

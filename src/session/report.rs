@@ -75,6 +75,8 @@ pub struct Report {
 struct End {
     by: &'static str,
     why: String,
+    /// Whether it may have been a check of the port, which comes every second.
+    is_check: bool,
     /// What became of the server's side.
     server: Server,
 }
@@ -152,8 +154,19 @@ impl Report {
                 ": "
             };
             let why = format!("{why}{separator}{detail}");
-            self.end.get_or_insert(Box::new(End { by, why, server }));
+            let is_check = CHECKS.contains(&cause(from, event));
+            self.end.get_or_insert(Box::new(End {
+                by,
+                why,
+                is_check,
+                server,
+            }));
         }
+    }
+
+    /// Whether the client may only have looked whether the port is served.
+    pub fn is_check(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.is_check)
     }
 
     /// The line for the log.
@@ -213,13 +226,18 @@ pub const CAUSES: &[(&str, &str)] = &[
     ("jabsocket", "other"),
 ];
 
+/// Causes of those who may only look whether the port is served.
+const CHECKS: [(&str, &str); 2] = [("client", "no_request"), ("jabsocket", "page")];
+
 /// Who ended a session and why, in words of a fixed set.
 pub fn cause(phase: Phase, event: Event) -> (&'static str, &'static str) {
     match event {
         Event::Ended => ("client", "stream_closed"),
         Event::CloseFrame => ("client", "close_frame"),
         // As those come who only look whether the port is open.
-        Event::ClientGone if phase == Phase::Opening => ("client", "no_request"),
+        Event::ClientGone if matches!(phase, Phase::Accepting | Phase::Opening) => {
+            ("client", "no_request")
+        }
         Event::ClientGone => ("client", "connection_lost"),
         Event::ServerEnded => ("server", "stream_closed"),
         Event::ServerGone => ("server", "connection_lost"),

@@ -1,0 +1,62 @@
+//! Standard error as a sink of the log.
+//!
+//! Owns the shape of a line there, and the count of lines that could not be
+//! written. Writes only what cannot wait; what nobody takes is counted and told
+//! with the next line that gets through.
+
+use std::io::Write as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{IDENT, Level, lost_text};
+
+/// Standard error, written only where that cannot wait.
+#[derive(Debug)]
+pub(super) struct Stderr {
+    stand_in: Option<OwnedFd>,
+    lost_lines: u64,
+}
+
+impl Stderr {
+    /// Standard error, or what stands in for it.
+    pub fn new(stand_in: Option<OwnedFd>) -> Stderr {
+        Stderr {
+            stand_in,
+            lost_lines: 0,
+        }
+    }
+
+    /// Writes a line, which is put together in `line`.
+    pub fn write(&mut self, level: Level, text: &str, line: &mut Vec<u8>, pid: u32) {
+        if self.lost_lines > 0 {
+            let lost = lost_text(self.lost_lines);
+            if self.write_line(Level::Warning, &lost, line, pid) {
+                self.lost_lines = 0;
+            }
+        }
+        if self.lost_lines > 0 || !self.write_line(level, text, line, pid) {
+            self.lost_lines += 1;
+        }
+    }
+
+    fn write_line(&self, level: Level, text: &str, line: &mut Vec<u8>, pid: u32) -> bool {
+        line.clear();
+        let formatted = writeln!(line, "{IDENT}[{pid}]: {}: {text}", level.name());
+        let stderr = std::io::stderr();
+        let fd = match &self.stand_in {
+            Some(fd) => fd.as_fd(),
+            None => stderr.as_fd(),
+        };
+        // A pipe that takes any byte takes PIPE_BUF of them, and a line is less.
+        formatted.is_ok() && takes_bytes(fd) && nix::unistd::write(fd, line).is_ok()
+    }
+}
+
+fn takes_bytes(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok()
+        && fds[0]
+            .revents()
+            .is_some_and(|events| events == PollFlags::POLLOUT)
+}

@@ -8,10 +8,11 @@
 //! The house, and who may know whom:
 //!
 //! ```text
-//! main -> master, daemon -> reactor -> session -> { net, proto } -> { expat, buf, meter }
+//! main -> master, check, daemon -> reactor -> session -> { net, proto } -> { expat, buf, meter }
 //! ```
 //!
 //! - [`cli`]: the command line.
+//! - [`check`]: what `--check-config` looks at beside the file itself.
 //! - [`config`]: the configuration file; read by all but `proto`.
 //! - [`log`]: syslog and standard error without waiting; the same.
 //! - [`daemon`]: fork, PID file, privileges, what systemd hands over.
@@ -27,6 +28,7 @@
 #![warn(missing_docs)]
 
 pub mod buf;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Instant;
 
+use jabsocket::check;
 use jabsocket::cli::{self, Command};
 use jabsocket::config::{self, Config, Listener, Loaded};
 use jabsocket::daemon::pid_file::PidFile;
@@ -22,7 +23,7 @@ use jabsocket::net::notify::Notify;
 use jabsocket::net::socket_file::SocketFile;
 use jabsocket::net::tls::Contexts;
 use jabsocket::reactor::Reactor;
-use jabsocket::reactor::upkeep::{Upkeep, report};
+use jabsocket::reactor::upkeep::{Upkeep, report, tell_expiring};
 
 /// Exit status when the daemon does not start, or its configuration is bad.
 const FAILURE: u8 = 1;
@@ -53,16 +54,30 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Judges a configuration file and says so.
+/// Judges a configuration file, and what it names, and says so.
 fn check_config(path: &Path) -> ExitCode {
-    let (problems, good) = match config::load(path) {
-        Ok(Loaded { warnings, .. }) => (warnings, true),
-        Err(problems) => (problems, false),
+    let file = path.display();
+    let (problems, config) = match config::load(path) {
+        Ok(Loaded { config, warnings }) => (warnings, Some(config)),
+        Err(problems) => (problems, None),
     };
     for problem in &problems {
         eprintln!("{problem}");
     }
-    if !good {
+    let findings = config.map(|config| check::look(path, &config));
+    if let Some(findings) = &findings {
+        findings
+            .errors
+            .iter()
+            .for_each(|text| eprintln!("{file}: {text}"));
+        let warnings = findings.warnings.iter();
+        warnings.for_each(|text| eprintln!("{file}: warning: {text}"));
+        findings
+            .notes
+            .iter()
+            .for_each(|text| println!("{file}: note: {text}"));
+    }
+    if findings.is_none_or(|findings| !findings.errors.is_empty()) {
         eprintln!("{}: this configuration cannot be used", path.display());
         return ExitCode::from(FAILURE);
     }
@@ -81,8 +96,10 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
     }
     let log = Rc::new(Log::new(Instant::now()));
     log.set_local_time(daemon::local_time);
-    // There the lines are from syslog already.
-    log.set_stderr(foreground && !daemon::stderr_is_journal());
+    match daemon::stderr_is_journal() {
+        true => log.set_journal(),
+        false => log.set_stderr(foreground),
+    }
     let mut notify = Notify::default();
     if let Some(socket) = &environment.notify_socket
         && let Err(error) = notify.add_systemd(socket, environment.watchdog)
@@ -181,6 +198,7 @@ impl Plan {
         };
         warn_of_domains(&config, path, log);
         warn_of_unbound(&entrances, &config, log);
+        tell_expiring(&entrances, log);
         Ok(Plan {
             path: absolute,
             config,

@@ -27,8 +27,8 @@ use crate::net::listener::Socket;
 use crate::net::notify::{self, Listening, Notify, Word};
 use crate::net::signals::{OF_MASTER, Signals};
 use crate::reactor::upkeep::{
-    Fresh, Membership, announce, monotonic_us, read_again, tell_refused, tell_reloaded,
-    tell_without_rules,
+    Fresh, Membership, announce, monotonic_us, read_again, tell_expiring, tell_refused,
+    tell_reloaded, tell_without_rules,
 };
 
 /// The wait before a dead worker is replaced; doubled each time.
@@ -317,6 +317,7 @@ impl Master {
 
     fn reload(&mut self) {
         self.notify.reloading(monotonic_us());
+        let mut taken = false;
         if let Some((text, fresh)) = read_again(&self.path, &self.log)
             && self.show(&text)
         {
@@ -328,6 +329,7 @@ impl Master {
             let sockets = &self.places[0].listeners;
             let without = entrance::replace(&mut self.entrances, sockets, &config, &entrances);
             tell_without_rules(&without, &self.log);
+            tell_expiring(&entrances, &self.log);
             // These stay what they were at the start, for workers to come too.
             self.config = Config {
                 workers: self.start_config.workers,
@@ -335,8 +337,12 @@ impl Master {
                 ..config
             };
             self.relay(Signal::SIGHUP);
+            taken = true;
         }
-        self.notify.reloaded("serving");
+        if let Some(board) = &self.board {
+            board.note_refused_reload(!taken);
+        }
+        self.notify.reloaded(taken);
     }
 
     /// Shows workers the text of a configuration; false, and a line in the log, if that

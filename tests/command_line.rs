@@ -6,6 +6,7 @@ mod common;
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
+use common::certificates::{Authority, Content};
 use common::daemon::{Daemon, PROGRAM, TempFile};
 use common::ws_client::WsClient;
 
@@ -172,4 +173,159 @@ fn in_the_journal_a_line_stands_once() {
     };
     assert!(told(false).contains("stopping, "));
     assert_eq!(told(true), "");
+}
+
+/// What `--check-config` says of a file that names these.
+fn checked(config: &str) -> (String, String, i32) {
+    let file = TempFile::new(config);
+    let output = run(&["--check-config", "-c", file.0.to_str().unwrap()]);
+    let (out, err, status) = told(&output);
+    (out.to_owned(), err.to_owned(), status)
+}
+
+fn certificate_keys(certificate: &TempFile, key: &TempFile) -> String {
+    let (certificate, key) = (certificate.0.display(), key.0.display());
+    format!("port: 0\ntls_certificate: {certificate}\ntls_key: {key}\n")
+}
+
+#[test]
+fn check_config_opens_what_the_file_names() {
+    let authority = Authority::new();
+    let identity = |names| authority.identity(names).files(&[]);
+    let (certificate, key) = identity(&["a.example"]);
+    let (_, other_key) = identity(&["a.example"]);
+    let good = checked(&certificate_keys(&certificate, &key));
+    assert_eq!((&good.1[..], good.2), ("", 0));
+    let nothing = TempFile(std::path::PathBuf::from("/nonexistent/a.pem"));
+    let domains = "port: 0\ndomains:\n- name: a.b\n  ca_file: ";
+    for (config, why) in [
+        (
+            certificate_keys(&certificate, &other_key),
+            "not the key of the certificate",
+        ),
+        (certificate_keys(&nothing, &key), "a.pem: No such file"),
+        (
+            format!(
+                "port: 0\nlisteners:\n- {{port: 0, tls_certificate: {0}, tls_key: {0}}}\n",
+                key.0.display()
+            ),
+            "holds no PEM certificate",
+        ),
+        (
+            "port: 0\nserver_ca_file: /nonexistent/ca.pem\n".to_owned(),
+            "/nonexistent/ca.pem: No such file",
+        ),
+        (
+            format!("{domains}{}\n", key.0.display()),
+            "holds no PEM certificate",
+        ),
+        (
+            "port: 0\nuser: no-such-user\n".to_owned(),
+            "key 'user': 'no-such-user': there is no such user",
+        ),
+    ] {
+        let (out, err, status) = checked(&config);
+        assert!(err.contains(why), "{config}: {err}");
+        assert!(
+            err.ends_with(": this configuration cannot be used\n"),
+            "{err}"
+        );
+        assert_eq!((&out[..], status), ("", 1), "{config}");
+    }
+}
+
+#[test]
+fn check_config_tells_of_certificates_that_end() {
+    let authority = Authority::new();
+    let date = |when: &str| {
+        let date = Command::new("date")
+            .args(["-u", "-d", when, "+%Y%m%d%H%M%SZ"])
+            .output()
+            .unwrap();
+        String::from_utf8(date.stdout).unwrap().trim().to_owned()
+    };
+    for (end, what) in [
+        (
+            "20200201000000Z",
+            Some("for a.example has expired: Feb  1 00:00:00 2020 GMT"),
+        ),
+        (
+            &date("13 days"),
+            Some("for a.example expires within 14 days: "),
+        ),
+        (&date("15 days"), None),
+    ] {
+        let content = Content {
+            dns: &["a.example"],
+            not_after: end,
+            ..Content::default()
+        };
+        let (certificate, key) = authority.sign(&content).files(&[]);
+        let (_, err, status) = checked(&certificate_keys(&certificate, &key));
+        assert_eq!(status, 0, "the daemon starts with it: {err}");
+        match what {
+            Some(what) => {
+                let path = certificate.0.display();
+                let warning = format!(": warning: {path}: the certificate {what}");
+                assert!(err.contains(&warning), "{err}");
+            }
+            None => assert_eq!(err, ""),
+        }
+    }
+}
+
+#[test]
+fn check_config_tries_addresses_out() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let (out, err, status) = checked(&format!("port: {port}\nlisten: 127.0.0.1\n"));
+    assert_eq!(
+        (&err[..], status),
+        ("", 0),
+        "a daemon that serves there may reload"
+    );
+    let note = format!("note: 127.0.0.1:{port} is in use, by the daemon that is to reload");
+    assert!(out.contains(&note), "{out}");
+    for (config, warning) in [
+        (
+            "port: 0\nlisten: 192.0.2.1\n",
+            "cannot listen on 192.0.2.1:0: Cannot assign requested address",
+        ),
+        (
+            "port: 0\nstatus_listen: 192.0.2.1:1\n",
+            "cannot listen on 192.0.2.1:1: Cannot assign requested address",
+        ),
+        (
+            "listen: unix:/nonexistent/a\n",
+            "cannot listen on unix:/nonexistent/a: its directory: No such file or directory",
+        ),
+    ] {
+        let (_, err, status) = checked(config);
+        assert!(err.contains(&format!(": warning: {warning}")), "{err}");
+        assert_eq!(status, 0, "{config}");
+    }
+}
+
+#[test]
+fn check_config_reads_as_the_user_that_reloads() {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+    let (certificate, key) = Authority::new().identity(&["a.example"]).files(&[]);
+    let keys = certificate_keys(&certificate, &key);
+    set_permissions(&key.0, Permissions::from_mode(0o600)).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        let (_, err, status) = checked(&format!("{keys}user: nobody\n"));
+        let path = key.0.display();
+        let why = format!("{path}: Permission denied (os error 13) for user 'nobody': a reload");
+        assert!(err.contains(&why), "{err}");
+        assert!(!err.contains(&certificate.0.display().to_string()), "{err}");
+        assert_eq!(status, 0, "the start reads it as root");
+    } else {
+        let (out, err, status) = checked(&format!("{keys}user: root\n"));
+        assert!(
+            out.contains("whether user 'root' can read the files is not known"),
+            "{out}"
+        );
+        assert_eq!((&err[..], status), ("", 0));
+    }
 }

@@ -5,14 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may name. A room may always name itself.
-const KNOWS: [(&str, &[&str]); 13] = [
+const KNOWS: [(&str, &[&str]); 14] = [
     (
         "main",
         &[
-            "cli", "config", "daemon", "expat", "log", "master", "net", "reactor",
+            "check", "cli", "config", "daemon", "expat", "log", "master", "net", "reactor",
         ],
     ),
     ("master", &["config", "daemon", "log", "net", "reactor"]),
+    ("check", &["config", "daemon", "net"]),
     ("daemon", &["log", "net"]),
     ("cli", &[]),
     ("config", &["log"]),

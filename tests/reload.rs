@@ -10,6 +10,8 @@ use common::background::{children, descriptors};
 use common::certificates::Authority;
 use common::daemon::Daemon;
 use common::dns_server::{DnsServer, SRV};
+use common::patiently;
+use common::prometheus::{place, sum};
 use common::stage::*;
 use common::tls_server::{TlsServer, entry, expect_greeted, expect_no_way};
 use common::ws_client::WsClient;
@@ -90,6 +92,30 @@ fn a_bad_file_changes_nothing_and_every_error_is_told() {
         assert_eq!(status_of(&stage, "/only"), 101);
     }
     stage.daemon.stop();
+}
+
+#[test]
+fn a_refused_reload_is_in_the_metrics_until_one_is_taken() {
+    for workers in [1, 2] {
+        let base = format!("workers: {workers}\nstatus_listen: 127.0.0.1:0\n");
+        let daemon = Daemon::start(&base);
+        let at = place(&daemon);
+        let start = sum(at);
+        assert_eq!(start["config_reload_refused"], 0.0);
+        let reload = |config: &str, refused: f64| {
+            daemon.configure(&format!("{base}{config}"));
+            daemon.signal(Signal::SIGHUP);
+            patiently("the metric", || {
+                let now = sum(at);
+                (now["config_reload_refused"] == refused).then(|| now["config_time_seconds"])
+            })
+        };
+        let after = reload("port: x\n", 1.0);
+        assert_eq!(after, start["config_time_seconds"], "it is still that one");
+        assert!(reload("", 0.0) >= after);
+        reload("server_ca_file: /nonexistent\n", 1.0);
+        daemon.stop();
+    }
 }
 
 #[test]

@@ -55,6 +55,11 @@ fn start_reload_and_end_are_told() {
         let usec = usec.and_then(|usec| usec.parse::<u64>().ok());
         assert!(usec.is_some_and(|usec| usec > 0), "{reloading}");
         assert_eq!(hear(&ear), "READY=1\nSTATUS=serving");
+        daemon.configure("port: x\n");
+        daemon.signal(Signal::SIGHUP);
+        assert!(hear(&ear).starts_with("RELOADING=1\n"));
+        let refused = "READY=1\nSTATUS=serving; the last reload was refused, the log says why";
+        assert_eq!(hear(&ear), refused);
         daemon.signal(Signal::SIGTERM);
         assert_eq!(hear(&ear), "STOPPING=1\nSTATUS=ending sessions");
         assert_eq!(child.wait().unwrap().code(), Some(0));

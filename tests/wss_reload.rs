@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use nix::sys::signal::Signal;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 
+use common::certificates::{Authority, Content};
+use common::daemon::Daemon;
 use common::patiently;
 use common::stage::*;
 use common::ws_client::WsClient;
@@ -183,5 +185,37 @@ fn a_socket_without_a_listener_keeps_its_rules_and_is_named() {
             assert_eq!(status(plain, false, "/plain"), Some(101));
         }
         stage.daemon.stop();
+    }
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_told_at_the_start_and_at_each_reload() {
+    for workers in [1, 2] {
+        let authority = Authority::new();
+        let expired = Content {
+            dns: &["old.example"],
+            not_after: "20200201000000Z",
+            ..Content::default()
+        };
+        let files = authority.sign(&expired).files(&[]);
+        let (certificate, key) = (files.0.0.display(), files.1.0.display());
+        // Both listeners have it: it is told once.
+        let config = format!(
+            "workers: {workers}\ntls_certificate: {certificate}\ntls_key: {key}\n\
+             listeners: [{{port: 0}}, {{port: 0}}]\n"
+        );
+        let daemon = Daemon::start(&config);
+        let text = format!("warning: {certificate}: the certificate for old.example has expired");
+        daemon.wait_for_lines(&text, 1);
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_lines(&text, 2);
+        let (good, good_key) = authority.identity(&["new.example"]).files(&[]);
+        fs::copy(&good.0, &files.0.0).unwrap();
+        fs::copy(&good_key.0, &files.1.0).unwrap();
+        daemon.signal(Signal::SIGHUP);
+        daemon.wait_for_lines("configuration reloaded", 2);
+        let told = daemon.lines();
+        assert_eq!(told.iter().filter(|line| line.contains(&text)).count(), 2);
+        daemon.stop();
     }
 }

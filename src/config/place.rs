@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::problem::What;
 use super::setting::Setting;
@@ -46,6 +46,14 @@ impl Place {
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Place::Ip(address) => Some(*address),
+            _ => None,
+        }
+    }
+
+    /// The file, if it is a unix socket with one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Place::Path(path) => Some(path),
             _ => None,
         }
     }

@@ -19,12 +19,28 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Looks up the values of the keys `user` and `group`: names or numbers. A
-    /// user without a group brings that of its account.
+    /// Looks up the values of the keys `user` and `group`, to become what they say.
     ///
     /// # Errors
     /// There is none, or only root could become it: in words.
     pub fn find(user: Option<&str>, group: Option<&str>) -> Result<Identity, String> {
+        let identity = Identity::look_up(user, group)?;
+        match identity.is_reachable() {
+            true => Ok(identity),
+            false => Err(
+                "keys 'user' and 'group': only root can become somebody else; \
+                          start the daemon as root, or take the keys out"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Looks up the values of the keys `user` and `group`: names or numbers. A
+    /// user without a group brings that of its account.
+    ///
+    /// # Errors
+    /// There is none: in words.
+    pub fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Identity, String> {
         let mut identity = Identity {
             user: None,
             group: None,
@@ -53,19 +69,13 @@ impl Identity {
                 .ok_or_else(|| failed("there is no such group"))?;
             identity.group = Some(group.gid);
         }
-        let as_it_is = identity
-            .user
-            .as_ref()
-            .is_none_or(|user| user.2 == geteuid())
-            && identity.group.is_none_or(|group| group == getegid());
-        match as_it_is || geteuid().is_root() {
-            true => Ok(identity),
-            false => Err(
-                "keys 'user' and 'group': only root can become somebody else; \
-                          start the daemon as root, or take the keys out"
-                    .to_owned(),
-            ),
-        }
+        Ok(identity)
+    }
+
+    /// Whether this process is it, or can become it.
+    pub fn is_reachable(&self) -> bool {
+        let is_user = self.user.as_ref().is_none_or(|user| user.2 == geteuid());
+        geteuid().is_root() || (is_user && self.group.is_none_or(|group| group == getegid()))
     }
 
     /// Becomes it, for good.

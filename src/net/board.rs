@@ -23,6 +23,8 @@ const HALF: u64 = 4 << 20;
 const HEADER: usize = 24;
 /// A byte for each place, before the places: whether somebody is there.
 const MARKS: u64 = 4096;
+/// The mark that is the master's: the last, which no place has.
+const MASTER_MARK: u64 = MARKS - 1;
 /// How often a page is read anew that was being written.
 const TRIES: usize = 4;
 
@@ -58,7 +60,7 @@ impl Board {
     pub fn new(name: &str, places: usize) -> io::Result<Board> {
         let size = half_at(places, 0);
         let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
-        if limit < size || places as u64 > MARKS {
+        if limit < size || places as u64 > MASTER_MARK {
             // The kernel would end the process.
             return Err(io::Error::other(format!(
                 "the limit on the size of files (ulimit -f) is below {} MiB",
@@ -90,6 +92,18 @@ impl Board {
     /// Notes that nobody is there any more. What was shown stays.
     pub fn vacate(&self, place: usize) {
         let _ = self.file.write_all_at(&[0], place as u64);
+    }
+
+    /// Notes whether the master has refused the configuration at the last reload.
+    pub fn note_refused_reload(&self, refused: bool) {
+        let _ = self.file.write_all_at(&[u8::from(refused)], MASTER_MARK);
+    }
+
+    /// Whether it has.
+    pub fn has_refused_reload(&self) -> bool {
+        let mut mark = [0];
+        let read = self.file.read_exact_at(&mut mark, MASTER_MARK);
+        read.is_ok() && mark == [1]
     }
 
     /// Takes a place, and what was shown there last. It counts as taken once

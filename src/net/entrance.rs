@@ -6,15 +6,17 @@
 //! is with the browser. Made before privileges are dropped, and again at every
 //! reload: sessions keep what they began with.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::rc::Rc;
 
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{
-    AlpnError, NameType, Ssl, SslAcceptor, SslContext, SslMethod, SslOptions, SslRef,
-    SslSessionCacheMode, SslVersion, select_next_proto,
+    AlpnError, NameType, Ssl, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslOptions,
+    SslRef, SslSessionCacheMode, SslVersion, select_next_proto,
 };
 use openssl::x509::{X509, X509Ref};
 
@@ -26,12 +28,17 @@ use crate::config::{Config, Listener, Pair};
 /// ALPN, in wire form: WebSocket begins with HTTP/1.1 (RFC 6455, section 1.2).
 const ALPN: &[u8] = b"\x08http/1.1";
 
+/// A certificate that ends within so many days is told.
+const SOON_DAYS: u32 = 14;
+
 /// A listener, ready for browsers.
 pub struct Entrance {
     /// What is asked of those that come in here.
     pub rules: Listener,
     /// TLS, unless the port is in plain text.
     context: Option<SslContext>,
+    /// Its certificates that are past their end, or soon will be: in words.
+    expiring: Vec<String>,
 }
 
 impl Entrance {
@@ -41,13 +48,15 @@ impl Entrance {
     /// The certificate or key that cannot be used, and why.
     pub fn all(config: &Config) -> Result<Vec<Rc<Entrance>>, String> {
         let entrance = |rules: &Listener| {
+            let mut expiring = Vec::new();
             let context = match rules.certificates.is_empty() {
                 true => None,
-                false => Some(context(&rules.certificates)?),
+                false => Some(context(&rules.certificates, &mut expiring)?),
             };
             Ok(Rc::new(Entrance {
                 rules: rules.clone(),
                 context,
+                expiring,
             }))
         };
         config.listeners.iter().map(entrance).collect()
@@ -66,6 +75,37 @@ impl Entrance {
         let made = Ssl::new(self.context.as_ref()?);
         Some(made.map_err(|error| error.to_string()))
     }
+}
+
+/// What is to be said of certificates that are past their end, or soon will be;
+/// each once.
+pub fn expiring(entrances: &[Rc<Entrance>]) -> impl Iterator<Item = &str> {
+    let all = entrances.iter().flat_map(|entrance| &entrance.expiring);
+    let mut texts: Vec<&str> = all.map(String::as_str).collect();
+    texts.sort_unstable();
+    texts.dedup();
+    texts.into_iter()
+}
+
+/// What is to be said of the time of a certificate, if anything.
+fn expiry(path: &Path, certificate: &X509Ref) -> Option<String> {
+    let is_before = |days, end: &Asn1TimeRef| {
+        let then = Asn1Time::days_from_now(days).ok()?;
+        Some(end.compare(&then).ok()? == Ordering::Less)
+    };
+    let (start, end) = (certificate.not_before(), certificate.not_after());
+    let what = if is_before(0, end)? {
+        format!("has expired: {end}")
+    } else if is_before(SOON_DAYS, end)? {
+        format!("expires within {SOON_DAYS} days: {end}")
+    } else if !is_before(0, start)? {
+        format!("is not valid before {start}")
+    } else {
+        return None;
+    };
+    let name = names(certificate).into_iter().next();
+    let of = name.map_or(String::new(), |name| format!(" for {name}"));
+    Some(format!("{}: the certificate{of} {what}", path.display()))
 }
 
 /// The entrance of each of `sockets`, by the rules of `config`, whose `entrances`
@@ -138,12 +178,12 @@ struct Choice {
 
 /// The context of a listener: that of its first pair, which goes over to the
 /// others.
-fn context(pairs: &[Pair]) -> Result<SslContext, String> {
+fn context(pairs: &[Pair], expiring: &mut Vec<String>) -> Result<SslContext, String> {
     let (first, others) = pairs.split_first().ok_or("no certificate")?;
-    let (own_names, mut builder) = single(first)?;
+    let (own_names, mut builder) = single(first, expiring)?;
     let mut choices = Vec::with_capacity(others.len());
     for pair in others {
-        let (names, builder) = single(pair)?;
+        let (names, builder) = single(pair, expiring)?;
         let context = builder.build().into_context();
         choices.push(Choice { names, context });
     }
@@ -177,7 +217,10 @@ fn chosen<'a>(ssl: &SslRef, own: &[String], choices: &'a [Choice]) -> Option<&'a
 }
 
 /// A context with one certificate, and the names that it is for.
-fn single(pair: &Pair) -> Result<(Vec<String>, openssl::ssl::SslAcceptorBuilder), String> {
+fn single(
+    pair: &Pair,
+    expiring: &mut Vec<String>,
+) -> Result<(Vec<String>, SslAcceptorBuilder), String> {
     let failed = |why: ErrorStack| format!("TLS cannot be set up: {}", words(&why));
     let mut builder =
         SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).map_err(failed)?;
@@ -193,7 +236,13 @@ fn single(pair: &Pair) -> Result<(Vec<String>, openssl::ssl::SslAcceptorBuilder)
     });
     let path = &pair.certificate;
     let refused = |why: ErrorStack| format!("{}: {}", path.display(), words(&why));
-    let mut chain = certificates(path)?.into_iter();
+    let chain = certificates(path)?;
+    expiring.extend(
+        chain
+            .iter()
+            .filter_map(|certificate| expiry(path, certificate)),
+    );
+    let mut chain = chain.into_iter();
     let certificate = chain
         .next()
         .ok_or_else(|| format!("{}: holds no PEM certificate", path.display()))?;

@@ -165,9 +165,7 @@ pub fn bind_sets(
         });
         add(sockets?.0);
     }
-    // Without this an IPv6 wildcard would take the port of the IPv4 one.
-    let mut ips = rules.listen.iter().filter_map(Place::ip);
-    let only_v6 = ips.any(|ip| ip.is_ipv4());
+    let only_v6 = has_v4(rules);
     let mut port = rules.port;
     for place in &rules.listen {
         add(match place {
@@ -182,6 +180,39 @@ pub fn bind_sets(
         });
     }
     Ok(sets)
+}
+
+/// Whether IPv6 sockets leave IPv4 alone: an IPv6 wildcard would take the port of
+/// the IPv4 one.
+fn has_v4(rules: &Listener) -> bool {
+    let mut ips = rules.listen.iter().filter_map(Place::ip);
+    ips.any(|ip| ip.is_ipv4())
+}
+
+/// The TCP addresses of a listener, to be tried out, and whether they are for IPv6
+/// alone.
+pub fn addresses(rules: &Listener) -> Vec<(SocketAddr, bool)> {
+    let ips = rules.listen.iter().filter_map(Place::ip);
+    let address = |ip| (SocketAddr::new(ip, rules.port), has_v4(rules));
+    let mut addresses: Vec<_> = ips.map(address).collect();
+    if rules.listen.is_empty() {
+        addresses.push(((Ipv6Addr::UNSPECIFIED, rules.port).into(), false));
+    }
+    addresses
+}
+
+/// Whether an address can be bound, without listening there.
+///
+/// # Errors
+/// The kernel's.
+pub fn try_bind(address: SocketAddr, only_v6: bool) -> io::Result<()> {
+    match bound(address, only_v6, false) {
+        // A kernel without IPv6.
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED && !only_v6 => {
+            bound((Ipv4Addr::UNSPECIFIED, address.port()).into(), false, false).map(drop)
+        }
+        result => result.map(drop),
+    }
 }
 
 /// As many sockets at one address, for which the port `asked` is configured, and
@@ -290,6 +321,13 @@ impl fmt::Display for BindError {
 }
 
 fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
+    let fd = bound(address, only_v6, shared)?;
+    listen(&fd, Backlog::new(BACKLOG)?)?;
+    Ok(TcpListener::from_std(fd.into()))
+}
+
+/// A socket that is bound and does not listen.
+fn bound(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -307,8 +345,7 @@ fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpL
             bind(fd.as_raw_fd(), &SockaddrIn6::from(address))?;
         }
     }
-    listen(&fd, Backlog::new(BACKLOG)?)?;
-    Ok(TcpListener::from_std(fd.into()))
+    Ok(fd)
 }
 
 /// What an attempt to accept gave.

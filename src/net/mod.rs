@@ -1,7 +1,8 @@
 //! Sockets, names and signals; knows no protocol.
 //!
-//! `listener` binds and accepts, `allot` finds a socket's rules, `socket_file` looks after the files of unix
-//! sockets, `lock_file` keeps two daemons from the same file, `entrance` has the
+//! `listener` binds and accepts, `allot` finds a socket's rules, `socket_file`
+//! looks after the files of unix sockets, `lock_file` keeps two daemons from the
+//! same file, `entrance` has the
 //! rules and certificates of a listener, `peer` is who comes in. `transport` is
 //! one connected socket, `stream` what is below its TLS, `tls` its encryption to
 //! servers; `resolver` asks the DNS (a `question` through `channels`, when `turns`

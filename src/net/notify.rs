@@ -96,8 +96,12 @@ impl Notify {
         self.say(&format!("RELOADING=1\nMONOTONIC_USEC={monotonic_us}"));
     }
 
-    /// That is done, well or not.
-    pub fn reloaded(&self, status: &str) {
+    /// That is done, well (`taken`) or not.
+    pub fn reloaded(&self, taken: bool) {
+        let status = match taken {
+            true => "serving",
+            false => "serving; the last reload was refused, the log says why",
+        };
         self.say(&format!("READY=1\nSTATUS={status}"));
     }
 

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
@@ -150,6 +150,13 @@ pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
     }
 }
 
+/// Says which certificates are past their end, or soon will be.
+pub fn tell_expiring(entrances: &[Rc<Entrance>], log: &Log) {
+    for text in entrance::expiring(entrances) {
+        log.startup(Level::Warning, format_args!("{text}"));
+    }
+}
+
 /// Says where the daemon listens.
 pub fn announce(listeners: &[Socket], log: &Log) {
     let version = env!("CARGO_PKG_VERSION");
@@ -209,6 +216,7 @@ impl Reactor {
     pub(super) fn reload(&mut self) {
         let log = Rc::clone(&self.worker.log);
         self.upkeep.notify.reloading(monotonic_us());
+        let mut taken = false;
         if let Some(Fresh {
             config,
             contexts,
@@ -231,13 +239,17 @@ impl Reactor {
                     let without = entrance::replace(old, &self.listeners, &config, &entrances);
                     if self.upkeep.membership.is_none() {
                         tell_without_rules(&without, &log);
+                        tell_expiring(&entrances, &log);
                     }
+                    self.worker.metrics.configured = SystemTime::now();
+                    taken = true;
                     self.worker.set_config(Rc::new(config), contexts);
                 }
                 Err(why) => tell_refused(&why, &log),
             }
         }
-        self.upkeep.notify.reloaded("serving");
+        self.worker.metrics.reload_refused = !taken;
+        self.upkeep.notify.reloaded(taken);
     }
 
     /// Binds and serves `status_listen`, each worker its own ports.

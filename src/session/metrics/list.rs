@@ -45,6 +45,12 @@ impl Sheet<'_> {
     }
 }
 
+/// Milliseconds since the epoch.
+fn since_epoch(time: SystemTime) -> u64 {
+    let age = time.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Worker {
     /// All metrics with this worker's numbers.
     pub(super) fn sheet(&self) -> Sheet<'_> {
@@ -58,15 +64,25 @@ impl Worker {
         let version = label("version", env!("CARGO_PKG_VERSION"));
         page.metric("build_info", Kind::Flag, "What was built; always 1.")
             .number(version, 1);
-        let started = metrics.started.duration_since(SystemTime::UNIX_EPOCH);
-        let started = started.unwrap_or_default().as_millis();
         let help = "When the first of the workers started, since the epoch.";
-        let started = u64::try_from(started).unwrap_or(u64::MAX);
+        let started = since_epoch(metrics.started);
         page.one(Kind::Start, "start_time_seconds", help, started);
         page.per_second(1000);
         page.gauge("workers", "Worker processes that are there.", 1);
         let help = "1 while the daemon is stopping.";
         page.one(Kind::Flag, "draining", help, u64::from(metrics.draining));
+        let help = "1 if the last reload was refused and the old configuration stays.";
+        let refused = metrics.reload_refused || metrics.reload_refused_above;
+        page.one(
+            Kind::Flag,
+            "config_reload_refused",
+            help,
+            u64::from(refused),
+        );
+        let help = "When the configuration in force was read, since the epoch.";
+        let configured = since_epoch(metrics.configured);
+        page.one(Kind::Flag, "config_time_seconds", help, configured);
+        page.per_second(1000);
         metrics.list_sessions(page);
         metrics.list_traffic(page);
         let help = "Memory held for sessions, by what it is for.";

@@ -166,6 +166,12 @@ pub struct Metrics {
     pub max_sessions: usize,
     /// Whether the daemon is stopping.
     pub draining: bool,
+    /// Whether this worker has refused the configuration at the last reload.
+    pub reload_refused: bool,
+    /// Whether its master has.
+    pub reload_refused_above: bool,
+    /// When the configuration in force was read.
+    pub configured: SystemTime,
     /// Connections accepted.
     pub accepted: u64,
     /// Requests refused, by reason.
@@ -205,6 +211,9 @@ impl Metrics {
             worker: 0,
             max_sessions: 0,
             draining: false,
+            reload_refused: false,
+            reload_refused_above: false,
+            configured: SystemTime::now(),
             accepted: 0,
             refused: Family::new(REFUSALS),
             up: Traffic::default(),

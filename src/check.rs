@@ -1,0 +1,129 @@
+//! `--check-config`: what a start or a reload would find beside the file itself.
+//!
+//! Opens the files that the configuration names, as this user and as the one that
+//! is configured, and tries addresses out. Keeps nothing, and disturbs nobody who
+//! serves: what is in use may well be in use by the daemon that is to reload.
+//! Gives up this process's privileges if it has any.
+
+use std::fs::File;
+use std::io::{Error, ErrorKind};
+use std::path::Path;
+
+use nix::unistd::{AccessFlags, access, geteuid};
+
+use crate::config::{Config, Listener, Place};
+use crate::daemon::privileges::Identity;
+use crate::net::entrance::{self, Entrance};
+use crate::net::listener;
+use crate::net::tls::Contexts;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// The daemon would not start, or not take this at a reload.
+    pub errors: Vec<String>,
+    /// What may fail, or soon will.
+    pub warnings: Vec<String>,
+    /// What cannot be told.
+    pub notes: Vec<String>,
+}
+
+/// Judges what the configuration in the file at `path` names.
+pub fn look(path: &Path, config: &Config) -> Findings {
+    let mut findings = Findings::default();
+    let identity = Identity::look_up(config.user.as_deref(), config.group.as_deref());
+    findings.errors.extend(identity.as_ref().err().cloned());
+    findings
+        .errors
+        .extend(Contexts::new(config.ca_files()).err());
+    match Entrance::all(config) {
+        Ok(entrances) => {
+            let expiring = entrance::expiring(&entrances);
+            findings.warnings.extend(expiring.map(str::to_owned));
+        }
+        Err(why) => findings.errors.push(why),
+    }
+    for listener in &config.listeners {
+        findings.try_listener(listener);
+    }
+    for worker in 0..config.workers {
+        let worker = u16::try_from(worker).unwrap_or(u16::MAX);
+        for address in config.status_addresses(worker) {
+            findings.tell_bound(&address, listener::try_bind(address, address.is_ipv6()));
+        }
+    }
+    // Last: there is no way back.
+    if findings.errors.is_empty()
+        && let Ok(identity) = identity
+        && (config.user.is_some() || config.group.is_some())
+    {
+        findings.look_as(&identity, path, config);
+    }
+    findings
+}
+
+impl Findings {
+    fn try_listener(&mut self, listener: &Listener) {
+        for (address, only_v6) in listener::addresses(listener) {
+            self.tell_bound(&address, listener::try_bind(address, only_v6));
+        }
+        for path in listener.listen.iter().filter_map(Place::path) {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            if let Err(why) = access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
+                let (path, why) = (path.display(), why.desc());
+                let text = format!("cannot listen on unix:{path}: its directory: {why}");
+                self.warnings.push(text);
+            }
+        }
+    }
+
+    /// Who starts the daemon may be somebody else, and systemd may hand sockets
+    /// over: no error.
+    fn tell_bound(&mut self, address: &impl ToString, bound: Result<(), Error>) {
+        let address = address.to_string();
+        match bound {
+            Ok(()) => {}
+            Err(why) if why.kind() == ErrorKind::AddrInUse => self.notes.push(format!(
+                "{address} is in use, by the daemon that is to reload or by another program"
+            )),
+            Err(why) => self
+                .warnings
+                .push(format!("cannot listen on {address}: {why}")),
+        }
+    }
+
+    /// Reads all files as the user that a reload reads them as.
+    fn look_as(&mut self, identity: &Identity, path: &Path, config: &Config) {
+        let user = identity.user().unwrap_or("the user of the start");
+        if !identity.is_reachable() {
+            self.notes.push(format!(
+                "this check does not run as root: whether user '{user}' can read the files is not \
+                 known"
+            ));
+            return;
+        }
+        if !geteuid().is_root() {
+            return;
+        }
+        if let Err(why) = identity.assume() {
+            self.errors.push(why);
+            return;
+        }
+        let pairs = config.listeners.iter().flat_map(|l| &l.certificates);
+        let pairs = pairs.flat_map(|pair| [pair.certificate.as_path(), &pair.key]);
+        let mut files: Vec<&Path> = [path]
+            .into_iter()
+            .chain(pairs)
+            .chain(config.ca_files())
+            .collect();
+        files.sort();
+        files.dedup();
+        for file in files {
+            if let Err(why) = File::open(file) {
+                let file = file.display();
+                let text = format!("{file}: {why} for user '{user}': a reload will fail");
+                self.warnings.push(text);
+            }
+        }
+    }
+}

@@ -187,7 +187,7 @@ fn checks_of_a_port_are_counted_and_fill_no_log() {
         let (refused, _) = WsClient::open(daemon.address, "/", &[], None).unwrap();
         end(&daemon, refused);
         let told = daemon.lines();
-        let sessions = told.iter().filter(|line| line.contains(": session "));
+        let sessions = told.iter().filter(|line| line.contains(" ended by "));
         assert_eq!(sessions.count(), lines + 1, "{level}: {told:#?}");
         daemon.stop();
     }

@@ -157,7 +157,7 @@ fn the_file_is_read_once_for_all() {
     let pid_file = daemon.pid_file.display();
     writeln!(
         pipe,
-        "workers: 3\npid_file: {pid_file}\ndomains: [example.org]"
+        "port: 0\nlisten: 127.0.0.1\nworkers: 3\npid_file: {pid_file}\ndomains: [example.org]"
     )
     .unwrap();
     writeln!(pipe, "resource: /only").unwrap();

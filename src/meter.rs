@@ -15,6 +15,8 @@ pub const UNITS_PER_TURN: usize = 64 << 10;
 pub const TLS_RECORD: usize = 512;
 /// Units for a name that is looked up.
 pub const LOOK_UP: usize = 1024;
+/// Bytes of XML that only our own code looks at, for a unit.
+pub const LOOKED_AT_BYTES: usize = 8;
 /// Inflated bytes for a unit.
 pub const INFLATED_BYTES: usize = 4;
 

@@ -210,6 +210,40 @@ fn a_restart_must_keep_the_domain() {
     stage.daemon.stop();
 }
 
+/// Or the rest of a header could name another domain.
+#[test]
+fn a_restart_is_one_message() {
+    let stage = Stage::set("  - other.example\n");
+    let (head, tail) = DRAFT_OPEN.split_at(DRAFT_OPEN.find("to=").unwrap());
+    assert!(tail.ends_with('>'));
+    for first in [
+        head,
+        "<presence/>",
+        "<?xml version='1.0'?>",
+        "</a><stream:stream>",
+    ] {
+        let (mut client, mut server) = stage.draft();
+        server.send(SUCCESS);
+        expect_text(&mut client, SUCCESS);
+        client.send_text(first).unwrap();
+        client.send_text(tail).unwrap();
+        expect_error(&mut client, "not-authorized", first);
+        expect_text(&mut client, END);
+        expect_close(&mut client, 1000, "");
+        server.expect_end();
+    }
+    // A client may end its stream there, and white space is nothing.
+    let (mut client, mut server) = stage.draft();
+    server.send(SUCCESS);
+    expect_text(&mut client, SUCCESS);
+    client.send_text(" ").unwrap();
+    client.send_text(END).unwrap();
+    expect_text(&mut client, END);
+    expect_close(&mut client, 1000, "");
+    server.expect_end();
+    stage.daemon.stop();
+}
+
 #[test]
 fn a_success_of_sasl2_restarts_nothing() {
     let stage = Stage::set("");

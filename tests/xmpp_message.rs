@@ -1,12 +1,29 @@
 //! What a client's message is judged to be, and what never passes.
 
+use jabsocket::expat::Limits;
+use jabsocket::meter::Meter;
 use jabsocket::proto::xmpp::error::StreamError;
 use jabsocket::proto::xmpp::header::Header;
-use jabsocket::proto::xmpp::message::{First, Message, ends_draft, first, read};
+use jabsocket::proto::xmpp::message::{self, First, Message, ends_draft, is_draft_end};
 use jabsocket::proto::xmpp::{Dialect, Parsers, ns};
 
 const STREAM: &str =
     "<stream:stream to='d' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'";
+
+fn first(text: &str) -> Result<First<'_>, (Dialect, StreamError)> {
+    message::first(&Parsers::new(), text)
+}
+
+/// Judges a message to its end.
+fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, StreamError> {
+    let (mut begun, mut meter) = (None, Meter::new());
+    loop {
+        meter.refill();
+        if let Some(message) = message::read(parsers, text, &mut begun, &mut meter)? {
+            return Ok(message);
+        }
+    }
+}
 
 fn open(attributes: &str) -> String {
     format!("<open xmlns='{}'{attributes}/>", ns::FRAMING)
@@ -211,6 +228,10 @@ fn nothing_else_passes() {
         "<?xml version='1.0'?><a/><b/>",
         "<?xml version='1.0' encoding='ISO-8859-1'?><a/>",
         "<a/><?xml version='1.0'?>",
+        "<?xml version='1.0'?><?xml version='1.0'?><a/>",
+        "<?xml versio='1.0'?><a/>",
+        "<stream:stream xmlns:stream='http://etherx.jabber.org/streams'/>",
+        "<stream xmlns='http://etherx.jabber.org/streams' to='d'></stream>",
         "<a><?xml version='1.0'?></a>",
     ] {
         let verdict = read(&mut parsers, text);
@@ -225,6 +246,87 @@ fn depth_is_bounded() {
     let mut parsers = Parsers::new();
     let deep = "<a>".repeat(600) + &"</a>".repeat(600);
     assert_eq!(read(&mut parsers, &deep), Err(StreamError::TooDeep));
+}
+
+#[test]
+fn limits_hold_for_every_message() {
+    let mut parsers = Parsers::new();
+    parsers.set_limits(Limits {
+        depth: 9,
+        attributes: 5,
+        namespaces: 3,
+    });
+    let body = |depth: usize| "<a>".repeat(depth) + &"</a>".repeat(depth);
+    let attributes = |n: u32| (0..n).map(|n| format!(" a{n}=''")).collect::<String>();
+    let spaces = |n: u32| {
+        (0..n)
+            .map(|n| format!(" xmlns:n{n}='u'"))
+            .collect::<String>()
+    };
+    let framed = |inner: String, body: String| {
+        let text = open(&inner).replace("/>", ">") + &body + "</open>";
+        message::first(&parsers, &text)
+            .map(|_| ())
+            .map_err(|(_, error)| error)
+    };
+    let many = Err(StreamError::TooManyAttributes);
+    assert_eq!(framed(attributes(4), body(8)), Ok(()));
+    assert_eq!(framed(spaces(2), String::new()), Ok(()));
+    assert_eq!(framed(attributes(5), String::new()), many);
+    assert_eq!(framed(spaces(3), String::new()), many);
+    assert_eq!(framed(String::new(), body(9)), Err(StreamError::TooDeep));
+    let draft = format!("{STREAM}{}>", attributes(3));
+    let verdict = message::first(&parsers, &draft).map(|_| ());
+    assert_eq!(
+        verdict,
+        Err((Dialect::Framed, StreamError::TooManyAttributes))
+    );
+    let text = open(&attributes(5));
+    assert_eq!(read(&mut parsers, &text).map(|_| ()), many);
+}
+
+#[test]
+fn a_large_message_is_judged_over_several_turns() {
+    let mut parsers = Parsers::new();
+    let large = format!("<a>{}</a>", "<p:b xmlns:p='c'/>".repeat(50_000));
+    for (text, is_good) in [
+        (large.clone(), true),
+        (format!("<?xml version='1.0'?>{large} "), true),
+        (large.replace("</a>", "<b></a></b>"), false),
+    ] {
+        let (mut begun, mut meter, mut turns) = (None, Meter::new(), 0);
+        let verdict = loop {
+            turns += 1;
+            meter.refill();
+            match message::read(&mut parsers, &text, &mut begun, &mut meter) {
+                Ok(None) => assert!(begun.is_some()),
+                verdict => break verdict,
+            }
+        };
+        assert!(turns > 10, "{turns} turns");
+        assert!(begun.is_none());
+        match is_good {
+            true => assert_eq!(verdict, Ok(Some(Message::Element(&large)))),
+            false => assert!(verdict.is_err()),
+        }
+        assert_eq!(read(&mut parsers, "<b/>"), Ok(Message::Element("<b/>")));
+    }
+}
+
+#[test]
+fn prefixes_of_an_open_are_left_out() {
+    let text = open(
+        " to='d' xmlns:p='http://etherx.jabber.org/streams' xmlns:stream='s' p:a='1' \
+         stream:a='2' xml:lang='de' a='3'",
+    );
+    let header = Header {
+        lang: Some("de".to_owned()),
+        others: vec![("a".to_owned(), "3".to_owned())],
+        ..to("d")
+    };
+    assert_eq!(first(&text), Ok(First::Framed(header.clone())));
+    let mut parsers = Parsers::new();
+    assert_eq!(read(&mut parsers, &text), Ok(Message::Open(header)));
 }
 
 #[test]
@@ -263,5 +365,14 @@ fn the_end_of_a_draft_stream() {
         "</stream:stream",
     ] {
         assert!(!ends_draft(text), "{text}");
+    }
+    assert!(is_draft_end("</stream:stream>\n") && is_draft_end("</stream >"));
+    for text in [
+        "</a><b/></stream:stream>",
+        "<a/></stream:stream>",
+        "</a>",
+        "",
+    ] {
+        assert!(!is_draft_end(text), "{text}");
     }
 }

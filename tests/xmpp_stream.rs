@@ -4,9 +4,10 @@
 mod common;
 
 use common::chop::chop;
-use jabsocket::expat::{Error as XmlError, Names, Parser, Pool, Token};
-use jabsocket::proto::xmpp::ns;
+use jabsocket::expat::{Error as XmlError, MAX_TAG, Parser, Pool, Token, heap_bytes};
+use jabsocket::meter::{Meter, UNITS_PER_TURN};
 use jabsocket::proto::xmpp::stream::{Error, Flow, Stream, Unit};
+use jabsocket::proto::xmpp::{Parsers, ns};
 
 const HEADER: &str = "<?xml version='1.0'?><stream:stream id='i>d' version='1.0' \
     xml:lang='en' xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:client' from='h'>";
@@ -36,7 +37,17 @@ fn seen(unit: &Unit<'_>) -> Seen {
 }
 
 fn pool() -> Pool {
-    Pool::new(Names::Raw, b"<stream:stream>")
+    Parsers::new().stream
+}
+
+/// One feed with a meter that is full.
+fn feed(
+    stream: &mut Stream,
+    pool: &mut Pool,
+    bytes: &[u8],
+    each: impl FnMut(Unit<'_>) -> Flow,
+) -> Result<Flow, Error> {
+    stream.feed(pool, bytes, LIMIT, &mut Meter::new(), each)
 }
 
 /// Units of `pieces`, each with the number of bytes that had come by then.
@@ -45,7 +56,7 @@ fn timed(pieces: &[&[u8]]) -> (Vec<(Seen, usize)>, Option<Error>) {
     let (mut units, mut fed) = (Vec::new(), 0);
     for piece in pieces {
         fed += piece.len();
-        let result = stream.feed(&mut pool, piece, LIMIT, |unit| {
+        let result = feed(&mut stream, &mut pool, piece, |unit| {
             units.push((seen(&unit), fed));
             Flow::Continue
         });
@@ -149,7 +160,7 @@ fn a_sasl_success_is_followed_by_a_new_document() {
     assert_eq!(units[2], Seen::Header(HEADER.to_owned()));
     assert_eq!(units.len(), 4);
     // Anything but a header breaks the rule.
-    let text = format!("{HEADER}{success}<stream:features/>");
+    let text = format!("{HEADER}{success}<features/>");
     assert_eq!(read(&[text.as_bytes()]).1, Some(Error::NotAStream));
 }
 
@@ -180,7 +191,7 @@ fn inherited_namespaces_are_declared_where_they_are_used() {
     ];
     for (unit, expected) in units[1..].iter().zip(expected) {
         assert_eq!(unit, &Seen::Element(expected.to_owned()));
-        let judged = Parser::new(Names::Resolved, 0).finish(expected.as_bytes());
+        let judged = Parser::new(0).finish(expected.as_bytes());
         assert_eq!(judged, Ok(()));
     }
 }
@@ -208,7 +219,7 @@ fn what_is_no_stream_is_refused() {
     for text in [
         "<html xmlns='http://etherx.jabber.org/streams'>",
         "<stream:stream xmlns:stream='urn:other'>",
-        "<stream:stream>",
+        "<stream>",
         "<stream:stream xmlns:stream='http://etherx.jabber.org/streams'/>",
     ] {
         let (units, error) = chop(text.as_bytes(), read);
@@ -219,6 +230,8 @@ fn what_is_no_stream_is_refused() {
     for text in ["HTTP/1.1 400 Bad\r\n", "\u{feff}<stream:stream>", "\0<"] {
         assert_eq!(chop(text.as_bytes(), read).1, Some(Error::Text), "{text:?}");
     }
+    let unbound = Error::Xml(XmlError::NotWellFormed("unbound prefix"));
+    assert_eq!(chop(b"<stream:stream>", read).1, Some(unbound));
     let many = format!(
         "{} xmlns:p='{}'>",
         &HEADER[..HEADER.len() - 1],
@@ -283,17 +296,20 @@ fn units_are_bounded() {
 #[test]
 fn an_idle_stream_holds_no_parser_and_no_bytes() {
     let (mut pool, mut stream) = (pool(), Stream::new());
-    let mut feed = |text: &str| {
-        let result = stream.feed(&mut pool, text.as_bytes(), LIMIT, |_| Flow::Continue);
+    let mut say = |text: &str| {
+        let result = feed(&mut stream, &mut pool, text.as_bytes(), |_| Flow::Continue);
         assert_eq!(result, Ok(Flow::Continue));
         (pool.parked(), stream.held())
     };
-    assert_eq!(feed(HEADER), (1, 0));
-    assert_eq!(feed("<a/><b/>\r\n "), (1, 0));
-    assert_eq!(feed("<a>"), (0, 3));
-    assert_eq!(feed("</a>\r"), (1, 0));
-    assert_eq!(feed("<"), (1, 1));
-    assert_eq!(feed("a/>"), (1, 0));
+    // A header is read by a parser of its own, and what is beyond doubt by none.
+    assert_eq!(say(HEADER), (0, 0));
+    assert_eq!(say("<a/><b/>\r\n "), (0, 0));
+    assert_eq!(say("<a>&#65;"), (0, 8));
+    assert_eq!(say("</a>\r"), (1, 0));
+    assert_eq!(say("<"), (1, 1));
+    assert_eq!(say("a"), (1, 2));
+    assert_eq!(say("/><a b='"), (1, 6));
+    assert_eq!(say("&lt;'/>"), (1, 0));
 }
 
 #[test]
@@ -303,7 +319,7 @@ fn a_pause_keeps_the_rest_and_loses_nothing() {
     let (mut pool, mut stream) = (pool(), Stream::new());
     let (mut units, mut fresh) = (Vec::new(), text.as_bytes());
     loop {
-        let flow = stream.feed(&mut pool, fresh, LIMIT, |unit| {
+        let flow = feed(&mut stream, &mut pool, fresh, |unit| {
             units.push(seen(&unit));
             Flow::Pause
         });
@@ -372,7 +388,7 @@ fn pooled_parsers_equal_dedicated_ones() {
         let piece = &bytes[..(1 + random.below(200)).min(bytes.len())];
         *fed += piece.len();
         left -= usize::from(piece.len() == bytes.len());
-        let result = stream.feed(&mut pool, piece, LIMIT, |unit| {
+        let result = feed(stream, &mut pool, piece, |unit| {
             units.push(seen(&unit));
             Flow::Continue
         });
@@ -386,11 +402,11 @@ fn pooled_parsers_equal_dedicated_ones() {
             };
             let inside = format!("{header}{stanza}");
             let names = |text: &str| {
-                let mut parser = Parser::new(Names::Resolved, 9);
+                let mut parser = Parser::new(9);
                 parser.feed(text.as_bytes()).unwrap();
                 let name = |token: &Token| match token {
                     Token::Start(tag) => {
-                        let (space, local) = parser.resolved_name(tag);
+                        let (space, local) = parser.name(tag);
                         Some((space.to_vec(), local.to_vec()))
                     }
                     Token::End { .. } => None,
@@ -412,19 +428,106 @@ fn the_kind_of_an_element_is_told_by_its_namespace() {
     );
     let (mut pool, mut stream) = (pool(), Stream::new());
     let mut kinds = Vec::new();
-    stream
-        .feed(&mut pool, text.as_bytes(), LIMIT, |unit| {
-            if let Unit::Element(element) = unit {
-                kinds.push((
-                    element.is(ns::STREAMS, "features"),
-                    element.is(ns::TLS, "success"),
-                ));
-            }
-            Flow::Continue
-        })
-        .unwrap();
+    feed(&mut stream, &mut pool, text.as_bytes(), |unit| {
+        if let Unit::Element(element) = unit {
+            kinds.push((
+                element.is(ns::STREAMS, "features"),
+                element.is(ns::TLS, "success"),
+            ));
+        }
+        Flow::Continue
+    })
+    .unwrap();
     assert_eq!(
         kinds,
         [(true, false), (true, false), (false, true), (false, false)]
     );
+}
+
+#[test]
+fn prefixes_are_declared_by_the_header_or_the_element() {
+    let unbound = Error::Xml(XmlError::NotWellFormed("unbound prefix"));
+    assert_eq!(broken("<a/><p:b/>"), (1, unbound));
+    assert_eq!(broken("<a xmlns:p='u'/><b p:c=''/>"), (1, unbound));
+    let known = "<stream:a xml:lang='de'/><p:b xmlns:p='u' p:c=''/>";
+    assert_eq!(elements(known).len(), 2);
+    // Behind a header of another kind too.
+    let header = HEADER.replace("from='h'", "from='h' xmlns:p='urn:p'");
+    let text = format!("{header}<p:a/><stream:b/><p:c xmlns:p='q' p:d=''/><q:e/>");
+    let (units, error) = chop(text.as_bytes(), read);
+    assert_eq!((units.len(), error), (4, Some(unbound)));
+}
+
+/// A unit that never ends is kept as bytes; no parser works on it.
+#[test]
+fn an_unfinished_unit_holds_no_parser() {
+    let (mut pool, mut stream, mut meter) = (pool(), Stream::new(), Meter::new());
+    let mut text = format!("{HEADER}<a>");
+    for n in 0.. {
+        text += &format!("<n{n} a{n}=''/>");
+        if text.len() > 1_000_000 {
+            break;
+        }
+    }
+    for piece in text.as_bytes().chunks(1000) {
+        meter.refill();
+        let flow = stream.feed(&mut pool, piece, 1 << 20, &mut meter, |_| Flow::Continue);
+        assert_eq!(flow, Ok(Flow::Continue));
+        assert!(heap_bytes() < 100_000, "{} bytes", heap_bytes());
+    }
+    assert_eq!(stream.held(), text.len() - HEADER.len());
+}
+
+#[test]
+fn a_large_unit_is_judged_over_several_turns() {
+    let unit = format!("<a xmlns='x'>{}</a>", "<p:b xmlns:p='c'/>".repeat(50_000));
+    let text = format!("{HEADER}{unit}<a/>");
+    let (mut pool, mut stream, mut meter) = (pool(), Stream::new(), Meter::new());
+    let (mut units, mut turns) = (0, 0);
+    let mut pieces = text.as_bytes().chunks(16 << 10);
+    let mut fresh = pieces.next();
+    while fresh.is_some() {
+        meter.refill();
+        let drawn = meter.drawn();
+        let bytes = fresh.unwrap_or_default();
+        let result = stream.feed(&mut pool, bytes, 1 << 20, &mut meter, |_| {
+            units += 1;
+            Flow::Continue
+        });
+        turns += 1;
+        // The first look at a large unit, and a slice of it.
+        let most = UNITS_PER_TURN + (unit.len() / 4) + (64 << 10);
+        assert!(meter.drawn() - drawn < most as u64);
+        fresh = match result.unwrap() {
+            Flow::Continue => pieces.next(),
+            Flow::Pause => Some(&[]),
+        };
+        let judging = fresh == Some(&[]) && units == 1;
+        assert_eq!(stream.parser_bytes() > 0, judging);
+    }
+    assert_eq!((units, stream.held()), (3, 0));
+    let reads = text.len().div_ceil(16 << 10);
+    assert!(
+        turns >= reads + unit.len() / UNITS_PER_TURN,
+        "{turns} turns"
+    );
+}
+
+#[test]
+fn tags_are_bounded_however_they_come() {
+    let tag = |len: usize| format!("{HEADER}<a b='{}'/>", "x".repeat(len - 9));
+    for (text, verdict) in [
+        (tag(MAX_TAG), None),
+        (tag(MAX_TAG + 1), Some(Error::TooBig)),
+    ] {
+        for size in [1 << 20, 1000] {
+            let (mut pool, mut stream) = (pool(), Stream::new());
+            let error = text.as_bytes().chunks(size).find_map(|piece| {
+                let mut meter = Meter::new();
+                let fed = stream.feed(&mut pool, piece, 1 << 20, &mut meter, |_| Flow::Continue);
+                fed.err()
+            });
+            assert_eq!(error, verdict);
+        }
+    }
 }

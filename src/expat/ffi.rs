@@ -64,9 +64,20 @@ pub struct Version {
     pub micro: c_int,
 }
 
+/// `XML_Memory_Handling_Suite`.
+#[repr(C)]
+pub struct MemoryHandlingSuite {
+    pub malloc: unsafe extern "C" fn(len: usize) -> *mut c_void,
+    pub realloc: unsafe extern "C" fn(block: *mut c_void, len: usize) -> *mut c_void,
+    pub free: unsafe extern "C" fn(block: *mut c_void),
+}
+
 unsafe extern "C" {
-    pub fn XML_ParserCreate(encoding: *const c_char) -> RawParser;
-    pub fn XML_ParserCreateNS(encoding: *const c_char, separator: c_char) -> RawParser;
+    pub fn XML_ParserCreate_MM(
+        encoding: *const c_char,
+        suite: *const MemoryHandlingSuite,
+        separator: *const c_char,
+    ) -> RawParser;
     pub fn XML_ParserFree(parser: RawParser);
     pub fn XML_SetHashSalt(parser: RawParser, salt: c_ulong) -> c_int;
     pub fn XML_SetUserData(parser: RawParser, data: *mut c_void);

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use nix::libc::{self, c_int, c_void};
 
 use super::ffi;
-use super::parser::{Names, Parser, Token};
+use super::parser::{Parser, Token};
 
 /// Oldest Expat accepted: 2.4.0 is the first with limits on entity expansion.
 const OLDEST: (c_int, c_int) = (2, 4);
@@ -47,7 +47,7 @@ pub fn check_library() -> Result<(), String> {
             "the Expat library is version {major}.{minor}.{micro}; 2.4.0 is the oldest that is safe to use"
         ));
     }
-    let mut parser = Parser::new(Names::Raw, 1);
+    let mut parser = Parser::new(1);
     let mut tag = b"<r><a b='".to_vec();
     tag.resize(400, b'x');
     let on_time = parser.feed(&tag).is_ok()

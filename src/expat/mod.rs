@@ -1,16 +1,21 @@
 //! Expat, the XML parser of the original, behind a safe face.
 //!
 //! Owns the only `unsafe` code beside the daemon's forking: declarations
-//! (`ffi`), one parser (`parser`), what it refuses (`rules`), the texts and the
-//! elements it need not see (`text`, `plain`), what the linked library can do
-//! (`library`) and the free list of parsers that wait at depth 1 (`pool`). Knows XML, not XMPP: it
-//! reports tags near the root with their byte positions and refuses what RFC
-//! 6120, section 11.1 forbids.
+//! (`ffi`), one parser (`parser`), the memory it takes (`memory`), what it refuses
+//! (`rules`), where a unit for it ends (`boundary`), the way of a unit through it
+//! (`judgement`), the texts and the elements that it need not see (`text`, `plain`),
+//! what the linked library can do (`library`) and the free list of parsers that wait
+//! at depth 1 (`pool`). Knows XML, not XMPP: it reports tags near the root with their
+//! byte positions and refuses what RFC 6120, section 11.1 forbids.
 
+mod boundary;
 #[allow(unsafe_code)]
 mod ffi;
+mod judgement;
 #[allow(unsafe_code)]
 mod library;
+#[allow(unsafe_code)]
+mod memory;
 #[allow(unsafe_code)]
 mod parser;
 mod plain;
@@ -18,9 +23,11 @@ mod pool;
 mod rules;
 mod text;
 
+pub use boundary::{Boundary, MAX_TAG};
+pub use judgement::Judgement;
 pub use library::check_library;
-pub use parser::{Names, Parser, Tag, Token};
+pub use memory::heap_bytes;
+pub use parser::{Parser, Tag, Token, scanned_bytes};
 pub use plain::{Plain, plain_element};
 pub use pool::Pool;
 pub use rules::{Error, Limits};
-pub use text::safe_cut;

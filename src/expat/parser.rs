@@ -5,13 +5,11 @@
 //! since the program aborts on panic. Character data is not reported: callers
 //! cut elements out of their own bytes by position.
 //!
-//! Long texts that are beyond doubt are not shown to Expat (`text`). Positions
-//! count them all the same.
-//!
 //! Refused here: document types, comments, processing instructions and entity
 //! references beside the five predefined ones (RFC 6120, section 11.1),
 //! encodings other than UTF-8 (11.6), too deep nesting.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::ops::Range;
@@ -21,19 +19,23 @@ use nix::libc::{c_char, c_int, c_uchar, c_void};
 
 use super::library::reparse_deferral;
 use super::rules::{Error, Limits};
-use super::{ffi, text};
+use super::{ffi, memory};
 
-/// Between namespace and local name in the names of a namespace-aware parser;
-/// no UTF-8 text contains it.
+/// Between namespace and local name in the names that Expat reports; no UTF-8
+/// text contains it.
 const SEPARATOR: u8 = 0xff;
 
-/// Whether a parser resolves prefixes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Names {
-    /// Names and `xmlns` attributes are reported as they stand.
-    Raw,
-    /// Names are reported with their namespace; an unbound prefix is an error.
-    Resolved,
+/// Bytes of names and values for which a parser keeps memory.
+const MAX_TEXT: usize = 4 << 10;
+
+thread_local! {
+    static SCANNED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Bytes that the parsers of this thread have scanned, each counted as often as
+/// Expat had to look at it.
+pub fn scanned_bytes() -> u64 {
+    SCANNED.get()
 }
 
 /// A start tag. Its texts lie in the parser until [`Parser::forget`].
@@ -46,6 +48,7 @@ pub struct Tag {
     /// Position behind its `>`.
     pub end: u64,
     name: Range<u32>,
+    declarations: Range<u32>,
     attributes: Range<u32>,
 }
 
@@ -67,22 +70,14 @@ pub enum Token {
 struct Record {
     raw: ffi::RawParser,
     limits: Limits,
-    /// Declarations of the element whose start tag is being reported; only a
-    /// parser with resolved names counts them here.
+    /// Declarations of the element whose start tag is being reported.
     namespaces: u32,
     depth: u32,
     watch: u32,
-    /// Position behind the last tag.
-    tag_end: u64,
-    /// Bytes that Expat was not shown.
-    skipped: u64,
-    /// Where the first-level element in work began, and the size of the largest
-    /// until now, both without what was skipped.
-    element_start: u64,
-    largest: u64,
     failed: Option<Error>,
     tokens: Vec<Token>,
     text: Vec<u8>,
+    /// Declarations and attributes, in the order of their tags.
     attributes: Vec<[Range<u32>; 2]>,
 }
 
@@ -91,26 +86,25 @@ pub struct Parser {
     raw: NonNull<ffi::ParserStruct>,
     record: NonNull<Record>,
     position: u64,
+    /// Bytes of memory that Expat holds for it.
+    heap: usize,
 }
 
 impl Parser {
     /// A parser at the start of a document, with the default limits. Tags of
     /// elements down to depth `watch` are reported (the root has depth 0).
-    pub fn new(names: Names, watch: u32) -> Parser {
-        Parser::bounded(names, watch, Limits::DEFAULT)
+    pub fn new(watch: u32) -> Parser {
+        Parser::bounded(watch, Limits::DEFAULT)
     }
 
     /// The same with other limits.
-    pub fn bounded(names: Names, watch: u32, limits: Limits) -> Parser {
-        // SAFETY: the encoding is a NUL-terminated literal; the calls have no
-        // other precondition.
-        let raw = unsafe {
-            let utf8 = c"UTF-8".as_ptr();
-            match names {
-                Names::Raw => ffi::XML_ParserCreate(utf8),
-                Names::Resolved => ffi::XML_ParserCreateNS(utf8, SEPARATOR as c_char),
-            }
-        };
+    pub fn bounded(watch: u32, limits: Limits) -> Parser {
+        let held = memory::heap_bytes();
+        let separator = SEPARATOR as c_char;
+        // SAFETY: the encoding is a NUL-terminated literal, the suite a static, and
+        // of the separator Expat reads the one byte now.
+        let raw =
+            unsafe { ffi::XML_ParserCreate_MM(c"UTF-8".as_ptr(), &memory::COUNTED, &separator) };
         let raw = NonNull::new(raw).expect("no memory for an XML parser");
         let record = Box::new(Record {
             raw: raw.as_ptr(),
@@ -118,10 +112,6 @@ impl Parser {
             namespaces: 0,
             depth: 0,
             watch,
-            tag_end: 0,
-            skipped: 0,
-            element_start: 0,
-            largest: 0,
             failed: None,
             tokens: Vec::new(),
             text: Vec::new(),
@@ -136,9 +126,7 @@ impl Parser {
             ffi::XML_SetHashSalt(p, RandomState::new().build_hasher().finish());
             ffi::XML_SetUserData(p, record.as_ptr().cast());
             ffi::XML_SetElementHandler(p, on_start, on_end);
-            if names == Names::Resolved {
-                ffi::XML_SetStartNamespaceDeclHandler(p, on_namespace);
-            }
+            ffi::XML_SetStartNamespaceDeclHandler(p, on_namespace);
             ffi::XML_SetStartDoctypeDeclHandler(p, on_doctype);
             ffi::XML_SetCommentHandler(p, on_comment);
             ffi::XML_SetProcessingInstructionHandler(p, on_instruction);
@@ -151,49 +139,13 @@ impl Parser {
             raw,
             record,
             position: 0,
+            heap: memory::heap_bytes() - held,
         }
     }
 
     /// Parses `bytes`. Tokens found before an error are kept.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let mut rest = bytes;
-        loop {
-            if self.is_in_text() {
-                let run = memchr::memchr(b'<', rest).unwrap_or(rest.len());
-                let plain = text::plain_len(&rest[..run]);
-                self.skip(plain as u64);
-                rest = &rest[plain..];
-                if rest.is_empty() {
-                    return Ok(());
-                }
-            }
-            let end = text::seam(rest).unwrap_or(rest.len());
-            self.parse(&rest[..end], false)?;
-            rest = &rest[end..];
-            if rest.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Parses `bytes`, all of which Expat gets to see.
-    pub fn feed_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.parse(bytes, false)
-    }
-
-    /// Whether the parser stands behind a tag, or text that was skipped there,
-    /// inside a first-level element: then Expat holds nothing unfinished.
-    fn is_in_text(&self) -> bool {
-        let record = self.record();
-        record.depth >= 2 && record.tag_end == self.position && record.failed.is_none()
-    }
-
-    fn skip(&mut self, len: u64) {
-        self.position += len;
-        // SAFETY: no other reference to the record lives outside a parse.
-        let record = unsafe { self.record.as_mut() };
-        record.skipped += len;
-        record.tag_end = self.position;
     }
 
     /// Parses `bytes` as the last of the document: what is cut off is an error.
@@ -206,12 +158,16 @@ impl Parser {
             return Err(error);
         }
         let len = c_int::try_from(bytes.len()).map_err(|_| Error::NotWellFormed("too long"))?;
+        let scanned = (self.pending() + bytes.len()) as u64;
+        SCANNED.set(SCANNED.get() + scanned);
         self.position += bytes.len() as u64;
+        let held = memory::heap_bytes();
         let p = self.raw.as_ptr();
         // SAFETY: `p` is live and not inside a handler (`&mut self`), `bytes`
         // is valid for `len` bytes and Expat keeps no pointer to it; no
         // reference to the record lives while the handlers write to it.
         let status = unsafe { ffi::XML_Parse(p, bytes.as_ptr().cast(), len, c_int::from(last)) };
+        self.heap = self.heap + memory::heap_bytes() - held;
         if status != ffi::STATUS_ERROR && self.record().failed.is_none() {
             return Ok(());
         }
@@ -238,23 +194,17 @@ impl Parser {
         self.position
     }
 
-    /// Bytes of them that Expat was shown.
-    pub fn shown(&self) -> u64 {
-        self.position - self.record().skipped
-    }
-
-    /// Size of the largest first-level element that Expat was shown; the next
-    /// are compared with nothing.
-    pub fn take_largest(&mut self) -> u64 {
-        // SAFETY: no other reference to the record lives outside a parse.
-        std::mem::take(unsafe { &mut self.record.as_mut().largest })
-    }
-
-    /// Position of the token in work: all before it is parsed.
-    pub fn token_start(&self) -> u64 {
+    /// Bytes of a token that is not whole: Expat keeps them and scans them again.
+    pub fn pending(&self) -> usize {
         // SAFETY: the parser is live.
         let index = unsafe { ffi::XML_GetCurrentByteIndex(self.raw.as_ptr()) };
-        u64::try_from(index).unwrap_or(0) + self.record().skipped
+        let token = u64::try_from(index).unwrap_or(0);
+        self.position.saturating_sub(token) as usize
+    }
+
+    /// Bytes of memory held for it.
+    pub fn heap_bytes(&self) -> usize {
+        self.heap
     }
 
     /// The tokens since the last [`Parser::forget`].
@@ -262,38 +212,36 @@ impl Parser {
         &self.record().tokens
     }
 
-    /// Drops the tokens handed out, and with `texts` all names and attributes:
-    /// tags read before are of no use then.
-    pub fn forget(&mut self, texts: bool) {
+    /// Drops the tokens handed out with their names and attributes.
+    pub fn forget(&mut self) {
         // SAFETY: no other reference to the record lives outside a parse.
         let record = unsafe { self.record.as_mut() };
         record.tokens.clear();
-        if texts {
-            record.text.clear();
-            record.attributes.clear();
-        }
+        record.text.clear();
+        record.text.shrink_to(MAX_TEXT);
+        record.attributes.clear();
     }
 
-    /// The name of `tag` as a parser with raw names saw it.
-    pub fn name(&self, tag: &Tag) -> &[u8] {
-        self.text(&tag.name)
+    /// Namespace (empty for none) and local name of `tag`.
+    pub fn name(&self, tag: &Tag) -> (&[u8], &[u8]) {
+        split_name(self.text(&tag.name))
     }
 
-    /// Namespace (empty for none) and local name of `tag` as a parser with
-    /// resolved names saw it.
-    pub fn resolved_name(&self, tag: &Tag) -> (&[u8], &[u8]) {
-        let name = self.text(&tag.name);
-        match memchr::memchr(SEPARATOR, name) {
-            Some(at) => (&name[..at], &name[at + 1..]),
-            None => (&[], name),
-        }
+    /// Prefixes (empty for the default namespace) that `tag` declares, and their
+    /// namespaces.
+    pub fn declarations(&self, tag: &Tag) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.pairs(&tag.declarations)
     }
 
-    /// Attributes of `tag`, unescaped, in their order. Below the root only
-    /// namespace declarations are kept.
-    pub fn attributes(&self, tag: &Tag) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let range = tag.attributes.start as usize..tag.attributes.end as usize;
-        self.record().attributes[range]
+    /// Attributes of `tag`, which is a root, in their order: namespace and local
+    /// name, and the value, unescaped.
+    pub fn attributes(&self, tag: &Tag) -> impl Iterator<Item = ((&[u8], &[u8]), &[u8])> {
+        let pairs = self.pairs(&tag.attributes);
+        pairs.map(|(name, value)| (split_name(name), value))
+    }
+
+    fn pairs(&self, range: &Range<u32>) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.record().attributes[range.start as usize..range.end as usize]
             .iter()
             .map(|[name, value]| (self.text(name), self.text(value)))
     }
@@ -330,7 +278,7 @@ impl Record {
                 ffi::XML_GetCurrentByteCount(self.raw),
             )
         };
-        let start = u64::try_from(index).unwrap_or(0) + self.skipped;
+        let start = u64::try_from(index).unwrap_or(0);
         (start, start + u64::try_from(count).unwrap_or(0))
     }
 
@@ -338,20 +286,23 @@ impl Record {
     ///
     /// # Safety
     /// `atts` is the list that Expat gave to the current handler.
-    unsafe fn counts_within_limits(&mut self, atts: *mut *const c_char) -> bool {
-        let mut namespaces = std::mem::take(&mut self.namespaces);
-        let mut attributes = namespaces;
+    unsafe fn counts_within_limits(&self, atts: *mut *const c_char) -> bool {
+        let mut attributes = self.namespaces;
         let mut at = atts;
-        // SAFETY: pairs of NUL-terminated texts up to NULL, by the caller's promise.
+        // SAFETY: pairs of texts up to NULL, by the caller's promise.
         unsafe {
             while !(*at).is_null() {
                 attributes += 1;
-                let declares = CStr::from_ptr(*at).to_bytes().starts_with(b"xmlns");
-                namespaces += u32::from(declares);
                 at = at.add(2);
             }
         }
-        attributes <= self.limits.attributes && namespaces <= self.limits.namespaces
+        attributes <= self.limits.attributes && self.namespaces <= self.limits.namespaces
+    }
+
+    fn push_pair(&mut self, name: &[u8], value: &[u8]) {
+        let name = self.push_text(name);
+        let value = self.push_text(value);
+        self.attributes.push([name, value]);
     }
 
     fn push_text(&mut self, text: &[u8]) -> Range<u32> {
@@ -364,6 +315,14 @@ impl Record {
         self.failed.get_or_insert(error);
         // SAFETY: `raw` is the live parser whose handler is running.
         unsafe { ffi::XML_StopParser(self.raw, 0 as c_uchar) };
+    }
+}
+
+/// Namespace and local name of a name as Expat reports it.
+fn split_name(name: &[u8]) -> (&[u8], &[u8]) {
+    match memchr::memchr(SEPARATOR, name) {
+        Some(at) => (&name[..at], &name[at + 1..]),
+        None => (&[], name),
     }
 }
 
@@ -394,27 +353,21 @@ unsafe extern "C" fn on_start(data: *mut c_void, name: *const c_char, atts: *mut
     if !within {
         return record.fail(Error::TooManyAttributes);
     }
-    let (start, end) = record.span();
-    record.tag_end = end;
-    if depth == 1 {
-        record.element_start = start - record.skipped;
-    }
+    let declared = std::mem::take(&mut record.namespaces);
     if depth > record.watch {
         return;
     }
+    let (start, end) = record.span();
+    let first = record.attributes.len() as u32;
+    let declarations = first - declared..first;
     // SAFETY: Expat hands out NUL-terminated names and values, in a list of
     // pairs that ends with NULL, all valid during this call.
     unsafe {
         let name = record.push_text(CStr::from_ptr(name).to_bytes());
-        let first = record.attributes.len() as u32;
         let mut at = atts;
-        while !(*at).is_null() {
-            let key = CStr::from_ptr(*at).to_bytes();
-            if depth == 0 || key.starts_with(b"xmlns") {
-                let key = record.push_text(key);
-                let value = record.push_text(CStr::from_ptr(*at.add(1)).to_bytes());
-                record.attributes.push([key, value]);
-            }
+        while depth == 0 && !(*at).is_null() {
+            let (key, value) = (CStr::from_ptr(*at), CStr::from_ptr(*at.add(1)));
+            record.push_pair(key.to_bytes(), value.to_bytes());
             at = at.add(2);
         }
         let attributes = first..record.attributes.len() as u32;
@@ -423,14 +376,25 @@ unsafe extern "C" fn on_start(data: *mut c_void, name: *const c_char, atts: *mut
             start,
             end,
             name,
+            declarations,
             attributes,
         }));
     }
 }
 
-unsafe extern "C" fn on_namespace(data: *mut c_void, _prefix: *const c_char, _uri: *const c_char) {
+unsafe extern "C" fn on_namespace(data: *mut c_void, prefix: *const c_char, uri: *const c_char) {
     // SAFETY: Expat calls with our user data; see `record`.
-    unsafe { record(data) }.namespaces += 1;
+    let record = unsafe { record(data) };
+    record.namespaces += 1;
+    if record.depth > record.watch || record.failed.is_some() {
+        return;
+    }
+    let text = |text: *const c_char| match text.is_null() {
+        true => &b""[..],
+        // SAFETY: not NULL, so a NUL-terminated text, valid during this call.
+        false => unsafe { CStr::from_ptr(text) }.to_bytes(),
+    };
+    record.push_pair(text(prefix), text(uri));
 }
 
 unsafe extern "C" fn on_end(data: *mut c_void, _name: *const c_char) {
@@ -440,14 +404,9 @@ unsafe extern "C" fn on_end(data: *mut c_void, _name: *const c_char) {
         return;
     }
     record.depth -= 1;
-    let (_, end) = record.span();
-    record.tag_end = end;
     let depth = record.depth;
-    if depth == 1 {
-        let size = end - record.skipped - record.element_start;
-        record.largest = record.largest.max(size);
-    }
     if depth <= record.watch {
+        let (_, end) = record.span();
         record.tokens.push(Token::End { depth, end });
     }
 }

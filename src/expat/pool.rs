@@ -5,20 +5,16 @@
 //! Parsers that grew (Expat keeps every distinct name it ever saw) or that
 //! failed are dropped instead of parked.
 
-use super::parser::{Names, Parser};
-use super::rules::Limits;
+use super::parser::Parser;
+use super::rules::{Error, Limits};
 
-/// A parser is dropped once Expat was shown this much, in bytes.
-const MAX_INPUT: u64 = 1 << 20;
-/// A parser is dropped after an element of this size: its buffers grew.
-const MAX_ELEMENT: u64 = 16 << 10;
-/// Parsers kept at most: units are rarely cut in so many sessions at a time, and
-/// each takes tens of kilobytes.
+/// A parser that holds more memory, in bytes, is dropped: it began with 10 KiB.
+const MAX_HEAP: usize = 64 << 10;
+/// Parsers kept at most: elements that need one are judged one after the other.
 const MAX_PARKED: usize = 32;
 
 /// Parsers of one kind, each with its root element open.
 pub struct Pool {
-    names: Names,
     root: &'static [u8],
     limits: Limits,
     parked: Vec<Parser>,
@@ -26,9 +22,8 @@ pub struct Pool {
 
 impl Pool {
     /// A pool of parsers that have read the start tag `root`.
-    pub fn new(names: Names, root: &'static [u8]) -> Pool {
+    pub fn new(root: &'static [u8]) -> Pool {
         Pool {
-            names,
             root,
             limits: Limits::DEFAULT,
             parked: Vec::new(),
@@ -41,30 +36,48 @@ impl Pool {
         self.parked.clear();
     }
 
-    /// A parser at the start of a document, within the pool's limits; it is not
-    /// to be parked.
+    /// The limits of its parsers.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// A parser at the start of a document, within the pool's limits, that reports
+    /// the root alone; it is not to be parked.
     pub fn fresh(&self) -> Parser {
-        Parser::bounded(self.names, 1, self.limits)
+        Parser::bounded(0, self.limits)
     }
 
     /// A parser inside an open root element; tags of depth 1 are reported.
     pub fn take(&mut self) -> Parser {
-        self.parked.pop().unwrap_or_else(|| {
-            let mut parser = self.fresh();
-            parser.feed(self.root).expect("the root tag parses");
-            parser.forget(true);
-            parser
-        })
+        self.parked
+            .pop()
+            .unwrap_or_else(|| self.inside(self.root).expect("the root tag parses"))
+    }
+
+    /// The same inside a root of which this is the start tag; it is not to be parked.
+    ///
+    /// # Errors
+    /// The tag is not well-formed.
+    pub fn inside(&self, root: &[u8]) -> Result<Parser, Error> {
+        let mut parser = Parser::bounded(1, self.limits);
+        parser.feed(root)?;
+        parser.forget();
+        Ok(parser)
     }
 
     /// Parks `parser` again. It must stand exactly behind the end of a depth-1
     /// element.
-    pub fn put(&mut self, mut parser: Parser) {
-        let fit = parser.shown() < MAX_INPUT && parser.take_largest() <= MAX_ELEMENT;
-        if fit && self.parked.len() < MAX_PARKED {
-            parser.forget(true);
-            self.parked.push(parser);
+    pub fn put(&mut self, parser: Parser) {
+        if self.parked.len() < MAX_PARKED {
+            self.parked.extend(Pool::renew(parser));
         }
+    }
+
+    /// Readies `parser`, which stands behind a depth-1 element, for the next one;
+    /// `None` if it grew.
+    pub fn renew(mut parser: Parser) -> Option<Parser> {
+        parser.forget();
+        (parser.heap_bytes() <= MAX_HEAP).then_some(parser)
     }
 
     /// Parsers parked now.
@@ -75,11 +88,12 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::heap_bytes;
     use super::*;
 
     #[test]
     fn a_parser_serves_one_document_after_another() {
-        let mut pool = Pool::new(Names::Raw, b"<r>");
+        let mut pool = Pool::new(b"<r>");
         for i in 0..100 {
             let mut parser = pool.take();
             let start = parser.position();
@@ -93,26 +107,37 @@ mod tests {
 
     #[test]
     fn grown_parsers_are_not_parked() {
-        let mut pool = Pool::new(Names::Raw, b"<r>");
-        let attribute = "x".repeat(MAX_ELEMENT as usize);
-        let mut parser = pool.take();
-        parser
-            .feed(format!("<a b='{attribute}'/>").as_bytes())
-            .unwrap();
-        pool.put(parser);
-        assert_eq!(pool.parked(), 0);
-        // Text that Expat was not shown does not count.
-        let mut parser = pool.take();
-        parser
-            .feed(format!("<a>{attribute}</a>").as_bytes())
-            .unwrap();
-        pool.put(parser);
-        assert_eq!(pool.parked(), 1);
-        let mut parser = pool.take();
-        for _ in 0..(MAX_INPUT / 1024) {
-            parser.feed(&[b' '; 1024]).unwrap();
+        let mut pool = Pool::new(b"<r>");
+        let attribute = "x".repeat(MAX_HEAP);
+        let names: String = (0..2000).map(|n| format!("<n{n} a{n}=''/>")).collect();
+        for (element, parked) in [
+            (format!("<a>{}</a>", "<b/>text".repeat(100_000)), 1),
+            (format!("<a b='{attribute}'/>"), 0),
+            (format!("<a>{names}</a>"), 0),
+        ] {
+            let mut parser = pool.take();
+            for piece in element.as_bytes().chunks(16 << 10) {
+                parser.feed(piece).unwrap();
+            }
+            pool.put(parser);
+            assert_eq!(pool.parked(), parked, "{}", &element[..20]);
         }
-        pool.put(parser);
-        assert_eq!(pool.parked(), 0);
+        assert_eq!(heap_bytes(), 0);
+    }
+
+    #[test]
+    fn memory_is_counted_and_given_back() {
+        let mut parser = Parser::new(0);
+        let fresh = parser.heap_bytes();
+        assert!((1000..20_000).contains(&fresh), "{fresh}");
+        parser.feed(b"<r>").unwrap();
+        for n in 0..10_000 {
+            parser.feed(format!("<n{n} a{n}=''/>").as_bytes()).unwrap();
+        }
+        let grown = parser.heap_bytes();
+        assert!(grown > fresh + 10_000, "{grown}");
+        assert_eq!(heap_bytes(), grown);
+        drop(parser);
+        assert_eq!(heap_bytes(), 0);
     }
 }

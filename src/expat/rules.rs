@@ -35,6 +35,8 @@ pub enum Error {
     /// An element has more attributes than [`Limits::attributes`], or more
     /// declarations than [`Limits::namespaces`].
     TooManyAttributes,
+    /// A tag is longer than [`super::MAX_TAG`].
+    LongTag,
     /// Not well-formed (section 11.3), in Expat's words.
     NotWellFormed(&'static str),
 }
@@ -48,6 +50,7 @@ impl fmt::Display for Error {
             Error::TooManyAttributes => {
                 f.write_str("an XML element with more than max_attributes or max_namespaces")
             }
+            Error::LongTag => f.write_str("an XML tag over 64 KiB"),
             Error::NotWellFormed(why) => write!(f, "XML not well-formed: {why}"),
         }
     }

@@ -1,12 +1,8 @@
 //! Character data that Expat need not see.
 //!
 //! Owns the question which text is beyond doubt: characters of XML in whole
-//! UTF-8 sequences, the five predefined entity references, no `]]>`. Between
-//! two tags inside an element such text changes nothing in a parser, so that it
-//! can be left out; all else, and every tag, is Expat's to judge.
-
-/// Text shorter than this is fed: leaving it out would cost more.
-pub(super) const MIN_TEXT: usize = 48;
+//! UTF-8 sequences, the five predefined entity references, no `]]>`. All else is
+//! Expat's to judge.
 
 /// Bytes looked at together.
 const CHUNK: usize = 32;
@@ -67,44 +63,6 @@ fn calm_len(text: &[u8], utf8: bool) -> usize {
     };
     let calm = |chunk: &&[u8]| !chunk.iter().fold(false, |any, &byte| any | doubtful(byte));
     text.chunks_exact(CHUNK).take_while(calm).count() * CHUNK
-}
-
-/// Where a tag in `bytes` seems to end that has a long text behind it. Whether
-/// it does, Expat tells: a `>` may stand in an attribute too. Looks behind the
-/// first `<` only, of which a tag has one: a tag is cut in vain once at most.
-pub(super) fn seam(bytes: &[u8]) -> Option<usize> {
-    let mut opens = memchr::memchr_iter(b'<', bytes);
-    let mut from = opens.next()?;
-    for open in opens.chain([bytes.len()]) {
-        if open - from > MIN_TEXT
-            && let Some(close) = memchr::memchr(b'>', &bytes[from..open])
-            && open - (from + close + 1) >= MIN_TEXT
-        {
-            return Some(from + close + 1);
-        }
-        from = open;
-    }
-    None
-}
-
-/// How much of `bytes`, if they are text, ends at a place from which the rest
-/// can be judged by itself.
-pub fn safe_cut(bytes: &[u8]) -> usize {
-    let tail = bytes.len().saturating_sub(ENTITIES[3].len());
-    let mut end = match memchr::memrchr(b'&', &bytes[tail..]) {
-        Some(at) => tail + at,
-        None => bytes.len(),
-    };
-    let characters = bytes[..end].iter().rev();
-    end -= characters
-        .take_while(|&&b| b & 0xc0 == 0x80)
-        .take(3)
-        .count();
-    if end > 0 && bytes[end - 1] >= 0xc0 {
-        end -= 1;
-    }
-    let brackets = bytes[..end].iter().rev();
-    end - brackets.take_while(|&&b| b == b']').take(2).count()
 }
 
 #[cfg(test)]
@@ -189,22 +147,6 @@ mod tests {
                 "{:?}",
                 String::from_utf8_lossy(&text)
             );
-            let cut = safe_cut(&text);
-            assert!(text.len() - cut <= 11, "{text:?}");
-            if slow(&text) >= cut {
-                let plain = plain_len(&text[..cut]);
-                assert!(plain == cut || text[..cut].ends_with(b"]"), "{text:?}");
-            }
         }
-    }
-
-    #[test]
-    fn a_seam_lies_between_a_tag_and_a_long_text() {
-        let text = "x".repeat(MIN_TEXT);
-        let bytes = format!("<a><b c='>'>short</b><d>{text}</d>");
-        assert_eq!(seam(bytes.as_bytes()), Some(24));
-        assert_eq!(seam(&bytes.as_bytes()[..24 + MIN_TEXT]), Some(24));
-        assert_eq!(seam(&bytes.as_bytes()[..23 + MIN_TEXT]), None);
-        assert_eq!(seam(format!("c='>{text}>{text}").as_bytes()), None);
     }
 }

@@ -58,7 +58,8 @@ impl Session {
 
     /// Bytes of a message that is not complete.
     fn unfinished(&self) -> usize {
-        self.reader.as_ref().map_or(0, |reader| reader.held())
+        let incoming = self.incoming.as_ref();
+        incoming.map_or(0, |incoming| incoming.held())
     }
 
     /// Bytes that wait in queues and unfinished units, in the direction with more.
@@ -81,9 +82,9 @@ impl Session {
             .saturating_add(fixed)
     }
 
-    /// Bytes that it has in the worker's ledger.
+    /// Bytes that it has in the worker's ledger, and in parsers that work for it.
     pub fn memory(&self) -> usize {
-        self.share.bytes
+        self.share.bytes + self.parser_bytes()
     }
 
     /// Gives the session up, so that the others have memory; to be followed by
@@ -112,7 +113,8 @@ impl Session {
     pub(super) fn enter_in_ledger(&mut self, worker: &mut Worker) {
         let sides = [&self.client, &self.server];
         let queues: usize = sides.iter().map(|side| side.memory()).sum();
-        let message = self.reader.as_ref().map_or(0, |reader| reader.memory());
+        let incoming = self.incoming.as_ref();
+        let message = incoming.map_or(0, |incoming| incoming.memory());
         let route = self.route.as_ref().map_or(0, |route| route.memory());
         let share = Share {
             bytes: queues + message + route + self.stream.memory(),

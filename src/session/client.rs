@@ -14,6 +14,7 @@ use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
 use crate::config::access::ChannelBinding;
 use crate::config::{DomainRule, ForwardedHeader};
+use crate::expat::{Judgement, MAX_TAG};
 use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
 use crate::proto::proxy::{self, Proxied};
 use crate::proto::ws::CloseCode;
@@ -23,7 +24,7 @@ use crate::proto::xmpp::features::{COMPRESS_FAILURE, STARTTLS_FAILURE};
 use crate::proto::xmpp::framing;
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::message::{self, First, Message};
-use crate::proto::xmpp::{Dialect, escape};
+use crate::proto::xmpp::{Dialect, escape, is_space};
 
 /// When a client that there was no room for may come again.
 const RETRY_AFTER_SECS: u32 = 10;
@@ -45,6 +46,10 @@ impl Session {
             }
             if worker.meter.is_spent() {
                 return true;
+            }
+            if self.is_judging() {
+                self.judge_on(worker);
+                continue;
             }
             if !self.client.tail.is_empty() && self.phase != Phase::Opening {
                 let mut tail = self.client.tail.take();
@@ -236,11 +241,18 @@ impl Session {
         }
     }
 
-    pub(super) fn take_message(&mut self, text: &str, worker: &mut Worker) {
+    /// Takes a message, of which a part may be judged already. What is left of that
+    /// for another turn is given back.
+    pub(super) fn take_message(
+        &mut self,
+        text: &str,
+        mut begun: Option<Judgement>,
+        worker: &mut Worker,
+    ) -> Option<Judgement> {
         let verdict = match (self.phase, self.dialect) {
             (Phase::AwaitOpen, _) => self.take_first(text, worker),
             (_, Some(Dialect::Draft)) => self.take_draft(text, worker),
-            _ => self.take_element(text, worker),
+            _ => self.take_element(text, &mut begun, worker),
         };
         if let Err(error) = verdict {
             let code = match error {
@@ -248,12 +260,15 @@ impl Session {
                 _ => CloseCode::NORMAL,
             };
             self.step(Event::Violation(error, code), "", worker);
+            return None;
         }
+        begun
     }
 
     /// The first message: which dialect, which domain.
     fn take_first(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
-        let first = message::first(text).map_err(|(dialect, error)| {
+        worker.meter.draw(text.len());
+        let first = message::first(&worker.parsers, text).map_err(|(dialect, error)| {
             self.dialect = Some(dialect);
             error
         })?;
@@ -347,8 +362,17 @@ impl Session {
     }
 
     /// A message of RFC 7395 behind the first.
-    fn take_element(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
-        match message::read(&mut worker.parsers, text)? {
+    fn take_element(
+        &mut self,
+        text: &str,
+        begun: &mut Option<Judgement>,
+        worker: &mut Worker,
+    ) -> Result<(), StreamError> {
+        let (parsers, meter) = (&mut worker.parsers, &mut worker.meter);
+        let Some(message) = message::read(parsers, text, begun, meter)? else {
+            return Ok(());
+        };
+        match message {
             Message::Blank => {}
             Message::Close => {
                 self.step(Event::Ended, "", worker);
@@ -377,15 +401,8 @@ impl Session {
 
     /// A message of the draft behind the first.
     fn take_draft(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
-        if self.awaits_restart
-            && let Ok(First::Draft { header, tag, rest }) = message::first(text)
-        {
-            self.check_restart(&header)?;
-            self.awaits_restart = false;
-            worker.text.clear();
-            self.write_draft_header(&mut worker.text, tag, rest);
-            self.server.out.extend(&worker.text);
-            return Ok(());
+        if self.awaits_restart && !message::is_draft_end(text) {
+            return self.take_draft_restart(text, worker);
         }
         match message::after_compress(&mut worker.parsers, text)? {
             None => self.relay_up(text, worker),
@@ -400,6 +417,25 @@ impl Session {
             self.end_sent = true;
             self.step(Event::Ended, "", worker);
         }
+        Ok(())
+    }
+
+    /// A message of the draft behind the authentication: a complete header and no
+    /// part of one, or it could name another domain.
+    fn take_draft_restart(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
+        if text.bytes().all(is_space) {
+            return Ok(());
+        }
+        worker.meter.draw(text.len().min(2 * MAX_TAG));
+        let Ok(First::Draft { header, tag, rest }) = message::first(&worker.parsers, text) else {
+            let rule = "a new stream header must follow the authentication";
+            return Err(StreamError::NotAuthorized(rule));
+        };
+        self.check_restart(&header)?;
+        self.awaits_restart = false;
+        worker.text.clear();
+        self.write_draft_header(&mut worker.text, tag, rest);
+        self.server.out.extend(&worker.text);
         Ok(())
     }
 

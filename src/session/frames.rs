@@ -3,32 +3,99 @@
 //! Owns what becomes of each frame: a message goes to `client`, inflated if it
 //! was compressed, a Ping is answered, a Close taken to the phase table. A client
 //! that breaks a rule of RFC 6455 is failed here. What a turn may inflate is
-//! bounded: a few compressed bytes can be a lot of work.
+//! bounded: a few compressed bytes can be a lot of work. A message that takes
+//! several turns to be judged is kept here.
 
 use super::Session;
 use super::phase::{Event, Phase};
 use super::worker::Worker;
+use crate::expat::Judgement;
 use crate::meter;
 use crate::proto::ws::{self, CloseCode, frame};
 use crate::proto::xmpp::error::StreamError;
 
+/// What is unfinished of what a client sends.
+#[derive(Default)]
+pub(super) struct Incoming {
+    reader: ws::Reader,
+    /// A message that is being judged. What the client sent behind it waits.
+    message: Option<Unjudged>,
+}
+
+/// A complete message on its way through Expat.
+struct Unjudged {
+    text: String,
+    judgement: Judgement,
+}
+
+impl Incoming {
+    /// Bytes of messages held.
+    pub(super) fn held(&self) -> usize {
+        let message = self.message.as_ref();
+        self.reader.held() + message.map_or(0, |message| message.text.len())
+    }
+
+    /// Bytes of memory in them.
+    pub(super) fn memory(&self) -> usize {
+        let message = self.message.as_ref();
+        self.reader.memory() + message.map_or(0, |message| message.text.capacity())
+    }
+
+    /// Bytes of memory in a parser that is not the pool's for now.
+    pub(super) fn parser_bytes(&self) -> usize {
+        let message = self.message.as_ref();
+        message.map_or(0, |message| message.judgement.parser().heap_bytes())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.reader.is_idle() && self.message.is_none()
+    }
+}
+
 impl Session {
+    /// Whether a message of the client is being judged.
+    pub(super) fn is_judging(&self) -> bool {
+        let incoming = self.incoming.as_ref();
+        incoming.is_some_and(|incoming| incoming.message.is_some())
+    }
+
+    /// Bytes of memory in parsers that work for this session alone.
+    pub fn parser_bytes(&self) -> usize {
+        let incoming = self.incoming.as_ref();
+        let up = incoming.map_or(0, |incoming| incoming.parser_bytes());
+        up + self.stream.parser_bytes()
+    }
+
+    /// Goes on judging a message; it is forgotten where it matters to nobody now.
+    pub(super) fn judge_on(&mut self, worker: &mut Worker) {
+        let Some(mut incoming) = self.incoming.take() else {
+            return;
+        };
+        if let Some(Unjudged { text, judgement }) = incoming.message.take()
+            && self.phase.is_open()
+        {
+            let judgement = self.take_message(&text, Some(judgement), worker);
+            incoming.message = judgement.map(|judgement| Unjudged { text, judgement });
+        }
+        if self.phase < Phase::Lingering && !incoming.is_idle() {
+            self.incoming = Some(incoming);
+        }
+    }
+
     /// Works off frames; keeps what is left when a queue is full.
     pub(super) fn take_frames(&mut self, mut bytes: &mut [u8], worker: &mut Worker) {
-        let mut reader = self
-            .reader
+        let mut incoming = self
+            .incoming
             .take()
-            .map_or_else(ws::Reader::new, |reader| *reader);
+            .map_or_else(Incoming::default, |incoming| *incoming);
         while !bytes.is_empty() && self.phase < Phase::Lingering {
             if self.phase.is_open() && (self.is_paused() || worker.meter.is_spent()) {
                 self.client.tail.extend(bytes);
                 break;
             }
-            let used = match reader.next(bytes, &self.frame_limits()) {
+            let used = match incoming.reader.next(bytes, &self.frame_limits()) {
                 Ok((used, event)) => {
-                    if let Some(event) = event {
-                        self.take_frame(event, worker);
-                    }
+                    incoming.message = event.and_then(|event| self.take_frame(event, worker));
                     used
                 }
                 Err(error) => {
@@ -38,9 +105,9 @@ impl Session {
             };
             bytes = &mut bytes[used..];
         }
-        reader.release();
-        if self.phase < Phase::Lingering && !reader.is_idle() {
-            self.reader = Some(Box::new(reader));
+        incoming.reader.release();
+        if self.phase < Phase::Lingering && !incoming.is_idle() {
+            self.incoming = Some(Box::new(incoming));
         }
     }
 
@@ -65,12 +132,20 @@ impl Session {
         most as u64
     }
 
-    fn take_frame(&mut self, event: ws::Event<'_>, worker: &mut Worker) {
+    /// Takes one frame, or message; a message that is not judged to its end is given
+    /// back, and then the meter is spent.
+    fn take_frame(&mut self, event: ws::Event<'_>, worker: &mut Worker) -> Option<Unjudged> {
         // Once our Close is sent only the client's is of interest.
         let open = self.phase.is_open();
         match event {
-            ws::Event::Text(text) if open => self.take_message(text, worker),
-            ws::Event::Compressed { payload, .. } if open => self.take_compressed(payload, worker),
+            ws::Event::Text(text) if open => {
+                let judgement = self.take_message(text, None, worker)?;
+                let text = text.to_owned();
+                return Some(Unjudged { text, judgement });
+            }
+            ws::Event::Compressed { payload, .. } if open => {
+                return self.take_compressed(payload, worker);
+            }
             ws::Event::Ping(payload) if open => frame::write_pong(&mut self.client.out, payload),
             ws::Event::Close { code, reason } => {
                 let detail = code.map_or(String::new(), |code| code.0.to_string());
@@ -81,19 +156,30 @@ impl Session {
             }
             _ => {}
         }
+        None
     }
 
-    fn take_compressed(&mut self, payload: &[u8], worker: &mut Worker) {
+    fn take_compressed(&mut self, payload: &[u8], worker: &mut Worker) -> Option<Unjudged> {
         let message = match worker.codec.inflate(payload, self.max_message_size()) {
             Ok(message) => message,
-            Err(error) => return self.fail(error, worker),
+            Err(error) => {
+                self.fail(error, worker);
+                return None;
+            }
         };
         worker.meter.draw(message.len() / meter::INFLATED_BYTES);
-        match std::str::from_utf8(&message) {
-            Ok(text) => self.take_message(text, worker),
-            Err(_) => self.fail(ws::Error::TextNotUtf8, worker),
-        }
+        let message = match String::from_utf8(message) {
+            Ok(text) => match self.take_message(&text, None, worker) {
+                Some(judgement) => return Some(Unjudged { text, judgement }),
+                None => text.into_bytes(),
+            },
+            Err(error) => {
+                self.fail(ws::Error::TextNotUtf8, worker);
+                error.into_bytes()
+            }
+        };
         worker.codec.recycle(message);
+        None
     }
 
     /// Fails the connection as RFC 6455, section 7.1.7 says. A message too big

@@ -13,7 +13,7 @@ pub(super) const TLS_BYTES: usize = 40 << 10;
 pub struct Memory {
     /// Queues, messages that are not complete, stream headers.
     pub sessions: usize,
-    /// XML parsers that wait for the next message.
+    /// XML parsers, at work or waiting for it.
     pub parsers: usize,
     /// Compression.
     pub compression: usize,

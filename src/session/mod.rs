@@ -45,7 +45,7 @@ use crate::net::peer::Peer;
 use crate::net::stream::Stream as Socket;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
-use crate::proto::ws::{self, frame};
+use crate::proto::ws::frame;
 use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::stream::Stream;
 use admission::{Excess, Standing};
@@ -89,8 +89,8 @@ pub struct Session {
     phase: Phase,
     client: Side,
     server: Side,
-    /// What is unfinished of the client's frames.
-    reader: Option<Box<ws::Reader>>,
+    /// What is unfinished of what the client sends.
+    incoming: Option<Box<frames::Incoming>>,
     stream: Stream,
     /// The way to the server while it is sought.
     route: Option<Box<route::Route>>,
@@ -184,7 +184,7 @@ impl Session {
             entrance: Rc::clone(entrance),
             client: Side::connected(transport, false, worker.now),
             server: Side::default(),
-            reader: None,
+            incoming: None,
             stream: Stream::new(),
             route: None,
             domain: None,
@@ -309,6 +309,7 @@ impl Session {
         let waiting = self.client.is_readable()
             || self.server.is_readable()
             || self.stream_paused
+            || self.is_judging()
             || !self.client.tail.is_empty();
         // What was received before comes first, and that may have to wait.
         let client_waits = self.phase.is_open() && self.is_paused();
@@ -401,11 +402,11 @@ impl Session {
         match phase {
             Phase::Lingering => {
                 self.client.tail.clear();
-                self.reader = None;
+                self.incoming = None;
                 self.client.finish();
             }
             Phase::Gone => {
-                self.reader = None;
+                self.incoming = None;
                 self.client.close();
             }
             _ => {}

@@ -12,6 +12,7 @@ use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::deflate::Codec;
 use crate::proto::ws::{Opcode, frame};
 use crate::proto::xmpp::error::StreamError;
+use crate::proto::xmpp::features::MAX_FEATURES;
 use crate::proto::xmpp::framing::{self, Element};
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::starttls::see_other_host;
@@ -32,6 +33,8 @@ struct Met {
     element: bool,
     end: bool,
     bad_features: bool,
+    /// Bytes of elements that were parsed once more.
+    parsed: usize,
 }
 
 impl Session {
@@ -60,63 +63,67 @@ impl Session {
         let (awaits_restart, server_erred) = (&mut self.awaits_restart, &mut self.server_erred);
         let unbind = self.unbind;
 
-        let result = self
-            .stream
-            .feed(&mut worker.parsers.stream, bytes, limit, |unit| {
-                let sent = match unit {
-                    Unit::Header { bytes, header } => {
-                        text.clear();
-                        match framed {
-                            true => answer(header, domain).write_open(text),
-                            false => text.extend_from_slice(bytes),
-                        }
-                        met.header = true;
-                        if answered {
-                            return Flow::Continue;
-                        }
-                        packing.write_message(out, &[text])
+        let (pool, meter) = (&mut worker.parsers.stream, &mut worker.meter);
+        let result = self.stream.feed(pool, bytes, limit, meter, |unit| {
+            let sent = match unit {
+                Unit::Header { bytes, header } => {
+                    text.clear();
+                    match framed {
+                        true => answer(header, domain).write_open(text),
+                        false => text.extend_from_slice(bytes),
                     }
-                    Unit::Element(element) => {
-                        if element.is(ns::STREAMS, "error") {
-                            *server_erred = true;
+                    met.header = true;
+                    if answered {
+                        return Flow::Continue;
+                    }
+                    packing.write_message(out, &[text])
+                }
+                Unit::Element(element) => {
+                    if element.is(ns::STREAMS, "error") {
+                        *server_erred = true;
+                        if element.bytes.len() <= MAX_FEATURES {
+                            met.parsed += element.bytes.len();
                             met.see_other = see_other_host(&element);
-                            if met.see_other.is_some() {
+                        }
+                        if met.see_other.is_some() {
+                            return Flow::Pause;
+                        }
+                    }
+                    met.element = true;
+                    *awaits_restart |= element.is(ns::SASL, "success");
+                    if element.is(ns::STREAMS, "features") {
+                        met.parsed += element.bytes.len();
+                        match write_features(&element, (framed, unbind), text) {
+                            Some(()) => packing.write_message(out, &[text]),
+                            None => {
+                                met.bad_features = true;
                                 return Flow::Pause;
                             }
                         }
-                        met.element = true;
-                        *awaits_restart |= element.is(ns::SASL, "success");
-                        if element.is(ns::STREAMS, "features") {
-                            match write_features(&element, (framed, unbind), text) {
-                                Some(()) => packing.write_message(out, &[text]),
-                                None => {
-                                    met.bad_features = true;
-                                    return Flow::Pause;
-                                }
-                            }
-                        } else {
-                            text.clear();
-                            if framed {
-                                element.inherited(text);
-                            }
-                            let (head, tail) = element.bytes.split_at(element.name_end());
-                            packing.write_message(out, &[head, text, tail])
+                    } else {
+                        text.clear();
+                        if framed {
+                            element.inherited(text);
                         }
+                        let (head, tail) = element.bytes.split_at(element.name_end());
+                        packing.write_message(out, &[head, text, tail])
                     }
-                    // Said in the client's own dialect by the phase table.
-                    Unit::End { .. } => {
-                        met.end = true;
-                        return Flow::Pause;
-                    }
-                };
-                down.count(sent);
-                all_down.count(sent);
-                match out.len() >= high_water {
-                    true => Flow::Pause,
-                    false => Flow::Continue,
                 }
-            });
+                // Said in the client's own dialect by the phase table.
+                Unit::End { .. } => {
+                    met.end = true;
+                    return Flow::Pause;
+                }
+            };
+            down.count(sent);
+            all_down.count(sent);
+            match out.len() >= high_water {
+                true => Flow::Pause,
+                false => Flow::Continue,
+            }
+        });
         self.stream_paused = result == Ok(Flow::Pause);
+        worker.meter.draw(met.parsed);
 
         if met.header {
             self.opened = true;
@@ -146,7 +153,7 @@ impl Session {
             Err(error) => Some(error.to_string()),
             Ok(_) => met
                 .bad_features
-                .then(|| "stream features not well-formed".to_owned()),
+                .then(|| "stream features not well-formed, or over 64 KiB".to_owned()),
         };
         if let Some(why) = broken {
             worker.log.warning(format_args!(
@@ -289,12 +296,15 @@ impl Packing<'_> {
 }
 
 /// Puts stream features together without those that have no place on a
-/// WebSocket; `None` if they are not well-formed.
+/// WebSocket; `None` if they are not well-formed, or too long for that.
 fn write_features(
     element: &Element<'_>,
     (framed, unbind): (bool, bool),
     text: &mut Vec<u8>,
 ) -> Option<()> {
+    if element.bytes.len() > MAX_FEATURES {
+        return None;
+    }
     let (head, tail) = element.bytes.split_at(element.name_end());
     text.clear();
     text.extend_from_slice(head);

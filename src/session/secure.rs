@@ -61,7 +61,8 @@ impl Session {
         let Securing::Dialogue(dialogue) = &mut route.securing else {
             return;
         };
-        match dialogue.feed(&mut worker.parsers.stream, bytes) {
+        let (parsers, meter) = (&mut worker.parsers, &mut worker.meter);
+        match dialogue.feed(&mut parsers.stream, bytes, meter) {
             Ok(starttls::Progress::Wait) => {
                 let waits = dialogue.awaits_features() && route.patience == NEVER;
                 if waits && plain_text_will_do && at_loopback {

@@ -24,12 +24,16 @@ impl Session {
             }
             if relaying && self.stream_paused {
                 self.relay_down(&[], worker);
+                // Each turn has one unit at least, whatever the client had of it.
+                if worker.meter.is_spent() {
+                    return true;
+                }
                 continue;
             }
             if !self.server.is_readable() {
                 return false;
             }
-            if reads == READS_PER_TURN || worker.meter.is_spent() {
+            if reads == READS_PER_TURN || (reads > 0 && worker.meter.is_spent()) {
                 return true;
             }
             let read = self.server.read(scratch, &mut worker.meter);

@@ -15,7 +15,7 @@ use super::names::Names;
 use super::outages::Outages;
 use super::settings::Settings;
 use crate::config::Config;
-use crate::expat::Limits;
+use crate::expat::{Limits, heap_bytes};
 use crate::log::Log;
 use crate::meter::{LOOK_UP, Meter};
 use crate::net::asker::Asker;
@@ -151,6 +151,7 @@ impl Worker {
     /// What is held for sessions.
     pub fn memory(&self) -> Memory {
         Memory {
+            parsers: heap_bytes(),
             compression: self.codec.memory(),
             names: self.locator.held_bytes(),
             ..self.ledger.memory()

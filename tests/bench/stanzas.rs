@@ -5,6 +5,7 @@
 //! judged) or `down` (the server's stream cut, namespaces inserted, framed).
 
 use jabsocket::buf::Buf;
+use jabsocket::meter::Meter;
 use jabsocket::proto::ws::{self, Opcode, frame};
 use jabsocket::proto::xmpp::Parsers;
 use jabsocket::proto::xmpp::message::{self, Message};
@@ -43,6 +44,7 @@ fn client_frame(payload: &[u8]) -> Vec<u8> {
 
 fn up(size: usize, count: usize) -> usize {
     let (mut parsers, mut reader, mut out) = (Parsers::new(), ws::Reader::new(), Buf::new());
+    let mut meter = Meter::new();
     let mut frame = client_frame(&stanza(size));
     let mut relayed = 0;
     for _ in 0..count {
@@ -50,8 +52,9 @@ fn up(size: usize, count: usize) -> usize {
         let Some(ws::Event::Text(text)) = event else {
             panic!("no message: {event:?}");
         };
-        match message::read(&mut parsers, text) {
-            Ok(Message::Element(element)) => out.extend(element.as_bytes()),
+        meter.refill();
+        match message::read(&mut parsers, text, &mut None, &mut meter) {
+            Ok(Some(Message::Element(element))) => out.extend(element.as_bytes()),
             other => panic!("{other:?}"),
         }
         relayed += out.len();
@@ -62,10 +65,11 @@ fn up(size: usize, count: usize) -> usize {
 
 fn down(size: usize, count: usize) -> usize {
     let (mut parsers, mut stream, mut out) = (Parsers::new(), Stream::new(), Buf::new());
-    let (mut text, stanza) = (Vec::new(), stanza(size));
+    let (mut text, stanza, mut meter) = (Vec::new(), stanza(size), Meter::new());
     let mut relayed = 0;
     for piece in std::iter::once(HEADER).chain(std::iter::repeat_n(&stanza[..], count)) {
-        let flow = stream.feed(&mut parsers.stream, piece, 1 << 20, |unit| {
+        meter.refill();
+        let flow = stream.feed(&mut parsers.stream, piece, 1 << 20, &mut meter, |unit| {
             if let Unit::Element(element) = unit {
                 text.clear();
                 element.inherited(&mut text);

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use super::daemon::Daemon;
 use super::ws_client::WsClient;
 use super::xmpp_server::{Connection, XmppServer};
-use jabsocket::expat::{Names, Parser};
+use jabsocket::expat::Parser;
 
 /// The client's `<open/>`.
 pub const OPEN: &str =
@@ -114,7 +114,7 @@ pub fn expect_error(client: &mut WsClient, condition: &str, case: &str) -> Strin
         .unwrap_or_else(|error| panic!("{case}: {error} instead of {condition}"));
     let good = text.starts_with(&error_start(condition)) && text.ends_with("</stream:error>");
     assert!(good, "{case}: {text} instead of {condition}");
-    let parsed = Parser::new(Names::Resolved, 0).finish(text.as_bytes());
+    let parsed = Parser::new(0).finish(text.as_bytes());
     assert_eq!(parsed, Ok(()), "{case}: {text}");
     let said = text
         .split_once("xml:lang='en'>")

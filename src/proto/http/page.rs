@@ -109,7 +109,7 @@ fn jrd(links: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expat::{Names, Parser};
+    use crate::expat::Parser;
 
     fn answer(page: Page, method: Method) -> (String, String) {
         let mut out = Buf::new();
@@ -129,7 +129,7 @@ mod tests {
         assert!(head.contains("\r\nContent-Type: application/xrd+xml"));
         assert!(head.contains("\r\nAccess-Control-Allow-Origin: *\r\n"));
         assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
-        let xml = Parser::new(Names::Resolved, 0).finish(body.as_bytes());
+        let xml = Parser::new(0).finish(body.as_bytes());
         assert_eq!(xml, Ok(()), "{body}");
         let first = body.find("href='wss://example.org/ws?a=1&amp;b=2'");
         let second = body.find("href='wss://b.example.org/'");

@@ -119,6 +119,7 @@ impl From<crate::expat::Error> for StreamError {
             Error::Encoding => StreamError::UnsupportedEncoding,
             Error::TooDeep => StreamError::TooDeep,
             Error::TooManyAttributes => StreamError::TooManyAttributes,
+            Error::LongTag => StreamError::TooBig,
             Error::NotWellFormed(_) => StreamError::NotWellFormed,
         }
     }
@@ -127,7 +128,7 @@ impl From<crate::expat::Error> for StreamError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expat::{Names, Parser, Token};
+    use crate::expat::{Parser, Token};
     use crate::proto::xmpp::features::child_text;
 
     /// What no text of the program holds, and any might.
@@ -180,13 +181,13 @@ mod tests {
             let mut out = Vec::new();
             error.write(&mut out);
             let shown = String::from_utf8_lossy(&out);
-            let mut parser = Parser::new(Names::Resolved, 3);
+            let mut parser = Parser::new(3);
             assert_eq!(parser.finish(&out), Ok(()), "{shown}");
             let tags: Vec<_> = parser
                 .tokens()
                 .iter()
                 .filter_map(|token| match token {
-                    Token::Start(tag) => Some((tag.depth, parser.resolved_name(tag))),
+                    Token::Start(tag) => Some((tag.depth, parser.name(tag))),
                     Token::End { .. } => None,
                 })
                 .collect();

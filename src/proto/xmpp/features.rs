@@ -9,7 +9,10 @@
 use std::ops::Range;
 
 use super::ns;
-use crate::expat::{Error, Names, Parser, Tag, Token};
+use crate::expat::{Error, Parser, Tag, Token};
+
+/// Longest features, in bytes: they are parsed in one go.
+pub const MAX_FEATURES: usize = 64 << 10;
 
 /// Features removed, by namespace and name.
 const REMOVED: [(&str, &[u8]); 2] = [
@@ -50,7 +53,7 @@ pub fn removed(features: &[u8], unbind: bool) -> Result<Vec<Range<usize>>, Error
     // By the depth of their lists: how many mechanisms stay and go.
     let mut mechanisms = [(0, 0); MAX_DEPTH as usize + 1];
     each_child(features, |parser, tag, end| {
-        let (namespace, local) = parser.resolved_name(tag);
+        let (namespace, local) = parser.name(tag);
         let named = |(space, name): &(&str, &[u8])| namespace == space.as_bytes() && local == *name;
         let depth = tag.depth as usize;
         let lost_all = matches!(std::mem::take(&mut mechanisms[depth]), (0, 1..));
@@ -89,7 +92,7 @@ pub fn removed(features: &[u8], unbind: bool) -> Result<Vec<Range<usize>>, Error
 pub fn offers_starttls(features: &[u8]) -> Result<bool, Error> {
     let mut offered = false;
     each_child(features, |parser, tag, _| {
-        offered |= tag.depth == 1 && parser.resolved_name(tag) == (ns::TLS.as_bytes(), b"starttls");
+        offered |= tag.depth == 1 && parser.name(tag) == (ns::TLS.as_bytes(), b"starttls");
     })?;
     Ok(offered)
 }
@@ -98,7 +101,7 @@ pub fn offers_starttls(features: &[u8]) -> Result<bool, Error> {
 pub fn child_text(element: &[u8], namespace: &str, name: &[u8]) -> Option<String> {
     let mut text = None;
     each_child(element, |parser, tag, end| {
-        if tag.depth == 1 && parser.resolved_name(tag) == (namespace.as_bytes(), name) {
+        if tag.depth == 1 && parser.name(tag) == (namespace.as_bytes(), name) {
             let bytes = content(element, tag, end).trim_ascii();
             text = Some(String::from_utf8_lossy(bytes).into_owned());
         }
@@ -112,7 +115,7 @@ pub fn child_text(element: &[u8], namespace: &str, name: &[u8]) -> Option<String
 pub fn children(element: &[u8], namespace: &str) -> Vec<String> {
     let mut names = Vec::new();
     let verdict = each_child(element, |parser, tag, _| {
-        let (space, local) = parser.resolved_name(tag);
+        let (space, local) = parser.name(tag);
         if tag.depth == 1 && space == namespace.as_bytes() {
             names.push(String::from_utf8_lossy(local).into_owned());
         }
@@ -126,7 +129,7 @@ pub fn children(element: &[u8], namespace: &str) -> Vec<String> {
 /// Calls `each` with every element down to [`MAX_DEPTH`] and the offset of its end,
 /// children first.
 fn each_child(element: &[u8], mut each: impl FnMut(&Parser, &Tag, usize)) -> Result<(), Error> {
-    let mut parser = Parser::new(Names::Resolved, MAX_DEPTH);
+    let mut parser = Parser::new(MAX_DEPTH);
     parser.finish(element)?;
     let mut open: Vec<&Tag> = Vec::new();
     for token in parser.tokens() {

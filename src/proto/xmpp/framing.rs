@@ -6,10 +6,10 @@
 //! namespace and every prefix of the header; in a message nothing is
 //! inherited. `xml:lang` is not repeated: the client has it from `<open/>`.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
-use super::header::split_name;
-use super::{attribute, ns};
+use super::{attribute, is_space, ns};
 use crate::expat::{Parser, Plain, Tag};
 
 /// `<close/>`, byte for byte as clients compare it.
@@ -50,37 +50,35 @@ impl Declarations {
         &USUAL
     }
 
-    /// The declarations on `tag`, a root seen by a parser with raw names;
-    /// `None` if they are longer than an element may bear.
+    /// The declarations on `tag`, a root; `None` if they are longer than an element
+    /// may bear.
     pub fn read(parser: &Parser, tag: &Tag) -> Option<Declarations> {
         let mut declarations = Declarations {
             default: Vec::new(),
             prefixes: Vec::new(),
         };
         let mut added = 0;
-        for (name, value) in parser.attributes(tag) {
-            let Some(rest) = name.strip_prefix(b"xmlns") else {
-                continue;
-            };
+        for (prefix, uri) in parser.declarations(tag) {
             // An escaped byte takes six at most.
-            added += name.len() + 6 * value.len() + 4;
-            match rest.strip_prefix(b":") {
-                Some(prefix) => declarations
-                    .prefixes
-                    .push((prefix.to_vec(), value.to_vec())),
-                None if rest.is_empty() => declarations.default = value.to_vec(),
-                None => {}
+            added += b" xmlns:=''".len() + prefix.len() + 6 * uri.len();
+            match prefix.is_empty() {
+                true => declarations.default = uri.to_vec(),
+                false => declarations.prefixes.push((prefix.to_vec(), uri.to_vec())),
             }
         }
         (added <= MAX_DECLARATIONS).then_some(declarations)
     }
 
-    fn find(&self, prefix: &[u8]) -> &[u8] {
-        if prefix.is_empty() {
-            return &self.default;
+    /// Appends a start tag that makes these declarations.
+    pub(super) fn write_root(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"<r");
+        if !self.default.is_empty() {
+            attribute(out, b"xmlns", &self.default);
         }
-        let found = self.prefixes.iter().find(|(p, _)| p == prefix);
-        found.map_or(&[], |(_, uri)| uri)
+        for (prefix, uri) in &self.prefixes {
+            attribute(out, &[b"xmlns:", &prefix[..]].concat(), uri);
+        }
+        out.push(b'>');
     }
 }
 
@@ -89,22 +87,22 @@ impl Declarations {
 pub struct Element<'a> {
     /// The element's bytes, as the server sent them.
     pub bytes: &'a [u8],
-    name: &'a [u8],
-    own: Own<'a>,
+    name: Name<'a>,
     declarations: &'a Declarations,
 }
 
-/// The namespace declarations of an element's own tag.
+/// The name of an element, and the declarations of its own tag.
 #[derive(Clone, Copy)]
-enum Own<'a> {
-    /// As a parser with raw names saw them.
+enum Name<'a> {
+    /// As a parser saw them.
     Seen(&'a Parser, &'a Tag),
-    /// The default namespace at the most.
-    Plain(Option<&'a [u8]>),
+    /// Without a prefix anywhere in the element, and with no declaration but the
+    /// default namespace.
+    Plain(&'a [u8], Option<&'a [u8]>),
 }
 
 impl<'a> Element<'a> {
-    /// The element that a parser with raw names saw.
+    /// The element that a parser saw.
     pub(super) fn seen(
         bytes: &'a [u8],
         (parser, tag): (&'a Parser, &'a Tag),
@@ -112,8 +110,7 @@ impl<'a> Element<'a> {
     ) -> Element<'a> {
         Element {
             bytes,
-            name: parser.name(tag),
-            own: Own::Seen(parser, tag),
+            name: Name::Seen(parser, tag),
             declarations,
         }
     }
@@ -122,34 +119,44 @@ impl<'a> Element<'a> {
     pub(super) fn plain(plain: Plain<'a>, declarations: &'a Declarations) -> Element<'a> {
         Element {
             bytes: plain.bytes,
-            name: plain.name,
-            own: Own::Plain(plain.namespace),
+            name: Name::Plain(plain.name, plain.namespace),
             declarations,
         }
     }
 
     /// Whether the element has this namespace and local name.
     pub fn is(&self, namespace: &str, name: &str) -> bool {
-        let (prefix, local) = split_name(self.name);
-        local == name.as_bytes() && self.namespace(prefix) == namespace.as_bytes()
+        let (own_namespace, own_name) = match self.name {
+            Name::Seen(parser, tag) => parser.name(tag),
+            Name::Plain(name, namespace) => (namespace.unwrap_or(&self.declarations.default), name),
+        };
+        own_name == name.as_bytes() && own_namespace == namespace.as_bytes()
     }
 
     /// Offset in `bytes` behind the element's name, where attributes begin.
     pub fn name_end(&self) -> usize {
-        1 + self.name.len()
+        match self.name {
+            Name::Seen(..) => 1 + tag_name(self.bytes).len(),
+            Name::Plain(name, _) => 1 + name.len(),
+        }
     }
 
     /// Appends the declarations that the element inherits and uses, to be
     /// inserted at [`Element::name_end`]. Nothing for an element that is
     /// complete in itself.
     pub fn inherited(&self, out: &mut Vec<u8>) {
-        let own = |name: &[u8]| self.own_declaration(name).is_some();
-        let declarations = self.declarations;
-        if !declarations.default.is_empty() && !own(b"") {
-            attribute(out, b"xmlns", &declarations.default);
+        let Declarations { default, prefixes } = self.declarations;
+        if !default.is_empty() && !self.declares(b"") {
+            attribute(out, b"xmlns", default);
         }
-        for (prefix, uri) in &declarations.prefixes {
-            if !own(prefix) && uses_prefix(self.bytes, prefix) {
+        if matches!(self.name, Name::Plain(..)) || prefixes.is_empty() {
+            return;
+        }
+        let inherited = prefixes.iter().filter(|(prefix, _)| !self.declares(prefix));
+        let mut unused: HashSet<_> = inherited.map(|(prefix, _)| &prefix[..]).collect();
+        let used = take_used(self.bytes, &mut unused);
+        for (prefix, uri) in prefixes {
+            if used.contains(&prefix[..]) {
                 attribute(out, &[b"xmlns:", &prefix[..]].concat(), uri);
             }
         }
@@ -164,31 +171,84 @@ impl<'a> Element<'a> {
         whole
     }
 
-    fn namespace(&self, prefix: &[u8]) -> &'a [u8] {
-        self.own_declaration(prefix)
-            .unwrap_or_else(|| self.declarations.find(prefix))
-    }
-
-    /// The namespace that the element's own tag binds to `prefix` (empty for
-    /// the default namespace).
-    fn own_declaration(&self, prefix: &[u8]) -> Option<&'a [u8]> {
-        let (parser, tag) = match self.own {
-            Own::Seen(parser, tag) => (parser, tag),
-            Own::Plain(default) => return default.filter(|_| prefix.is_empty()),
-        };
-        let mut attributes = parser.attributes(tag);
-        let found = attributes.find(|(name, _)| match name.strip_prefix(b"xmlns") {
-            Some(b"") => prefix.is_empty(),
-            Some(rest) => !prefix.is_empty() && rest.strip_prefix(b":") == Some(prefix),
-            None => false,
-        });
-        found.map(|(_, uri)| uri)
+    /// Whether the element's own tag declares `prefix` (empty for the default
+    /// namespace).
+    fn declares(&self, prefix: &[u8]) -> bool {
+        match self.name {
+            Name::Seen(parser, tag) => parser.declarations(tag).any(|(own, _)| own == prefix),
+            Name::Plain(_, namespace) => prefix.is_empty() && namespace.is_some(),
+        }
     }
 }
 
-/// Whether `prefix:` stands anywhere in `bytes`. A hit inside text costs a
-/// declaration that is not needed; a miss would cost well-formedness.
-fn uses_prefix(bytes: &[u8], prefix: &[u8]) -> bool {
-    // Colons are few, and found without anything to be set up.
-    memchr::memchr_iter(b':', bytes).any(|colon| bytes[..colon].ends_with(prefix))
+/// The name at the front of a tag, with its prefix.
+pub(super) fn tag_name(tag: &[u8]) -> &[u8] {
+    let name = tag.get(1..).unwrap_or_default();
+    let ends = |&byte: &u8| is_space(byte) || matches!(byte, b'/' | b'>');
+    &name[..name.iter().position(ends).unwrap_or(name.len())]
+}
+
+/// Takes the prefixes out of `unused` that stand in `bytes` as in a tag. A hit
+/// inside text costs a declaration that is not needed; a miss would cost
+/// well-formedness. One look at each byte, whatever the text is.
+fn take_used<'a>(bytes: &[u8], unused: &mut HashSet<&'a [u8]>) -> HashSet<&'a [u8]> {
+    let mut used = HashSet::new();
+    // Where a name begins, if one may be under way.
+    let mut start = None;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if matches!(byte, b'<' | b'/') || is_space(byte) {
+            start = Some(at + 1);
+        } else if byte == b':'
+            && let Some(start) = start.take()
+            && let Some(prefix) = unused.take(&bytes[start..at])
+        {
+            used.insert(prefix);
+            if unused.is_empty() {
+                break;
+            }
+        }
+    }
+    used
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used<'a>(text: &str, prefixes: &[&'a str]) -> Vec<&'a str> {
+        let mut unused = prefixes.iter().map(|prefix| prefix.as_bytes()).collect();
+        let used = take_used(text.as_bytes(), &mut unused);
+        let is_used = |prefix: &&&str| used.contains(prefix.as_bytes());
+        prefixes.iter().filter(is_used).copied().collect()
+    }
+
+    #[test]
+    fn prefixes_of_tags_and_attributes_are_used() {
+        let all = ["a", "b", "ab", "\u{e4}"];
+        for (text, expected) in [
+            ("<a:x b='c:d'/>", &["a"][..]),
+            ("<x a:y=''></b:x>", &["a", "b"]),
+            ("<x\n\ta:y='' \u{e4}:z=''/>", &["a", "\u{e4}"]),
+            ("<ab:x/>", &["ab"]),
+            ("<x>:a:b:</x>", &[]),
+            ("<x y='a:b'>(a:b)</x>", &[]),
+        ] {
+            assert_eq!(used(text, &all), expected, "{text}");
+        }
+    }
+
+    /// Many prefixes cost no more than one; the bound is 40 times what it takes.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "work that nobody counts")]
+    fn many_prefixes_are_looked_for_at_once() {
+        let names: Vec<String> = (0..62).map(|n| format!("p{n}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let begun = std::time::Instant::now();
+        for text in [":", "a:", " a:", " p99:"] {
+            let text = text.repeat((4 << 20) / text.len());
+            assert!(used(&text, &names).is_empty());
+        }
+        let took = begun.elapsed();
+        assert!(took.as_secs() < 4, "{took:?}");
+    }
 }

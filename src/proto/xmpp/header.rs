@@ -20,33 +20,33 @@ pub struct Header {
     pub version: Option<String>,
     /// Default language of the stream (`xml:lang`).
     pub lang: Option<String>,
-    /// Any other attributes, and the declarations of the prefixes they use.
+    /// Any other attributes that have no prefix.
     pub others: Vec<(String, String)>,
 }
 
+/// The namespace of the prefix `xml`.
+const XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
+
 impl Header {
-    /// Reads the attributes of `tag`, a root seen by a parser with raw names.
+    /// Reads the attributes of `tag`, a root. Those of other namespaces are left
+    /// out: their prefixes could mean anything where the header is written anew.
     pub fn read(parser: &Parser, tag: &Tag) -> Header {
         let mut header = Header::default();
-        let mut declared = Vec::new();
-        for (name, value) in parser.attributes(tag) {
-            let name = String::from_utf8_lossy(name).into_owned();
+        for ((namespace, name), value) in parser.attributes(tag) {
             let value = String::from_utf8_lossy(value).into_owned();
-            match name.as_str() {
-                "to" => header.to = Some(value),
-                "from" => header.from = Some(value),
-                "id" => header.id = Some(value),
-                "version" => header.version = Some(value),
-                "xml:lang" => header.lang = Some(value),
-                "xmlns" | "xmlns:stream" => {}
-                _ if name.starts_with("xmlns:") => declared.push((name, value)),
-                _ => header.others.push((name, value)),
+            match (namespace, name) {
+                (b"", b"to") => header.to = Some(value),
+                (b"", b"from") => header.from = Some(value),
+                (b"", b"id") => header.id = Some(value),
+                (b"", b"version") => header.version = Some(value),
+                (XML, b"lang") => header.lang = Some(value),
+                (b"", name) => {
+                    let name = String::from_utf8_lossy(name).into_owned();
+                    header.others.push((name, value));
+                }
+                _ => {}
             }
         }
-        let prefix = |name: &str| name.split_once(':').map(|(prefix, _)| prefix.to_owned());
-        let used: Vec<_> = header.others.iter().map(|(name, _)| prefix(name)).collect();
-        declared.retain(|(name, _)| used.contains(&Some(name["xmlns:".len()..].to_owned())));
-        header.others.extend(declared);
         header
     }
 
@@ -128,33 +128,13 @@ impl Header {
     }
 }
 
-/// Splits a raw name into prefix (empty for none) and local part.
-pub(crate) fn split_name(name: &[u8]) -> (&[u8], &[u8]) {
-    match memchr::memchr(b':', name) {
-        Some(at) => (&name[..at], &name[at + 1..]),
-        None => (&[], name),
-    }
-}
-
-/// Namespace and local name of a root element, by the declarations on it.
-pub(crate) fn root_name<'a>(parser: &'a Parser, tag: &'a Tag) -> (&'a [u8], &'a [u8]) {
-    let (prefix, local) = split_name(parser.name(tag));
-    let wanted = |name: &[u8]| match name.strip_prefix(b"xmlns") {
-        Some(b"") => prefix.is_empty(),
-        Some(rest) => rest.strip_prefix(b":") == Some(prefix) && !prefix.is_empty(),
-        None => false,
-    };
-    let namespace = parser.attributes(tag).find(|(name, _)| wanted(name));
-    (namespace.map_or(&[][..], |(_, value)| value), local)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expat::{Names, Token};
+    use crate::expat::Token;
 
     fn read(tag: &str) -> Header {
-        let mut parser = Parser::new(Names::Raw, 0);
+        let mut parser = Parser::new(0);
         parser.feed(tag.as_bytes()).unwrap();
         let Token::Start(root) = &parser.tokens()[0] else {
             panic!("no root")
@@ -173,7 +153,23 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "<?xml version='1.0'?><stream:stream from=\"u@h\" to=\"a&apos;b\" version=\"1.0\" \
-             xml:lang=\"de\" odd=\"1\" p:q=\"2\" xmlns:p=\"urn:p\" xmlns=\"jabber:client\" \
+             xml:lang=\"de\" odd=\"1\" xmlns=\"jabber:client\" \
+             xmlns:stream=\"http://etherx.jabber.org/streams\">"
+        );
+    }
+
+    #[test]
+    fn prefixes_of_an_open_do_not_reach_the_server() {
+        let header = read(
+            "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='a' xmlns:stream='urn:s' \
+             xmlns:p='http://etherx.jabber.org/streams' p:a='1' stream:a='2' p:to='b'/>",
+        );
+        let mut out = Vec::new();
+        header.write_stream(&mut out);
+        assert_eq!(Parser::new(0).feed(&out), Ok(()));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "<?xml version='1.0'?><stream:stream to=\"a\" xmlns=\"jabber:client\" \
              xmlns:stream=\"http://etherx.jabber.org/streams\">"
         );
     }

@@ -7,9 +7,11 @@
 //! beyond doubt needs no parser.
 
 use super::error::StreamError;
-use super::header::{Header, root_name, split_name};
+use super::framing::tag_name;
+use super::header::Header;
 use super::{Dialect, Parsers, is_space, ns};
-use crate::expat::{self, Names, Parser, Tag, Token};
+use crate::expat::{self, Boundary, Judgement, Limits, MAX_TAG, Parser, Pool, Tag, Token};
+use crate::meter::{LOOKED_AT_BYTES, Meter};
 
 /// What the first message of a client opened.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,47 +48,59 @@ pub enum Message<'a> {
     Element(&'a str),
 }
 
-/// Judges the first message.
+/// Judges the first message, or the first behind the authentication in the draft.
 ///
 /// # Errors
 /// The dialect in which to answer, and the stream error.
-pub fn first(text: &str) -> Result<First<'_>, (Dialect, StreamError)> {
+pub fn first<'a>(parsers: &Parsers, text: &'a str) -> Result<First<'a>, (Dialect, StreamError)> {
     let framed = |error| (Dialect::Framed, error);
     if !text.starts_with('<') {
         let rule = "the first character of a message must be '<'";
         return Err(framed(StreamError::BadFormat(rule)));
     }
-    let mut parser = Parser::new(Names::Raw, 0);
-    let verdict = parser.feed(text.as_bytes());
+    let (head, rest) = split_start_tag(text).map_err(framed)?;
+    let mut parser = parsers.message.fresh();
+    let verdict = parser.feed(head.as_bytes());
+    verdict.map_err(|error| framed(error.into()))?;
     let Some(Token::Start(tag)) = parser.tokens().first() else {
-        let error = verdict.map_or_else(StreamError::from, |()| StreamError::NotWellFormed);
-        return Err(framed(error));
+        return Err(framed(StreamError::NotWellFormed));
     };
-    let (namespace, local) = root_name(&parser, tag);
+    let (namespace, local) = parser.name(tag);
     if local == b"stream" {
-        verdict.map_err(|error| (Dialect::Draft, error.into()))?;
         if namespace != ns::STREAMS.as_bytes() {
             return Err((Dialect::Draft, StreamError::InvalidNamespace));
         }
-        return draft(text, &parser, tag).map_err(|error| (Dialect::Draft, error));
+        return draft((head, rest), &parser, tag).map_err(|error| (Dialect::Draft, error));
     }
-    let names = whole(text).map_err(framed)?;
-    let header = Header::read(&parser, tag);
-    match (&names.namespace[..], &names.local[..]) {
-        (space, b"open") if space == ns::FRAMING.as_bytes() => Ok(First::Framed(header)),
-        (space, b"close") if space == ns::FRAMING.as_bytes() => Ok(First::Close),
-        (_, b"open" | b"close") => Err(framed(StreamError::InvalidNamespace)),
-        _ => {
-            let rule = "the first message must be <open/>";
-            Err(framed(StreamError::NotAuthorized(rule)))
-        }
+    let is_framing = namespace == ns::FRAMING.as_bytes();
+    let first = match local {
+        b"open" if is_framing => Ok(First::Framed(Header::read(&parser, tag))),
+        b"close" if is_framing => Ok(First::Close),
+        b"open" | b"close" => Err(StreamError::InvalidNamespace),
+        _ => Err(StreamError::NotAuthorized(
+            "the first message must be <open/>",
+        )),
+    };
+    let verdict = parser.finish(rest.as_bytes());
+    verdict.map_err(|error| framed(error.into()))?;
+    first.map_err(framed)
+}
+
+/// `text`, which begins with a `<`, cut behind its first start tag; an XML
+/// declaration may come before that.
+fn split_start_tag(text: &str) -> Result<(&str, &str), StreamError> {
+    match Boundary::header().feed(text.as_bytes())? {
+        Some(end) => Ok(text.split_at(end)),
+        None => Err(StreamError::NotWellFormed),
     }
 }
 
-fn draft<'a>(text: &'a str, parser: &Parser, tag: &Tag) -> Result<First<'a>, StreamError> {
-    let (start, end) = (tag.start as usize, tag.end as usize);
-    let whole = &text[start..end];
-    let rest = &text[end..];
+fn draft<'a>(
+    (head, rest): (&'a str, &'a str),
+    parser: &Parser,
+    tag: &Tag,
+) -> Result<First<'a>, StreamError> {
+    let whole = &head[tag.start as usize..];
     let tag_text = match whole.strip_suffix("/>") {
         // Some clients of the time closed the tag to have a document.
         Some(tag) if rest.trim().is_empty() => tag,
@@ -100,65 +114,111 @@ fn draft<'a>(text: &'a str, parser: &Parser, tag: &Tag) -> Result<First<'a>, Str
     })
 }
 
-/// Judges a message behind the first.
+/// Judges a message behind the first; `None` if that goes on in another turn, with
+/// what is kept in `begun` meanwhile.
 ///
 /// # Errors
 /// The stream error to answer with.
-pub fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, StreamError> {
-    let text = text.trim_end_matches([' ', '\t', '\r', '\n']);
+pub fn read<'a>(
+    parsers: &mut Parsers,
+    text: &'a str,
+    begun: &mut Option<Judgement>,
+    meter: &mut Meter,
+) -> Result<Option<Message<'a>>, StreamError> {
+    let text = text.trim_end_matches(SPACE);
     match text.as_bytes() {
-        [] => return Ok(Message::Blank),
-        // A declaration or a document type: not to be had inside a root.
-        [b'<', b'?' | b'!', ..] => {
-            let names = whole(text)?;
-            let element = &text[names.start..];
-            return classify(&names.namespace, &names.local, element);
-        }
+        [] => return Ok(Some(Message::Blank)),
         [b'<', ..] => {}
         _ => {
             let rule = "the first character of a message must be '<'";
             return Err(StreamError::BadFormat(rule));
         }
     }
-    if let Some(plain) = expat::plain_element(text.as_bytes())
-        && plain.bytes.len() == text.len()
-    {
-        return classify(plain.namespace.unwrap_or_default(), plain.name, text);
-    }
-    let mut parser = parsers.message.take();
-    let origin = parser.position();
-    parser.feed(text.as_bytes())?;
-    let tag = match parser.tokens() {
-        [Token::Start(tag), Token::End { depth: 1, end }]
-            if tag.start == origin && end - origin == text.len() as u64 =>
-        {
-            tag.clone()
-        }
-        [] | [Token::Start(_)] => return Err(StreamError::NotWellFormed),
-        _ => {
-            let rule = "a message must be exactly one element";
-            return Err(StreamError::BadFormat(rule));
+    let (declaration, element) = split_declaration(text);
+    let mut judgement = match begun.take() {
+        Some(judgement) => judgement,
+        None => {
+            meter.draw(element.len() / LOOKED_AT_BYTES);
+            if !declaration.is_empty() {
+                judge_declaration(&parsers.message, declaration, meter)?;
+            }
+            if let Some(plain) = expat::plain_element(element.as_bytes())
+                && plain.bytes.len() == element.len()
+            {
+                let namespace = plain.namespace.unwrap_or_default();
+                return classify(parsers, (namespace, plain.name), element).map(Some);
+            }
+            meter.draw(element.len() / LOOKED_AT_BYTES);
+            check_end(element, parsers.message.limits())?;
+            Judgement::new(parsers.message.take())
         }
     };
-    let (namespace, local) = parser.resolved_name(&tag);
-    let message = classify(namespace, local, text);
-    parsers.message.put(parser);
-    message
+    if !judgement.proceed(element.as_bytes(), meter)? {
+        *begun = Some(judgement);
+        return Ok(None);
+    }
+    let tag = judgement.element().ok_or(StreamError::NotWellFormed)?;
+    let message = classify(parsers, judgement.parser().name(tag), element);
+    parsers.message.put(judgement.into_parser());
+    message.map(Some)
+}
+
+/// Checks that `text` ends where its first element does.
+fn check_end(text: &str, limits: Limits) -> Result<(), StreamError> {
+    let end = Boundary::element(limits).feed(text.as_bytes())?;
+    let end = end.ok_or(StreamError::NotWellFormed)?;
+    let rest = text[end..].trim_start_matches(SPACE);
+    if rest.is_empty() {
+        return Ok(());
+    }
+    // What may stand nowhere comes before what may not stand there.
+    if rest.starts_with('<') {
+        Boundary::element(limits).feed(rest.as_bytes())?;
+    }
+    let rule = "a message must be exactly one element";
+    Err(StreamError::BadFormat(rule))
+}
+
+/// White space in XML.
+const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
+
+/// The XML declaration before an element (empty if there is none), and the rest.
+fn split_declaration(text: &str) -> (&str, &str) {
+    let declares = text.strip_prefix("<?xml");
+    match declares.is_some_and(|rest| rest.starts_with(SPACE)) {
+        true => {
+            let end = text.find("?>").map_or(text.len(), |end| end + 2);
+            (&text[..end], text[end..].trim_start_matches(SPACE))
+        }
+        false => ("", text),
+    }
+}
+
+fn judge_declaration(pool: &Pool, text: &str, meter: &mut Meter) -> Result<(), StreamError> {
+    if text.len() > MAX_TAG {
+        return Err(StreamError::TooBig);
+    }
+    meter.draw(text.len());
+    Ok(pool.fresh().feed(text.as_bytes())?)
 }
 
 fn classify<'a>(
-    namespace: &[u8],
-    local: &[u8],
+    parsers: &Parsers,
+    (namespace, local): (&[u8], &[u8]),
     element: &'a str,
 ) -> Result<Message<'a>, StreamError> {
     if namespace == ns::FRAMING.as_bytes() {
         return match local {
-            b"open" => Ok(Message::Open(open_header(element)?)),
+            b"open" => Ok(Message::Open(open_header(&parsers.message, element)?)),
             b"close" => Ok(Message::Close),
             _ => Err(StreamError::UnsupportedStanzaType(
                 "unknown element in the framing namespace",
             )),
         };
+    }
+    if namespace == ns::STREAMS.as_bytes() && local == b"stream" {
+        let rule = "a stream is opened by <open/>";
+        return Err(StreamError::UnsupportedStanzaType(rule));
     }
     if namespace == ns::TLS.as_bytes() && local == b"starttls" {
         return Ok(Message::StartTls);
@@ -169,36 +229,14 @@ fn classify<'a>(
     Ok(Message::Element(element))
 }
 
-fn open_header(element: &str) -> Result<Header, StreamError> {
-    let mut parser = Parser::new(Names::Raw, 0);
-    parser.finish(element.as_bytes())?;
+fn open_header(pool: &Pool, element: &str) -> Result<Header, StreamError> {
+    let (head, _) = split_start_tag(element)?;
+    let mut parser = pool.fresh();
+    parser.feed(head.as_bytes())?;
     match parser.tokens().first() {
         Some(Token::Start(tag)) => Ok(Header::read(&parser, tag)),
         _ => Err(StreamError::NotWellFormed),
     }
-}
-
-/// The root of a document that is complete.
-struct Root {
-    namespace: Vec<u8>,
-    local: Vec<u8>,
-    /// Offset of the root's `<`.
-    start: usize,
-}
-
-/// Judges `text` as a document of its own, XML declaration allowed.
-fn whole(text: &str) -> Result<Root, StreamError> {
-    let mut parser = Parser::new(Names::Resolved, 0);
-    parser.finish(text.as_bytes())?;
-    let Some(Token::Start(tag)) = parser.tokens().first() else {
-        return Err(StreamError::NotWellFormed);
-    };
-    let (namespace, local) = parser.resolved_name(tag);
-    Ok(Root {
-        namespace: namespace.to_vec(),
-        local: local.to_vec(),
-        start: tag.start as usize,
-    })
 }
 
 /// What follows the `<compress/>` of XEP-0138 with which a message of the draft
@@ -211,26 +249,22 @@ pub fn after_compress<'a>(
     parsers: &mut Parsers,
     text: &'a str,
 ) -> Result<Option<&'a str>, StreamError> {
-    let element = text.trim_start_matches([' ', '\t', '\r', '\n']);
-    let name = element.strip_prefix('<').unwrap_or_default();
-    let name = &name[..name
-        .find([' ', '\t', '\r', '\n', '/', '>'])
-        .unwrap_or(name.len())];
-    if split_name(name.as_bytes()).1 != b"compress" {
+    let element = text.trim_start_matches(SPACE);
+    if !tag_name(element.as_bytes()).ends_with(b"compress") {
         return Ok(None);
     }
+    let rule = "<compress/> must be whole in its message";
+    let is_cut = StreamError::BadFormat(rule);
+    let head = Boundary::header().feed(element.as_bytes())?;
     let mut parser = parsers.message.take();
-    let origin = parser.position();
-    let verdict = parser.feed(element.as_bytes());
-    let compress = (ns::COMPRESS.as_bytes(), &b"compress"[..]);
-    match parser.tokens() {
-        [Token::Start(tag), ..] if parser.resolved_name(tag) != compress => Ok(None),
-        [_, Token::End { end, .. }, ..] => Ok(Some(&element[(end - origin) as usize..])),
-        _ => {
-            let rule = "<compress/> must be whole in its message";
-            Err(verdict.map_or_else(StreamError::from, |()| StreamError::BadFormat(rule)))
-        }
+    parser.feed(&element.as_bytes()[..head.ok_or(is_cut)?])?;
+    match parser.tokens().first() {
+        Some(Token::Start(tag)) if parser.name(tag) == (ns::COMPRESS.as_bytes(), b"compress") => {}
+        _ => return Ok(None),
     }
+    let mut boundary = Boundary::element(parsers.message.limits());
+    let end = boundary.feed(element.as_bytes())?.ok_or(is_cut)?;
+    Ok(Some(&element[end..]))
 }
 
 /// Whether a message of the draft ends the client's stream.
@@ -238,4 +272,9 @@ pub fn ends_draft(text: &str) -> bool {
     let text = text.trim_end_matches(|c: char| c.is_ascii() && is_space(c as u8));
     let inner = text.strip_suffix('>').map(str::trim_end);
     inner.is_some_and(|text| text.ends_with("</stream:stream") || text.ends_with("</stream"))
+}
+
+/// Whether a message of the draft is the end tag of the client's stream and no more.
+pub fn is_draft_end(text: &str) -> bool {
+    ends_draft(text) && text.rfind('<') == Some(0)
 }

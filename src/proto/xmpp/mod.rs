@@ -16,7 +16,7 @@ pub mod message;
 pub mod starttls;
 pub mod stream;
 
-use crate::expat::{Limits, Names, Pool};
+use crate::expat::{Limits, Pool};
 
 /// Namespaces this protocol is made of.
 pub mod ns {
@@ -38,6 +38,10 @@ pub mod ns {
     pub const COMPRESS: &str = "http://jabber.org/protocol/compress";
 }
 
+/// The root of a server's stream as nearly all servers declare it.
+const USUAL_ROOT: &[u8] =
+    b"<r xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+
 /// The parsers of a worker, shared by all its sessions.
 pub struct Parsers {
     /// For the server's streams.
@@ -50,8 +54,8 @@ impl Parsers {
     /// No parser is made before the first is needed.
     pub fn new() -> Parsers {
         Parsers {
-            stream: Pool::new(Names::Raw, b"<stream:stream>"),
-            message: Pool::new(Names::Resolved, b"<r>"),
+            stream: Pool::new(USUAL_ROOT),
+            message: Pool::new(b"<r>"),
         }
     }
 

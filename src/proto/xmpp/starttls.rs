@@ -13,6 +13,7 @@ use super::stream::{self, Flow, Stream, Unit};
 use super::{features, ns};
 use crate::buf::Buf;
 use crate::expat::Pool;
+use crate::meter::Meter;
 
 /// Asks for TLS.
 pub const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
@@ -99,11 +100,17 @@ impl Dialogue {
         }
     }
 
-    /// Takes bytes of the server.
+    /// Takes bytes of the server. One element is all that comes of them, and that
+    /// is not long: no pause for others is needed.
     ///
     /// # Errors
     /// The rule that was broken; the connection is of no use then.
-    pub fn feed(&mut self, pool: &mut Pool, bytes: &[u8]) -> Result<Progress, Error> {
+    pub fn feed(
+        &mut self,
+        pool: &mut Pool,
+        bytes: &[u8],
+        meter: &mut Meter,
+    ) -> Result<Progress, Error> {
         if self.said.len() + bytes.len() > MAX_SAID {
             return Err(Error::TooMuch);
         }
@@ -112,22 +119,34 @@ impl Dialogue {
         }
         let mut step = self.step;
         let mut met = None;
-        let flow = self.stream.feed(pool, bytes, MAX_ELEMENT, |unit| {
-            let meaning = match unit {
-                Unit::Header { header, .. } => {
-                    step = Step::Features;
-                    if header.has_usable_version() {
-                        return Flow::Continue;
+        let mut judged = 0;
+        let mut fresh = bytes;
+        let flow = loop {
+            let flow = self.stream.feed(pool, fresh, MAX_ELEMENT, meter, |unit| {
+                let meaning = match unit {
+                    Unit::Header { header, .. } => {
+                        step = Step::Features;
+                        if header.has_usable_version() {
+                            return Flow::Continue;
+                        }
+                        // XMPP 0.9 knows no features (section 4.7.5).
+                        Meaning::Offer(false)
                     }
-                    // XMPP 0.9 knows no features (section 4.7.5).
-                    Meaning::Offer(false)
-                }
-                Unit::Element(element) => judge(step, &element),
-                Unit::End { .. } => Meaning::Failed(Error::Ended("no reason given".to_owned())),
-            };
-            met = Some(meaning);
-            Flow::Pause
-        });
+                    Unit::Element(element) => {
+                        judged = element.bytes.len();
+                        judge(step, &element)
+                    }
+                    Unit::End { .. } => Meaning::Failed(Error::Ended("no reason given".to_owned())),
+                };
+                met = Some(meaning);
+                Flow::Pause
+            });
+            fresh = &[];
+            if flow != Ok(Flow::Pause) || met.is_some() {
+                break flow;
+            }
+        };
+        meter.draw(judged);
         let flow = match (flow, &met) {
             (Err(error), None) => return Err(Error::Stream(error)),
             (flow, _) => flow,
@@ -212,7 +231,7 @@ pub fn see_other_host(error: &Element<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::expat::Names;
+    use crate::proto::xmpp::Parsers;
 
     const HEADER: &str = "<?xml version='1.0'?><stream:stream version='1.0' id='x' \
         xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
@@ -223,10 +242,10 @@ mod tests {
     /// What comes of each of `pieces`, up to the first that is not `Wait`, for
     /// the pieces behind `Ask` anew.
     fn talk(pieces: &[&str]) -> Vec<Result<Progress, Error>> {
-        let mut pool = Pool::new(Names::Raw, b"<stream:stream>");
+        let (mut parsers, mut meter) = (Parsers::new(), Meter::new());
         let mut dialogue = Dialogue::new();
         let talk = pieces.iter();
-        talk.map(|piece| dialogue.feed(&mut pool, piece.as_bytes()))
+        talk.map(|piece| dialogue.feed(&mut parsers.stream, piece.as_bytes(), &mut meter))
             .filter(|progress| *progress != Ok(Progress::Wait))
             .collect()
     }
@@ -263,9 +282,9 @@ mod tests {
     #[test]
     fn no_offer_keeps_what_was_said() {
         let said = format!("{HEADER}<stream:features><x xmlns='x'/></stream:features><more/>");
-        let mut pool = Pool::new(Names::Raw, b"<stream:stream>");
+        let (mut parsers, mut meter) = (Parsers::new(), Meter::new());
         let mut dialogue = Dialogue::new();
-        let progress = dialogue.feed(&mut pool, said.as_bytes());
+        let progress = dialogue.feed(&mut parsers.stream, said.as_bytes(), &mut meter);
         assert_eq!(progress, Ok(Progress::NotOffered));
         assert_eq!(dialogue.into_said(), said.as_bytes());
         let old = HEADER.replace("version='1.0' id", "id");

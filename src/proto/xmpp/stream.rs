@@ -1,29 +1,27 @@
 //! The server's stream cut into units: header, first-level elements, end.
 //!
-//! Owns the bytes of an unfinished unit and, only while one is unfinished, a
-//! parser from the pool. An element that is all there and beyond doubt needs
-//! none ([`expat::plain_element`]); of all else positions come from Expat. The
-//! bytes handed out are the server's own. White space between elements is swallowed. A SASL success
-//! ends the document: the next unit is a new header (RFC 6120, section 4.3.3);
-//! the success of SASL2 (XEP-0388) does not.
-//!
-//! Parsing waits for a `>`, or for 4 KiB, since only a `>` can end a unit: a
-//! peer that dribbles bytes cannot make long tokens be scanned again and again.
+//! Owns the bytes of an unfinished unit. An element that is all there and beyond
+//! doubt needs no parser ([`expat::plain_element`]); all else is kept until it is
+//! complete ([`expat::Boundary`]) and then judged by Expat, over several turns if it
+//! is large ([`expat::Judgement`]). The bytes handed out are the server's own. White
+//! space between elements is swallowed. A SASL success ends the document: the next
+//! unit is a new header (RFC 6120, section 4.3.3); the success of SASL2 (XEP-0388)
+//! does not.
 
 use std::fmt;
 
-use super::framing::{Declarations, Element};
-use super::header::{Header, root_name};
+use super::framing::{Declarations, Element, tag_name};
+use super::header::Header;
 use super::{is_space, ns};
 use crate::buf::Buf;
-use crate::expat::{self, Parser, Pool, Tag, Token};
+use crate::expat::{self, Boundary, Judgement, Parser, Pool, Token};
+use crate::meter::{LOOKED_AT_BYTES, Meter};
 
-/// Fresh bytes without a `>` that are parsed all the same.
-const MAX_HELD: usize = 4 << 10;
-/// Longest tag: the parser scans an unfinished one from its start each time.
-const MAX_TAG: u64 = 64 << 10;
-/// The root as nearly all servers write it, and as the pool's parsers know it.
+/// The name of the root as nearly all servers write it.
 const USUAL_ROOT: &[u8] = b"stream:stream";
+
+/// What a unit costs beside its bytes, in units of work.
+const UNIT_WORK: usize = 4;
 
 /// Which rule the server's stream broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,17 +87,21 @@ enum State {
     Ended,
 }
 
-/// The parser of a unit that is not complete.
-struct Work {
-    parser: Parser,
-    /// Position in the parser of the unit's first byte.
-    origin: u64,
-    /// Bytes of the unit that the parser has seen.
-    fed: usize,
-    /// Start tag of the first-level element in work.
-    open: Option<Tag>,
-    /// Whether the pool can have the parser back, its root being the pool's.
-    pooled: bool,
+/// What is known of a unit that is not handed out.
+struct Unfinished {
+    boundary: Boundary,
+    /// Bytes looked at: once the unit is complete, all of it.
+    seen: usize,
+    /// Begun once the unit is complete.
+    judgement: Option<Judgement>,
+}
+
+/// A root that is not the usual one.
+struct Root {
+    name: Vec<u8>,
+    declarations: Declarations,
+    /// A parser inside such a root, which the pool has not.
+    parser: Option<Parser>,
 }
 
 /// A reader of one server stream.
@@ -107,10 +109,8 @@ pub struct Stream {
     state: State,
     /// Bytes not handed out: an unfinished unit, or what follows a pause.
     tail: Buf,
-    work: Option<Box<Work>>,
-    /// Name of the root if it is not `stream:stream`, and its declarations if
-    /// they are not the usual ones.
-    root: Option<Box<(Vec<u8>, Declarations)>>,
+    unfinished: Option<Box<Unfinished>>,
+    root: Option<Box<Root>>,
 }
 
 /// Where a run over some bytes came to rest.
@@ -121,20 +121,31 @@ enum Rest {
     Paused(usize),
 }
 
+/// What came of a unit.
+enum Progress {
+    /// It is not complete.
+    Wait,
+    /// It is judged further in another turn.
+    Later,
+    /// So many bytes were handed out.
+    Done(usize, Flow),
+}
+
 impl Stream {
     /// A reader that expects a stream header.
     pub fn new() -> Stream {
         Stream {
             state: State::Header,
             tail: Buf::new(),
-            work: None,
+            unfinished: None,
             root: None,
         }
     }
 
     /// Takes `fresh` bytes of the server and hands each unit that they complete
-    /// to `each`, in order, until it wants a pause. After a pause call again,
-    /// with no fresh bytes if there are none. `limit` bounds a unit, in bytes.
+    /// to `each`, in order, until it wants a pause or the meter is spent; one unit
+    /// at least, or a part of a large one. After a pause call again, with no fresh
+    /// bytes if there are none. `limit` bounds a unit, in bytes.
     ///
     /// # Errors
     /// The rule that was broken, after all units before it; the stream is of no
@@ -144,19 +155,18 @@ impl Stream {
         pool: &mut Pool,
         fresh: &[u8],
         limit: usize,
+        meter: &mut Meter,
         mut each: impl FnMut(Unit<'_>) -> Flow,
     ) -> Result<Flow, Error> {
-        if self.tail.is_empty() {
-            let rest = self.run(pool, fresh, limit, &mut each)?;
+        let mut bytes = std::mem::take(&mut self.tail);
+        if bytes.is_empty() {
+            let rest = self.run(pool, fresh, limit, meter, &mut each)?;
             let (at, flow) = rest.split();
-            if at < fresh.len() {
-                self.tail.extend(&fresh[at..]);
-            }
+            self.tail.extend(&fresh[at..]);
             return Ok(flow);
         }
-        let mut bytes = std::mem::take(&mut self.tail);
         bytes.extend(fresh);
-        let rest = self.run(pool, bytes.as_slice(), limit, &mut each)?;
+        let rest = self.run(pool, bytes.as_slice(), limit, meter, &mut each)?;
         let (at, flow) = rest.split();
         bytes.consume(at);
         self.tail = bytes;
@@ -173,6 +183,15 @@ impl Stream {
         self.tail.capacity()
     }
 
+    /// Bytes of memory in parsers that are not the pool's for now.
+    pub fn parser_bytes(&self) -> usize {
+        let unfinished = self.unfinished.as_ref();
+        let judgement = unfinished.and_then(|unit| unit.judgement.as_ref());
+        let own = self.root.as_ref().and_then(|root| root.parser.as_ref());
+        let parsers = judgement.map(Judgement::parser).into_iter().chain(own);
+        parsers.map(Parser::heap_bytes).sum()
+    }
+
     /// Whether nothing but white space is kept.
     pub fn rest_is_blank(&self) -> bool {
         self.tail.as_slice().iter().all(|&byte| is_space(byte))
@@ -184,11 +203,13 @@ impl Stream {
         pool: &mut Pool,
         bytes: &[u8],
         limit: usize,
+        meter: &mut Meter,
         each: &mut impl FnMut(Unit<'_>) -> Flow,
     ) -> Result<Rest, Error> {
         let mut at = 0;
         loop {
-            if self.work.is_none() {
+            let mut unit = self.unfinished.take();
+            if unit.is_none() {
                 at += bytes[at..].iter().take_while(|&&b| is_space(b)).count();
                 match (self.state, &bytes[at..]) {
                     (State::Ended, _) => return Ok(Rest::Wait(bytes.len())),
@@ -199,179 +220,171 @@ impl Stream {
                         return self.end_tag(bytes, at, limit, each);
                     }
                     (State::Header, [b'<', 0, ..]) => return Err(Error::NotAStream),
-                    (State::Content, [b'<', ..]) => {
-                        if let Some(plain) = expat::plain_element(&bytes[at..]) {
-                            let element = Element::plain(plain, self.declarations());
-                            let (state, flow) = hand_out(element, limit, each)?;
-                            self.state = state;
-                            at += plain.bytes.len();
-                            if flow == Flow::Pause {
-                                return Ok(Rest::Paused(at));
-                            }
-                            continue;
-                        }
-                    }
                     (_, [b'<', ..]) => {}
                     _ => return Err(Error::Text),
                 }
-                self.work = Some(self.begin(pool));
             }
-            match self.parse(pool, bytes, &mut at, limit, each)? {
-                Some(rest) => return Ok(rest),
-                None => continue,
+            let progress = match &mut unit {
+                Some(unit) => self.go_on(unit, pool, &bytes[at..], limit, meter, each)?,
+                None => match self.plain(&bytes[at..], limit, meter, each)? {
+                    Some(done) => done,
+                    None => {
+                        let new = unit.insert(Box::new(Unfinished::new(self.state, pool)));
+                        self.go_on(new, pool, &bytes[at..], limit, meter, each)?
+                    }
+                },
+            };
+            let flow = match progress {
+                Progress::Done(len, flow) => {
+                    at += len;
+                    flow
+                }
+                Progress::Wait | Progress::Later => {
+                    self.unfinished = unit;
+                    return Ok(match progress {
+                        Progress::Wait => Rest::Wait(at),
+                        _ => Rest::Paused(at),
+                    });
+                }
+            };
+            if flow == Flow::Pause || meter.is_spent() {
+                return Ok(Rest::Paused(at));
             }
         }
     }
 
-    fn begin(&self, pool: &mut Pool) -> Box<Work> {
-        let parser = match self.state {
-            State::Header => pool.fresh(),
-            State::Content | State::Ended => pool.take(),
-        };
-        Box::new(Work {
-            origin: parser.position(),
-            parser,
-            fed: 0,
-            open: None,
-            pooled: self.state == State::Content,
-        })
-    }
-
-    /// Feeds what there is of the unit at `at` and hands out what is complete.
-    /// `None`: stands at a boundary, with `at` moved there.
-    fn parse(
+    /// Hands out the element at the front of `bytes`, if it is complete and beyond
+    /// doubt.
+    fn plain(
         &mut self,
-        pool: &mut Pool,
         bytes: &[u8],
-        at: &mut usize,
         limit: usize,
+        meter: &mut Meter,
         each: &mut impl FnMut(Unit<'_>) -> Flow,
-    ) -> Result<Option<Rest>, Error> {
-        let Some(mut work) = self.work.take() else {
+    ) -> Result<Option<Progress>, Error> {
+        if self.state != State::Content {
+            return Ok(None);
+        }
+        let Some(plain) = expat::plain_element(bytes) else {
             return Ok(None);
         };
-        let unfed = &bytes[*at + work.fed..];
-        let fresh = match memchr::memrchr(b'>', unfed) {
-            Some(last) => &unfed[..=last],
-            None if unfed.len() >= MAX_HELD => &unfed[..expat::safe_cut(unfed)],
-            None => &[],
-        };
-        if fresh.is_empty() {
-            self.work = Some(work);
-            return if bytes.len() - *at > limit {
-                Err(Error::TooBig)
-            } else {
-                Ok(Some(Rest::Wait(*at)))
-            };
-        }
-        work.parser.forget(work.open.is_none());
-        let verdict = work.parser.feed(fresh);
-        work.fed += fresh.len();
-        // Offset in `bytes` of a position in the parser.
-        let unit_at = *at;
-        let origin = work.origin;
-        let offset = |position: u64| unit_at + (position - origin) as usize;
-
-        let mut handed = *at;
-        for token in work.parser.tokens() {
-            match token {
-                Token::Start(tag) if tag.depth == 0 => {
-                    self.read_root(&work.parser, tag)?;
-                    work.pooled = work.parser.name(tag) == USUAL_ROOT;
-                    let end = offset(tag.end);
-                    if bytes[end - 2] == b'/' {
-                        return Err(Error::NotAStream);
-                    }
-                    let header = Header::read(&work.parser, tag);
-                    let flow = each(Unit::Header {
-                        bytes: &bytes[handed..end],
-                        header,
-                    });
-                    self.state = State::Content;
-                    handed = end;
-                    if flow == Flow::Pause {
-                        return Ok(Some(Rest::Paused(handed)));
-                    }
-                }
-                Token::Start(tag) => {
-                    let start = offset(tag.start);
-                    if !bytes[handed..start].iter().all(|&b| is_space(b)) {
-                        return Err(Error::Text);
-                    }
-                    work.open = Some(tag.clone());
-                    handed = start;
-                }
-                Token::End { depth: 0, .. } => break,
-                Token::End { end, .. } => {
-                    let end = offset(*end);
-                    let Some(tag) = work.open.take() else {
-                        return Err(Error::WrongEndTag);
-                    };
-                    let seen = (&work.parser, &tag);
-                    let element = Element::seen(&bytes[handed..end], seen, self.declarations());
-                    let (state, flow) = hand_out(element, limit, each)?;
-                    self.state = state;
-                    handed = end;
-                    if state == State::Header || flow == Flow::Pause {
-                        // The parser may be past this point: it is not used again.
-                        *at = handed;
-                        let pause = flow == Flow::Pause;
-                        return Ok(pause.then_some(Rest::Paused(handed)));
-                    }
-                }
-            }
-        }
-        let fed_to = *at + work.fed;
-        let between = work.open.is_none() && self.state == State::Content;
-        if between {
-            let rest = &bytes[handed..fed_to];
-            let gap = rest.iter().take_while(|&&b| is_space(b)).count();
-            let next = &rest[gap..];
-            let ended = next.starts_with(b"</");
-            if !ended {
-                verdict.map_err(Error::Xml)?;
-            }
-            if ended || next.is_empty() {
-                if work.pooled && rest.is_empty() {
-                    pool.put(work.parser);
-                }
-                *at = handed + gap;
-                return Ok(None);
-            }
-            if next[0] != b'<' {
-                return Err(Error::Text);
-            }
-        }
-        verdict.map_err(Error::Xml)?;
-        // Unfinished. Everything before the unit in work can go.
-        let token = work.parser.position() - work.parser.token_start();
-        let long_tag = token > MAX_TAG && token > fresh.len() as u64 + 8;
-        if long_tag || bytes.len() - handed > limit {
-            return Err(Error::TooBig);
-        }
-        work.fed -= handed - *at;
-        work.origin += (handed - *at) as u64;
-        self.work = Some(work);
-        Ok(Some(Rest::Wait(handed)))
+        meter.draw(UNIT_WORK + plain.bytes.len() / LOOKED_AT_BYTES);
+        let element = Element::plain(plain, self.declarations());
+        let (state, flow) = hand_out(element, limit, each)?;
+        self.state = state;
+        Ok(Some(Progress::Done(plain.bytes.len(), flow)))
     }
 
-    fn read_root(&mut self, parser: &Parser, tag: &Tag) -> Result<(), Error> {
-        if root_name(parser, tag) != (ns::STREAMS.as_bytes(), b"stream") {
+    /// Looks for the end of `unit`, with which `bytes` begin, then judges it.
+    fn go_on(
+        &mut self,
+        unit: &mut Unfinished,
+        pool: &mut Pool,
+        bytes: &[u8],
+        limit: usize,
+        meter: &mut Meter,
+        each: &mut impl FnMut(Unit<'_>) -> Flow,
+    ) -> Result<Progress, Error> {
+        if unit.judgement.is_none() {
+            let came_whole = unit.seen == 0;
+            // Behind the limit nothing counts, wherever the pieces were cut.
+            let within = bytes.len().min(limit.saturating_add(1));
+            let fresh = &bytes[unit.seen..within];
+            let end = unit.boundary.feed(fresh)?;
+            let seen = end.unwrap_or(fresh.len());
+            meter.draw(UNIT_WORK + seen / LOOKED_AT_BYTES);
+            unit.seen += seen;
+            if unit.seen > limit {
+                return Err(Error::TooBig);
+            }
+            if end.is_none() {
+                return Ok(Progress::Wait);
+            }
+            if !came_whole
+                && let Some(done) = self.plain(&bytes[..unit.seen], limit, meter, each)?
+            {
+                return Ok(done);
+            }
+        }
+        let bytes = &bytes[..unit.seen];
+        let mut judgement = match unit.judgement.take() {
+            Some(judgement) => judgement,
+            None => Judgement::new(self.take_parser(pool, meter)?),
+        };
+        if !judgement.proceed(bytes, meter)? {
+            unit.judgement = Some(judgement);
+            return Ok(Progress::Later);
+        }
+        if self.state == State::Header {
+            return self.header(bytes, judgement.parser(), each);
+        }
+        let Some(tag) = judgement.element() else {
+            let why = "not exactly one element";
+            return Err(Error::Xml(expat::Error::NotWellFormed(why)));
+        };
+        let element = Element::seen(bytes, (judgement.parser(), tag), self.declarations());
+        let (state, flow) = hand_out(element, limit, each)?;
+        self.state = state;
+        self.put_parser(judgement.into_parser(), pool);
+        Ok(Progress::Done(bytes.len(), flow))
+    }
+
+    /// A parser for the next unit.
+    fn take_parser(&mut self, pool: &mut Pool, meter: &mut Meter) -> Result<Parser, Error> {
+        match &mut self.root {
+            _ if self.state == State::Header => Ok(pool.fresh()),
+            None => Ok(pool.take()),
+            Some(root) => match root.parser.take() {
+                Some(parser) => Ok(parser),
+                None => {
+                    let mut tag = Vec::new();
+                    root.declarations.write_root(&mut tag);
+                    meter.draw(tag.len());
+                    pool.inside(&tag).map_err(Error::from)
+                }
+            },
+        }
+    }
+
+    fn put_parser(&mut self, parser: Parser, pool: &mut Pool) {
+        match &mut self.root {
+            None => pool.put(parser),
+            Some(root) => root.parser = Pool::renew(parser),
+        }
+    }
+
+    /// Hands out the header that `parser` saw.
+    fn header(
+        &mut self,
+        bytes: &[u8],
+        parser: &Parser,
+        each: &mut impl FnMut(Unit<'_>) -> Flow,
+    ) -> Result<Progress, Error> {
+        let [Token::Start(tag)] = parser.tokens() else {
+            return Err(Error::NotAStream);
+        };
+        if parser.name(tag) != (ns::STREAMS.as_bytes(), b"stream") {
             return Err(Error::NotAStream);
         }
         let declarations = Declarations::read(parser, tag).ok_or(Error::Declarations)?;
-        let name = match parser.name(tag) {
-            USUAL_ROOT => Vec::new(),
-            other => other.to_vec(),
-        };
-        let usual = name.is_empty() && declarations == *Declarations::usual();
-        self.root = (!usual).then(|| Box::new((name, declarations)));
-        Ok(())
+        let name = tag_name(&bytes[tag.start as usize..]);
+        let usual = name == USUAL_ROOT && declarations == *Declarations::usual();
+        self.root = (!usual).then(|| {
+            Box::new(Root {
+                name: name.to_vec(),
+                declarations,
+                parser: None,
+            })
+        });
+        self.state = State::Content;
+        let header = Header::read(parser, tag);
+        let flow = each(Unit::Header { bytes, header });
+        Ok(Progress::Done(bytes.len(), flow))
     }
 
     fn declarations(&self) -> &Declarations {
         match &self.root {
-            Some(root) => &root.1,
+            Some(root) => &root.declarations,
             None => Declarations::usual(),
         }
     }
@@ -385,8 +398,8 @@ impl Stream {
         each: &mut impl FnMut(Unit<'_>) -> Flow,
     ) -> Result<Rest, Error> {
         let name = match &self.root {
-            Some(root) if !root.0.is_empty() => &root.0[..],
-            _ => USUAL_ROOT,
+            Some(root) => &root.name[..],
+            None => USUAL_ROOT,
         };
         let tag = &bytes[at..];
         let Some(close) = memchr::memchr(b'>', tag) else {
@@ -426,6 +439,29 @@ fn hand_out(
         false => State::Content,
     };
     Ok((state, each(Unit::Element(element))))
+}
+
+impl Unfinished {
+    /// The unit that begins a stream in this state, or goes on with it.
+    fn new(state: State, pool: &Pool) -> Unfinished {
+        Unfinished {
+            boundary: match state {
+                State::Header => Boundary::header(),
+                State::Content | State::Ended => Boundary::element(pool.limits()),
+            },
+            seen: 0,
+            judgement: None,
+        }
+    }
+}
+
+impl From<expat::Error> for Error {
+    fn from(error: expat::Error) -> Error {
+        match error {
+            expat::Error::LongTag => Error::TooBig,
+            error => Error::Xml(error),
+        }
+    }
 }
 
 impl Default for Stream {

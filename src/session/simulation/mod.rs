@@ -168,6 +168,41 @@ fn what_a_turn_inflates_is_bounded() {
     assert!(turns > 10, "{turns} turns");
 }
 
+/// A large message, or stanza, is judged by Expat over several turns, with the two
+/// directions side by side; meanwhile what follows it waits.
+#[test]
+fn what_a_turn_judges_is_bounded() {
+    const ELEMENTS: usize = 8000;
+    let unit = format!("<a>{}</a>", "<p:b xmlns:p='c'/>".repeat(ELEMENTS));
+    let mut random = Random::new(0);
+    let mut frames = Vec::new();
+    for text in [&unit, "<a/>", &unit, "<b/>"] {
+        frame(&mut frames, 0x81, text.as_bytes(), &mut random);
+    }
+    let (_poll, mut worker) = worker();
+    let mut run = Run::with_frames(&frames, &mut worker);
+    run.session.deflate = None;
+    let before = run.peers_take();
+    let mut taken = before;
+    run.server_says(format!("{unit}<a/>{unit}<b/>").as_bytes());
+    let (mut turns, mut all, mut still) = (0, 0, 0);
+    while still < 3 {
+        let (units, again) = run.metered_turn();
+        // The last draw of each direction, and one look at a unit of either.
+        let most = meter::UNITS_PER_TURN + 2 * (16 << 10) + unit.len();
+        assert!(units <= most as u64, "{units} units");
+        turns += usize::from(units > 0);
+        all += units;
+        let now = run.peers_take();
+        still = if again || now > taken { 0 } else { still + 1 };
+        taken = now;
+    }
+    assert!(taken - before > 4 * unit.len());
+    let judged = 4 * unit.len() as u64;
+    assert!((judged..2 * judged).contains(&all), "{all} units");
+    assert!(turns > 4 * unit.len() / meter::UNITS_PER_TURN, "{turns}");
+}
+
 /// Says in which schedule a panic came.
 struct Told(u64);
 

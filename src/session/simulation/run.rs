@@ -153,6 +153,19 @@ impl<'a> Run<'a> {
         run
     }
 
+    /// The server sends `bytes` behind all that its script has.
+    pub fn server_says(&mut self, bytes: &[u8]) {
+        self.server.to_send.extend(bytes);
+        self.server_sends(usize::MAX);
+    }
+
+    /// Both peers take what there is for them: bytes in all so far.
+    pub fn peers_take(&mut self) -> usize {
+        self.client_takes(usize::MAX);
+        self.server_takes(usize::MAX);
+        self.taken
+    }
+
     /// One turn: the units of work drawn in it, and whether there is more to do.
     pub fn metered_turn(&mut self) -> (u64, bool) {
         let before = self.worker.meter.drawn();

@@ -1,0 +1,339 @@
+//! Where a unit of XML ends: a first-level element, or the start tag of a root.
+//!
+//! Owns the one look that every byte gets before its unit is complete. It counts
+//! depth over tags, quotes and CDATA sections, and holds nothing but where it
+//! stands. Comments, processing instructions and document types (RFC 6120, section
+//! 11.1) are refused at their first bytes, and tags that are too long. About all
+//! else it is lenient: a unit counts only if Expat finds exactly one element in it,
+//! from its first byte to its last.
+
+use super::rules::{Error, Limits};
+
+/// Longest tag, and longest XML declaration: Expat reads either in one go.
+pub const MAX_TAG: usize = 64 << 10;
+
+/// What begins an XML declaration, behind `<?`; white space follows.
+const DECLARATION: &[u8] = b"xml";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Text, up to a `<`.
+    Text,
+    /// Behind a `<`.
+    Open,
+    /// In a start tag; `slash`: the last byte was a `/`.
+    Tag {
+        slash: bool,
+    },
+    /// In an attribute's value, which ends with this quote.
+    Quoted(u8),
+    EndTag,
+    /// Behind `<!`.
+    Bang,
+    /// In a CDATA section, behind so many `]`, at most two.
+    Cdata(u8),
+    /// Behind `<?` and so many bytes of the name.
+    DeclarationName(u8),
+    /// In an XML declaration; `question`: the last byte was a `?`.
+    Declaration {
+        question: bool,
+    },
+}
+
+/// A search for the end of one unit, which begins with a `<`.
+#[derive(Clone, Debug)]
+pub struct Boundary {
+    step: Step,
+    /// The unit is a start tag, not an element.
+    is_header: bool,
+    may_declare: bool,
+    depth: u32,
+    /// How deep elements may stand, the unit being 1.
+    max_depth: u32,
+    /// Bytes of the tag in work.
+    tag: u32,
+}
+
+impl Boundary {
+    /// Finds the end of an element that stands below a root.
+    pub fn element(limits: Limits) -> Boundary {
+        Boundary {
+            step: Step::Text,
+            is_header: false,
+            may_declare: false,
+            depth: 0,
+            max_depth: limits.depth.saturating_sub(1),
+            tag: 0,
+        }
+    }
+
+    /// Finds the end of a root's start tag, which may have an XML declaration
+    /// before it.
+    pub fn header() -> Boundary {
+        Boundary {
+            is_header: true,
+            may_declare: true,
+            ..Boundary::element(Limits::DEFAULT)
+        }
+    }
+
+    /// Looks at the next bytes of the unit: how many of them it takes to its end,
+    /// if that is among them.
+    ///
+    /// # Errors
+    /// The unit can never be one that is allowed.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, Error> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let (used, ended) = self.go_on(&bytes[at..])?;
+            at += used;
+            if ended {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes some of `rest`, which is not empty; whether the unit ends there.
+    fn go_on(&mut self, rest: &[u8]) -> Result<(usize, bool), Error> {
+        let mut ended = false;
+        let used = match self.step {
+            Step::Text => return Ok((self.text(rest)?, false)),
+            Step::Cdata(brackets) => return Ok((self.cdata(rest, brackets), false)),
+            Step::Open => self.open(rest[0])?,
+            Step::Bang => self.bang(rest[0])?,
+            Step::Tag { slash } => {
+                let is_stop = |byte: &u8| matches!(byte, b'>' | b'"' | b'\'');
+                match rest.iter().position(is_stop) {
+                    Some(at) if rest[at] == b'>' => {
+                        let empty = if at == 0 { slash } else { rest[at - 1] == b'/' };
+                        ended = self.start_tag(empty)?;
+                        at + 1
+                    }
+                    Some(at) => {
+                        self.step = Step::Quoted(rest[at]);
+                        at + 1
+                    }
+                    None => {
+                        let slash = rest.last() == Some(&b'/');
+                        self.step = Step::Tag { slash };
+                        rest.len()
+                    }
+                }
+            }
+            Step::Quoted(quote) => self.skip_to(quote, rest, Step::Tag { slash: false }),
+            Step::EndTag => {
+                let used = self.skip_to(b'>', rest, Step::Text);
+                if self.step == Step::Text {
+                    self.depth -= 1;
+                    ended = self.depth == 0;
+                }
+                used
+            }
+            Step::DeclarationName(known) => self.declaration_name(rest[0], known)?,
+            Step::Declaration { question: true } if rest[0] == b'>' => {
+                self.step = Step::Text;
+                1
+            }
+            Step::Declaration { .. } => {
+                self.step = Step::Declaration { question: false };
+                self.skip_to(b'?', rest, Step::Declaration { question: true })
+            }
+        };
+        self.tag = self.tag.saturating_add(used as u32);
+        match self.tag as usize > MAX_TAG {
+            true => Err(Error::LongTag),
+            false => Ok((used, ended)),
+        }
+    }
+
+    /// Takes `rest` up to `byte`, behind which `next` begins.
+    fn skip_to(&mut self, byte: u8, rest: &[u8], next: Step) -> usize {
+        match memchr::memchr(byte, rest) {
+            Some(at) => {
+                self.step = next;
+                at + 1
+            }
+            None => rest.len(),
+        }
+    }
+
+    fn text(&mut self, rest: &[u8]) -> Result<usize, Error> {
+        self.tag = 1;
+        let used = self.skip_to(b'<', rest, Step::Open);
+        let text = &rest[..used - usize::from(self.step == Step::Open)];
+        let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
+        match self.depth > 0 || text.iter().all(is_space) {
+            true => Ok(used),
+            false => Err(Error::NotWellFormed("text outside of the root")),
+        }
+    }
+
+    fn cdata(&mut self, rest: &[u8], brackets: u8) -> usize {
+        if brackets == 0 {
+            return self.skip_to(b']', rest, Step::Cdata(1));
+        }
+        self.step = match (rest[0], brackets) {
+            (b'>', 2) => Step::Text,
+            (b']', _) => Step::Cdata(2),
+            _ => Step::Cdata(0),
+        };
+        1
+    }
+
+    fn open(&mut self, byte: u8) -> Result<usize, Error> {
+        let may_declare = std::mem::take(&mut self.may_declare);
+        self.step = match byte {
+            b'!' => Step::Bang,
+            b'?' if may_declare => Step::DeclarationName(0),
+            b'?' => return Err(Error::Restricted("processing instruction")),
+            b'/' if self.depth == 0 => {
+                return Err(Error::NotWellFormed("an end tag without its element"));
+            }
+            b'/' => Step::EndTag,
+            _ => {
+                self.step = Step::Tag { slash: false };
+                return Ok(0);
+            }
+        };
+        Ok(1)
+    }
+
+    fn bang(&mut self, byte: u8) -> Result<usize, Error> {
+        match byte {
+            b'-' => Err(Error::Restricted("comment")),
+            b'D' => Err(Error::Restricted("document type")),
+            b'[' if self.depth > 0 => {
+                self.step = Step::Cdata(0);
+                Ok(1)
+            }
+            _ => Err(Error::NotWellFormed("not well-formed (invalid token)")),
+        }
+    }
+
+    fn declaration_name(&mut self, byte: u8, known: u8) -> Result<usize, Error> {
+        self.step = match DECLARATION.get(usize::from(known)) {
+            Some(&next) if next == byte => Step::DeclarationName(known + 1),
+            None if byte.is_ascii_whitespace() => Step::Declaration { question: false },
+            _ => return Err(Error::Restricted("processing instruction")),
+        };
+        Ok(1)
+    }
+
+    /// A start tag is complete; whether the unit is.
+    fn start_tag(&mut self, is_empty: bool) -> Result<bool, Error> {
+        self.step = Step::Text;
+        if self.depth >= self.max_depth {
+            return Err(Error::TooDeep);
+        }
+        self.depth += u32::from(!is_empty);
+        Ok(self.is_header || self.depth == 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits::DEFAULT;
+    const COMMENT: Error = Error::Restricted("comment");
+    const INSTRUCTION: Error = Error::Restricted("processing instruction");
+
+    /// The same in one piece and byte by byte.
+    fn end(start: &Boundary, text: &str) -> Result<Option<usize>, Error> {
+        let whole = start.clone().feed(text.as_bytes());
+        let mut dribbled = start.clone();
+        let mut bytes = text.bytes().enumerate();
+        let found = bytes.find_map(|(at, byte)| match dribbled.feed(&[byte]) {
+            Ok(None) => None,
+            Ok(Some(used)) => Some(Ok(Some(at + used))),
+            Err(error) => Some(Err(error)),
+        });
+        assert_eq!(found.unwrap_or(Ok(None)), whole, "{text}");
+        whole
+    }
+
+    #[test]
+    fn an_element_ends_with_its_end_tag() {
+        for text in [
+            "<a/>",
+            "<a></a >",
+            "<a b='>' c=\"/>\" />",
+            "<a b='\"'><b c=\"'\"/>text > ]]</a>",
+            "<a><b/><c></c><![CDATA[</a>]] >]]]]></a>",
+            "<a\n/>",
+            "<a b='/'></a>",
+        ] {
+            let unit = text.len();
+            assert_eq!(
+                end(&Boundary::element(LIMITS), text),
+                Ok(Some(unit)),
+                "{text}"
+            );
+            let followed = format!("{text}<b/><!-- -->");
+            assert_eq!(end(&Boundary::element(LIMITS), &followed), Ok(Some(unit)));
+            let cut = &text[..unit - 1];
+            assert_eq!(end(&Boundary::element(LIMITS), cut), Ok(None), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_header_ends_with_its_start_tag() {
+        for text in [
+            "<s:s>",
+            "<s a='>'/>",
+            "<?xml version='1.0'?><s>",
+            "<?xml\tversion=\"1.0\" ??>\r\n <s>",
+        ] {
+            let followed = format!("{text}<a></b>");
+            assert_eq!(end(&Boundary::header(), &followed), Ok(Some(text.len())));
+        }
+        for text in ["<?x y?><s>", "<?xml-style y?><s>", "<?xml y?><?xml y?><s>"] {
+            assert_eq!(end(&Boundary::header(), text), Err(INSTRUCTION), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_restricted_is_refused_at_its_first_bytes() {
+        for (text, error) in [
+            ("<!-", COMMENT),
+            ("<a><b/>text<!-", COMMENT),
+            ("<a><?", INSTRUCTION),
+            ("<?", INSTRUCTION),
+            ("<a><!D", Error::Restricted("document type")),
+        ] {
+            assert_eq!(end(&Boundary::element(LIMITS), text), Err(error), "{text}");
+        }
+        for text in ["</a>", "<![CDATA[", "<a><!x"] {
+            let verdict = end(&Boundary::element(LIMITS), text);
+            assert!(matches!(verdict, Err(Error::NotWellFormed(_))), "{text}");
+        }
+        let verdict = end(&Boundary::header(), "<?xml y?>x");
+        assert!(matches!(verdict, Err(Error::NotWellFormed(_))));
+    }
+
+    #[test]
+    fn tags_and_depth_are_bounded_and_texts_are_not() {
+        let tag = |len: usize| format!("<a><a b='{}'/></a>", "x".repeat(len - 9));
+        let element = Boundary::element(LIMITS);
+        let (longest, longer) = (tag(MAX_TAG), tag(MAX_TAG + 1));
+        let found = end(&Boundary::element(LIMITS), &longest);
+        assert_eq!(found, Ok(Some(longest.len())));
+        assert_eq!(
+            end(&Boundary::element(LIMITS), &longer),
+            Err(Error::LongTag)
+        );
+        let deep = |depth: u32| "<a>".repeat(depth as usize - 1) + "<a/>";
+        assert_eq!(end(&element, &deep(LIMITS.depth - 1)), Ok(None));
+        assert_eq!(end(&element, &deep(LIMITS.depth)), Err(Error::TooDeep));
+        let text = "x".repeat(MAX_TAG + 1);
+        for text in [
+            format!("<a>{text}</a>"),
+            format!("<a><![CDATA[{text}]]></a>"),
+        ] {
+            assert_eq!(end(&Boundary::element(LIMITS), &text), Ok(Some(text.len())));
+        }
+        let declaration = format!("<?xml {text}");
+        assert_eq!(end(&Boundary::header(), &declaration), Err(Error::LongTag));
+    }
+}

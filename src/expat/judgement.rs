@@ -1,0 +1,134 @@
+//! A complete unit on its way through Expat, slice by slice.
+//!
+//! Owns how far Expat has seen it. A large unit takes several turns, and no
+//! byte is shown twice, but for tokens that a slice cuts: so that these are not
+//! scanned again and again, a slice is as long as what Expat holds of one.
+
+use super::parser::{Parser, Tag, Token};
+use super::rules::Error;
+use crate::meter::Meter;
+
+/// Bytes shown at once. Expat copies them to a buffer of its own, which is not to
+/// grow beyond what a parser may keep.
+const SLICE: usize = 16 << 10;
+
+/// The parser of a complete unit, and how much of it was shown.
+pub struct Judgement {
+    parser: Parser,
+    /// Position in the parser of the unit's first byte.
+    origin: u64,
+    fed: usize,
+}
+
+impl Judgement {
+    /// The judgement of a unit that begins where `parser` stands.
+    pub fn new(parser: Parser) -> Judgement {
+        Judgement {
+            origin: parser.position(),
+            parser,
+            fed: 0,
+        }
+    }
+
+    /// Shows Expat more of `unit`, one slice at least, until the meter is spent;
+    /// whether it has seen all of it.
+    ///
+    /// # Errors
+    /// Why the unit is refused.
+    pub fn proceed(&mut self, unit: &[u8], meter: &mut Meter) -> Result<bool, Error> {
+        loop {
+            let pending = self.parser.pending();
+            let rest = &unit[self.fed..];
+            let slice = &rest[..rest.len().min(SLICE.max(pending))];
+            meter.draw(pending + slice.len());
+            self.parser.feed(slice)?;
+            self.fed += slice.len();
+            if slice.len() == rest.len() {
+                return Ok(true);
+            }
+            if meter.is_spent() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// The start tag of the unit, if what was shown is exactly one first-level
+    /// element.
+    pub fn element(&self) -> Option<&Tag> {
+        let end_of_unit = self.parser.position();
+        match self.parser.tokens() {
+            [Token::Start(tag), Token::End { depth: 1, end }]
+                if tag.depth == 1 && tag.start == self.origin && *end == end_of_unit =>
+            {
+                Some(tag)
+            }
+            _ => None,
+        }
+    }
+
+    /// The parser, to ask it for names.
+    pub fn parser(&self) -> &Parser {
+        &self.parser
+    }
+
+    /// Gives the parser back.
+    pub fn into_parser(self) -> Parser {
+        self.parser
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parser::scanned_bytes;
+    use super::super::pool::Pool;
+    use super::*;
+    use crate::meter::UNITS_PER_TURN;
+
+    const MIB: usize = 1 << 20;
+
+    /// Whether `unit` is an element, and the turns and bytes scanned for that.
+    fn judge(unit: &str) -> (Result<bool, Error>, usize, u64) {
+        let mut pool = Pool::new(b"<r>");
+        let mut judgement = Judgement::new(pool.take());
+        let (mut meter, mut turns, before) = (Meter::new(), 0, scanned_bytes());
+        let verdict = loop {
+            turns += 1;
+            let drawn = meter.drawn();
+            meter.refill();
+            let done = judgement.proceed(unit.as_bytes(), &mut meter);
+            // Only one token that is still not whole costs more.
+            let most = UNITS_PER_TURN + 2 * unit.len().min(SLICE);
+            let unfinished = judgement.parser.pending() > SLICE;
+            assert!(unfinished || done.is_err() || meter.drawn() - drawn <= most as u64);
+            match done {
+                Ok(false) => {}
+                Ok(true) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        let verdict = verdict.map(|()| judgement.element().is_some());
+        (verdict, turns, scanned_bytes() - before)
+    }
+
+    #[test]
+    fn a_large_unit_takes_several_turns_and_no_byte_is_scanned_twice() {
+        let elements = format!("<a>{}</a>", "<b/>".repeat(MIB / 4));
+        let text = format!("<a>{}</a>", "text &lt; \u{20ac}\r\n]".repeat(MIB / 17));
+        let cdata = format!("<a><![CDATA[{}]]></a>", "x]".repeat(MIB / 2));
+        for unit in [elements, text, cdata] {
+            let (verdict, turns, scanned) = judge(&unit);
+            assert_eq!(verdict, Ok(true));
+            assert!(turns >= unit.len() / UNITS_PER_TURN, "{turns} turns");
+            assert!(scanned < unit.len() as u64 + 1000, "{scanned}");
+        }
+    }
+
+    #[test]
+    fn a_long_token_is_scanned_a_few_times_at_the_most() {
+        for token in ["<b c='", "&", "&#", "<!--", "<?x "] {
+            let unit = format!("<a>{token}{}", "1".repeat(MIB));
+            let (_, _, scanned) = judge(&unit);
+            assert!(scanned <= 4 * unit.len() as u64, "{token}: {scanned}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The memory that parsers hold, counted to the byte.
+//!
+//! Owns the functions with which Expat allocates. The count is that of a thread,
+//! which is where a parser lives and dies.
+
+use std::cell::Cell;
+
+use nix::libc::{self, c_void};
+
+use super::ffi::MemoryHandlingSuite;
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Bytes of memory that Expat holds for all parsers of this thread.
+pub fn heap_bytes() -> usize {
+    HELD.get()
+}
+
+/// What Expat allocates with.
+pub(super) static COUNTED: MemoryHandlingSuite = MemoryHandlingSuite {
+    malloc,
+    realloc,
+    free,
+};
+
+fn count(old: usize, new: usize) {
+    HELD.set(HELD.get() - old + new);
+}
+
+/// # Safety
+/// `block` is NULL or a live block of `malloc`.
+unsafe fn size(block: *mut c_void) -> usize {
+    // SAFETY: by the caller's promise.
+    unsafe { libc::malloc_usable_size(block) }
+}
+
+unsafe extern "C" fn malloc(len: usize) -> *mut c_void {
+    // SAFETY: `malloc` has no precondition, and its block is live.
+    unsafe {
+        let block = libc::malloc(len);
+        count(0, size(block));
+        block
+    }
+}
+
+unsafe extern "C" fn realloc(block: *mut c_void, len: usize) -> *mut c_void {
+    // SAFETY: Expat gives NULL or a block that it has from here.
+    unsafe {
+        let old = size(block);
+        let new = libc::realloc(block, len);
+        // Where there is no memory the old block stays.
+        if !new.is_null() {
+            count(old, size(new));
+        }
+        new
+    }
+}
+
+unsafe extern "C" fn free(block: *mut c_void) {
+    // SAFETY: Expat gives NULL or a block that it has from here.
+    unsafe {
+        count(size(block), 0);
+        libc::free(block);
+    }
+}

@@ -1,0 +1,219 @@
+//! How much of what peers send Expat scans: random bytes of every kind of token, in
+//! random pieces, from either side. Whatever they are, it is at most four times what
+//! came in.
+
+use jabsocket::expat::{heap_bytes, scanned_bytes};
+use jabsocket::meter::Meter;
+use jabsocket::proto::xmpp::starttls::Dialogue;
+use jabsocket::proto::xmpp::stream::{Flow, Stream, Unit};
+use jabsocket::proto::xmpp::{Parsers, features, message, starttls};
+
+const HEADER: &str = "<?xml version='1.0'?><stream:stream id='i' version='1.0' \
+    xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:client' from='h'>";
+const SUCCESS: &str = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>&#65;</success>";
+const MIB: usize = 1 << 20;
+
+/// A small generator of pseudo-random numbers, so that a failure repeats.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 11) % n as u64) as usize
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len())]
+    }
+}
+
+/// What tokens are made of, and breaks of them.
+const PARTS: [&str; 34] = [
+    "<a>",
+    "</a>",
+    "<a/>",
+    "<p:a xmlns:p='u' p:b='c'>",
+    "</p:a>",
+    "<a b='",
+    "<a xmlns='",
+    "'/>",
+    "'>",
+    "\"",
+    ">",
+    "/>",
+    "<",
+    "</",
+    "<!-- ",
+    "-->",
+    "<!-",
+    "<?x ",
+    "<?xml version='1.0'?>",
+    "?>",
+    "<![CDATA[",
+    "]]>",
+    "]",
+    "&lt;",
+    "&#65;",
+    "&",
+    "&#1",
+    "<!DOCTYPE a>",
+    "text",
+    " ",
+    "\r\n",
+    "\u{20ac}",
+    SUCCESS,
+    HEADER,
+];
+
+/// What is repeated to make a token, or an element, long.
+const LONG: [&str; 8] = ["x", ">", "]", "<b/>", "&lt;", "a='>' ", "&", "-"];
+
+/// A document that is mostly sound, so that much of it is read.
+fn document(random: &mut Random, size: usize) -> String {
+    let mut text = String::new();
+    let kinds = 1 + random.below(PARTS.len());
+    let parts: Vec<&str> = (0..kinds).map(|_| random.pick(&PARTS)).collect();
+    while text.len() < size {
+        match random.below(24) {
+            0 => text += &random.pick(&LONG).repeat(1 + random.below(size)),
+            1 => text += &format!("<a b='{}'/>", ">".repeat(random.below(2000))),
+            2 => text += &format!("<a>&#65;{}</a>", "]x".repeat(random.below(2000))),
+            3 => text += &format!("{SUCCESS}{HEADER}"),
+            4..10 => text += "<a b='&lt;'><p:c xmlns:p='d'/><![CDATA[<]]></a>",
+            _ => text += parts[random.below(parts.len())],
+        }
+    }
+    text
+}
+
+fn pieces<'a>(text: &'a [u8], longest: usize, random: &mut Random) -> Vec<&'a [u8]> {
+    let (mut pieces, mut rest) = (Vec::new(), text);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(rest.len().min(1 + random.below(longest)));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}
+
+/// Feeds `text` in pieces up to `longest` until a rule is broken; the bytes that
+/// came by then.
+fn stream(text: &[u8], longest: usize, random: &mut Random) -> usize {
+    let (mut parsers, mut stream, mut meter) = (Parsers::new(), Stream::new(), Meter::new());
+    let mut fed = 0;
+    for piece in pieces(text, longest, random) {
+        fed += piece.len();
+        let mut fresh = piece;
+        loop {
+            meter.refill();
+            let pause = [Flow::Continue, Flow::Pause][random.below(2)];
+            let fed_to = stream.feed(&mut parsers.stream, fresh, MIB, &mut meter, |unit| {
+                // As the relay does.
+                if let Unit::Element(element) = unit
+                    && element.is("jabber:client", "features")
+                {
+                    let _ = features::removed(&element.whole(), false);
+                }
+                pause
+            });
+            fresh = &[];
+            match fed_to {
+                Ok(Flow::Pause) => {}
+                Ok(Flow::Continue) => break,
+                Err(_) => return fed,
+            }
+        }
+    }
+    fed
+}
+
+fn dialogue(text: &[u8], longest: usize, random: &mut Random) -> usize {
+    let (mut parsers, mut dialogue, mut meter) = (Parsers::new(), Dialogue::new(), Meter::new());
+    let mut fed = 0;
+    for piece in pieces(text, longest, random) {
+        fed += piece.len();
+        match dialogue.feed(&mut parsers.stream, piece, &mut meter) {
+            Ok(starttls::Progress::Wait | starttls::Progress::Ask) => {}
+            _ => break,
+        }
+    }
+    fed
+}
+
+fn messages(text: &str) {
+    let (mut parsers, mut begun, mut meter) = (Parsers::new(), None, Meter::new());
+    let _ = message::first(&parsers, text);
+    while let Ok(None) = message::read(&mut parsers, text, &mut begun, &mut meter) {
+        meter.refill();
+    }
+}
+
+/// Bytes that Expat scans for each that `run` says came in.
+fn check(what: &str, run: impl FnOnce() -> usize) {
+    let before = scanned_bytes();
+    let received = run() as u64;
+    let scanned = scanned_bytes() - before;
+    // The root of a pool's parser is read once.
+    assert!(
+        scanned <= 4 * received + 200,
+        "{what}: {scanned} bytes scanned of {received}"
+    );
+}
+
+#[test]
+fn a_token_without_an_end_is_scanned_once() {
+    for open in [
+        "<a><!-- ",
+        "<a><?x ",
+        "<a>&",
+        "<a b='",
+        "<a><![CDATA[",
+        "<?xml ",
+    ] {
+        let mut text = open.to_owned();
+        while text.len() < MIB {
+            text += "<x>";
+            text += &"T".repeat(48);
+        }
+        check(open, || {
+            messages(&text);
+            // As the first message and as a later one.
+            2 * text.len()
+        });
+        let text = format!("{HEADER}{text}");
+        for longest in [100, 16 << 10] {
+            check(open, || stream(text.as_bytes(), longest, &mut Random(1)));
+            check(open, || dialogue(text.as_bytes(), longest, &mut Random(1)));
+        }
+    }
+}
+
+#[test]
+fn whatever_comes_is_scanned_a_few_times_at_the_most() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (mut read, mut all) = (0, 0);
+    for round in 0..4000 {
+        let size = [300, 3000, 100_000][random.below(40).saturating_sub(37)];
+        let body = document(&mut random, size);
+        let header = [HEADER, HEADER, "<?xml version='1.0'?>", ""][random.below(4)];
+        let features = ["", "<stream:features>", "<stream:error>"][random.below(3)];
+        let text = format!("{header}{features}{body}");
+        let longest = [1, 30, 3000, 1 << 20][random.below(4)];
+        let what = format!("round {round}");
+        check(&what, || {
+            let fed = stream(text.as_bytes(), longest, &mut random);
+            read += fed;
+            fed
+        });
+        check(&what, || dialogue(text.as_bytes(), longest, &mut random));
+        check(&what, || {
+            messages(&body);
+            2 * body.len()
+        });
+        all += text.len();
+        assert!(heap_bytes() == 0, "parsers are left");
+    }
+    assert!(read > all / 20, "only {read} bytes of {all} were read");
+}

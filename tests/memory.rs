@@ -5,6 +5,7 @@ mod common;
 
 use std::io::Write;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openssl::ssl::SslVersion;
 
 use common::daemon::Daemon;
@@ -32,6 +33,9 @@ fn held(series: &Series) -> usize {
 /// Fails unless what `attack` makes the daemon hold, at least `least` bytes, comes
 /// to be in the ledger, and no more than that is resident.
 fn in_the_ledger<T>(daemon: &Daemon, least: usize, attack: impl FnOnce() -> T) {
+    // Both ends of all connections of all tests are in this process.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let (before, held_before) = (daemon.resident(), held(&metrics(daemon)));
     let _attackers = attack();
     let held = patiently("the ledger to tell of it", || {
@@ -63,15 +67,15 @@ fn headers_that_wait_for_the_dns() {
         "_xmpp-client._tcp.d.example SRV SILENCE\n_xmpps-client._tcp.d.example SRV SILENCE\n";
     let dns = DnsServer::start(silent);
     let daemon = Daemon::start(&format!("dns_servers: {}\n{CONFIG}", dns.address));
-    let quotes = "\"".repeat(900_000);
+    let quotes = "\"".repeat(60_000);
     let open = open_with(&quotes, "d.example");
-    in_the_ledger(&daemon, 40 * quotes.len(), || {
+    in_the_ledger(&daemon, 300 * quotes.len(), || {
         let open = |_| {
             let mut client = daemon.client();
             client.send_text(&open).unwrap();
             client
         };
-        (0..40).map(open).collect::<Vec<_>>()
+        (0..300).map(open).collect::<Vec<_>>()
     });
 }
 
@@ -83,8 +87,8 @@ fn open_with(attribute: &str, domain: &str) -> String {
 #[test]
 fn headers_of_a_server_that_says_no_more() {
     let stage = Stage::set(CONFIG);
-    let quotes = "\"".repeat(900_000);
-    in_the_ledger(&stage.daemon, 30 * quotes.len(), || {
+    let quotes = "\"".repeat(60_000);
+    in_the_ledger(&stage.daemon, 300 * quotes.len(), || {
         let open = |_| {
             let first = open_with(&quotes, "example.org");
             let (mut client, mut server) = stage.greeting(&first, OPEN_UP);
@@ -92,8 +96,33 @@ fn headers_of_a_server_that_says_no_more() {
             expect_text(&mut client, HEADER_DOWN);
             (client, server)
         };
-        (0..30).map(open).collect::<Vec<_>>()
+        (0..300).map(open).collect::<Vec<_>>()
     });
+}
+
+/// Names, attributes and depths, each in a stanza that does not end.
+#[test]
+fn unfinished_stanzas_of_a_server() {
+    let names: String = (0..50_000).map(|n| format!("<n{n} a{n}=''/>")).collect();
+    let attributes: String = (0..3000)
+        .map(|n| {
+            let all: String = (0..20).map(|a| format!(" a{n}_{a}='v'")).collect();
+            format!("<a{all}/>")
+        })
+        .collect();
+    let depths = "<a xmlns:p='u'>".repeat(400) + &"</a>".repeat(400);
+    let depths = depths.repeat(100);
+    for shape in [names, attributes, depths] {
+        let stage = Stage::set(CONFIG);
+        let stanza = format!("<a xmlns='u'><p:b xmlns:p='u'/>{shape}");
+        assert!(stanza.len() < 1 << 20, "{}", stanza.len());
+        let mut sessions = sessions(&stage, 20);
+        in_the_ledger(&stage.daemon, 20 * stanza.len(), || {
+            for (_, server) in &mut sessions {
+                server.send(&stanza);
+            }
+        });
+    }
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 mod common;
 
-use common::answering::{Answering, closed_port};
+use common::answering::{Answering, closed_port, daemon_asking, opening};
 use common::daemon::Daemon;
+use common::dns_server::DnsServer;
 use common::stage::*;
-use common::ws_client::{FIN, TEXT, WsClient};
+use common::ws_client::{FIN, TEXT, WsClient, request};
 
 /// The line's text from `session` on, times replaced by `N`.
 fn without_times(line: &str) -> String {
@@ -320,4 +321,80 @@ fn each_step_is_a_line_where_all_is_told() {
         assert!(line.contains("debug: session 1 "), "{line}");
     }
     stage.daemon.stop();
+}
+
+/// What was asked for stands in the line about a failure.
+#[test]
+fn a_failure_names_what_was_tried() {
+    let line = |daemon: &Daemon, client: WsClient| {
+        let peer = client.stream.local_addr().unwrap();
+        drop(client);
+        daemon.wait_for_line(&format!(" {peer} origin="))
+    };
+    let only = "resource: /ws\nhost: chat.example\nconnect_timeout: 0.3\n";
+    let stage = Stage::set(only);
+    let daemon = &stage.daemon;
+    let open = |path: &str, host: &str| {
+        let mut client = WsClient::dial(daemon.address).unwrap();
+        let request = String::from_utf8(request(path, &[], Some("xmpp"))).unwrap();
+        let (before, rest) = request.split_once("Host: ").unwrap();
+        let (_, after) = rest.split_once("\r\n").unwrap();
+        let request = format!("{before}Host: {host}\r\n{after}");
+        client.send_raw(request.as_bytes()).unwrap();
+        let response = client.read_response().unwrap();
+        (client, response.status)
+    };
+    let (client, status) = open("/other%0a?x", "chat.example");
+    assert_eq!(status, 404);
+    let told = line(daemon, client);
+    assert!(told.ends_with(": /other%0a?x"), "{told}");
+    let (client, status) = open("/ws", "evil.example");
+    assert_eq!(status, 400);
+    let told = line(daemon, client);
+    assert!(told.ends_with(": evil.example"), "{told}");
+
+    // A server that is silent.
+    let (mut client, _) = open("/ws", "chat.example");
+    client.send_text(OPEN).unwrap();
+    let mut server = stage.server.accept();
+    server.expect(OPEN_UP);
+    let why = format!(
+        "no stream header from the server in time: {}",
+        stage.server.address
+    );
+    daemon.wait_for_line(&format!("no way to the server of example.org: {why}"));
+    assert!(line(daemon, client).contains(&why));
+
+    // A server that says why it ends the stream.
+    let (mut client, _) = open("/ws", "chat.example");
+    client.send_text(OPEN).unwrap();
+    let mut server = stage.server.accept();
+    server.expect(OPEN_UP);
+    server.send(HEADER);
+    server.send(
+        "<stream:error><host-gone xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>\
+         </stream:stream>",
+    );
+    expect_text(&mut client, HEADER_DOWN);
+    client.read_text().expect("the stream error");
+    expect_stream_close(&mut client, 1000);
+    let told = line(daemon, client);
+    assert!(
+        told.contains("ended by server: stream closed: host-gone"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_dns_server_that_is_silent_is_named() {
+    let dns = DnsServer::start("_xmpp-client._tcp.d.example SRV SILENCE\n");
+    let daemon = daemon_asking(&dns, "connect_timeout: 0.3\nserver_tls: none\n");
+    let mut client = opening(&daemon, "d.example");
+    client.read_text().expect("<open/>");
+    expect_error(&mut client, "remote-connection-failed", "DNS");
+    daemon.wait_for_line(&format!(
+        "no way to the server of d.example: no answer from the DNS in time: d.example asked of \
+         DNS server {}",
+        dns.address
+    ));
 }

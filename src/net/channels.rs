@@ -77,6 +77,8 @@ pub struct Channels {
     next_ticket: u64,
     servers: Vec<String>,
     resolv_conf: String,
+    /// The text of that file.
+    name_servers: String,
     registry: Registry,
     token: Token,
 }
@@ -101,6 +103,7 @@ impl Channels {
             next_ticket: 0,
             servers: servers.iter().map(SocketAddr::to_string).collect(),
             resolv_conf: resolv_conf.to_string_lossy().into_owned(),
+            name_servers: std::fs::read_to_string(resolv_conf).unwrap_or_default(),
             registry,
             token,
         };
@@ -142,6 +145,16 @@ impl Channels {
             round: 0,
         });
         Ok(())
+    }
+
+    /// The servers that are asked.
+    pub fn servers(&self) -> Vec<String> {
+        if !self.servers.is_empty() {
+            return self.servers.clone();
+        }
+        let lines = self.name_servers.lines();
+        let servers = lines.filter_map(|line| line.trim().strip_prefix("nameserver"));
+        servers.map(|server| server.trim().to_owned()).collect()
     }
 
     /// Asks; the ticket comes with the answer.

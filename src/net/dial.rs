@@ -125,6 +125,11 @@ impl Dial {
         Progress::Failed(self.failure.as_ref().map(words))
     }
 
+    /// The addresses that are being dialled.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.under_way.iter().map(|attempt| attempt.target.address)
+    }
+
     /// When the next attempt is due, in the milliseconds of `progress`.
     pub fn next_start_ms(&self) -> Option<u64> {
         (!self.waiting.is_empty()).then_some(self.next_start_ms)

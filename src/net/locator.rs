@@ -154,6 +154,11 @@ impl Locator {
         self.resolver.follow(resolver, now_ms);
     }
 
+    /// The DNS servers that are asked.
+    pub fn servers(&self) -> Vec<String> {
+        self.resolver.servers()
+    }
+
     /// What the resolver has done so far.
     pub fn counts(&self) -> Counts {
         self.resolver.counts()

@@ -341,6 +341,11 @@ impl Resolver {
         self.notes.push_back(note);
     }
 
+    /// The DNS servers that are asked.
+    pub fn servers(&self) -> Vec<String> {
+        self.channels.servers()
+    }
+
     /// What was done so far.
     pub fn counts(&self) -> Counts {
         self.counts

@@ -1,22 +1,17 @@
-//! What the client sends: the request and messages; `frames` is between them.
+//! What the client sends: reads it, and judges its messages; `request` has the
+//! opening handshake, `frames` the frames between.
 //!
 //! Owns the path from the client's socket to the server's queue. In RFC 7395
 //! nothing passes that was not judged to be one complete element; the draft's
 //! messages behind the stream header pass as they are.
 
-use std::cell::RefCell;
-
-use super::admission::{self, Excess};
-use super::metrics::reason;
 use super::phase::{Event, Phase};
 use super::side::Read;
 use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
+use crate::config::DomainRule;
 use crate::config::access::ChannelBinding;
-use crate::config::{DomainRule, ForwardedHeader};
 use crate::expat::{Judgement, MAX_TAG};
-use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
-use crate::proto::proxy::{self, Proxied};
 use crate::proto::ws::CloseCode;
 use crate::proto::xmpp::address;
 use crate::proto::xmpp::error::StreamError;
@@ -25,9 +20,6 @@ use crate::proto::xmpp::framing;
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::message::{self, First, Message};
 use crate::proto::xmpp::{Dialect, escape, is_space};
-
-/// When a client that there was no room for may come again.
-const RETRY_AFTER_SECS: u32 = 10;
 
 impl Session {
     /// Reads from the client while there is something and the queues have room;
@@ -91,153 +83,6 @@ impl Session {
                 }
             }
             _ => self.take_frames(bytes, worker),
-        }
-    }
-
-    fn take_request(&mut self, bytes: &[u8], worker: &mut Worker) {
-        let mut old_len = self.client.tail.len();
-        self.client.tail.extend(bytes);
-        if self.awaits_proxy {
-            old_len = 0;
-            if !self.take_proxy_header(worker) {
-                return;
-            }
-        }
-        let (config, rules) = (&self.config, &self.entrance.rules);
-        let limits = http::Limits {
-            head_size: config.max_request_bytes,
-            lines: config.max_request_lines,
-        };
-        if !http::worth_parsing(self.client.tail.as_slice(), old_len, &limits) {
-            return;
-        }
-        // Kept for the log line of a refusal too.
-        let origin = RefCell::new(None);
-        let policy = Policy {
-            host: rules.host.as_deref(),
-            resource: rules.resource.as_deref(),
-            origin_allowed: &|value| {
-                *origin.borrow_mut() = value.map(str::to_owned);
-                rules.origin_allowed(value)
-            },
-            subprotocol: Subprotocol::Xmpp,
-            limits,
-            host_meta: !config.host_meta.is_empty(),
-            deflate: config.compression,
-        };
-        let verdict = http::parse(self.client.tail.as_slice(), &policy);
-        self.report.origin = origin
-            .into_inner()
-            .map(|origin| worker.names.share(&origin));
-        match verdict.and_then(|accept| self.admit(accept, worker)) {
-            Ok(None) => {}
-            Ok(Some(accept)) => {
-                accept.write(&mut self.client.out);
-                self.deflate = accept.deflate;
-                self.client.tail.consume(accept.consumed);
-                self.step(Event::Accepted, "", worker);
-            }
-            Err(refusal) => {
-                let key = match refusal {
-                    Refusal::HeadTooLarge => Some("max_request_size"),
-                    Refusal::TooManyHeaders => Some("max_request_lines"),
-                    // Who has passed another is told of in the log already.
-                    _ => None,
-                };
-                if let Some(key) = key {
-                    let (peer, now) = (self.report.peer(), worker.now);
-                    let admission = &mut worker.admission;
-                    admission.report(&worker.log, peer, key, "", now);
-                }
-                self.refuse(refusal, worker);
-                let detail = format!("{} {refusal}", refusal.status());
-                let event = match refusal {
-                    Refusal::Plain(_) => Event::Served,
-                    _ => Event::Refused,
-                };
-                self.step(event, &detail, worker);
-            }
-        }
-    }
-
-    /// Reads the PROXY header with which a proxy may begin; false while bytes of
-    /// it are missing, or where it is none.
-    fn take_proxy_header(&mut self, worker: &mut Worker) -> bool {
-        match proxy::parse(self.client.tail.as_slice()) {
-            Ok(None) => false,
-            Ok(Some(Proxied { consumed, source })) => {
-                self.awaits_proxy = false;
-                self.client.tail.consume(consumed);
-                if let Some(source) = source {
-                    self.arrives_from(source, worker);
-                    if !self.may_be_told(worker) {
-                        self.leave_unanswered(worker);
-                    }
-                }
-                self.phase == Phase::Opening && !self.client.tail.is_empty()
-            }
-            Err(error) => {
-                self.refuse_proxy_header(&error, worker);
-                false
-            }
-        }
-    }
-
-    pub(super) fn refuse_proxy_header(&mut self, error: &proxy::Error, worker: &mut Worker) {
-        let name = self.report.name();
-        let log = &worker.log;
-        log.warning(format_args!("session {name}: trusted proxy: {error}"));
-        self.refuse(Refusal::Malformed, worker);
-        self.step(Event::Refused, &error.to_string(), worker);
-    }
-
-    /// A request that keeps the rules: learns the client's address from proxies
-    /// that are believed, and whether there is room for it.
-    fn admit(
-        &mut self,
-        accept: Option<Accept>,
-        worker: &mut Worker,
-    ) -> Result<Option<Accept>, Refusal> {
-        let Some(accept) = accept else {
-            return Ok(None);
-        };
-        let peer = self.report.peer();
-        if admission::is_believed(peer, &self.config) {
-            let named = self.config.forwarded_header;
-            let list = accept.forwarded_for.as_deref();
-            let list = list.filter(|_| named != Some(ForwardedHeader::Forwarded));
-            let forwarded = accept.forwarded.as_deref();
-            let forwarded = forwarded.filter(|_| named != Some(ForwardedHeader::XForwardedFor));
-            let trusted = |address| self.config.is_trusted(address);
-            if let Some(client) = forwarded::client(list, forwarded, peer.port(), trusted) {
-                self.arrives_from(client, worker);
-            }
-        }
-        match self.excess {
-            None => Ok(Some(accept)),
-            Some(Excess::Connections) => Err(Refusal::Overloaded {
-                retry_after_secs: RETRY_AFTER_SECS,
-            }),
-            Some(_) => Err(Refusal::AddressOverloaded {
-                retry_after_secs: RETRY_AFTER_SECS,
-            }),
-        }
-    }
-
-    /// Queues the answer to a request that is refused.
-    pub(super) fn refuse(&mut self, refusal: Refusal, worker: &mut Worker) {
-        let address_limit = matches!(refusal, Refusal::AddressOverloaded { .. });
-        let reason = match self.excess {
-            Some(excess) if address_limit => excess.key(),
-            _ => reason(&refusal),
-        };
-        // A page is an answer like any other.
-        if !matches!(refusal, Refusal::Plain(_)) {
-            worker.metrics.refused.count(reason);
-        }
-        match refusal {
-            Refusal::Plain(plain) => plain.write(&self.config.host_meta, &mut self.client.out),
-            other => other.write(&mut self.client.out),
         }
     }
 

@@ -60,7 +60,10 @@ impl Session {
         if self.phase != Phase::Relaying {
             match self.excess {
                 Some(_) if self.phase <= Phase::Opening => self.leave_unanswered(worker),
-                _ => drop(self.step(Event::Deadline, "", worker)),
+                _ => {
+                    let awaited = self.awaited(worker);
+                    self.step(Event::Deadline, &awaited, worker);
+                }
             }
             return;
         }
@@ -76,6 +79,20 @@ impl Session {
             self.step(Event::ClientSilent, "", worker);
         } else {
             self.step(Event::Deadline, "", worker);
+        }
+    }
+
+    /// What has not come in time, for the log.
+    fn awaited(&self, worker: &Worker) -> String {
+        let Some(route) = &self.route else {
+            return String::new();
+        };
+        match self.phase {
+            Phase::Locating => route.asked(&worker.locator),
+            Phase::Connecting => route.dialled(),
+            _ => route
+                .target
+                .map_or(String::new(), |target| target.address.to_string()),
         }
     }
 

@@ -2,14 +2,15 @@
 //!
 //! Owns both sides and turns their readiness into events for the phase table
 //! (`phase`), then carries out the actions it gives. `client` reads what the
-//! browser sends, `frames` has its frames, `accept` brings TLS about with it,
-//! `route` finds the server, `redirect` follows it elsewhere, `secure` makes the
-//! connection secure, `server` reads what it sends, `relay` writes to the browser.
-//! `side` is a socket with its queue, `worker` what all sessions share, `names`
-//! texts that many of them have, `settings` the configuration, `outages` servers
-//! that cannot be reached, `admission` who may come in, `bounds` what a session
-//! may hold, `ledger` what all of them do, `deadlines` when one has waited long
-//! enough, `report` the log line at the end, `metrics` what is counted of all.
+//! browser sends, `request` answers its request, `frames` has its frames, `accept`
+//! brings TLS about with it, `route` finds the server, `redirect` follows it
+//! elsewhere, `secure` makes the connection secure, `server` reads what it sends,
+//! `relay` writes to the browser. `side` is a socket with its queue, `worker` what
+//! all sessions share, `names` texts that many of them have, `settings` the
+//! configuration, `outages` servers that cannot be reached, `admission` who may
+//! come in, `bounds` what a session may hold, `ledger` what all of them do,
+//! `deadlines` when one has waited long enough, `report` the log line at the end,
+//! `metrics` what is counted of all.
 
 mod accept;
 pub mod admission;
@@ -25,6 +26,7 @@ pub mod phase;
 mod redirect;
 mod relay;
 mod report;
+mod request;
 mod route;
 mod secure;
 mod server;
@@ -125,7 +127,7 @@ pub struct Session {
     /// The client's own end tag of the draft went to the server.
     end_sent: bool,
     /// The server sent a stream error: the end that follows is no loss.
-    server_erred: bool,
+    server_error: Option<&'static &'static str>,
     /// SASL mechanisms with channel binding are taken out.
     unbind: bool,
     /// The peer is a proxy that may begin with a PROXY header.
@@ -203,7 +205,7 @@ impl Session {
             opened: false,
             awaits_restart: false,
             end_sent: false,
-            server_erred: false,
+            server_error: None,
             unbind: false,
             awaits_proxy: proxied,
             standing: Standing::default(),

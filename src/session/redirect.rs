@@ -42,7 +42,7 @@ impl Session {
         }
         self.stream = Default::default();
         self.stream_paused = false;
-        self.server_erred = false;
+        self.server_error = None;
         self.server.close();
         if self.phase == Phase::Relaying {
             // The deadline there was that of the next ping.

@@ -11,13 +11,12 @@ use crate::log::Escaped;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::deflate::Codec;
 use crate::proto::ws::{Opcode, frame};
-use crate::proto::xmpp::error::StreamError;
+use crate::proto::xmpp::error::{self, StreamError};
 use crate::proto::xmpp::features::MAX_FEATURES;
 use crate::proto::xmpp::framing::{self, Element};
 use crate::proto::xmpp::header::Header;
-use crate::proto::xmpp::starttls::see_other_host;
 use crate::proto::xmpp::stream::{Flow, Unit};
-use crate::proto::xmpp::{Dialect, features, ns};
+use crate::proto::xmpp::{Dialect, features, ns, starttls};
 
 /// Messages below this are not compressed: they would shrink by half at the most,
 /// and fit into one packet as they are.
@@ -60,7 +59,7 @@ impl Session {
             deflate: self.deflate,
             codec: &mut worker.codec,
         };
-        let (awaits_restart, server_erred) = (&mut self.awaits_restart, &mut self.server_erred);
+        let (awaits_restart, server_error) = (&mut self.awaits_restart, &mut self.server_error);
         let unbind = self.unbind;
 
         let (pool, meter) = (&mut worker.parsers.stream, &mut worker.meter);
@@ -80,11 +79,13 @@ impl Session {
                 }
                 Unit::Element(element) => {
                     if element.is(ns::STREAMS, "error") {
-                        *server_erred = true;
+                        let mut name = String::new();
                         if element.bytes.len() <= MAX_FEATURES {
-                            met.parsed += element.bytes.len();
-                            met.see_other = see_other_host(&element);
+                            met.parsed += 2 * element.bytes.len();
+                            met.see_other = starttls::see_other_host(&element);
+                            name = starttls::condition(&element);
                         }
+                        *server_error = Some(error::condition(&name));
                         if met.see_other.is_some() {
                             return Flow::Pause;
                         }
@@ -147,7 +148,7 @@ impl Session {
             return;
         }
         if met.end {
-            self.step(Event::ServerEnded, "", worker);
+            self.step(Event::ServerEnded, self.server_error_name(), worker);
         }
         let broken = match result {
             Err(error) => Some(error.to_string()),
@@ -156,13 +157,21 @@ impl Session {
                 .then(|| "stream features not well-formed, or over 64 KiB".to_owned()),
         };
         if let Some(why) = broken {
-            worker.log.warning(format_args!(
-                "session {}: the server of {} broke its stream: {why}",
-                self.report.name(),
-                Escaped(self.domain.as_deref().unwrap_or_default()),
-            ));
+            // Before, it is one of the reasons why there is no way to the server.
+            if self.phase == Phase::Relaying {
+                worker.log.warning(format_args!(
+                    "session {}: the server of {} broke its stream: {why}",
+                    self.report.name(),
+                    Escaped(self.domain.as_deref().unwrap_or_default()),
+                ));
+            }
             self.step(Event::ServerViolation, &why, worker);
         }
+    }
+
+    /// The condition of the stream error that the server sent, if it did.
+    pub(super) fn server_error_name(&self) -> &'static str {
+        self.server_error.copied().unwrap_or_default()
     }
 
     /// Tells the client a stream error, the end of its stream, or both (RFC

@@ -20,7 +20,7 @@ use crate::config::{DomainRule, Host};
 use crate::log::{Escaped, Level};
 use crate::net::dial::{Dial, Progress};
 use crate::net::inside::Inside;
-use crate::net::locator::{Answer, Error, PORT, Target, Wanted};
+use crate::net::locator::{Answer, Error, Locator, PORT, Target, Wanted};
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::starttls::Dialogue;
@@ -145,6 +145,19 @@ impl Route {
         self.query.take()
     }
 
+    /// Who is asked for which name.
+    pub(super) fn asked(&self, locator: &Locator) -> String {
+        let (Wanted::Domain { name, .. } | Wanted::Host { name, .. }) = &self.wanted;
+        let servers = locator.servers().join(", ");
+        format!("{} asked of DNS server {servers}", Escaped(name))
+    }
+
+    /// The addresses that connections are being made to.
+    pub(super) fn dialled(&self) -> String {
+        let addresses: Vec<_> = self.dial.addresses().map(|at| at.to_string()).collect();
+        addresses.join(", ")
+    }
+
     /// Whether the server gets the bare header while the connection is in clear text:
     /// where that may not stay so, and where a stranger chose the server.
     fn is_bare(&self) -> bool {
@@ -259,7 +272,11 @@ impl Session {
                         StreamError::RemoteConnectionFailed("the domain could not be looked up")
                     }
                 };
-                self.unreachable(told, &error.to_string(), worker);
+                let why = match error {
+                    Error::Failed(_) => format!("{error}: {}", route.asked(&worker.locator)),
+                    _ => error.to_string(),
+                };
+                self.unreachable(told, &why, worker);
             }
         }
     }

@@ -10,10 +10,9 @@ use super::{READS_PER_TURN, Session};
 
 impl Session {
     /// Reads from the server while there is something and the client's queue has
-    /// room;
-    /// true when the turn's budget ended it.
+    /// room; true when the turn's budget ended it.
     pub(super) fn take_server(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
-        let mut reads = 0;
+        let (mut reads, mut has_read) = (0, false);
         loop {
             if self.phase == Phase::Securing {
                 return self.take_securing(worker, scratch);
@@ -33,9 +32,11 @@ impl Session {
             if !self.server.is_readable() {
                 return false;
             }
-            if reads == READS_PER_TURN || (reads > 0 && worker.meter.is_spent()) {
+            // One read at least, whatever the client had of the turn.
+            if reads == READS_PER_TURN || (has_read && worker.meter.is_spent()) {
                 return true;
             }
+            has_read = true;
             let read = self.server.read(scratch, &mut worker.meter);
             reads += u32::from(read != Read::Later);
             match (read, relaying) {
@@ -52,11 +53,11 @@ impl Session {
                 (Read::Nothing, _) => return false,
                 (Read::End | Read::Broken, true) => {
                     // Behind a stream error the end is no surprise.
-                    let event = match self.server_erred {
-                        true => Event::ServerEnded,
-                        false => Event::ServerGone,
+                    let event = match self.server_error {
+                        Some(_) => Event::ServerEnded,
+                        None => Event::ServerGone,
                     };
-                    self.step(event, "", worker);
+                    self.step(event, self.server_error_name(), worker);
                 }
                 (Read::End, false) => return false,
                 (Read::Broken, false) => self.server.close(),

@@ -14,5 +14,5 @@ pub mod page;
 pub mod request;
 pub mod response;
 
-pub use request::{Limits, Policy, Subprotocol, parse, worth_parsing};
+pub use request::{Limits, Policy, Subprotocol, asked, parse, worth_parsing};
 pub use response::{Accept, Refusal};

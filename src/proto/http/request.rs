@@ -111,6 +111,17 @@ pub fn parse(input: &[u8], policy: &Policy<'_>) -> Result<Option<Accept>, Refusa
     }
 }
 
+/// The target and the Host of the request at the front of `input`, for the log.
+pub fn asked(input: &[u8]) -> (Option<String>, Option<String>) {
+    let mut fields = [httparse::EMPTY_HEADER; 128];
+    let mut request = httparse::Request::new(&mut fields);
+    // As far as it can be read.
+    let _ = request.parse(input);
+    let host = Fields(request.headers).all("Host").next();
+    let host = host.map(|host| String::from_utf8_lossy(host).into_owned());
+    (request.path.map(str::to_owned), host)
+}
+
 fn judge(
     request: &httparse::Request<'_, '_>,
     consumed: usize,

@@ -43,6 +43,42 @@ pub enum StreamError {
     UnsupportedVersion,
 }
 
+/// The conditions of stream errors (RFC 6120, section 4.9.3). The first stands for
+/// all that are not here.
+const CONDITIONS: [&str; 25] = [
+    "undefined-condition",
+    "bad-format",
+    "bad-namespace-prefix",
+    "conflict",
+    "connection-timeout",
+    "host-gone",
+    "host-unknown",
+    "improper-addressing",
+    "internal-server-error",
+    "invalid-from",
+    "invalid-namespace",
+    "invalid-xml",
+    "not-authorized",
+    "not-well-formed",
+    "policy-violation",
+    "remote-connection-failed",
+    "reset",
+    "resource-constraint",
+    "restricted-xml",
+    "see-other-host",
+    "system-shutdown",
+    "unsupported-encoding",
+    "unsupported-feature",
+    "unsupported-stanza-type",
+    "unsupported-version",
+];
+
+/// The condition of this name, in memory that stays.
+pub fn condition(name: &str) -> &'static &'static str {
+    let known = CONDITIONS.iter().find(|known| **known == name);
+    known.unwrap_or(&CONDITIONS[0])
+}
+
 impl StreamError {
     /// The name of the condition element.
     pub fn condition(&self) -> &'static str {

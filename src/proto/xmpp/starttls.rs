@@ -217,7 +217,7 @@ fn judge(step: Step, element: &Element<'_>) -> Meaning {
 }
 
 /// The condition of a stream error.
-fn condition(error: &Element<'_>) -> String {
+pub fn condition(error: &Element<'_>) -> String {
     let names = features::children(&error.whole(), ns::STREAM_ERRORS);
     let condition = names.into_iter().find(|name| name != "text");
     condition.unwrap_or_else(|| "stream error without condition".to_owned())

@@ -1,15 +1,16 @@
 #!/bin/bash
 # Installs what the build, the demo and the tests need, as far as it is missing.
 #
-#   tests/install.sh build   C compiler and libraries, rustfmt and clippy
+#   tests/install.sh build   Rust, a C compiler, libraries, rustfmt and clippy
 #   tests/install.sh demo    that, Prosody, Node.js and the packages from npm
 #   tests/install.sh package the first, and what makes and tries the Debian package
 #   tests/install.sh proxies the demo's, nginx, HAProxy and openssl
 #   tests/install.sh all     all of that, ejabberd, jabberd2, fail2ban, Prometheus, g++,
 #                            Chromium, Firefox and what they are driven with (the default)
 #
-# Made for Debian 12; a Rust toolchain is taken for granted. It asks nothing, is
-# quick when nothing is missing, and starts no service.
+# Made for Debian 12 and 13. A Rust toolchain that is there and new enough is used,
+# else Debian's newest is installed. It asks nothing, is quick when nothing is
+# missing, and starts no service.
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
@@ -34,7 +35,8 @@ services=()
 want() { [ -n "$(installed "$1")" ] || missing+=("$1"); }
 want_service() { [ -n "$(installed "$1")" ] || { missing+=("$1"); services+=("$1"); }; }
 
-for package in gcc libc6-dev pkg-config libssl-dev libc-ares-dev procps util-linux; do want "$package"; done
+# cargo and npm need the certificates.
+for package in gcc libc6-dev pkg-config libssl-dev libc-ares-dev ca-certificates procps util-linux; do want "$package"; done
 # Expat parses what strangers send: only the newest will do.
 expat=$(installed libexpat1-dev)
 [ -n "$expat" ] && [ "$expat" = "$(candidate libexpat1-dev)" ] || missing+=(libexpat1-dev)
@@ -59,6 +61,63 @@ case $what in proxies|all) want_service nginx; want_service haproxy; want openss
 case $what in package|all)
     for package in cmake make binutils dpkg-dev lintian debootstrap systemd man-db iproute2 util-linux; do want "$package"; done ;;
 esac
+
+# --- Rust -------------------------------------------------------------------
+
+# Debian's releases have an old Rust, and this newer one that its browsers are built with.
+debian_rust=(rustc-web cargo-web rustfmt-web rust-web-clippy)
+needed=$(sed -nE 's/^rust-version = "(.*)"/\1/p' ../Cargo.toml)
+
+new_enough() {
+    local program version
+    for program in cargo rustc; do
+        version=$("$program" --version 2>/dev/null | awk 'NR == 1 { print $2 }')
+        [ -n "$version" ] && dpkg --compare-versions "$version" ge "$needed" || return 1
+    done
+}
+
+# Whether Debian's cargo would not be the one that is found, or would push rustup out.
+other_rust() {
+    local directory
+    [ -z "$(installed rustup)" ] || return 0
+    while read -r -d : directory; do
+        [ "$directory" != /usr/bin ] || return 1
+        [ ! -x "$directory/cargo" ] || return 0
+    done <<<"$PATH:"
+    return 1
+}
+
+# A part of the toolchain that is there: its name, its program, Debian's package.
+want_component() {
+    "$2" --version >/dev/null 2>&1 && return
+    if [ "$(command -v cargo)" = /usr/bin/cargo ] && [ -n "$(installed cargo-web)" ]; then
+        want "$3"
+    else
+        command -v rustup >/dev/null || die "there is no $1 and no rustup to add it"
+        say "rustup component add $1"
+        rustup component add "$1" </dev/null >&2 || die "rustup component add $1 failed"
+    fi
+}
+
+# After apt-get update.
+check_debian_rust() {
+    local version
+    version=$(candidate cargo-web)
+    dpkg --compare-versions "${version%%[+~-]*}" ge "$needed" 2>/dev/null ||
+        die "Rust $needed or newer is needed, and apt has no such cargo-web (${version:-none}). On Debian 12 it is among the security updates; else install Rust from https://rustup.rs"
+}
+
+install_rust=
+if ! new_enough; then
+    ! other_rust || die "Rust $needed or newer is needed; $(command -v cargo) is older or does not run: rustup update stable && rustup default stable"
+    install_rust=yes
+    missing+=("${debian_rust[@]}")
+elif [ "$what" = build ] || [ "$what" = all ]; then
+    want_component rustfmt rustfmt rustfmt-web
+    want_component clippy cargo-clippy rust-web-clippy
+fi
+
+# --- apt ----------------------------------------------------------------------
 
 sudo=()
 policy=/usr/sbin/policy-rc.d
@@ -99,6 +158,7 @@ install_packages() {
         trap 'exit 143' TERM
     fi
     "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null || say 'apt-get update failed, going on'
+    [ -z "$install_rust" ] || check_debian_rust
     "${sudo[@]}" apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
         -o Dpkg::Options::=--force-confold --no-install-recommends \
         install "${missing[@]}" </dev/null || die 'apt-get install failed'
@@ -117,19 +177,8 @@ install_packages() {
 
 [ ${#missing[@]} -eq 0 ] || install_packages >&2
 
-# --- Rust -------------------------------------------------------------------
-
-command -v cargo >/dev/null || die 'there is no cargo: install a Rust toolchain (https://rustup.rs)'
-if [ "$what" = build ] || [ "$what" = all ]; then
-    for component in rustfmt clippy; do
-        binary=$component
-        [ $component = clippy ] && binary=cargo-clippy
-        "$binary" --version >/dev/null 2>&1 && continue
-        command -v rustup >/dev/null || die "there is no $component and no rustup to add it"
-        say "rustup component add $component"
-        rustup component add "$component" </dev/null >&2 || die "rustup component add $component failed"
-    done
-fi
+hash -r
+new_enough || die "Rust $needed or newer is needed; $(command -v cargo) is not"
 
 # --- npm --------------------------------------------------------------------
 

@@ -12,6 +12,10 @@ set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 [ -d "${HOME-}/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
 triple=$(rustc -vV | sed -n 's/^host: //p')
+if ! compgen -G "$(rustc --print target-libdir)/librustc*_rt.asan.a" >/dev/null; then
+    echo "memcheck: not clean: this Rust ($(command -v rustc)) has no AddressSanitizer, as Debian's; one from https://rustup.rs has"
+    exit 1
+fi
 reports=$PWD/target/memcheck
 rm -rf "$reports"
 mkdir -p "$reports"

@@ -5,6 +5,7 @@
 set -u
 cargo=$1
 shift
+command -v "$cargo" >/dev/null || { echo "make: there is no $cargo any more: run cmake again" >&2; exit 1; }
 # rustc is where cargo is, also under sudo.
 PATH=$(dirname "$cargo"):$PATH
 # The job server of `make -j` is not handed on to commands; cargo would look for it.

@@ -14,10 +14,15 @@ shift $(($# > 0))
 triple=x86_64-unknown-linux-gnu
 [ "$(uname -m)" = aarch64 ] && triple=aarch64-unknown-linux-gnu
 
-# What builds fuzz targets with the stable compiler: coverage as libFuzzer wants
-# it, and AddressSanitizer for the bindings of Expat.
+# AddressSanitizer is for the bindings of Expat. Debian packages Rust without it.
+sanitizer=-Zsanitizer=address
+if ! compgen -G "$(rustc --print target-libdir --target $triple)/librustc*_rt.asan.a" >/dev/null; then
+    sanitizer=
+    echo 'fuzz: without AddressSanitizer, which this Rust does not have'
+fi
+# What builds fuzz targets with the stable compiler: coverage as libFuzzer wants it.
 export RUSTC_BOOTSTRAP=1
-export RUSTFLAGS="--cfg fuzzing -Zsanitizer=address -Cpasses=sancov-module \
+export RUSTFLAGS="--cfg fuzzing $sanitizer -Cpasses=sancov-module \
  -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
 if ! cargo build --locked --release --target $triple; then

@@ -1,7 +1,9 @@
 #!/bin/bash
-# Builds the Debian package and tries it in a Debian 12 made for the purpose:
-# install, run, upgrade, remove, purge. Also the other ways to install, and the
-# unit. Needs root (chroot, a network of its own) and Debian's archive. The last
+# Builds the Debian package and tries it in a Debian 12 and a Debian 13 made for the
+# purpose: install, run, upgrade, remove, purge, and under a real systemd where the
+# machine lets one boot it (tests/systemd.sh). For the release that this host is not,
+# it is built there, with the Rust that Debian has. Also the other ways to install, and
+# the unit. Needs root (chroot, a network of its own) and Debian's archive. The last
 # line is "package: N ok, M not". Nothing is left behind.
 #
 #   tests/package.sh [DIRECTORY]    DIRECTORY gets a copy of the package
@@ -16,21 +18,25 @@ PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 unset MAKEFLAGS MFLAGS DESTDIR
 
-passed=0
-failed=0
 daemon=
+declare -A builders=()
 work=$(mktemp -d) || exit 1
-root=$work/debian
 build=$work/build
 log=$work/log
+releases=(bookworm trixie)
+own_release=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
+. tests/checks.sh
 
-# Nothing of the host is mounted in the root but what debootstrap mounts, which
-# may stay behind when it is interrupted.
+finish() { finish_as package; }
+
+# Nothing of the host is mounted in a root but what debootstrap mounts, which may
+# stay behind when it is interrupted.
 end() {
     trap '' INT TERM HUP
+    local builder place
     stop_daemon
-    local place
-    awk -v root="$root/" 'index($5, root) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+    for builder in "${builders[@]}"; do kill -TERM -- "-$builder" 2>/dev/null && wait "$builder"; done
+    awk -v root="$work/" 'index($5, root) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
         while read -r place; do umount "$place"; done
     rm -rf --one-file-system "$work"
 }
@@ -39,33 +45,65 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-# One test: a name, and a command that succeeds. What the command says is shown
-# if it does not.
-check() {
-    local name=$1
-    shift
-    if "$@" >"$log" 2>&1; then
-        passed=$((passed + 1))
-        printf 'ok %s\n' "$name"
-    else
-        failed=$((failed + 1))
-        printf 'FAIL %s\n' "$name"
-        tail -n 30 "$log" | sed 's/^/    /'
-        return 1
-    fi
+# $root is the Debian that is being tried, or built in.
+in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} "$@"; }
+
+# --- Debian, and the package built in it ---------------------------------------
+
+# Where apt has a distribution of this host's from: its name.
+archive() { apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' | awk -v name="$1" '$1 == name { print $2; exit }'; }
+
+find_proxy() {
+    local proxy=
+    eval "$(apt-config shell proxy Acquire::http::Proxy)"
+    [ -z "$proxy" ] || [ "$proxy" = DIRECT ] || export http_proxy=$proxy
 }
 
-# The same, when nothing after it makes sense without it.
-need() { check "$@" || finish; }
-
-finish() {
-    printf 'package: %d ok, %d not\n' $passed $failed
-    [ $failed -eq 0 ] && [ $passed -gt 0 ]
-    exit
+# A Debian as small as can be in $root. $1: release.
+make_root() {
+    local main security
+    main=$(archive "$own_release")
+    security=$(archive "$own_release-security")
+    # In two stages, so that dpkg can be told that nothing need outlive a crash:
+    # waiting for the disk is most of the time otherwise.
+    debootstrap --foreign --variant=minbase --merged-usr "$1" "$root" ${main:+"$main"} &&
+        mkdir -p "$root/etc/dpkg/dpkg.cfg.d" && echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/quick" &&
+        chroot "$root" /debootstrap/debootstrap --second-stage || { tail -n 20 "$root/debootstrap/debootstrap.log"; return 1; }
+    [ -z "$security" ] || echo "deb $security $1-security main" >>"$root/etc/apt/sources.list"
+    in_root apt-get -q update
 }
 
-has() { grep -q -- "$2" "$1" || { echo "no '$2' in $1:"; head -n 50 "$1"; return 1; }; }
-in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} "$@"; }
+# Builds the package in a copy of the Debian, as who has an old Rust would. What cargo
+# has downloaded here goes in, and the authorities that this host trusts. $1: release,
+# $2: version.
+build_in_root() {
+    local registry=${CARGO_HOME:-$HOME/.cargo}/registry program
+    root=$work/$1
+    make_root "$1" && cp -a "$root" "$root-build" || return 1
+    root=$root-build
+    mkdir -p "$root/usr/local/share/ca-certificates" "$root/root/.cargo/registry" "$root/source" "$work/archive"
+    cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/" 2>/dev/null
+    cp -a "$registry/index" "$registry/cache" "$root/root/.cargo/registry/" 2>/dev/null
+    for program in cargo rustc; do printf '#!/bin/sh\necho %s 1.65.0\n' $program >"$root/usr/bin/$program" && chmod 755 "$root/usr/bin/$program"; done
+    sh conf/build/source.sh "$2" "$work/archive" && tar -x -z -f "$work/archive/jabsocket-$2.tar.gz" -C "$root/source" &&
+        in_root bash "/source/jabsocket-$2/tests/install.sh" build &&
+        in_root apt-get -q -y --no-install-recommends install cmake make binutils dpkg-dev &&
+        in_root timeout 2400 sh -ec 'cd /source/*; cmake .; make package' &&
+        mv "$root"/source/*/jabsocket_*.deb "$work/$1.deb"
+}
+
+# Begun early, for it takes a while. $1: release, $2: version.
+begin_build() {
+    set -m
+    build_in_root "$@" >"$work/$1.log" 2>&1 &
+    builders[$1]=$!
+    set +m
+}
+
+# $1: release.
+has_built() {
+    wait "${builders[$1]}" && unset "builders[$1]" && rm -rf --one-file-system "$work/$1-build" || { tail -n 30 "$work/$1.log"; return 1; }
+}
 
 # --- From the source -----------------------------------------------------------
 
@@ -101,7 +139,13 @@ missing_cargo() {
     mkdir "$work/bin"
     for program in sh cc pkg-config make cmake; do ln -s "$(command -v $program)" "$work/bin/" || return 1; done
     ! env -u CARGO_HOME HOME=/nonexistent PATH="$work/bin" cmake -S "$top" -B "$work/missing" >"$work/missing.log" 2>&1 &&
-        has "$work/missing.log" 'cargo: a Rust toolchain'
+        has "$work/missing.log" 'cargo: a Rust toolchain, 1.88 or newer' && has "$work/missing.log" 'apt-get install rustc-web cargo-web'
+}
+
+old_cargo() {
+    printf '#!/bin/sh\necho cargo 1.65.0\n' >"$work/bin/cargo" && chmod 755 "$work/bin/cargo" || return 1
+    ! env -u CARGO_HOME HOME=/nonexistent PATH="$work/bin" cmake -S "$top" -B "$work/missing" >"$work/missing.log" 2>&1 &&
+        has "$work/missing.log" 'cargo: 1.88 or newer; /.*/cargo is 1.65.0' && has "$work/missing.log" 'apt-get install rustc-web cargo-web'
 }
 
 installs() {
@@ -141,29 +185,8 @@ source_package() {
 # --- The package ---------------------------------------------------------------
 
 lintian_clean() {
-    TMPDIR=$work lintian --allow-root --fail-on error,warning "$package" >"$work/lintian" 2>&1 || { cat "$work/lintian"; return 1; }
+    TMPDIR=$work lintian --allow-root --fail-on error,warning "$1" >"$work/lintian" 2>&1 || { cat "$work/lintian"; return 1; }
     ! grep '^[EW]:' "$work/lintian"
-}
-
-make_root() {
-    local proxy=
-    eval "$(apt-config shell proxy Acquire::http::Proxy)"
-    [ -z "$proxy" ] || [ "$proxy" = DIRECT ] || export http_proxy=$proxy
-    # In two stages, so that dpkg can be told that nothing need outlive a crash:
-    # waiting for the disk is most of the time otherwise.
-    debootstrap --foreign --variant=minbase --merged-usr bookworm "$root" &&
-        mkdir -p "$root/etc/dpkg/dpkg.cfg.d" && echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/quick" &&
-        chroot "$root" /debootstrap/debootstrap --second-stage || { tail -n 20 "$root/debootstrap/debootstrap.log"; return 1; }
-    in_root apt-get -q update
-}
-
-# Another version of the package: $1 the version, $2 a sed script for its
-# configuration.
-repack() {
-    local tree=$work/repack
-    rm -rf "$tree"
-    dpkg-deb -R "$package" "$tree" && sed -i "s/^Version: .*/Version: $1/" "$tree/DEBIAN/control" &&
-        sed -i "$2" "$tree/etc/jabsocket.conf" && dpkg-deb --root-owner-group -Zgzip -b "$tree" "$root/tmp/jabsocket-$1.deb"
 }
 
 is_installed() {
@@ -215,22 +238,6 @@ stop_daemon() {
     [ $status -eq 0 ] || { echo "the daemon ended with status $status"; return 1; }
 }
 
-# A browser's opening handshake and a Ping; run by bash in the daemon's network.
-# Arguments: path, Host, Origin. The key and its answer are those of RFC 6455.
-browser='
-exec 3<>/dev/tcp/127.0.0.1/5000 || exit 1
-printf "GET %s HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\nSec-WebSocket-Version: 13\r\n\r\n" "$1" "$2" "$3" >&3
-accepted=
-IFS= read -r -t 10 status <&3 || exit 1
-while IFS= read -r -t 10 line <&3 && [ "$line" != $'\''\r'\'' ]; do
-    [ "$line" = $'\''Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r'\'' ] && accepted=yes
-done
-echo "$status"
-[ "$status" = $'\''HTTP/1.1 101 Switching Protocols\r'\'' ] && [ -n "$accepted" ] || exit 1
-printf "\x89\x84\0\0\0\0abcd" >&3
-pong=$(timeout 10 head -c 6 <&3 | od -An -tx1 | tr -d " ")
-[ "$pong" = 8a0461626364 ] || { echo "instead of a Pong: $pong"; exit 1; }
-'
 browse() { nsenter --net="/proc/$daemon/ns/net" bash -c "$browser" browser "$@"; }
 
 serves() {
@@ -335,6 +342,50 @@ END
 
 forbid_start() { printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" && chmod 755 "$root/usr/sbin/policy-rc.d"; }
 
+# A real systemd, with the package $1; what it counts counts here.
+try_systemd() {
+    local status count
+    bash tests/systemd.sh "$root" "$1" | tee "$work/systemd"
+    status=${PIPESTATUS[0]}
+    # Not here: it has said why.
+    [ $status != 77 ] || return 0
+    count=$(sed -nE 's/^systemd: ([0-9]+) ok, ([0-9]+) not$/\1 \2/p' "$work/systemd")
+    [ -n "$count" ] || count='0 1'
+    passed=$((passed + ${count% *}))
+    failed=$((failed + ${count#* }))
+}
+
+# In $root. $1: the package.
+try_package() {
+    cp "$1" "$root/tmp/jabsocket.deb"
+    need 'apt-get install, without systemd' in_root apt-get -q -y --no-install-recommends install /tmp/jabsocket.deb
+    check 'all of it is there and the configuration is good' is_installed
+    check 'the system user' has_user
+    check 'it serves a browser, as that user' serves
+    stop_daemon
+    check 'started by root it goes into the background, as its user' serves_in_background
+    stop_daemon
+    check "the C daemon's sample file works as it is" serves_original
+    stop_daemon
+
+    repack "$1" "$root/tmp/jabsocket-99.1-1.deb" 99.1-1 >/dev/null
+    repack "$1" "$root/tmp/jabsocket-99.2-1.deb" 99.2-1 '$ a # Another default' >/dev/null
+    check 'an upgrade keeps the edited file without a question' upgrades 99.1-1
+    check 'an upgrade with another file keeps the edited one on demand' upgrades 99.2-1 --force-confdef --force-confold
+    check 'remove leaves the configuration' removes
+    check 'purge leaves nothing' purges
+
+    fake_systemd
+    check 'under systemd an installation starts the service' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '(^| )start .*jabsocket\.service'
+    check 'an upgrade restarts it' asks_systemd 'dpkg -i /tmp/jabsocket-99.1-1.deb' '(^| )restart .*jabsocket\.service'
+    check 'remove stops it' asks_systemd 'dpkg -r jabsocket' '(^| )stop .*jabsocket\.service'
+    check 'purge goes well under systemd' asks_systemd 'dpkg -P jabsocket' 'daemon-reload'
+    forbid_start
+    check 'policy-rc.d keeps it from being started' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '!(^| )start .*jabsocket'
+    check 'purge leaves nothing here either' purges
+    try_systemd "$1"
+}
+
 # -------------------------------------------------------------------------------
 
 if [ "$(id -u)" != 0 ]; then
@@ -344,6 +395,10 @@ if [ "$(id -u)" != 0 ]; then
 fi
 need 'install what is needed' bash tests/install.sh package
 version=$(sed -nE 's/^version = "(.*)"/\1/p' Cargo.toml | head -n 1)
+find_proxy
+for release in "${releases[@]}"; do
+    [ "$release" = "$own_release" ] || begin_build "$release" "$version"
+done
 
 need 'cmake finds all it needs' configure
 need 'make' make -C "$build"
@@ -352,6 +407,7 @@ check 'make help has the targets of the C daemon' targets
 check 'an unknown kind of build is refused' bad_kind
 check 'missing libraries are named' missing_library
 check 'a missing cargo is named' missing_cargo
+check 'and one that is too old' old_cargo
 check 'make install; a configuration that is there stays' installs
 check 'an installation below a prefix stays there' installs_elsewhere
 check 'systemd-analyze verify' unit_verifies
@@ -364,33 +420,20 @@ package=$(echo "$build"/jabsocket_*.deb)
 [ -f "$package" ] || { failed=$((failed + 1)); finish; }
 printf '   %s, %d KiB\n' "$(basename "$package")" $(($(stat -c %s "$package") / 1024))
 [ -z "$keep" ] || cp "$package" "$keep/"
-check 'lintian has no error and no warning' lintian_clean
+check 'lintian has no error and no warning' lintian_clean "$package"
 
-need 'a Debian 12' make_root
-cp "$package" "$root/tmp/jabsocket.deb"
-need 'apt-get install, without systemd' in_root apt-get -q -y --no-install-recommends install /tmp/jabsocket.deb
-check 'all of it is there and the configuration is good' is_installed
-check 'the system user' has_user
-check 'it serves a browser, as that user' serves
-stop_daemon
-check 'started by root it goes into the background, as its user' serves_in_background
-stop_daemon
-check "the C daemon's sample file works as it is" serves_original
-stop_daemon
-
-repack 99.1-1 '' >/dev/null
-repack 99.2-1 's/^log_level: .*/log_level: LOG_INFO/' >/dev/null
-check 'an upgrade keeps the edited file without a question' upgrades 99.1-1
-check 'an upgrade with another file keeps the edited one on demand' upgrades 99.2-1 --force-confdef --force-confold
-check 'remove leaves the configuration' removes
-check 'purge leaves nothing' purges
-
-fake_systemd
-check 'under systemd an installation starts the service' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '(^| )start .*jabsocket\.service'
-check 'an upgrade restarts it' asks_systemd 'dpkg -i /tmp/jabsocket-99.1-1.deb' '(^| )restart .*jabsocket\.service'
-check 'remove stops it' asks_systemd 'dpkg -r jabsocket' '(^| )stop .*jabsocket\.service'
-check 'purge goes well under systemd' asks_systemd 'dpkg -P jabsocket' 'daemon-reload'
-forbid_start
-check 'policy-rc.d keeps it from being started' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '!(^| )start .*jabsocket'
-check 'purge leaves nothing here either' purges
+for release in "${releases[@]}"; do
+    printf '== Debian %s\n' "$release"
+    root=$work/$release
+    if [ "$release" = "$own_release" ]; then
+        need 'a Debian of its own' make_root "$release"
+        try_package "$package"
+    else
+        need 'the package built there, after tests/install.sh, by the Rust of Debian' has_built "$release"
+        check 'lintian has no error and no warning' lintian_clean "$work/$release.deb"
+        try_package "$work/$release.deb"
+    fi
+    rm -rf --one-file-system "$root"
+done
 finish
+

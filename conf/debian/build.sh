@@ -36,7 +36,7 @@ put_gz() { mkdir -p "$(dirname "$root/$2")"; gzip -9n <"$1" >"$root/$2.gz"; chmo
 put "$binary" 755 usr/bin/jabsocket
 strip --strip-unneeded --remove-section=.comment --remove-section=.note "$root/usr/bin/jabsocket"
 put conf/installed.conf 644 etc/jabsocket.conf
-put conf/jabsocket.service 644 lib/systemd/system/jabsocket.service
+put conf/jabsocket.service 644 usr/lib/systemd/system/jabsocket.service
 put_gz man/jabsocket.8 usr/share/man/man8/jabsocket.8
 put_gz man/jabsocket.conf.5 usr/share/man/man5/jabsocket.conf.5
 put conf/debian/copyright 644 usr/share/doc/jabsocket/copyright
@@ -62,7 +62,7 @@ echo /etc/jabsocket.conf >"$root/DEBIAN/conffiles"
 for script in postinst prerm postrm; do
     put "conf/debian/$script" 755 "DEBIAN/$script"
 done
-(cd "$root" && find usr lib -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"
+(cd "$root" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"
 chmod 644 "$root"/DEBIAN/control "$root"/DEBIAN/conffiles "$root"/DEBIAN/md5sums
 find "$root" -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 

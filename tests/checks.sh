@@ -1,0 +1,63 @@
+# What tests/package.sh and tests/systemd.sh share. Who sources it has $log, a file,
+# and gives its own name to finish.
+# shellcheck shell=bash
+
+passed=0
+failed=0
+
+# One test: a name, and a command that succeeds. What the command says is shown
+# if it does not.
+check() {
+    local name=$1
+    shift
+    if "$@" >"$log" 2>&1; then
+        passed=$((passed + 1))
+        printf 'ok %s\n' "$name"
+    else
+        failed=$((failed + 1))
+        printf 'FAIL %s\n' "$name"
+        tail -n 30 "$log" | sed 's/^/    /'
+        return 1
+    fi
+}
+
+# The same, when nothing after it makes sense without it.
+need() { check "$@" || finish; }
+
+# The name of the test, as its last line has it.
+finish_as() {
+    printf '%s: %d ok, %d not\n' "$1" $passed $failed
+    [ $failed -eq 0 ] && [ $passed -gt 0 ]
+    exit
+}
+
+has() { grep -q -- "$2" "$1" || { echo "no '$2' in $1:"; head -n 50 "$1"; return 1; }; }
+
+# Another version of the package $1 as $2: version, and a sed script for its
+# configuration.
+repack() {
+    local tree
+    tree=$(mktemp -d) || return 1
+    dpkg-deb -R "$1" "$tree" && sed -i "s/^Version: .*/Version: $3/" "$tree/DEBIAN/control" &&
+        sed -i "${4-}" "$tree/etc/jabsocket.conf" && dpkg-deb --root-owner-group -Zgzip -b "$tree" "$2"
+    rm -rf "$tree"
+}
+
+# A browser's opening handshake and a Ping; run by bash in the daemon's network.
+# Arguments: path, Host, Origin, port (5000 if not said). The key and its answer are
+# those of RFC 6455.
+# shellcheck disable=SC2016,SC2034
+browser='
+exec 3<>/dev/tcp/127.0.0.1/${4:-5000} || exit 1
+printf "GET %s HTTP/1.1\r\nHost: %s\r\nOrigin: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\nSec-WebSocket-Version: 13\r\n\r\n" "$1" "$2" "$3" >&3
+accepted=
+IFS= read -r -t 10 status <&3 || exit 1
+while IFS= read -r -t 10 line <&3 && [ "$line" != $'\''\r'\'' ]; do
+    [ "$line" = $'\''Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r'\'' ] && accepted=yes
+done
+echo "$status"
+[ "$status" = $'\''HTTP/1.1 101 Switching Protocols\r'\'' ] && [ -n "$accepted" ] || exit 1
+printf "\x89\x84\0\0\0\0abcd" >&3
+pong=$(timeout 10 head -c 6 <&3 | od -An -tx1 | tr -d " ")
+[ "$pong" = 8a0461626364 ] || { echo "instead of a Pong: $pong"; exit 1; }
+'

@@ -1,0 +1,350 @@
+#!/bin/bash
+# Boots a Debian with its own systemd, in namespaces and without a container tool,
+# and tries the package's unit there: reload, watchdog, socket activation, restart
+# under load, workers, upgrade, purge.
+#
+#   tests/systemd.sh ROOT PACKAGE
+#
+# ROOT is a directory with a Debian as debootstrap makes it, without jabsocket;
+# systemd is installed there if it is missing. Needs root, namespaces and cgroup2:
+# without them it says so and ends with status 77. Otherwise the last line is
+# "systemd: N ok, M not". No process and no mount stays behind.
+
+set -u
+root=$(cd "$1" && pwd) && package=$(realpath "$2") || exit 1
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+exec </dev/null
+PATH=$PATH:/usr/sbin:/sbin
+export LC_ALL=C
+
+work=$(mktemp -d) || exit 1
+log=$work/log
+namespaces=
+init=
+cgroup=
+. tests/checks.sh
+
+finish() { finish_as systemd; }
+
+end() {
+    trap '' INT TERM HUP
+    local tries
+    # With its first process a PID namespace ends, and with it mounts and network.
+    [ -z "$init" ] || kill -KILL "$init" 2>/dev/null
+    [ -z "$namespaces" ] || { kill -KILL "$namespaces"; wait "$namespaces"; } 2>/dev/null
+    for ((tries = 0; tries < 100; tries++)); do
+        [ -n "$cgroup" ] && [ -d "$cgroup" ] || break
+        find "$cgroup" -depth -type d -exec rmdir {} \; 2>/dev/null || sleep 0.05
+    done
+    rm -rf "$work"
+}
+trap end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+
+# --- The machine ---------------------------------------------------------------
+
+# What runs as the first process of the namespaces until systemd does. $1: the root.
+# /sys is read-only: systemd takes that for a container and leaves devices alone.
+boot='
+set -e
+mount --bind "$1" "$1"
+cd "$1"
+mount -t proc proc proc
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs -o mode=755 tmpfs run
+mount -t tmpfs -o mode=755,nosuid tmpfs dev
+mkdir dev/pts dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts dev/pts
+mount -t tmpfs -o mode=1777 tmpfs dev/shm
+ln -s pts/ptmx dev/ptmx
+for device in null zero full random urandom tty; do
+    : >dev/$device
+    mount --bind /dev/$device dev/$device
+done
+ip link set lo up
+hostname jabsocket-test
+pivot_root . mnt
+exec chroot . /usr/bin/env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    sh -c "umount -l /mnt && exec /lib/systemd/systemd"
+'
+
+# A cgroup of its own below the one this runs in, for systemd to share out.
+make_cgroup() {
+    local hierarchy own
+    hierarchy=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
+    own=$(sed -n 's/^0:://p' /proc/self/cgroup)
+    [ -n "$hierarchy" ] && [ -n "$own" ] || { echo 'there is no cgroup2'; return 1; }
+    mkdir "$hierarchy$own/jabsocket-test.$$" && cgroup=$hierarchy$own/jabsocket-test.$$
+}
+
+# In the cgroup $1: the namespaces, then the rest of the arguments as their first process.
+enter='
+echo $$ >"$0/cgroup.procs" && exec unshare --cgroup --pid --mount --uts --ipc --net \
+    --fork --kill-child --propagation private "$@"
+'
+
+# Whether this machine lets one do what boot does.
+can_boot() {
+    [ "$(id -u)" = 0 ] || { echo 'it needs root'; return 1; }
+    make_cgroup && timeout 20 sh -c "$enter" "$cgroup" sh -ec \
+        'mount -t proc proc /proc; mount -t tmpfs tmpfs /mnt; mkdir /mnt/cgroup; mount -t cgroup2 cgroup2 /mnt/cgroup; ip link set lo up'
+}
+
+boots() {
+    local tries state
+    setpriv --pdeathsig KILL sh -c "$enter" "$cgroup" bash -c "$boot" boot "$root" >"$work/boot" 2>&1 &
+    namespaces=$!
+    for ((tries = 0; tries < 200; tries++)); do
+        init=$(cat "/proc/$namespaces/task/$namespaces/children" 2>/dev/null) && init=${init% }
+        [ -n "$init" ] && [ "$(cat "/proc/$init/comm" 2>/dev/null)" = systemd ] && break
+        kill -0 "$namespaces" 2>/dev/null || break
+        sleep 0.05
+    done
+    # Only systemd's own processes stay in its cgroup.
+    echo "$namespaces" >"${cgroup%/*}/cgroup.procs"
+    for ((tries = 0; tries < 200; tries++)); do
+        inside systemctl is-system-running >"$work/state" 2>&1
+        state=$(cat "$work/state")
+        case $state in running) return 0 ;; degraded) break ;; esac
+        sleep 0.1
+    done
+    cat "$work/boot"
+    echo "state: $state"
+    inside systemctl --failed --no-pager
+    return 1
+}
+
+# A command in the booted system. None takes longer.
+inside() {
+    nsenter --target "$init" --mount --uts --ipc --net --pid --cgroup \
+        /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive SYSTEMD_PAGER= \
+        timeout --kill-after=5 90 "$@"
+}
+
+# What the package depends on too: there is no network inside.
+install_systemd() {
+    rm -rf "$root/usr/sbin/policy-rc.d" "$root/run/systemd"
+    # shellcheck disable=SC2154
+    chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive \
+        ${http_proxy:+http_proxy="$http_proxy"} \
+        apt-get -q -y --no-install-recommends satisfy systemd-sysv "$(dpkg-deb -f "$package" Depends)"
+}
+
+# --- The service ---------------------------------------------------------------
+
+property() { inside systemctl show --property "$1" --value jabsocket.service; }
+main_pid() { property MainPID; }
+# A minimal Debian has no kill but the shell's.
+signal() { inside sh -c "kill -$1 $2"; }
+
+# Waits for the command to succeed.
+await() {
+    local tries
+    for ((tries = 0; tries < 300; tries++)); do
+        "$@" && return
+        sleep 0.1
+    done
+    echo "in vain: $*"
+    inside systemctl status --no-pager jabsocket.service
+    return 1
+}
+
+# It is up, with another main process than $1.
+is_up_anew() {
+    local pid
+    [ "$(property ActiveState)" = active ] && pid=$(main_pid) && [ "$pid" != 0 ] && [ "$pid" != "$1" ]
+}
+
+configure() { printf '%s\n' 'port: 5000' 'listen: 127.0.0.1' 'domains: [example.com]' 'log_level: LOG_INFO' "$@" >"$root/etc/jabsocket.conf"; }
+
+# The settings go into the drop-in of this test.
+set_up_unit() {
+    mkdir -p "$root/etc/systemd/system/jabsocket.service.d" &&
+        printf '%s\n' '[Service]' "$@" >"$root/etc/systemd/system/jabsocket.service.d/test.conf" && inside systemctl daemon-reload
+}
+
+# As often as is wanted: systemd counts starts.
+restart() { inside systemctl reset-failed jabsocket.service; inside systemctl restart jabsocket.service; }
+
+# A browser's opening handshake and a Ping: path and port.
+browse() { timeout 30 nsenter --target "$init" --net bash -c "$browser" browser "$1" localhost:5000 http://example.com "${2:-5000}"; }
+
+installs() {
+    inside dpkg -i /root/jabsocket.deb && inside systemctl is-active jabsocket.service &&
+        inside systemctl is-enabled jabsocket.service && browse /
+}
+
+is_confined() {
+    local pid
+    pid=$(main_pid)
+    inside cat "/proc/$pid/status" >"$work/status" || return 1
+    [ "$(inside stat -c %U "/proc/$pid")" = jabsocket ] && has "$work/status" '^CapEff:[[:space:]]*0*$' &&
+        has "$work/status" '^CapBnd:[[:space:]]*0*$' && has "$work/status" '^NoNewPrivs:[[:space:]]*1$' &&
+        has "$work/status" '^Seccomp:[[:space:]]*2$'
+}
+
+logs() {
+    inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service >"$work/journal" &&
+        has "$work/journal" 'listening on 127.0.0.1:5000'
+}
+
+reloads() {
+    local pid
+    configure 'resource: /chat'
+    restart && pid=$(main_pid) && browse /chat && ! browse /talk || return 1
+    configure 'resource: /talk'
+    inside systemctl reload jabsocket.service && await browse /talk && ! browse /chat && [ "$(main_pid)" = "$pid" ]
+}
+
+refuses_bad_reload() {
+    local pid
+    pid=$(main_pid)
+    configure 'resource: /chat' 'write_timeout: nonsense'
+    ! inside systemctl reload jabsocket.service && [ "$(main_pid)" = "$pid" ] && browse /talk && ! browse /chat &&
+        inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service >"$work/journal" && has "$work/journal" nonsense
+}
+
+refuses_bad_start() {
+    ! restart && [ "$(property ActiveState)" != active ] || return 1
+    configure
+    restart && browse /
+}
+
+# $1: what prints the process that is to hang.
+recovers_from_hang() {
+    local pid hung
+    pid=$(main_pid)
+    hung=$("$1") && signal STOP "$hung" && await is_up_anew "$pid" && browse / || return 1
+    inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service >"$work/journal" && has "$work/journal" 'Watchdog timeout'
+}
+
+dies_of_watchdog() {
+    set_up_unit WatchdogSec=2 && restart && recovers_from_hang main_pid
+}
+
+workers_of_main() { inside cat "/proc/$(main_pid)/task/$(main_pid)/children"; }
+last_worker() { workers_of_main | awk '{ print $NF }'; }
+
+has_workers() {
+    local pid worker
+    configure 'workers: 2'
+    restart && [ "$(workers_of_main | wc -w)" = 2 ] && browse / && pid=$(main_pid) && worker=$(last_worker) || return 1
+    # One that dies is replaced, by its master.
+    signal KILL "$worker" && await has_other_worker "$worker" && browse / && [ "$(main_pid)" = "$pid" ] &&
+        [ "$(property ActiveState)" = active ]
+}
+has_other_worker() { [ "$(workers_of_main | wc -w)" = 2 ] && ! workers_of_main | grep -qw "$1"; }
+
+# --- Socket activation ---------------------------------------------------------
+
+activates() {
+    configure
+    set_up_unit && inside systemctl stop jabsocket.service || return 1
+    # With nobody there a connect is refused: what follows can fail.
+    ! knock || return 1
+    sed 's/^ListenStream=.*/ListenStream=127.0.0.1:5000\nListenStream=127.0.0.1:5001/' conf/jabsocket.socket >"$root/etc/systemd/system/jabsocket.socket"
+    inside systemctl daemon-reload && inside systemctl enable --now jabsocket.socket && [ "$(property ActiveState)" = inactive ] &&
+        browse / 5001 && browse / 5000 && [ "$(property ActiveState)" = active ]
+}
+
+knock() { nsenter --target "$init" --net bash -c 'exec 3<>/dev/tcp/127.0.0.1/5000' 2>/dev/null; }
+
+# Connects again and again until there is a file $1, for a minute at most; then how
+# often, and how often in vain.
+knocking='
+tried=0 refused=0
+while [ ! -e "$1" ] && [ $SECONDS -lt 60 ]; do
+    tried=$((tried + 1))
+    { exec 3<>/dev/tcp/127.0.0.1/5000; } 2>/dev/null || refused=$((refused + 1))
+    exec 3>&-
+done
+echo "$tried $refused"
+'
+
+# A command while clients come; none is refused, and after it all is well.
+under_load() {
+    local clients status tried refused
+    rm -f "$work/enough"
+    nsenter --target "$init" --net bash -c "$knocking" knocking "$work/enough" >"$work/knocked" &
+    clients=$!
+    "$@"
+    status=$?
+    : >"$work/enough"
+    wait $clients
+    read -r tried refused <"$work/knocked"
+    echo "$tried connects, $refused refused"
+    [ $status = 0 ] && [ "$tried" -gt 20 ] && [ "$refused" = 0 ] && browse / && browse / 5001
+}
+
+restarts() {
+    local pid
+    for _ in 1 2 3; do
+        pid=$(main_pid)
+        restart && await is_up_anew "$pid" || return 1
+    done
+    # One that was killed is started again.
+    inside systemctl kill --signal=KILL jabsocket.service && await is_up_anew "$(main_pid)"
+}
+
+# --- Upgrade and the end -------------------------------------------------------
+
+upgrades() {
+    local pid
+    pid=$(main_pid)
+    inside systemctl reset-failed jabsocket.service
+    inside dpkg -i /root/jabsocket-99.deb && await is_up_anew "$pid" && [ "$(inside dpkg-query -W -f '${Version}' jabsocket)" = 99-1 ]
+}
+
+# What its administrator has switched off, and without the sockets.
+leaves_off() {
+    inside systemctl disable --now jabsocket.socket && rm "$root/etc/systemd/system/jabsocket.socket" &&
+        inside systemctl disable --now jabsocket.service && inside dpkg -i /root/jabsocket-100.deb &&
+        [ "$(property ActiveState)" = inactive ] && ! inside systemctl is-enabled jabsocket.service
+}
+
+removes() {
+    inside systemctl enable --now jabsocket.service && browse / && inside dpkg -r jabsocket &&
+        ! inside systemctl is-active jabsocket.service && ! knock
+}
+
+purges() {
+    inside dpkg -P jabsocket && ! inside getent passwd jabsocket || return 1
+    rm -rf "$root/etc/systemd/system/jabsocket.service.d"
+    inside systemctl daemon-reload
+    ! inside systemctl list-units --all --no-legend 'jabsocket*' | grep . &&
+        ! inside systemctl list-unit-files --no-legend 'jabsocket*' | grep . &&
+        ! inside find /etc /run /usr /var/lib -name '*jabsocket*' | grep .
+}
+
+# -------------------------------------------------------------------------------
+
+if ! can_boot >"$log" 2>&1; then
+    echo "systemd: not tried, this machine does not let one boot it: $(tail -n 1 "$log")"
+    exit 77
+fi
+need 'apt-get installs systemd and what the package needs' install_systemd
+cp "$package" "$root/root/jabsocket.deb"
+repack "$package" "$root/root/jabsocket-99.deb" 99-1 >/dev/null
+repack "$package" "$root/root/jabsocket-100.deb" 100-1 >/dev/null
+
+need 'it boots' boots
+inside systemctl --version | sed -n '1s/^/   /p'
+need 'the package is installed: its service is started, enabled, and serves' installs
+check 'the service has its user, no capability, and a filter of system calls' is_confined
+check 'its lines are in the journal' logs
+check 'systemctl reload: the same process, the new rules' reloads
+check 'a reload of a bad file fails, visibly, and changes nothing' refuses_bad_reload
+check 'a start with a bad file fails, one with a good file goes well' refuses_bad_start
+check 'a process that hangs is killed by the watchdog and started again' dies_of_watchdog
+check 'workers: 2; one that is killed is replaced' has_workers
+check 'a worker that hangs is noticed by the watchdog' recovers_from_hang last_worker
+check 'two sockets of systemd, the first connect starts the service' activates
+check 'no connect is refused while it restarts' under_load restarts
+check 'nor while the package is upgraded' under_load upgrades
+check 'an upgrade leaves a service off that was switched off' leaves_off
+check 'remove stops the service' removes
+check 'purge leaves nothing, and systemd knows of nothing' purges
+finish

@@ -46,7 +46,8 @@ trap 'exit 129' HUP
 # --- The machine ---------------------------------------------------------------
 
 # What runs as the first process of the namespaces until systemd does. $1: the root.
-# /sys is read-only: systemd takes that for a container and leaves devices alone.
+# /sys is read-only and some capabilities go: systemd then leaves to the host what is
+# the host's, devices, modules and the clock.
 boot='
 set -e
 mount --bind "$1" "$1"
@@ -68,7 +69,7 @@ ip link set lo up
 hostname jabsocket-test
 pivot_root . mnt
 exec chroot . /usr/bin/env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-    sh -c "umount -l /mnt && exec /lib/systemd/systemd"
+    sh -c "umount -l /mnt && exec setpriv --bounding-set -sys_module,-sys_time,-sys_rawio /lib/systemd/systemd"
 '
 
 # A cgroup of its own below the one this runs in, for systemd to share out.

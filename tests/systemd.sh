@@ -159,7 +159,7 @@ is_up_anew() {
     [ "$(property ActiveState)" = active ] && pid=$(main_pid) && [ "$pid" != 0 ] && [ "$pid" != "$1" ]
 }
 
-configure() { printf '%s\n' 'port: 5000' 'listen: 127.0.0.1' 'domains: [example.com]' 'log_level: LOG_INFO' "$@" >"$root/etc/jabsocket.conf"; }
+configure() { printf '%s\n' 'listen: 127.0.0.1' 'domains: [example.com]' 'log_level: LOG_INFO' "$@" >"$root/etc/jabsocket.conf"; }
 
 # The settings go into the drop-in of this test.
 set_up_unit() {
@@ -242,14 +242,16 @@ has_other_worker() { [ "$(workers_of_main | wc -w)" = 2 ] && ! workers_of_main |
 # --- Socket activation ---------------------------------------------------------
 
 activates() {
-    configure
+    configure 'listeners:' '  - port: 5000' '    resource: /first' '  - port: 5001' '    resource: /second'
     set_up_unit && inside systemctl stop jabsocket.service || return 1
     # With nobody there a connect is refused: what follows can fail.
     ! knock || return 1
     sed 's/^ListenStream=.*/ListenStream=127.0.0.1:5000\nListenStream=127.0.0.1:5001/' conf/jabsocket.socket >"$root/etc/systemd/system/jabsocket.socket"
     inside systemctl daemon-reload && inside systemctl enable --now jabsocket.socket && [ "$(property ActiveState)" = inactive ] &&
-        browse / 5001 && browse / 5000 && [ "$(property ActiveState)" = active ]
+        serves_both && [ "$(property ActiveState)" = active ] && ! browse /first 5001
 }
+
+serves_both() { browse /second 5001 && browse /first; }
 
 knock() { nsenter --target "$init" --net bash -c 'exec 3<>/dev/tcp/127.0.0.1/5000' 2>/dev/null; }
 
@@ -277,7 +279,7 @@ under_load() {
     wait $clients
     read -r tried refused <"$work/knocked"
     echo "$tried connects, $refused refused"
-    [ $status = 0 ] && [ "$tried" -gt 20 ] && [ "$refused" = 0 ] && browse / && browse / 5001
+    [ $status = 0 ] && [ "$tried" -gt 20 ] && [ "$refused" = 0 ] && serves_both
 }
 
 restarts() {
@@ -301,6 +303,7 @@ upgrades() {
 
 # What its administrator has switched off, and without the sockets.
 leaves_off() {
+    configure
     inside systemctl disable --now jabsocket.socket && rm "$root/etc/systemd/system/jabsocket.socket" &&
         inside systemctl disable --now jabsocket.service && inside dpkg -i /root/jabsocket-100.deb &&
         [ "$(property ActiveState)" = inactive ] && ! inside systemctl is-enabled jabsocket.service

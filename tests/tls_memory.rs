@@ -5,13 +5,12 @@ mod common;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use common::daemon::by_openssl;
 use common::stage::*;
 use common::tls_server::*;
 use common::ws_client::WsClient;
 
 const SESSIONS: usize = 300;
-/// What one may cost in the daemon's own memory.
-const LIMIT_BYTES: usize = 18_944;
 /// One session in so many has passed a large message each way.
 const LARGE_EVERY: usize = 20;
 
@@ -33,7 +32,7 @@ fn session(stage: &TlsStage, n: usize) -> (WsClient, TlsConnection) {
 }
 
 #[test]
-fn an_idle_tls_session_costs_less_than_19_kilobytes() {
+fn an_idle_tls_session_costs_little() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limit on files");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise the limit on files");
     let stage = TlsStage::set(&["tls: required"], "ping_interval: 0\nlog_level: LOG_ERR\n");
@@ -44,7 +43,7 @@ fn an_idle_tls_session_costs_less_than_19_kilobytes() {
     let after = stage.daemon.resident();
     let each = after.saturating_sub(before) / SESSIONS;
     println!("idle TLS session: {each} bytes");
-    assert!(each < LIMIT_BYTES, "{each} bytes");
+    assert!(each < by_openssl(18_944, 40_960), "{each} bytes");
     // They are alive, the first and the last.
     for at in [0, SESSIONS] {
         expect_alive(&mut sessions[at]);

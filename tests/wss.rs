@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use common::certificates::{Authority, Content, Identity};
-use common::daemon::{Daemon, PROGRAM, TempFile};
+use common::daemon::{Daemon, PROGRAM, TempFile, by_openssl};
 use common::stage::*;
 use common::ws_client::{FIN, TEXT, WsClient, frame, request};
 use common::wss_stage::{VERSIONS, WssStage, connected, first_name};
@@ -319,11 +319,9 @@ fn listeners_have_rules_of_their_own() {
 }
 
 const IDLE_SESSIONS: usize = 200;
-/// What an idle one may cost in the daemon's own memory.
-const IDLE_LIMIT_BYTES: usize = 24 << 10;
 
 #[test]
-fn an_idle_session_costs_less_than_24_kibibytes() {
+fn an_idle_session_costs_little() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limit on files");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise the limit on files");
     let stage = WssStage::set(
@@ -351,7 +349,7 @@ fn an_idle_session_costs_less_than_24_kibibytes() {
     sessions.extend((0..IDLE_SESSIONS).map(session));
     let each = stage.daemon.resident().saturating_sub(before) / IDLE_SESSIONS;
     println!("idle wss session: {each} bytes");
-    assert!(each < IDLE_LIMIT_BYTES, "{each} bytes");
+    assert!(each < by_openssl(24 << 10, 30 << 10), "{each} bytes");
     stage.daemon.stop();
 }
 

@@ -167,7 +167,8 @@ unit_verifies() {
     # It has the paths of the prefix, so the programs and pages that it names exist.
     MANPATH=$work/prefix/share/man systemd-analyze verify --man=yes \
         "$work/prefix/lib/systemd/system/jabsocket.service" conf/jabsocket.socket >"$work/verify" 2>&1 || { cat "$work/verify"; return 1; }
-    ! grep jabsocket "$work/verify"
+    # Keys that only systemd 254 and newer know.
+    ! grep -E -v "Unknown key '(RestartSteps|RestartMaxDelaySec)'" "$work/verify" | grep jabsocket
 }
 
 # systemd counts in tenths.

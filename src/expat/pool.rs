@@ -67,17 +67,11 @@ impl Pool {
 
     /// Parks `parser` again. It must stand exactly behind the end of a depth-1
     /// element.
-    pub fn put(&mut self, parser: Parser) {
-        if self.parked.len() < MAX_PARKED {
-            self.parked.extend(Pool::renew(parser));
-        }
-    }
-
-    /// Readies `parser`, which stands behind a depth-1 element, for the next one;
-    /// `None` if it grew.
-    pub fn renew(mut parser: Parser) -> Option<Parser> {
+    pub fn put(&mut self, mut parser: Parser) {
         parser.forget();
-        (parser.heap_bytes() <= MAX_HEAP).then_some(parser)
+        if self.parked.len() < MAX_PARKED && parser.heap_bytes() <= MAX_HEAP {
+            self.parked.push(parser);
+        }
     }
 
     /// Parsers parked now.

@@ -22,6 +22,8 @@ const USUAL_ROOT: &[u8] = b"stream:stream";
 
 /// What a unit costs beside its bytes, in units of work.
 const UNIT_WORK: usize = 4;
+/// What a parser costs that is made anew, in units of work.
+const PARSER_WORK: usize = 256;
 
 /// Which rule the server's stream broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +102,6 @@ struct Unfinished {
 struct Root {
     name: Vec<u8>,
     declarations: Declarations,
-    /// A parser inside such a root, which the pool has not.
-    parser: Option<Parser>,
 }
 
 /// A reader of one server stream.
@@ -187,9 +187,7 @@ impl Stream {
     pub fn parser_bytes(&self) -> usize {
         let unfinished = self.unfinished.as_ref();
         let judgement = unfinished.and_then(|unit| unit.judgement.as_ref());
-        let own = self.root.as_ref().and_then(|root| root.parser.as_ref());
-        let parsers = judgement.map(Judgement::parser).into_iter().chain(own);
-        parsers.map(Parser::heap_bytes).sum()
+        judgement.map_or(0, |judgement| judgement.parser().heap_bytes())
     }
 
     /// Whether nothing but white space is kept.
@@ -309,7 +307,7 @@ impl Stream {
         let bytes = &bytes[..unit.seen];
         let mut judgement = match unit.judgement.take() {
             Some(judgement) => judgement,
-            None => Judgement::new(self.take_parser(pool, meter)?),
+            None => Judgement::new(self.parser(pool, meter)?),
         };
         if !judgement.proceed(bytes, meter)? {
             unit.judgement = Some(judgement);
@@ -325,31 +323,24 @@ impl Stream {
         let element = Element::seen(bytes, (judgement.parser(), tag), self.declarations());
         let (state, flow) = hand_out(element, limit, each)?;
         self.state = state;
-        self.put_parser(judgement.into_parser(), pool);
+        if self.root.is_none() {
+            pool.put(judgement.into_parser());
+        }
         Ok(Progress::Done(bytes.len(), flow))
     }
 
-    /// A parser for the next unit.
-    fn take_parser(&mut self, pool: &mut Pool, meter: &mut Meter) -> Result<Parser, Error> {
-        match &mut self.root {
+    /// A parser for the next unit. The pool has none inside an unusual root: these
+    /// are made anew each time, so that an idle session holds none.
+    fn parser(&self, pool: &mut Pool, meter: &mut Meter) -> Result<Parser, Error> {
+        match &self.root {
             _ if self.state == State::Header => Ok(pool.fresh()),
             None => Ok(pool.take()),
-            Some(root) => match root.parser.take() {
-                Some(parser) => Ok(parser),
-                None => {
-                    let mut tag = Vec::new();
-                    root.declarations.write_root(&mut tag);
-                    meter.draw(tag.len());
-                    pool.inside(&tag).map_err(Error::from)
-                }
-            },
-        }
-    }
-
-    fn put_parser(&mut self, parser: Parser, pool: &mut Pool) {
-        match &mut self.root {
-            None => pool.put(parser),
-            Some(root) => root.parser = Pool::renew(parser),
+            Some(root) => {
+                let mut tag = Vec::new();
+                root.declarations.write_root(&mut tag);
+                meter.draw(PARSER_WORK + tag.len());
+                pool.inside(&tag).map_err(Error::from)
+            }
         }
     }
 
@@ -373,7 +364,6 @@ impl Stream {
             Box::new(Root {
                 name: name.to_vec(),
                 declarations,
-                parser: None,
             })
         });
         self.state = State::Content;

@@ -4,6 +4,7 @@
 mod common;
 
 use std::io::Write;
+use std::net::UdpSocket;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openssl::ssl::SslVersion;
@@ -76,6 +77,24 @@ fn headers_that_wait_for_the_dns() {
             client
         };
         (0..300).map(open).collect::<Vec<_>>()
+    });
+}
+
+/// Each session names another domain, as long as a name may be.
+#[test]
+fn names_that_nobody_answers_for() {
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let daemon = Daemon::start(&format!("dns_servers: {address}\n{CONFIG}"));
+    let label = "x".repeat(60);
+    in_the_ledger(&daemon, 200_000, || {
+        let open = |n| {
+            let mut client = daemon.client();
+            let domain = format!("{n}.{label}.{label}.{label}.example");
+            client.send_text(&open_with("", &domain)).unwrap();
+            client
+        };
+        (0..400).map(open).collect::<Vec<_>>()
     });
 }
 

@@ -13,9 +13,9 @@ use common::PATIENCE;
 use common::answering::*;
 use common::dns_server::{A, DnsServer, SRV};
 use common::ws_client::{FIN, PING, PONG};
-use jabsocket::net::asker::Asker;
-use jabsocket::net::question::Question;
-use jabsocket::net::resolver::{Answer, Resolver, Waiter};
+use jabsocket::net::dns::asker::Asker;
+use jabsocket::net::dns::question::Question;
+use jabsocket::net::dns::resolver::{Answer, Resolver, Waiter};
 use mio::{Events, Poll, Token};
 
 const LISTED: &str = "domains: [x.example]\n";

@@ -6,9 +6,9 @@ mod common;
 use common::answering::*;
 use common::dns_server::{DnsServer, SRV};
 use common::looking_up::LookingUp;
-use jabsocket::net::asker::Asker;
-use jabsocket::net::locator::Error;
-use jabsocket::net::question::Error as DnsError;
+use jabsocket::net::dns::asker::Asker;
+use jabsocket::net::dns::locator::Error;
+use jabsocket::net::dns::question::Error as DnsError;
 
 /// Look-ups of one who asks for much.
 const MANY: u64 = 10_000;

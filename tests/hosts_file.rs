@@ -3,9 +3,9 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use jabsocket::net::asker::Asker;
-use jabsocket::net::locator::{Answer, Locator, Wanted};
-use jabsocket::net::resolver::Resolver;
+use jabsocket::net::dns::asker::Asker;
+use jabsocket::net::dns::locator::{Answer, Locator, Wanted};
+use jabsocket::net::dns::resolver::Resolver;
 use mio::{Poll, Token};
 
 /// Later than anything is held back, in milliseconds.

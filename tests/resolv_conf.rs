@@ -11,7 +11,7 @@ use common::answering::*;
 use common::daemon::{Daemon, TempFile};
 use common::dns_server::{A, AAAA, DnsServer, SRV};
 use common::looking_up::LookingUp;
-use jabsocket::net::asker::Asker;
+use jabsocket::net::dns::asker::Asker;
 use nix::unistd::geteuid;
 
 const CLEAR: &str = "_xmpp-client._tcp.x.example";

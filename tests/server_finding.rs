@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::answering::*;
 use common::dns_server::{A, AAAA, DnsServer, SRV};
 use common::looking_up::LookingUp;
-use jabsocket::net::asker::Asker;
+use jabsocket::net::dns::asker::Asker;
 
 /// A domain that the operator has listed may lead to loopback.
 const LISTED: &str = "domains: [x.example]\n";

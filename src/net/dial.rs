@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 
-use super::locator::Target;
+use super::dns::locator::Target;
 use super::transport::Transport;
 
 /// Sockets under way at once; the oldest gives way to a further address.

@@ -26,10 +26,10 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::log::Log;
+use crate::net::dns::locator::Locator;
+use crate::net::dns::resolver::Resolver;
 use crate::net::entrance::Entrance;
 use crate::net::listener::{Accepted, Socket};
-use crate::net::locator::Locator;
-use crate::net::resolver::Resolver;
 use crate::net::signals::Signals;
 use crate::net::tls::Contexts;
 use crate::session::worker::{TLS_STEPS_PER_TURN, Worker};

@@ -18,10 +18,10 @@ use super::{REFUSALS, Reactor, token};
 use crate::config::{self, Config, Loaded, Problem};
 use crate::log::{Level, Log};
 use crate::net::board::Board;
+use crate::net::dns::resolver::Resolver;
 use crate::net::entrance::{self, Entrance};
 use crate::net::listener::{self, Socket};
 use crate::net::notify::Notify;
-use crate::net::resolver::Resolver;
 use crate::net::tls::Contexts;
 use crate::session::Tick;
 

@@ -9,7 +9,7 @@ use super::deadlines::millis;
 use super::phase::{Event, Phase};
 use super::worker::Worker;
 use crate::log::Escaped;
-use crate::net::locator::PORT;
+use crate::net::dns::locator::PORT;
 use crate::proto::xmpp::address;
 use crate::proto::xmpp::error::StreamError;
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jabsocket::net::asker::Asker;
-use jabsocket::net::locator::{Answer, Locator, Wanted};
-use jabsocket::net::resolver::Resolver;
+use jabsocket::net::dns::asker::Asker;
+use jabsocket::net::dns::locator::{Answer, Locator, Wanted};
+use jabsocket::net::dns::resolver::Resolver;
 use mio::{Events, Poll, Token};
 
 use super::PATIENCE;

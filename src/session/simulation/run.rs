@@ -2,8 +2,8 @@
 
 use super::Random;
 use super::script::{HEADER, Heard, Script, frame};
+use crate::net::dns::locator::Target;
 use crate::net::entrance::Entrance;
-use crate::net::locator::Target;
 use crate::net::simulated::{ADDRESS, Wire};
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;

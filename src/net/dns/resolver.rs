@@ -18,8 +18,8 @@ use mio::{Registry, Token};
 use slab::Slab;
 
 use super::asker::Asker;
+use super::cache::DnsCache;
 use super::channels::Channels;
-use super::dns_cache::DnsCache;
 use super::file_watch::FileWatch;
 use super::hosts::Hosts;
 use super::known_domains::KnownDomains;

@@ -1,8 +1,8 @@
 //! The order of targets, and what is given out when.
 
 use super::*;
-use crate::net::asker::Asker;
-use crate::net::question::Family;
+use crate::net::dns::asker::Asker;
+use crate::net::dns::question::Family;
 
 fn service(priority: u16, weight: u16, host: &str) -> (Service, ()) {
     let service = Service {

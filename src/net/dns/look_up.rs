@@ -4,9 +4,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::order::{by_lot, interleaved};
 use super::question::{Error as DnsError, Question, Records, Service};
 use super::resolver::Waiter;
+use super::srv_order::{by_lot, interleaved};
 use super::target::{Error, PORT, Target};
 
 /// Targets of SRV records that are looked up.

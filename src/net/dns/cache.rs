@@ -100,7 +100,7 @@ fn size(question: &Question, result: &Kept) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::question::Service;
+    use crate::net::dns::question::Service;
 
     fn question(at: u64) -> Arc<Question> {
         Arc::new(Question::Service(format!("_s._tcp.a{at}.example")))

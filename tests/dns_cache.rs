@@ -13,9 +13,9 @@ use common::PATIENCE;
 use common::answering::*;
 use common::dns_server::{A, DnsServer, SRV};
 use common::ws_client::{FIN, PING, PONG};
-use jabsocket::net::dns::asker::Asker;
 use jabsocket::net::dns::question::Question;
 use jabsocket::net::dns::resolver::{Answer, Resolver, Waiter};
+use jabsocket::net::source::Source;
 use mio::{Events, Poll, Token};
 
 const LISTED: &str = "domains: [x.example]\n";
@@ -179,7 +179,7 @@ impl Asking {
     fn ask_at_once(&mut self, questions: &[Question], now_ms: u64) -> Vec<Answer> {
         let waiter = Waiter {
             id: 1,
-            asker: Asker::Unix,
+            asker: Source::Unix,
             domain: "x.example".into(),
         };
         for question in questions {

@@ -6,9 +6,9 @@ mod common;
 use common::answering::*;
 use common::dns_server::{DnsServer, SRV};
 use common::looking_up::LookingUp;
-use jabsocket::net::dns::asker::Asker;
 use jabsocket::net::dns::locator::Error;
 use jabsocket::net::dns::question::Error as DnsError;
+use jabsocket::net::source::Source;
 
 /// Look-ups of one who asks for much.
 const MANY: u64 = 10_000;
@@ -17,8 +17,8 @@ const MOST_OF_ASKER: usize = 16;
 /// Bytes that all look-ups and questions of one asker may hold.
 const MOST_BYTES: usize = 2 << 20;
 
-const ONE: Asker = Asker::V4(1);
-const OTHER: Asker = Asker::V4(2);
+const ONE: Source = Source::V4(1);
+const OTHER: Source = Source::V4(2);
 
 const GOOD: &str = "_xmpp-client._tcp.good.example 0 SRV 1 1 5269 a.good.example
     a.good.example 0 A 192.0.2.7";
@@ -44,7 +44,7 @@ fn dead_asked(dns: &DnsServer) -> usize {
 }
 
 /// Begins look-ups of dead names; how many of them are still waited for.
-fn flood(looking_up: &mut LookingUp, asker: Asker, ids: std::ops::Range<u64>) -> u64 {
+fn flood(looking_up: &mut LookingUp, asker: Source, ids: std::ops::Range<u64>) -> u64 {
     let mut waiting = ids.end - ids.start;
     for id in ids {
         looking_up.look_up(id, &dead(id), asker, 0);
@@ -136,7 +136,7 @@ fn what_several_wait_for_is_dropped_with_the_last() {
     let mut looking_up = LookingUp::asking(&dns);
     // So much is in flight that the name waits for its turn.
     flood(&mut looking_up, ONE, 0..100);
-    for (id, asker) in [(200, ONE), (201, ONE), (202, Asker::V4(3))] {
+    for (id, asker) in [(200, ONE), (201, ONE), (202, Source::V4(3))] {
         looking_up.look_up(id, "good.example", asker, 0);
         if id != 202 {
             looking_up.locator.forget(id);

@@ -3,9 +3,9 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
-use jabsocket::net::dns::asker::Asker;
 use jabsocket::net::dns::locator::{Answer, Locator, Wanted};
 use jabsocket::net::dns::resolver::Resolver;
+use jabsocket::net::source::Source;
 use mio::{Poll, Token};
 
 /// Later than anything is held back, in milliseconds.
@@ -46,7 +46,7 @@ fn localhost_is_found_at_once_and_never_asked_for() {
     let poll = Poll::new().unwrap();
     let (mut locator, silent) = locator(&poll);
     for name in ["localhost", "chat.localhost"] {
-        locator.look_up(7, &wanted(name), Asker::Unix, 0);
+        locator.look_up(7, &wanted(name), Source::Unix, 0);
         let places = places(&mut locator, 0).expect("no answer");
         assert!(!places.is_empty());
         for place in places {
@@ -70,7 +70,7 @@ fn the_hosts_file_does_when_the_dns_is_silent() {
     for (name, address) in hosts.lines().filter_map(entry) {
         let poll = Poll::new().unwrap();
         let (mut locator, silent) = locator(&poll);
-        locator.look_up(7, &wanted(&name), Asker::Unix, 0);
+        locator.look_up(7, &wanted(&name), Source::Unix, 0);
         assert!(places(&mut locator, 0).is_none(), "SRV records come first");
         assert!(silent.recv(&mut [0; 512]).is_ok(), "the DNS was not asked");
         let places = places(&mut locator, LATER_MS).expect("no answer");

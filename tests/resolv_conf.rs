@@ -11,7 +11,7 @@ use common::answering::*;
 use common::daemon::{Daemon, TempFile};
 use common::dns_server::{A, AAAA, DnsServer, SRV};
 use common::looking_up::LookingUp;
-use jabsocket::net::dns::asker::Asker;
+use jabsocket::net::source::Source;
 use nix::unistd::geteuid;
 
 const CLEAR: &str = "_xmpp-client._tcp.x.example";
@@ -88,7 +88,7 @@ fn search_domains_are_not_used() {
     for search in ["search evil.example other.example", "domain evil.example"] {
         let file = TempFile::new(&format!("{search}\nnameserver {own}\n{words}\n"));
         let mut looking_up = LookingUp::following(file.0.clone());
-        looking_up.look_up(1, "x.example", Asker::Unix, 0);
+        looking_up.look_up(1, "x.example", Source::Unix, 0);
         let answer = looking_up.answer(1, 0);
         assert!(answer.targets.is_err(), "{answer:?}");
         expect_asked(
@@ -114,27 +114,27 @@ fn other_servers_are_asked_once_the_file_has_changed() {
     };
     let file = TempFile::new(&format!("nameserver {old_address}\n"));
     let mut looking_up = LookingUp::following(file.0.clone());
-    looking_up.look_up(1, "x.example", Asker::Unix, 0);
+    looking_up.look_up(1, "x.example", Source::Unix, 0);
     assert_eq!(looking_up.place(1, 0), "192.0.2.1:5269");
     // In flight at the time of the change.
     old.say_nothing_on("silent.example");
     new.add("silent.example A 192.0.2.3");
-    looking_up.look_up(2, "silent.example", Asker::Unix, 500);
+    looking_up.look_up(2, "silent.example", Source::Unix, 500);
     looking_up.turn(500);
     fs::write(&file.0, format!("nameserver {new_address}\n")).unwrap();
     // Nobody looks more often than once a second.
-    looking_up.look_up(3, "x.example", Asker::Unix, 999);
+    looking_up.look_up(3, "x.example", Source::Unix, 999);
     assert_eq!(looking_up.place(3, 999), "192.0.2.1:5269");
-    looking_up.look_up(4, "x.example", Asker::Unix, 1000);
+    looking_up.look_up(4, "x.example", Source::Unix, 1000);
     assert_eq!(looking_up.place(4, 1000), "192.0.2.2:5269");
     assert_eq!(looking_up.place(2, 1000), "192.0.2.3:5222");
     let note = looking_up.locator.next_note().expect("a note");
     assert!(note.ends_with("has changed and was read again"), "{note}");
     // What is gone for a moment leaves what there was.
     fs::remove_file(&file.0).unwrap();
-    looking_up.look_up(5, "x.example", Asker::Unix, 2000);
+    looking_up.look_up(5, "x.example", Source::Unix, 2000);
     assert_eq!(looking_up.place(5, 2000), "192.0.2.2:5269");
     fs::write(&file.0, format!("nameserver {old_address}\n")).unwrap();
-    looking_up.look_up(6, "x.example", Asker::Unix, 3000);
+    looking_up.look_up(6, "x.example", Source::Unix, 3000);
     assert_eq!(looking_up.place(6, 3000), "192.0.2.1:5269");
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::answering::*;
 use common::dns_server::{A, AAAA, DnsServer, SRV};
 use common::looking_up::LookingUp;
-use jabsocket::net::dns::asker::Asker;
+use jabsocket::net::source::Source;
 
 /// A domain that the operator has listed may lead to loopback.
 const LISTED: &str = "domains: [x.example]\n";
@@ -332,7 +332,7 @@ fn swallowing() -> DnsServer {
 fn the_domain_is_asked_for_beside_and_counts_after_a_second_and_a_half() {
     let dns = swallowing();
     let mut looking_up = LookingUp::asking(&dns);
-    looking_up.look_up(1, "x.example", Asker::Unix, 0);
+    looking_up.look_up(1, "x.example", Source::Unix, 0);
     let asked = |name, kind| dns.asked(name, kind) > 0;
     looking_up.until("SRV questions", 499, |_| {
         (asked(CLEAR, SRV) && asked(DIRECT, SRV)).then_some(())
@@ -353,7 +353,7 @@ fn the_domain_is_asked_for_beside_and_counts_after_a_second_and_a_half() {
 fn records_that_come_late_count_before_the_domain_itself() {
     let dns = swallowing();
     let mut looking_up = LookingUp::asking(&dns);
-    looking_up.look_up(1, "x.example", Asker::Unix, 0);
+    looking_up.look_up(1, "x.example", Source::Unix, 0);
     looking_up.until("address questions", 500, |_| {
         (dns.asked("x.example", A) > 0).then_some(())
     });
@@ -373,13 +373,13 @@ fn services_that_wait_for_their_turn_are_not_silent() {
     dns.say_nothing_on("dead.example");
     let mut looking_up = LookingUp::asking(&dns);
     // The address is known from elsewhere.
-    looking_up.look_up(0, "y.example", Asker::Unix, 0);
+    looking_up.look_up(0, "y.example", Source::Unix, 0);
     assert_eq!(looking_up.place(0, 0), "192.0.2.9:5269");
     for id in 1..100 {
         let domain = format!("x{id}.dead.example");
-        looking_up.look_up(id, &domain, Asker::Unix, 0);
+        looking_up.look_up(id, &domain, Source::Unix, 0);
     }
-    looking_up.look_up(200, "x.example", Asker::Unix, 0);
+    looking_up.look_up(200, "x.example", Source::Unix, 0);
     looking_up.answers.clear();
     for now_ms in [500, 1500, 2000] {
         looking_up.turn(now_ms);

@@ -3,7 +3,7 @@
 //! `listener` binds and accepts, `allot` finds a socket's rules, `socket_file`
 //! looks after the files of unix sockets, `lock_file` keeps two daemons from the
 //! same file, `entrance` has the rules and certificates of a listener, `peer` is
-//! who comes in. `transport` is one connected socket, `stream` what is below its
+//! who comes in, `source` what limits count. `transport` is one connected socket, `stream` what is below its
 //! TLS, `tls` its encryption to servers; `dns` finds places to dial, `inside` knows
 //! which are not public, `dial` races connects, `signals` turns signals into
 //! readiness, `notify` tells systemd and the processes of our own how one fares,
@@ -23,6 +23,7 @@ pub mod signals;
 #[cfg(test)]
 pub mod simulated;
 pub mod socket_file;
+pub mod source;
 pub mod stream;
 pub mod tls;
 pub mod transport;

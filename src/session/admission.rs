@@ -14,6 +14,7 @@ use super::Tick;
 use crate::config::Config;
 use crate::log::Log;
 use crate::net::peer::Peer;
+use crate::net::source::Source;
 
 /// Lines about limits in a second; more are counted.
 const LINES_PER_SECOND: u32 = 10;
@@ -55,22 +56,6 @@ impl Excess {
     }
 }
 
-/// An IPv4 address, or the first half of an IPv6 address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Origin {
-    V4(u32),
-    V6(u64),
-}
-
-impl From<IpAddr> for Origin {
-    fn from(address: IpAddr) -> Origin {
-        match address.to_canonical() {
-            IpAddr::V4(v4) => Origin::V4(v4.to_bits()),
-            IpAddr::V6(v6) => Origin::V6((v6.to_bits() >> 64) as u64),
-        }
-    }
-}
-
 /// How a connection is counted for its address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
@@ -83,7 +68,7 @@ pub enum Standing {
     Refused,
 }
 
-/// What is known of an origin.
+/// What is known of a source.
 #[derive(Debug)]
 struct Account {
     connections: u32,
@@ -97,7 +82,7 @@ struct Account {
 /// The accounts of a worker.
 #[derive(Debug, Default)]
 pub struct Admission {
-    accounts: HashMap<Origin, Account>,
+    accounts: HashMap<Source, Account>,
     sweep_at: usize,
     /// The second that `lines` counts in.
     second: Tick,
@@ -113,12 +98,15 @@ impl Admission {
     /// The limit that it would pass; it is not counted then.
     pub fn admit(&mut self, address: IpAddr, config: &Config, now: Tick) -> Result<(), Excess> {
         self.sweep(config, now);
-        let account = self.accounts.entry(address.into()).or_insert(Account {
-            connections: 0,
-            refused: 0,
-            used: 0,
-            as_of: now,
-        });
+        let account = self
+            .accounts
+            .entry(Some(address).into())
+            .or_insert(Account {
+                connections: 0,
+                refused: 0,
+                used: 0,
+                as_of: now,
+            });
         if let Some(most) = config.max_connections_per_address
             && account.connections >= most
         {
@@ -138,14 +126,14 @@ impl Admission {
     /// Whether a connection of `address` that was refused may stay to be told. It
     /// is to be given back by [`Admission::leave`] then, as refused.
     pub fn keep(&mut self, address: IpAddr) -> bool {
-        let account = self.accounts.get_mut(&address.into());
+        let account = self.accounts.get_mut(&Some(address).into());
         let account = account.filter(|account| account.refused < TOLD_AT_A_TIME);
         account.map(|account| account.refused += 1).is_some()
     }
 
     /// A connection of `address` that was counted like this has ended.
     pub fn leave(&mut self, address: IpAddr, standing: Standing) {
-        let Some(account) = self.accounts.get_mut(&address.into()) else {
+        let Some(account) = self.accounts.get_mut(&Some(address).into()) else {
             return;
         };
         let count = match standing {
@@ -161,7 +149,7 @@ impl Admission {
         self.accounts.len()
     }
 
-    /// Forgets origins without connections whose allowance is whole again, each
+    /// Forgets sources without connections whose allowance is whole again, each
     /// time their number has doubled.
     fn sweep(&mut self, config: &Config, now: Tick) {
         if self.accounts.len() < self.sweep_at.max(MIN_SWEEP) {

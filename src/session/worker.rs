@@ -18,9 +18,9 @@ use crate::config::Config;
 use crate::expat::{Limits, heap_bytes};
 use crate::log::Log;
 use crate::meter::{LOOK_UP, Meter};
-use crate::net::dns::asker::Asker;
 use crate::net::dns::locator::{Answer, Locator, Wanted};
 use crate::net::inside::Inside;
+use crate::net::source::Source;
 use crate::net::tls::Contexts;
 use crate::proto::ws::deflate::Codec;
 use crate::proto::xmpp::Parsers;
@@ -173,7 +173,7 @@ impl Worker {
         self.next_query += 1;
         self.queries.insert(query, token);
         self.locator
-            .look_up(query, wanted, Asker::from(ip), self.now);
+            .look_up(query, wanted, Source::from(ip), self.now);
         query
     }
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use jabsocket::net::dns::asker::Asker;
 use jabsocket::net::dns::locator::{Answer, Locator, Wanted};
 use jabsocket::net::dns::resolver::Resolver;
+use jabsocket::net::source::Source;
 use mio::{Events, Poll, Token};
 
 use super::PATIENCE;
@@ -63,7 +63,7 @@ impl LookingUp {
     }
 
     /// Begins a look-up.
-    pub fn look_up(&mut self, id: u64, domain: &str, asker: Asker, now_ms: u64) {
+    pub fn look_up(&mut self, id: u64, domain: &str, asker: Source, now_ms: u64) {
         self.locator.look_up(id, &wanted(domain), asker, now_ms);
     }
 

@@ -9,12 +9,12 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::asker::Asker;
 use super::hosts::is_localhost;
 use super::look_up::{Asked, HOLD_MS, Kind, LookUp, Mixed, Patience, Place, service_question};
 use super::question::{Error as DnsError, Family, Question};
 use super::resolver::{Answer as DnsAnswer, Counts, Resolver, Waiter};
 pub use super::target::{Error, PORT, Target};
+use crate::net::source::Source;
 
 /// How long SRV questions are out before the domain itself is asked for beside:
 /// one packet and its repetition.
@@ -91,7 +91,7 @@ impl Locator {
     }
 
     /// Begins a look-up for `asker`; its answers come with `id`.
-    pub fn look_up(&mut self, id: u64, wanted: &Wanted, asker: Asker, now_ms: u64) {
+    pub fn look_up(&mut self, id: u64, wanted: &Wanted, asker: Source, now_ms: u64) {
         let (Wanted::Domain { name, .. } | Wanted::Host { name, .. }) = wanted;
         let waiter = Waiter {
             id,

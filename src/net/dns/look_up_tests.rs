@@ -1,8 +1,8 @@
 //! The order of targets, and what is given out when.
 
 use super::*;
-use crate::net::dns::asker::Asker;
 use crate::net::dns::question::Family;
+use crate::net::source::Source;
 
 fn service(priority: u16, weight: u16, host: &str) -> (Service, ()) {
     let service = Service {
@@ -45,7 +45,7 @@ fn families_take_turns() {
 fn look_up(clear: ServiceAnswer) -> LookUp {
     let mut look_up = LookUp::new(Waiter {
         id: 1,
-        asker: Asker::Unix,
+        asker: Source::Unix,
         domain: "d".into(),
     });
     look_up.services[0].1 = clear;

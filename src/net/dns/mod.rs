@@ -2,12 +2,11 @@
 //!
 //! A `locator` runs the look-ups of all sessions: each `look_up` goes from SRV
 //! records (in `srv_order`) to targets with addresses. It asks the `resolver`,
-//! which knows the `hosts` file and a `cache`, and shares out what is left: an
-//! `asker` waits for its `turns`, a `question` goes out when `slots` allow, domains
+//! which knows the `hosts` file and a `cache`, and shares out what is left: who
+//! asks waits for `turns`, a `question` goes out when `slots` allow, domains
 //! that worked lately (`known_domains`) first. `channels` are c-ares on the poll, a
 //! `reply` is what came back. `file_watch` tells that a file has changed.
 
-pub mod asker;
 mod cache;
 mod channels;
 mod file_watch;

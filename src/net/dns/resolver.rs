@@ -17,7 +17,6 @@ use std::time::Duration;
 use mio::{Registry, Token};
 use slab::Slab;
 
-use super::asker::Asker;
 use super::cache::DnsCache;
 use super::channels::Channels;
 use super::file_watch::FileWatch;
@@ -26,6 +25,7 @@ use super::known_domains::KnownDomains;
 use super::question::{Error, Family, Question, Records};
 use super::slots::{Kind, Slots};
 use super::turns::Turns;
+use crate::net::source::Source;
 
 /// The longest time an answer is kept.
 const MAX_CACHED_MS: u64 = 60_000;
@@ -43,7 +43,7 @@ pub struct Waiter {
     /// The id of the look-up.
     pub id: u64,
     /// For whom it is.
-    pub asker: Asker,
+    pub asker: Source,
     /// What is looked up.
     pub domain: Rc<str>,
 }
@@ -60,7 +60,7 @@ struct Pending {
 struct Flight {
     ticket: u64,
     kind: Kind,
-    asker: Asker,
+    asker: Source,
     since_ms: u64,
 }
 
@@ -465,7 +465,7 @@ impl Resolver {
 
     /// The question whose turn it is, and the slot that it may have. A domain that
     /// worked lately may have one of either kind.
-    fn next_turn(&mut self) -> Option<(usize, Kind, Asker)> {
+    fn next_turn(&mut self) -> Option<(usize, Kind, Source)> {
         for (queue, kind) in [
             (Kind::Known, Kind::Known),
             (Kind::Known, Kind::General),

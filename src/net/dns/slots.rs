@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::asker::Asker;
+use crate::net::source::Source;
 
 /// Questions in flight for whatever domain.
 const MOST: usize = 48;
@@ -30,7 +30,7 @@ pub enum Kind {
 #[derive(Default)]
 pub struct Slots {
     taken: [usize; 2],
-    of_asker: HashMap<Asker, [usize; 2]>,
+    of_asker: HashMap<Source, [usize; 2]>,
 }
 
 impl Slots {
@@ -44,7 +44,7 @@ impl Slots {
     }
 
     /// Whether this asker may have one.
-    pub fn are_left_for(&self, kind: Kind, asker: Asker) -> bool {
+    pub fn are_left_for(&self, kind: Kind, asker: Source) -> bool {
         let own = self
             .of_asker
             .get(&asker)
@@ -61,13 +61,13 @@ impl Slots {
     }
 
     /// Takes a slot.
-    pub fn take(&mut self, kind: Kind, asker: Asker) {
+    pub fn take(&mut self, kind: Kind, asker: Source) {
         self.taken[kind as usize] += 1;
         self.of_asker.entry(asker).or_default()[kind as usize] += 1;
     }
 
     /// Gives a slot back.
-    pub fn give_back(&mut self, kind: Kind, asker: Asker) {
+    pub fn give_back(&mut self, kind: Kind, asker: Source) {
         self.taken[kind as usize] -= 1;
         if let Some(own) = self.of_asker.get_mut(&asker) {
             own[kind as usize] -= 1;
@@ -82,7 +82,7 @@ impl Slots {
 mod tests {
     use super::*;
 
-    fn take_all(slots: &mut Slots, kind: Kind, asker: Asker) -> usize {
+    fn take_all(slots: &mut Slots, kind: Kind, asker: Source) -> usize {
         let mut taken = 0;
         while slots.are_left_for(kind, asker) {
             slots.take(kind, asker);
@@ -94,28 +94,28 @@ mod tests {
     #[test]
     fn a_few_askers_do_not_take_all() {
         let mut slots = Slots::default();
-        let greedy = (0..10).map(Asker::V4);
+        let greedy = (0..10).map(Source::V4);
         let taken: Vec<_> = greedy
             .map(|asker| take_all(&mut slots, Kind::General, asker))
             .collect();
         assert_eq!(taken, [16, 16, 4, 4, 4, 4, 0, 0, 0, 0]);
         assert!(!slots.are_left(Kind::General));
         // Those for domains that worked are others.
-        assert_eq!(take_all(&mut slots, Kind::Known, Asker::Unix), 8);
-        assert_eq!(take_all(&mut slots, Kind::Known, Asker::V6(1)), 8);
+        assert_eq!(take_all(&mut slots, Kind::Known, Source::Unix), 8);
+        assert_eq!(take_all(&mut slots, Kind::Known, Source::V6(1)), 8);
         assert!(!slots.are_left(Kind::Known));
-        slots.give_back(Kind::Known, Asker::Unix);
-        assert!(!slots.are_left_for(Kind::Known, Asker::V6(1)));
-        assert!(slots.are_left_for(Kind::Known, Asker::V6(2)));
+        slots.give_back(Kind::Known, Source::Unix);
+        assert!(!slots.are_left_for(Kind::Known, Source::V6(1)));
+        assert!(slots.are_left_for(Kind::Known, Source::V6(2)));
     }
 
     #[test]
     fn what_is_given_back_is_forgotten() {
         let mut slots = Slots::default();
         for _ in 0..2 {
-            assert_eq!(take_all(&mut slots, Kind::General, Asker::Unix), 16);
+            assert_eq!(take_all(&mut slots, Kind::General, Source::Unix), 16);
             for _ in 0..16 {
-                slots.give_back(Kind::General, Asker::Unix);
+                slots.give_back(Kind::General, Source::Unix);
             }
         }
         assert!(slots.of_asker.is_empty());

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use super::asker::Asker;
+use crate::net::source::Source;
 
 /// Questions that may wait.
 const MOST: usize = 1000;
@@ -36,15 +36,15 @@ struct Line {
 /// All that wait.
 #[derive(Default)]
 pub struct Turns {
-    lines: HashMap<Asker, Line>,
-    askers: BTreeMap<u64, Asker>,
+    lines: HashMap<Source, Line>,
+    askers: BTreeMap<u64, Source>,
     next_turn: u64,
     len: usize,
 }
 
 impl Turns {
     /// Lets a question wait for one more; false if there is no room.
-    pub fn push(&mut self, asker: Asker, domain: &Rc<str>, question: usize) -> bool {
+    pub fn push(&mut self, asker: Source, domain: &Rc<str>, question: usize) -> bool {
         let own = self.lines.get(&asker).map_or(0, |line| line.len);
         let most = match own < FEW {
             true => MOST + MOST_OF_FEW,
@@ -83,7 +83,7 @@ impl Turns {
     }
 
     /// One waits no more for a question.
-    pub fn remove(&mut self, asker: Asker, domain: &str, question: usize) {
+    pub fn remove(&mut self, asker: Source, domain: &str, question: usize) {
         let Some(line) = self.lines.get_mut(&asker) else {
             return;
         };
@@ -115,7 +115,7 @@ impl Turns {
 
     /// The question whose turn it is among the askers that `may` ask. It goes on
     /// waiting; its asker and domain go behind the others.
-    pub fn next(&mut self, may: impl Fn(Asker) -> bool) -> Option<(Asker, usize)> {
+    pub fn next(&mut self, may: impl Fn(Source) -> bool) -> Option<(Source, usize)> {
         let turn = self.askers.iter().find(|(_, asker)| may(**asker));
         let (&turn, &asker) = turn?;
         let line = self.lines.get_mut(&asker)?;
@@ -140,15 +140,15 @@ impl Turns {
 mod tests {
     use super::*;
 
-    const A: Asker = Asker::V4(1);
-    const B: Asker = Asker::V4(2);
+    const A: Source = Source::V4(1);
+    const B: Source = Source::V4(2);
 
     fn domain(at: usize) -> Rc<str> {
         format!("d{at}.example").into()
     }
 
     /// The order in which all that waits is asked.
-    fn order(turns: &mut Turns, all: &[(Asker, usize, usize)]) -> Vec<usize> {
+    fn order(turns: &mut Turns, all: &[(Source, usize, usize)]) -> Vec<usize> {
         let mut order = Vec::new();
         while let Some((_, question)) = turns.next(|_| true) {
             order.push(question);
@@ -212,7 +212,7 @@ mod tests {
         };
         assert_eq!(push(A, 0..10_000), MOST_OF_ASKER);
         assert_eq!(push(B, 10_000..20_000), MOST_OF_ASKER);
-        let others = (0..100).map(|at| push(Asker::V6(at), 20_000..20_100));
+        let others = (0..100).map(|at| push(Source::V6(at), 20_000..20_100));
         assert_eq!(others.sum::<usize>(), MOST_OF_FEW);
         assert_eq!(turns.len, MOST + MOST_OF_FEW);
     }

@@ -58,8 +58,14 @@ fn behind_a_proxy(input: &[u8]) {
     for (name, appended) in [
         ("X-Forwarded-For", list.clone()),
         ("Forwarded", format!("for={address}")),
-        ("Forwarded", format!("for=\"{address}\";proto=https, for=127.0.0.1")),
-        ("Forwarded", format!("host=\"{quoted}\";for=\"{address}\";by=_x")),
+        (
+            "Forwarded",
+            format!("for=\"{address}\";proto=https, for=127.0.0.1"),
+        ),
+        (
+            "Forwarded",
+            format!("host=\"{quoted}\";for=\"{address}\";by=_x"),
+        ),
     ] {
         for separator in [", ".to_owned(), format!("\r\n{name}: ")] {
             let request = format!(

@@ -84,7 +84,7 @@ impl Findings {
         match bound {
             Ok(()) => {}
             Err(why) if why.kind() == ErrorKind::AddrInUse => self.notes.push(format!(
-                "{address} is in use, by the daemon that is to reload or by another program"
+                "{address} is in use, by the running daemon or by another program"
             )),
             Err(why) => self
                 .warnings
@@ -97,8 +97,7 @@ impl Findings {
         let user = identity.user().unwrap_or("the user of the start");
         if !identity.is_reachable() {
             self.notes.push(format!(
-                "this check does not run as root: whether user '{user}' can read the files is not \
-                 known"
+                "only root can check whether user '{user}' can read the files"
             ));
             return;
         }
@@ -121,7 +120,8 @@ impl Findings {
         for file in files {
             if let Err(why) = File::open(file) {
                 let file = file.display();
-                let text = format!("{file}: {why} for user '{user}': a reload will fail");
+                let text =
+                    format!("{file} cannot be read as user '{user}': {why}; a reload will fail");
                 self.warnings.push(text);
             }
         }

@@ -260,13 +260,14 @@ impl Plan {
     /// Says what is wrong about the user that the daemon is.
     fn warn_of_identity(&self, log: &Log) {
         if self.identity.is_root_by_default() {
-            let text = "serving as root: the key 'user' names who to become instead";
+            let text = "serving as root; set 'user' to run as another user";
             log.startup(Level::Warning, format_args!("{text}"));
         }
         if let Err(error) = std::fs::File::open(&self.path) {
             let path = self.path.display();
             let user = self.identity.user().unwrap_or_default();
-            let text = format_args!("{path}: {error} for user '{user}': a reload will fail");
+            let text =
+                format_args!("{path} cannot be read as user '{user}': {error}; a reload will fail");
             log.startup(Level::Warning, text);
         }
     }
@@ -345,7 +346,7 @@ fn warn_of_unbound(entrances: &[Rc<Entrance>], config: &Config, log: &Log) {
     for rules in config.listeners.iter().filter(|rules| !is_bound(rules)) {
         let named = Named(rules);
         let text =
-            format_args!("no socket of LISTEN_FDS is for the listener {named}: it is not served");
+            format_args!("the listener {named} has no socket in LISTEN_FDS and is not served");
         log.startup(Level::Warning, text);
     }
 }

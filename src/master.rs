@@ -353,7 +353,7 @@ impl Master {
             .as_mut()
             .map(|writer| writer.show(text.as_bytes()));
         if let Some(Err(error)) = shown {
-            let why = format!("the workers cannot be told: {error}");
+            let why = format!("cannot pass it to the workers: {error}");
             tell_refused(&why, &self.log);
             return false;
         }

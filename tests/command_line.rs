@@ -284,7 +284,7 @@ fn check_config_tries_addresses_out() {
         ("", 0),
         "a daemon that serves there may reload"
     );
-    let note = format!("note: 127.0.0.1:{port} is in use, by the daemon that is to reload");
+    let note = format!("note: 127.0.0.1:{port} is in use, by the running daemon");
     assert!(out.contains(&note), "{out}");
     for (config, warning) in [
         (
@@ -316,14 +316,15 @@ fn check_config_reads_as_the_user_that_reloads() {
     if nix::unistd::geteuid().is_root() {
         let (_, err, status) = checked(&format!("{keys}user: nobody\n"));
         let path = key.0.display();
-        let why = format!("{path}: Permission denied (os error 13) for user 'nobody': a reload");
+        let why =
+            format!("{path} cannot be read as user 'nobody': Permission denied (os error 13);");
         assert!(err.contains(&why), "{err}");
         assert!(!err.contains(&certificate.0.display().to_string()), "{err}");
         assert_eq!(status, 0, "the start reads it as root");
     } else {
         let (out, err, status) = checked(&format!("{keys}user: root\n"));
         assert!(
-            out.contains("whether user 'root' can read the files is not known"),
+            out.contains("only root can check whether user 'root' can read the files"),
             "{out}"
         );
         assert_eq!((&err[..], status), ("", 0));

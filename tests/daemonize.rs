@@ -192,7 +192,7 @@ fn no_other_user_can_keep_it_from_starting() {
     let output = daemon.start();
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("pid.lock: others can open it"), "{told}");
+    assert!(told.contains("pid.lock: other users can open it"), "{told}");
 }
 
 #[test]

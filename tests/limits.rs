@@ -481,7 +481,7 @@ fn who_does_not_read_is_given_up_without_a_word_and_accused_once() {
         let _ = common::try_write_until_stalled(&server.stream, &mut Vec::new(), &mut next);
         stage
             .daemon
-            .wait_for_line("ended by jabsocket: too much queued");
+            .wait_for_line("ended by jabsocket: too much memory held");
         let lines = stage.daemon.lines();
         let told = lines.iter().filter(|line| line.contains(" limit: "));
         assert_eq!(told.count(), 1, "{lines:#?}");

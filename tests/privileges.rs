@@ -96,7 +96,7 @@ fn what_the_user_cannot_read_ends_the_start() {
 
 #[test]
 fn who_serves_as_root_is_told() {
-    let warning = "serving as root: the key 'user'";
+    let warning = "serving as root; set 'user'";
     let daemon = Daemon::start("");
     let told = daemon.lines().iter().any(|line| line.contains(warning));
     assert_eq!(told, geteuid().is_root());
@@ -122,11 +122,11 @@ fn a_file_that_the_user_cannot_read_is_warned_of() {
         .unwrap();
     let mut lines = common::Lines::of(child.stderr.take().unwrap());
     let warning = lines.find("a reload will fail");
-    assert!(warning.contains("for user 'nobody'"), "{warning}");
+    assert!(warning.contains("as user 'nobody': "), "{warning}");
     lines.find("listening on");
     daemon.signal(Signal::SIGHUP);
     lines.find("cannot be read: Permission denied");
-    lines.find("must be readable for user id");
+    lines.find("must be readable by user id");
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -33,7 +33,7 @@ fn a_good_file_counts_for_those_who_come_after() {
         .configure("user: nobody\nworkers: 2\nresource: /only\nlog_level: LOG_EMERG\n");
     stage.daemon.signal(Signal::SIGHUP);
     let line = stage.daemon.wait_for_line("configuration reloaded");
-    let keys = "these keys count after a restart: workers, user";
+    let keys = "restart jabsocket to apply: workers, user";
     assert!(line.ends_with(keys), "{line}");
     assert!(line.contains("notice: "), "{line}");
     assert_eq!(status_of(&stage, "/"), 404);
@@ -54,8 +54,8 @@ fn a_port_that_is_to_change_keeps_its_rules() {
         .write_config("port: 1\nlisten: 127.0.0.1\nresource: /other\n");
     stage.daemon.signal(Signal::SIGHUP);
     let line = stage.daemon.wait_for_line("configuration reloaded");
-    assert!(line.ends_with("after a restart: port"), "{line}");
-    let socket = format!("the socket {} is in no listener", stage.daemon.address);
+    assert!(line.ends_with("to apply: port"), "{line}");
+    let socket = format!("the socket {} has no listener", stage.daemon.address);
     stage.daemon.wait_for_line(&socket);
     assert_eq!(status_of(&stage, "/other"), 404);
     assert_eq!(status_of(&stage, "/only"), 101);
@@ -70,7 +70,7 @@ fn a_bad_file_changes_nothing_and_every_error_is_told() {
             "resource: /other\nport: 99999\nlisten: localhost\n",
             &[":2: key 'port'", ":3: key 'listen'", "has errors"][..],
         ),
-        ("", &[": is empty; it may be that somebody is writing it"]),
+        ("", &[": is empty; perhaps another program is writing it"]),
         ("\n\n", &[": is empty; "]),
         (
             "resource: /other\n\0\0\0\0",
@@ -86,7 +86,7 @@ fn a_bad_file_changes_nothing_and_every_error_is_told() {
         for why in whys {
             stage.daemon.wait_for_line(why);
         }
-        let line = stage.daemon.wait_for_line("the old one stays");
+        let line = stage.daemon.wait_for_line("keeping the old one: ");
         assert!(line.contains("err: "), "{line}");
         assert_eq!(status_of(&stage, "/other"), 404);
         assert_eq!(status_of(&stage, "/only"), 101);

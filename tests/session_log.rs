@@ -299,7 +299,7 @@ fn a_server_that_is_down_leaves_one_line() {
     client.send_text(OPEN).unwrap();
     client.read_text().expect("<open/>");
     let line = daemon.wait_for_line("the server of example.org answers again, after ");
-    assert!(line.ends_with(" s and 3 sessions that failed"), "{line}");
+    assert!(line.ends_with(" s and 3 failed sessions"), "{line}");
     assert_eq!(told(&daemon, &down), 1);
     daemon.stop();
 }

@@ -237,11 +237,11 @@ fn a_socket_that_no_listener_is_for_keeps_the_daemon_from_starting() {
     );
     for plain_first in [true, false] {
         let (mut child, mut lines) = two.start(plain_first, ["", "safe"]);
-        let line = lines.find("no entry of 'listeners' is for the socket ");
+        let line = lines.find("no entry in 'listeners' fits the socket ");
         let (plain, secure) = (two.plain.local_addr(), two.secure.local_addr());
         let port = plain.unwrap().port();
         let told = format!(
-            "{} ('safe'); there are: (127.0.0.1:{port}), ('x', 127.0.0.1:1)",
+            "{} ('safe'); the entries are: (127.0.0.1:{port}), ('x', 127.0.0.1:1)",
             secure.unwrap()
         );
         assert!(line.ends_with(&told), "{line}");
@@ -272,7 +272,7 @@ fn a_listener_without_a_socket_is_told() {
         "listeners:\n- {port: {plain}, tls: off}\n- {port: {secure}}\n- {port: 9, listen: ['::1']}\n",
     );
     let (mut child, mut lines) = two.start(true, ["", ""]);
-    lines.find("warning: no socket of LISTEN_FDS is for the listener [::1]:9: it is not served");
+    lines.find("warning: the listener [::1]:9 has no socket in LISTEN_FDS and is not served");
     lines.find("listening on ");
     signal_to(child.id(), Signal::SIGTERM);
     child.wait().unwrap();

@@ -453,7 +453,7 @@ fn who_asks_by_another_name_gets_nothing() {
         assert_eq!(ask(at, request).0, 400, "{request}");
     }
     assert_eq!(ask(at, "GET /metrics HTTP/1.0\r\n\r\n").0, 200);
-    let line = stage.daemon.wait_for_line("host evil.example: ");
+    let line = stage.daemon.wait_for_line("host evil.example; ");
     assert!(line.contains("warning: status_listen: ") && line.contains("'status_host'"));
     // Names count after a reload.
     stage.daemon.configure("status_host: evil.example\n");

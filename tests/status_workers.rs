@@ -162,7 +162,7 @@ fn domains_of_all_lists_stay_and_a_hostile_to_adds_none() {
     wait_for_sum(&daemon, pids[0], SESSIONS, 24.0);
     daemon.configure("domains: [new.example]\nlog_level: LOG_DEBUG\n");
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for_line("configuration reloaded; these keys count after a restart");
+    daemon.wait_for_line("configuration reloaded; restart jabsocket to apply");
     let fresh = "domain_sessions_total{domain=\"new.example\"}";
     let before = wait_for_sum(&daemon, pids[0], fresh, 0.0);
     // It knows the new list only, and still tells the metrics.

@@ -58,7 +58,7 @@ fn start_reload_and_end_are_told() {
         daemon.configure("port: x\n");
         daemon.signal(Signal::SIGHUP);
         assert!(hear(&ear).starts_with("RELOADING=1\n"));
-        let refused = "READY=1\nSTATUS=serving; the last reload was refused, the log says why";
+        let refused = "READY=1\nSTATUS=serving; the last reload was refused, see the log";
         assert_eq!(hear(&ear), refused);
         daemon.signal(Signal::SIGTERM);
         assert_eq!(hear(&ear), "STOPPING=1\nSTATUS=ending sessions");

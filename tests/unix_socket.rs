@@ -345,8 +345,8 @@ fn a_reload_changes_the_rules_and_leaves_the_socket() {
     let line = scene
         .daemon
         .wait_for_line_behind(seen, "configuration reloaded");
-    assert!(line.ends_with("after a restart: listen"), "{line}");
-    let named = format!("the socket unix:{} is in no listener", scene.path.display());
+    assert!(line.ends_with("to apply: listen"), "{line}");
+    let named = format!("the socket unix:{} has no listener", scene.path.display());
     scene.daemon.wait_for_line_behind(seen, &named);
     assert_eq!(scene.open(b"", &[]).1.status, 404, "the rules that it had");
     assert!(!other.exists(), "bound without a restart");

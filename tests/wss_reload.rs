@@ -76,7 +76,9 @@ fn a_certificate_that_cannot_be_used_changes_nothing() {
         fs::write(key, bad_key).unwrap();
         let seen = stage.daemon.lines().len();
         stage.daemon.signal(Signal::SIGHUP);
-        let line = stage.daemon.wait_for_line_behind(seen, "the old one stays");
+        let line = stage
+            .daemon
+            .wait_for_line_behind(seen, "keeping the old one: ");
         assert!(line.contains("err: "), "{line}");
         let told = stage.daemon.lines()[seen..]
             .iter()
@@ -175,8 +177,8 @@ fn a_socket_without_a_listener_keeps_its_rules_and_is_named() {
             stage.daemon.signal(Signal::SIGHUP);
             for address in left {
                 let text = format!(
-                    "warning: the socket {address} is in no listener of the new configuration: \
-                     its old rules and certificates stay until a restart"
+                    "warning: the socket {address} has no listener in the new configuration; it \
+                     keeps its old rules and certificates until a restart"
                 );
                 stage.daemon.wait_for_line_behind(seen, &text);
             }

@@ -188,7 +188,7 @@ pub(super) fn read(node: &Node, config: &Config, report: &mut Report) -> Vec<Lis
                 What::NotAllowed {
                     key: "listeners".to_owned(),
                     found: format!("{what} of line {line} again"),
-                    allowed: "another port, or other addresses by 'listen'; another name"
+                    allowed: "another port, other addresses in 'listen', or another name"
                         .to_owned(),
                 },
             );

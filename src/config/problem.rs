@@ -140,7 +140,7 @@ impl fmt::Display for What {
                 write!(f, "is too large; allowed: at most {limit_bytes} bytes")
             }
             Self::NotUtf8 => f.write_str("is not UTF-8 text"),
-            Self::Empty => f.write_str("is empty; it may be that somebody is writing it"),
+            Self::Empty => f.write_str("is empty; perhaps another program is writing it"),
             Self::Character(c) => write!(
                 f,
                 "the character U+{:04X} is not allowed; allowed: printable text; the file may be \
@@ -200,9 +200,9 @@ impl fmt::Display for What {
                 Escaped(value)
             ),
             Self::NoValue { key } => write!(f, "key '{key}' has no value and no effect"),
-            Self::NoNewline => {
-                f.write_str("the last line has no end; if the file is cut off, keys may be missing")
-            }
+            Self::NoNewline => f.write_str(
+                "the last line has no newline; if the file is truncated, keys may be missing",
+            ),
             Self::Covered { name, by } => write!(
                 f,
                 "key 'domains': '{}' adds nothing, '{}' covers it with the same settings",

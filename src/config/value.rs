@@ -31,7 +31,7 @@ pub(super) fn last_of_each<'a>(
         let what = match is_null(entry) && !is_null(&entries[before]) {
             true => What::NotAllowed {
                 key,
-                found: format!("nothing, beside the value on line {first_line},"),
+                found: format!("no value, after the value on line {first_line},"),
                 allowed: "one of the two".to_owned(),
             },
             false => What::Repeated {

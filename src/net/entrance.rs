@@ -130,7 +130,7 @@ pub fn of_sockets(
                 .map(|entrance| format!("({})", Named(&entrance.rules)))
                 .collect();
             return Err(format!(
-                "no entry of 'listeners' is for the socket {socket}{}; there are: {}",
+                "no entry in 'listeners' fits the socket {socket}{}; the entries are: {}",
                 socket.bound(),
                 known.join(", ")
             ));

@@ -46,7 +46,7 @@ impl LockFile {
                 .map_err(|error| io::Error::new(error.kind(), words(&path, &error.to_string())))?;
             let data = file.metadata()?;
             if data.uid() != geteuid().as_raw() || data.mode() & 0o077 != 0 {
-                let why = "others can open it: remove it";
+                let why = "other users can open it; remove it";
                 return Err(io::Error::other(words(&path, why)));
             }
             lock(&file)?;
@@ -109,7 +109,10 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         let open = LockFile::beside(&path).unwrap_err();
-        assert!(open.to_string().contains("others can open it"), "{open}");
+        assert!(
+            open.to_string().contains("other users can open it"),
+            "{open}"
+        );
         std::fs::remove_file(&file).unwrap();
     }
 }

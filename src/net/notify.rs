@@ -100,7 +100,7 @@ impl Notify {
     pub fn reloaded(&self, taken: bool) {
         let status = match taken {
             true => "serving",
-            false => "serving; the last reload was refused, the log says why",
+            false => "serving; the last reload was refused, see the log",
         };
         self.say(&format!("READY=1\nSTATUS={status}"));
     }

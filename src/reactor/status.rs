@@ -309,7 +309,7 @@ fn answer_to(head: &[u8], answer: &mut impl FnMut(Option<&str>, &str) -> Answer)
             }
         }
         Err(httparse::Error::TooManyHeaders) => too_large(),
-        Err(_) => Answer::text("400 Bad Request", "this is no HTTP/1.1"),
+        Err(_) => Answer::text("400 Bad Request", "not an HTTP/1.1 request"),
     })
 }
 
@@ -335,12 +335,12 @@ fn misdirected(host: &str, warned_at: &mut Option<Tick>, worker: &Worker) -> Ans
     if warned_at.is_none_or(|at| worker.now >= at + WARNING_PERIOD_MS) {
         *warned_at = Some(worker.now);
         worker.log.warning(format_args!(
-            "status_listen: refused a request for the host {}: if that is this one, \
-             name it in 'status_host'",
+            "status_listen: refused a request for the host {}; if that is this host, \
+             add it to 'status_host'",
             Escaped(host)
         ));
     }
-    let why = "no such host here: ask by address, or have the name in the key 'status_host'";
+    let why = "unknown host name: use an address, or add the name to the key 'status_host'";
     Answer::text("421 Misdirected Request", why)
 }
 

@@ -109,7 +109,7 @@ fn refuse(path: &Path, problems: &[Problem], log: &Log) {
     let unreadable = |problem: &Problem| matches!(problem.what, config::What::Unreadable(_));
     let why = match problems.iter().any(unreadable) {
         true => format!(
-            "{path} must be readable for user id {}, as which the daemon runs",
+            "{path} must be readable by user id {}, which the daemon runs as",
             geteuid()
         ),
         false => format!("{path} has errors"),
@@ -121,7 +121,7 @@ fn refuse(path: &Path, problems: &[Problem], log: &Log) {
 pub fn tell_refused(why: &str, log: &Log) {
     log.startup(
         Level::Err,
-        format_args!("{why}: the configuration is not reloaded, the old one stays"),
+        format_args!("configuration not reloaded, keeping the old one: {why}"),
     );
 }
 
@@ -130,7 +130,7 @@ pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
     let waiting = old.start_keys_changed(new);
     let waiting = match waiting.as_slice() {
         [] => String::new(),
-        keys => format!("; these keys count after a restart: {}", keys.join(", ")),
+        keys => format!("; restart jabsocket to apply: {}", keys.join(", ")),
     };
     log.startup(
         Level::Notice,
@@ -142,8 +142,8 @@ pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
 pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
     for socket in sockets {
         let text = format_args!(
-            "the socket {socket}{} is in no listener of the new configuration: its old rules and \
-             certificates stay until a restart",
+            "the socket {socket}{} has no listener in the new configuration; it keeps its old \
+             rules and certificates until a restart",
             socket.bound()
         );
         log.startup(Level::Warning, text);

@@ -94,7 +94,7 @@ impl Session {
             &worker.log,
             self.report.peer(),
             "max_total_memory",
-            "the session that holds the most is given up",
+            "this session is among those that hold the most",
             worker.now,
         );
         // A client that does not read cannot be told, nor can half a frame be

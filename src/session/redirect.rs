@@ -34,8 +34,13 @@ impl Session {
             Escaped(to),
         ));
         let Some((name, port)) = place else {
-            let told = StreamError::RemoteConnectionFailed("the server sends its clients in vain");
-            return self.unreachable(told, "see-other-host once too often, or to nowhere", worker);
+            let told =
+                StreamError::RemoteConnectionFailed("redirects did not lead to a usable server");
+            return self.unreachable(
+                told,
+                "too many see-other-host redirects, or an unusable target",
+                worker,
+            );
         };
         if let Some(query) = route.lead_to(name, port) {
             worker.forget_look_up(query);

@@ -300,7 +300,7 @@ fn describe(phase: Phase, event: Event) -> (&'static str, String) {
         Event::ServerGone => ("server", text("connection lost")),
         Event::ServerViolation => ("jabsocket", text("server broke a rule")),
         Event::Drain => ("jabsocket", text("shutting down")),
-        Event::Shed | Event::ShedUnread => ("jabsocket", text("too much queued")),
+        Event::Shed | Event::ShedUnread => ("jabsocket", text("too much memory held")),
         Event::Deadline => ("jabsocket", text(overdue(phase))),
         _ => ("jabsocket", String::new()),
     }

@@ -360,7 +360,7 @@ impl Session {
                 let secs = (worker.now - outage.since) / 1000;
                 worker.log.notice(format_args!(
                     "session {}: the server of {name} answers again, after {secs} s and {} \
-                     sessions that failed",
+                     failed sessions",
                     self.report.name(),
                     outage.sessions,
                 ));

@@ -105,7 +105,7 @@ impl Worker {
         let (inside, read) = Inside::new();
         if let Err(error) = read {
             log.warning(format_args!(
-                "cannot read the addresses of this host: {}: 'private_addresses' leaves them open",
+                "cannot read the addresses of this host: {}; 'private_addresses' does not protect them",
                 error.desc()
             ));
         }

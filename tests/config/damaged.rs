@@ -182,7 +182,7 @@ fn a_key_again_without_its_value_takes_nothing_back() {
         ),
     ] {
         let message = format!(
-            "x.conf:{}: key '{key}': nothing, beside the value on line {}, is not allowed; \
+            "x.conf:{}: key '{key}': no value, after the value on line {}, is not allowed; \
              allowed: one of the two",
             lines.1, lines.0
         );

@@ -134,7 +134,7 @@ impl Channels {
     }
 
     fn add_lane(&mut self) -> Result<(), String> {
-        let words = |error| format!("the DNS resolver does not start: {error}");
+        let words = |error| format!("cannot start the DNS resolver: {error}");
         let channel = self.open().map_err(words)?;
         self.current = self.lanes.len();
         self.lanes.push(Lane {

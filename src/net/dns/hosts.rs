@@ -78,7 +78,7 @@ impl Hosts {
     pub fn take_note(&mut self) -> Option<String> {
         std::mem::take(&mut self.is_cut).then(|| {
             format!(
-                "{} is too large: only its first {} MiB count",
+                "{} is too large: only its first {} MiB are used",
                 self.watch.path().display(),
                 MAX_SIZE >> 20
             )
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(found(&hosts, "first"), "192.0.2.1");
         assert_eq!(found(&hosts, "last"), "");
         let note = hosts.take_note().expect("a note");
-        assert!(note.ends_with("only its first 16 MiB count"), "{note}");
+        assert!(note.ends_with("only its first 16 MiB are used"), "{note}");
         assert_eq!(hosts.take_note(), None);
     }
 }

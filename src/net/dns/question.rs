@@ -90,7 +90,7 @@ impl From<c_ares::Error> for Error {
 impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Error::NotFound => f.write_str("no such name in hosts file and DNS"),
+            Error::NotFound => f.write_str("no such name in the hosts file or the DNS"),
             Error::Failed(error) => write!(f, "DNS look-up failed: {error}"),
             Error::TooMany => f.write_str("too many DNS look-ups are waiting"),
         }

@@ -336,7 +336,10 @@ impl Resolver {
                 self.ask_through(channels, now_ms);
                 format!("{} has changed and was read again", path.display())
             }
-            Err(why) => format!("{} has changed: {why}; the old one counts", path.display()),
+            Err(why) => format!(
+                "{} has changed, but cannot be used: {why}; keeping the old one",
+                path.display()
+            ),
         };
         self.notes.push_back(note);
     }

@@ -253,7 +253,7 @@ pub fn after_compress<'a>(
     if !tag_name(element.as_bytes()).ends_with(b"compress") {
         return Ok(None);
     }
-    let rule = "<compress/> must be whole in its message";
+    let rule = "<compress/> must be complete in one message";
     let is_cut = StreamError::BadFormat(rule);
     let head = Boundary::header().feed(element.as_bytes())?;
     let mut parser = parsers.message.take();

@@ -71,7 +71,7 @@ impl Worker {
         page.gauge("workers", "Worker processes that are there.", 1);
         let help = "1 while the daemon is stopping.";
         page.one(Kind::Flag, "draining", help, u64::from(metrics.draining));
-        let help = "1 if the last reload was refused and the old configuration stays.";
+        let help = "1 if the last reload was refused and the old configuration stays in force.";
         let refused = metrics.reload_refused || metrics.reload_refused_above;
         page.one(
             Kind::Flag,
@@ -91,11 +91,12 @@ impl Worker {
             page.number(label("for", part), bytes as u64);
         }
         let dns = self.locator.counts();
-        let help = "Questions asked of the DNS.";
+        let help = "Queries sent to the DNS.";
         page.counter("dns_queries_total", help, dns.queries);
-        let help = "Questions that the cache could answer.";
+        let help = "Queries answered from the cache.";
         page.counter("dns_cache_hits_total", help, dns.hits);
-        let help = "Questions that the DNS gave no answer to; that there is no such name is one.";
+        let help =
+            "DNS queries without an answer. A reply that the name does not exist is an answer.";
         page.counter("dns_failures_total", help, dns.failures);
         let help = "XML parsers kept for the next message.";
         page.metric("parsers_parked", Kind::Gauge, help);

@@ -1,9 +1,9 @@
-//! `--check-config`: what a start or a reload would find beside the file itself.
+//! `--check-config`: what a start or a reload needs besides the file itself.
 //!
-//! Opens the files that the configuration names, as this user and as the one that
-//! is configured, and tries addresses out. Keeps nothing, and disturbs nobody who
-//! serves: what is in use may well be in use by the daemon that is to reload.
-//! Gives up this process's privileges if it has any.
+//! Opens the files that the configuration names, as this user and as the configured
+//! user, and tries to bind addresses. Keeps nothing, and does not disturb a running
+//! daemon: an address in use may be in use by the daemon that is about to reload.
+//! Drops this process's privileges if it has any.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind};
@@ -20,15 +20,15 @@ use crate::net::tls::Contexts;
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// The daemon would not start, or not take this at a reload.
+    /// Reasons why the daemon would not start, or would refuse a reload.
     pub errors: Vec<String>,
-    /// What may fail, or soon will.
+    /// What may fail now or soon.
     pub warnings: Vec<String>,
-    /// What cannot be told.
+    /// What cannot be checked.
     pub notes: Vec<String>,
 }
 
-/// Judges what the configuration in the file at `path` names.
+/// Checks what the configuration in the file at `path` names.
 pub fn look(path: &Path, config: &Config) -> Findings {
     let mut findings = Findings::default();
     let identity = Identity::look_up(config.user.as_deref(), config.group.as_deref());
@@ -52,7 +52,7 @@ pub fn look(path: &Path, config: &Config) -> Findings {
             findings.tell_bound(&address, listener::try_bind(address, address.is_ipv6()));
         }
     }
-    // Last: there is no way back.
+    // Last, because the privileges cannot be regained.
     if findings.errors.is_empty()
         && let Ok(identity) = identity
         && (config.user.is_some() || config.group.is_some())
@@ -77,8 +77,7 @@ impl Findings {
         }
     }
 
-    /// Who starts the daemon may be somebody else, and systemd may hand sockets
-    /// over: no error.
+    /// Never an error: another user may start the daemon, and systemd may pass sockets.
     fn tell_bound(&mut self, address: &impl ToString, bound: Result<(), Error>) {
         let address = address.to_string();
         match bound {
@@ -92,7 +91,7 @@ impl Findings {
         }
     }
 
-    /// Reads all files as the user that a reload reads them as.
+    /// Opens all files as the user who reads them at a reload.
     fn look_as(&mut self, identity: &Identity, path: &Path, config: &Config) {
         let user = identity.user().unwrap_or("the user of the start");
         if !identity.is_reachable() {

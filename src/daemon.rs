@@ -160,21 +160,20 @@ impl Environment {
         environment
     }
 
-    /// Closes whatever else the process was started with above standard error: who
-    /// started it may wait for the end of a pipe, or want a lock back. To be called
-    /// first of all.
+    /// Closes all inherited descriptors above standard error, except sockets from systemd:
+    /// the parent may wait for the end of a pipe, or for a lock. Call this before anything
+    /// else.
     #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
     pub fn close_others(&self) {
         let first = FIRST_INHERITED.saturating_add(self.inherited);
         let first = libc::c_uint::try_from(first).unwrap_or(libc::c_uint::MAX);
-        // SAFETY: nothing was opened so far, so nobody in this process owns one of them.
-        // A kernel before 5.9 does not know the call and leaves them open.
+        // SAFETY: nothing was opened so far, so this process owns none of them. Kernels
+        // before 5.9 do not have the call; the descriptors stay open.
         unsafe { libc::close_range(first, libc::c_uint::MAX, 0) };
     }
 
-    /// The listening sockets that were handed over, with their names, which may be
-    /// empty. To be called once, before
-    /// any descriptor is opened that might be closed again.
+    /// The listening sockets from systemd, with their names, which may be empty. Call this
+    /// once, before opening any descriptor that might be closed again.
     ///
     /// # Errors
     /// The descriptor that is none, and its name.

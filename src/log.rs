@@ -244,8 +244,8 @@ impl Log {
         self.on_stderr.set(on);
     }
 
-    /// Standard error leads to the journal, which has the lines to syslog too: it
-    /// gets those that syslog has not taken.
+    /// Standard error leads to the journal, which also gets the lines for syslog; standard
+    /// error gets only lines that syslog did not accept.
     pub fn set_journal(&self) {
         self.is_journal.set(true);
     }
@@ -267,8 +267,8 @@ impl Log {
         }
     }
 
-    /// Writes a line of the start-up, whatever the level, to standard error too:
-    /// once where both come together.
+    /// Writes a startup message at every level, to standard error too; only once if both
+    /// lead to the same journal.
     pub fn startup(&self, level: Level, text: fmt::Arguments<'_>) {
         self.write(level, text, true);
     }

@@ -54,7 +54,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Judges a configuration file, and what it names, and says so.
+/// Checks a configuration file and what it names, and prints the result.
 fn check_config(path: &Path) -> ExitCode {
     let file = path.display();
     let (problems, config) = match config::load(path) {
@@ -257,7 +257,7 @@ impl Plan {
         result
     }
 
-    /// Says what is wrong about the user that the daemon is.
+    /// Warns about problems with the user that the daemon runs as.
     fn warn_of_identity(&self, log: &Log) {
         if self.identity.is_root_by_default() {
             let text = "serving as root; set 'user' to run as another user";
@@ -340,7 +340,7 @@ fn run(
         .map_err(|error| format!("the event loop failed: {error}"))
 }
 
-/// Says which listeners no socket that was handed over is for.
+/// Names the listeners that no socket from systemd fits.
 fn warn_of_unbound(entrances: &[Rc<Entrance>], config: &Config, log: &Log) {
     let is_bound = |rules: &&Listener| entrances.iter().any(|entrance| entrance.rules == **rules);
     for rules in config.listeners.iter().filter(|rules| !is_bound(rules)) {

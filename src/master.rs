@@ -54,7 +54,7 @@ pub struct Seat {
     pub membership: Membership,
     /// What it goes by.
     pub config: Rc<Config>,
-    /// What is asked of those that come in, and TLS, for each listener.
+    /// The rules and TLS of each listener.
     pub entrances: Vec<Rc<Entrance>>,
     /// Its listeners.
     pub listeners: Vec<Socket>,
@@ -94,8 +94,7 @@ pub struct Master {
     notify: Notify,
     /// Made at the start, if metrics are told; outlives each worker.
     board: Option<Rc<Board>>,
-    /// Shows workers the text of the configuration that was taken last; made at the
-    /// start.
+    /// Shows workers the text of the configuration in force; created at the start.
     text: Option<Writer>,
     places: Vec<Place>,
     /// All workers served once.
@@ -345,8 +344,8 @@ impl Master {
         self.notify.reloaded(taken);
     }
 
-    /// Shows workers the text of a configuration; false, and a line in the log, if that
-    /// cannot be done.
+    /// Shows workers the text of a configuration. On failure it logs a line and returns
+    /// false.
     fn show(&mut self, text: &str) -> bool {
         let shown = self
             .text

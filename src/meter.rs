@@ -1,26 +1,25 @@
-//! Work: how much of it one session may cause in a turn of the loop.
+//! How much work one session may cause in a turn of the loop.
 //!
-//! Owns the count of units that are left. A worker has one meter: the reactor
-//! refills it before each session's turn, and whoever works for the session draws
-//! on it. Once it is spent the session goes on in the next turn, after all others
-//! had theirs. The last draw may be more than is left, so that large pieces
-//! get done.
+//! Owns the number of units left. A worker has one meter: the reactor refills it before
+//! each session's turn, and all work for the session draws on it. Once it is spent, the
+//! session continues in the next turn, after all others had theirs. The last draw may
+//! exceed what is left, so large pieces of work can be done.
 //!
-//! A unit is the cost of showing Expat one byte, 40 ns at the worst.
+//! A unit is the cost of feeding Expat one byte, at most 40 ns.
 
-/// Units for one session in one turn: 3 ms at the worst.
+/// Units for one session in one turn: at most 3 ms.
 pub const UNITS_PER_TURN: usize = 64 << 10;
 
 /// Units for a TLS record without payload, such as a KeyUpdate.
 pub const TLS_RECORD: usize = 512;
-/// Units for a name that is looked up.
+/// Units for looking up a name.
 pub const LOOK_UP: usize = 1024;
-/// Bytes of XML that only our own code looks at, for a unit.
+/// Bytes per unit of XML that only our own code scans.
 pub const LOOKED_AT_BYTES: usize = 8;
-/// Inflated bytes for a unit.
+/// Inflated bytes per unit.
 pub const INFLATED_BYTES: usize = 4;
 
-/// The units that are left of a turn.
+/// The units left in a turn.
 #[derive(Debug)]
 pub struct Meter {
     left: usize,

@@ -52,7 +52,7 @@ fn expect_refused(daemon: &Daemon, server: &TlsServer, domain: &str, cause: &str
     }
     expect_no_way(&mut client, domain);
     let peer = client.stream.local_addr().unwrap();
-    let start = format!(" {peer}: no way to the server of {domain}: ");
+    let start = format!(" {peer}: cannot reach the server of {domain}: ");
     let line = daemon.wait_for_line(&start);
     let address = server.tcp.address.to_string();
     let told = line.contains(&address) && line.contains(cause);

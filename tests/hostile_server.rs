@@ -95,7 +95,7 @@ fn clear_text_behind_proceed_is_an_injection() {
         expect_gone(&mut server, injected);
         scene.expect_end(&mut client, injected);
         let peer = client.stream.local_addr().unwrap();
-        let start = format!(" {peer}: no way to the server");
+        let start = format!(" {peer}: cannot reach the server");
         let line = scene.stage.daemon.wait_for_line(&start);
         assert!(line.contains("an injection"), "{injected:?}: {line}");
     }

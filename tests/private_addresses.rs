@@ -24,7 +24,7 @@ fn expect_refused(daemon: &Daemon, address: &str) {
 /// sake of an address.
 fn refused(daemon: &Daemon) -> String {
     reach_nothing(daemon, "x.example", "remote-connection-failed");
-    let line = daemon.wait_for_line("no way to the server of x.example");
+    let line = daemon.wait_for_line("cannot reach the server of x.example");
     assert!(line.contains("'private_addresses'"), "{line}");
     line
 }
@@ -252,7 +252,7 @@ fn a_public_address_of_this_host_is_inside() {
     let daemon = daemon_asking(&dns, tls);
     expect_refused(&daemon, &one.address.to_string());
     reach_nothing(&daemon, "z.example", "remote-connection-failed");
-    let line = daemon.wait_for_line("no way to the server of z.example");
+    let line = daemon.wait_for_line("cannot reach the server of z.example");
     assert!(line.contains("'private_addresses'"), "{line}");
     drop(reach(&daemon, "y.example", "standard"));
     // An address that comes later is noticed.
@@ -262,7 +262,7 @@ fn a_public_address_of_this_host_is_inside() {
     patiently("the new address", || {
         let seen = daemon.lines().len();
         reach_nothing(&daemon, "w.example", "remote-connection-failed");
-        let line = daemon.wait_for_line_behind(seen, "no way to the server of w.example");
+        let line = daemon.wait_for_line_behind(seen, "cannot reach the server of w.example");
         line.contains("'private_addresses'").then_some(())
     });
     daemon.stop();

@@ -148,7 +148,7 @@ fn records_that_lead_nowhere_are_no_reason_to_fall_back() {
     ));
     let daemon = daemon_asking(&dns, LISTED);
     reach_nothing(&daemon, "x.example", "remote-connection-failed");
-    daemon.wait_for_line("no way to the server of x.example: 127.0.0.1:");
+    daemon.wait_for_line("cannot reach the server of x.example: 127.0.0.1:");
     daemon.stop();
     expect_no_fallback(&dns);
     assert_eq!(standard.connections(), 0);
@@ -248,7 +248,7 @@ fn a_failure_of_the_dns_is_not_the_lack_of_a_record() {
         let dns = DnsServer::start(&format!("x.example A {own}\n{zone}"));
         let daemon = daemon_asking(&dns, LISTED);
         reach_nothing(&daemon, "x.example", "remote-connection-failed");
-        daemon.wait_for_line("no way to the server of x.example: DNS look-up failed");
+        daemon.wait_for_line("cannot reach the server of x.example: DNS look-up failed");
         expect_no_fallback(&dns);
         daemon.stop();
     }
@@ -281,7 +281,7 @@ fn a_silent_dns_is_not_the_lack_of_a_record() {
     let timeout = Some(Duration::from_secs(60));
     client.stream.set_read_timeout(timeout).unwrap();
     expect_no_way(&mut client, "x.example", "remote-connection-failed");
-    daemon.wait_for_line("no way to the server of x.example: DNS look-up failed");
+    daemon.wait_for_line("cannot reach the server of x.example: DNS look-up failed");
     daemon.stop();
 }
 

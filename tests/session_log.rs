@@ -282,7 +282,7 @@ fn a_server_that_is_down_leaves_one_line() {
         "log_level: LOG_NOTICE\ndomains:\n  - name: example.org\n    server: 127.0.0.1:{port}\n    \
          tls: none\n"
     ));
-    let down = format!("no way to the server of example.org: 127.0.0.1:{port}: ");
+    let down = format!("cannot reach the server of example.org: 127.0.0.1:{port}: ");
     for _ in 0..3 {
         let mut client = daemon.client();
         client.send_text(OPEN).unwrap();

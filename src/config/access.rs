@@ -45,20 +45,20 @@ pub enum PrivateAddresses {
     Allow,
 }
 
-/// What becomes of the SASL mechanisms with channel binding that a server offers.
+/// Which clients see the SASL mechanisms with channel binding that a server offers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ChannelBinding {
-    /// Taken out for web pages, which cannot bind; passed on to other clients.
+    /// Removed for web pages, which cannot use them; passed on to other clients.
     #[default]
     Auto,
-    /// Taken out.
+    /// Removed for all clients.
     Strip,
-    /// Passed on.
+    /// Passed on to all clients.
     Relay,
 }
 
 impl ChannelBinding {
-    /// Whether they are taken out for a client with this Origin header.
+    /// Whether they are removed for a client with this Origin header.
     pub fn strips_for(self, origin: Option<&str>) -> bool {
         let is_page = |origin: &str| {
             let scheme = origin.split_once("://").map_or("", |(scheme, _)| scheme);
@@ -86,7 +86,7 @@ pub struct Access {
     pub ca_file: Option<PathBuf>,
     /// Header that tells the server the client's address.
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// What becomes of SASL mechanisms with channel binding.
+    /// Which clients see SASL mechanisms with channel binding.
     pub channel_binding: ChannelBinding,
 }
 

@@ -1,6 +1,6 @@
-//! Which header tells a client's address, where proxies are trusted.
+//! Which header has the client's address, if a trusted proxy sent the request.
 //!
-//! Owns the two names and their words in the file. Reads no header.
+//! Owns the two values of the key. Reads no header.
 
 /// The header that a trusted proxy sets itself; the other one may be the client's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -258,7 +258,7 @@ const KEYS: &[Key] = &[
             set(&mut config.max_total_memory_bytes, setting.size());
         },
     },
-    // The same under another name.
+    // The old name of max_total_memory.
     Key {
         name: "max_total_queue_size",
         set: |config, setting| {

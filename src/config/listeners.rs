@@ -43,7 +43,7 @@ pub struct Pair {
 /// A port for browsers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
-    /// What systemd calls the sockets that are meant (`FileDescriptorName=`).
+    /// The name of its sockets in systemd (`FileDescriptorName=`).
     pub name: Option<String>,
     /// The TCP port; 0 lets the system choose.
     pub port: u16,
@@ -272,7 +272,7 @@ fn listener(node: &Node, config: &Config, report: &mut Report) -> Option<Listene
     Some(listener)
 }
 
-/// A name that systemd takes for a descriptor.
+/// A name that systemd accepts for a descriptor.
 fn socket_name(setting: &mut Setting<'_>) -> Option<String> {
     let allowed = "the FileDescriptorName= of a systemd.socket(5) unit, such as web";
     let name = setting.word(allowed)?;

@@ -4,11 +4,10 @@
 //! `keys` knows the keys, `setting` and `value` what they take, `domains` the
 //! `domains` list and `access` how its servers are reached, `listeners` the
 //! ports and `place` where they are bound, `glob` the origin patterns,
-//! `network` ranges of addresses, `forwarded_header` where proxies tell one,
-//! `problem` the wording of what is wrong. A
-//! file is taken as a whole or not at all, and every error in it is told at
-//! once. Never changes after it was read, looks up no name, and opens no other
-//! file.
+//! `network` ranges of addresses, `forwarded_header` the header with a client's
+//! address, `problem` the wording of errors. A file is accepted as a whole or not at
+//! all, and all its errors are reported at once. Never changes after it was read,
+//! looks up no name, and opens no other file.
 
 pub mod access;
 mod domains;
@@ -118,8 +117,8 @@ pub struct Config {
     pub max_namespaces: u32,
     /// Above this many queued bytes on a side nothing more is read for it.
     pub max_queue_bytes: usize,
-    /// The most memory that a worker may hold for all its sessions, beside what a
-    /// connection costs by being there; `usize::MAX` is no limit.
+    /// The most memory that a worker may hold for all its sessions, without the fixed
+    /// cost of a connection; `usize::MAX` is no limit.
     pub max_total_memory_bytes: usize,
     /// Whether messages are compressed with browsers that offer it.
     pub compression: bool,
@@ -133,7 +132,7 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Whether that of whoever comes by a unix socket is.
     pub trusts_unix: bool,
-    /// The only header in which that word counts; `None`: X-Forwarded-For, else
+    /// The only header from which their report is taken; `None`: X-Forwarded-For, else
     /// Forwarded.
     pub forwarded_header: Option<ForwardedHeader>,
     /// Certificates of listeners that name none; the first is the default.
@@ -152,7 +151,7 @@ pub struct Config {
     /// Where the first worker tells metrics and health; empty: nowhere.
     /// Ask [`Config::status_addresses`].
     pub status_listen: Vec<SocketAddr>,
-    /// Names by which they may be asked for there, in lower case.
+    /// Host names that requests for them may use, in lower case.
     pub status_hosts: Vec<String>,
 }
 
@@ -235,8 +234,8 @@ impl Config {
             .any(|network| network.contains(address))
     }
 
-    /// What one of so many `workers` that run is to go by: its share of what is
-    /// counted for all of them together.
+    /// The configuration of one of `workers`, with its share of the limits that apply to
+    /// all of them together.
     pub fn share(&self, worker: usize, workers: usize) -> Config {
         let share = |all: usize| {
             let rest = usize::from(worker < all % workers);
@@ -268,7 +267,7 @@ impl Config {
         changed.map(|(key, _)| key).collect()
     }
 
-    /// Whether `other` has the same sockets, in whatever order.
+    /// Whether `other` has the same sockets, in any order.
     fn has_sockets_of(&self, other: &Config) -> bool {
         let of = |l: &Listener| (l.port, l.listen.clone(), l.socket_mode);
         let theirs: Vec<_> = other.listeners.iter().map(of).collect();
@@ -276,7 +275,7 @@ impl Config {
             && self.listeners.iter().all(|own| theirs.contains(&of(own)))
     }
 
-    /// Whether there are no rules but those of the top-level keys.
+    /// Whether only the rules of the top-level keys exist.
     pub fn has_one_rule(&self) -> bool {
         self.listeners == [Listener::of_top_level(self)]
     }
@@ -317,13 +316,13 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
-/// Reads and judges a configuration file. What is wrong comes back in the order of
-/// lines, at least one error and the warnings between.
+/// Reads and checks a configuration file. A refusal has at least one error, and the
+/// warnings too, in the order of their lines.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
     judge(path, &read(path)?)
 }
 
-/// Judges the text of the file at `path`.
+/// Checks the text of the file at `path`.
 pub fn judge(path: &Path, text: &str) -> Result<Loaded, Vec<Problem>> {
     let mut judged = parse(&path.to_string_lossy(), text);
     if !text.is_empty() && !text.ends_with('\n') {
@@ -337,8 +336,8 @@ pub fn judge(path: &Path, text: &str) -> Result<Loaded, Vec<Problem>> {
     judged
 }
 
-/// Reads the text of a configuration file while one is in force: without any text it
-/// is an error then, for somebody may be about to write it.
+/// Reads the text of a configuration file while another configuration is in force. An
+/// empty file is an error then, because another program may be about to write it.
 pub fn read_again(path: &Path) -> Result<String, Vec<Problem>> {
     let text = read(path)?;
     match text.trim().is_empty() {
@@ -370,7 +369,7 @@ fn read(path: &Path) -> Result<String, Vec<Problem>> {
     })
 }
 
-/// Judges the text of a configuration file; `file_name` is for the messages.
+/// Checks the text of a configuration file; messages use `file_name`.
 pub fn parse(file_name: &str, text: &str) -> Result<Loaded, Vec<Problem>> {
     let mut report = Report::new(file_name);
     let mut config = Config::default();

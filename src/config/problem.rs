@@ -81,7 +81,7 @@ pub enum What {
         /// The key.
         key: &'static str,
     },
-    /// Warning: the last line has no end, as in a file that is cut off.
+    /// Warning: the last line has no newline; the file may be truncated.
     NoNewline,
     /// Warning: a domain that a pattern covers with the same settings.
     Covered {

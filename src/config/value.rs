@@ -13,8 +13,8 @@ use super::yaml::{Entry, Node, Value};
 /// The longest time that a key takes: a day.
 const MAX_SECONDS: f64 = 86_400.0;
 
-/// Where each key stands for the last time; the others get a warning. That a value
-/// is taken back by a key without one is an error.
+/// Returns where each key occurs last; earlier ones get a warning. A key without a
+/// value after one with a value is an error.
 pub(super) fn last_of_each<'a>(
     entries: &'a [Entry],
     prefix: &str,

@@ -3,9 +3,9 @@
 //! Takes scalars as the text that stands there: `05000` stays `05000`, `no`
 //! stays `no`. Only a plain empty value and a plain `~` are null. Refuses what
 //! a configuration file does not need: anchors and aliases (so nothing can be
-//! multiplied), tags, several documents, deep nesting, characters that do not
-//! print. Goes on after an error
-//! where it can; never gives a key or a value a meaning.
+//! multiplied), tags, several documents, deep nesting, characters that YAML does
+//! not allow. Goes on after an error where it can; never gives a key or a value a
+//! meaning.
 
 use yaml_rust2::parser::{Event, Parser, Tag};
 use yaml_rust2::scanner::{Marker, ScanError, TScalarStyle};

@@ -1,9 +1,8 @@
 //! The PID file: who runs, and that nobody else does.
 //!
-//! Owns the number in the file, which everybody may read; the lock beside it, which no
-//! second daemon gets while any process of the first is left that did not let go of
-//! it; and the removal of both. Files that a crash left behind are taken over: the lock
-//! counts, not the files.
+//! Owns the number in the file, which everybody may read; the lock file beside it, which
+//! a second daemon cannot lock while a process of the first still holds the lock; and
+//! the removal of both. Files left by a crash are reused: only the lock matters.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -20,7 +19,7 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// Locks and opens the file, and leaves what it says.
+    /// Locks and opens the file, without changing its content.
     ///
     /// # Errors
     /// Another daemon has it, or it cannot be written: in words.
@@ -42,7 +41,7 @@ impl PidFile {
             .create(true)
             .truncate(false)
             .mode(0o644)
-            // Whoever may write to the directory does not choose our target.
+            // Others who may write to the directory must not choose our target.
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(path);
         match opened {

@@ -19,7 +19,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Looks up the values of the keys `user` and `group`, to become what they say.
+    /// Looks up the user and group of the keys `user` and `group`.
     ///
     /// # Errors
     /// There is none, or only root could become it: in words.
@@ -36,7 +36,7 @@ impl Identity {
     }
 
     /// Looks up the values of the keys `user` and `group`: names or numbers. A
-    /// user without a group brings that of its account.
+    /// user without a group gets the group of its account.
     ///
     /// # Errors
     /// There is none: in words.
@@ -72,7 +72,7 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Whether this process is it, or can become it.
+    /// Whether this process has this identity or can assume it.
     pub fn is_reachable(&self) -> bool {
         let is_user = self.user.as_ref().is_none_or(|user| user.2 == geteuid());
         geteuid().is_root() || (is_user && self.group.is_none_or(|group| group == getegid()))
@@ -142,7 +142,7 @@ impl Identity {
         }
     }
 
-    /// Whether it is root because the configuration names nobody else.
+    /// Whether it is root because the configuration names no user.
     pub fn is_root_by_default(&self) -> bool {
         self.user.is_none() && geteuid().is_root()
     }

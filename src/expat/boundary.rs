@@ -1,25 +1,25 @@
 //! Where a unit of XML ends: a first-level element, or the start tag of a root.
 //!
-//! Owns the one look that every byte gets before its unit is complete. It counts
-//! depth over tags, quotes and CDATA sections, and holds nothing but where it
-//! stands. Comments, processing instructions and document types (RFC 6120, section
-//! 11.1) are refused at their first bytes, and tags that are too long. About all
-//! else it is lenient: a unit counts only if Expat finds exactly one element in it,
-//! from its first byte to its last.
+//! Owns the scan of the bytes before a unit is complete; it looks at each byte once. It
+//! tracks tags, quotes, CDATA sections and depth, and keeps only its position among
+//! these. It refuses comments, processing instructions and document types (RFC 6120,
+//! section 11.1) at their first bytes, and tags that are too long. It may accept
+//! anything else: Expat must then find exactly one element from the unit's first byte
+//! to its last.
 
 use super::rules::{Error, Limits};
 
 /// Longest tag, and longest XML declaration: Expat reads either in one go.
 pub const MAX_TAG: usize = 64 << 10;
 
-/// What begins an XML declaration, behind `<?`; white space follows.
+/// What follows the `<?` of an XML declaration; after it comes white space.
 const DECLARATION: &[u8] = b"xml";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Text, up to a `<`.
     Text,
-    /// Behind a `<`.
+    /// After a `<`.
     Open,
     /// In a start tag; `slash`: the last byte was a `/`.
     Tag {
@@ -28,11 +28,11 @@ enum Step {
     /// In an attribute's value, which ends with this quote.
     Quoted(u8),
     EndTag,
-    /// Behind `<!`.
+    /// After `<!`.
     Bang,
-    /// In a CDATA section, behind so many `]`, at most two.
+    /// In a CDATA section, after so many `]`, at most two.
     Cdata(u8),
-    /// Behind `<?` and so many bytes of the name.
+    /// After `<?` and so many bytes of the name.
     DeclarationName(u8),
     /// In an XML declaration; `question`: the last byte was a `?`.
     Declaration {
@@ -48,14 +48,14 @@ pub struct Boundary {
     is_header: bool,
     may_declare: bool,
     depth: u32,
-    /// How deep elements may stand, the unit being 1.
+    /// The deepest level allowed; the unit is at level 1.
     max_depth: u32,
-    /// Bytes of the tag in work.
+    /// Bytes of the current tag.
     tag: u32,
 }
 
 impl Boundary {
-    /// Finds the end of an element that stands below a root.
+    /// Finds the end of an element inside a root.
     pub fn element(limits: Limits) -> Boundary {
         Boundary {
             step: Step::Text,
@@ -67,8 +67,7 @@ impl Boundary {
         }
     }
 
-    /// Finds the end of a root's start tag, which may have an XML declaration
-    /// before it.
+    /// Finds the end of a root's start tag, which an XML declaration may precede.
     pub fn header() -> Boundary {
         Boundary {
             is_header: true,
@@ -77,11 +76,11 @@ impl Boundary {
         }
     }
 
-    /// Looks at the next bytes of the unit: how many of them it takes to its end,
-    /// if that is among them.
+    /// Scans the next bytes of the unit. If the unit ends among them, returns how many of
+    /// them belong to it.
     ///
     /// # Errors
-    /// The unit can never be one that is allowed.
+    /// The unit cannot be allowed, whatever follows.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, Error> {
         let mut at = 0;
         while at < bytes.len() {
@@ -94,7 +93,7 @@ impl Boundary {
         Ok(None)
     }
 
-    /// Takes some of `rest`, which is not empty; whether the unit ends there.
+    /// Consumes some bytes of `rest`, which is not empty; true if the unit ends there.
     fn go_on(&mut self, rest: &[u8]) -> Result<(usize, bool), Error> {
         let mut ended = false;
         let used = match self.step {
@@ -147,7 +146,7 @@ impl Boundary {
         }
     }
 
-    /// Takes `rest` up to `byte`, behind which `next` begins.
+    /// Consumes `rest` up to `byte`, after which `next` begins.
     fn skip_to(&mut self, byte: u8, rest: &[u8], next: Step) -> usize {
         match memchr::memchr(byte, rest) {
             Some(at) => {
@@ -220,7 +219,7 @@ impl Boundary {
         Ok(1)
     }
 
-    /// A start tag is complete; whether the unit is.
+    /// Ends a start tag; true if the unit ends with it.
     fn start_tag(&mut self, is_empty: bool) -> Result<bool, Error> {
         self.step = Step::Text;
         if self.depth >= self.max_depth {
@@ -239,7 +238,7 @@ mod tests {
     const COMMENT: Error = Error::Restricted("comment");
     const INSTRUCTION: Error = Error::Restricted("processing instruction");
 
-    /// The same in one piece and byte by byte.
+    /// Scans in one piece and byte by byte, with the same result.
     fn end(start: &Boundary, text: &str) -> Result<Option<usize>, Error> {
         let whole = start.clone().feed(text.as_bytes());
         let mut dribbled = start.clone();

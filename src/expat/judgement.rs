@@ -1,18 +1,18 @@
-//! A complete unit on its way through Expat, slice by slice.
+//! Feeds a complete unit to Expat, slice by slice.
 //!
-//! Owns how far Expat has seen it. A large unit takes several turns, and no
-//! byte is shown twice, but for tokens that a slice cuts: so that these are not
-//! scanned again and again, a slice is as long as what Expat holds of one.
+//! Owns the position in the unit. A large unit takes several turns. Expat gets each
+//! byte once, but scans a token again if a slice cuts it. To bound these repetitions,
+//! a slice is at least as long as the part of a token that Expat holds.
 
 use super::parser::{Parser, Tag, Token};
 use super::rules::Error;
 use crate::meter::Meter;
 
-/// Bytes shown at once. Expat copies them to a buffer of its own, which is not to
-/// grow beyond what a parser may keep.
+/// Bytes fed at once. Expat copies them to its own buffer, which must not grow beyond
+/// what a parser may keep.
 const SLICE: usize = 16 << 10;
 
-/// The parser of a complete unit, and how much of it was shown.
+/// The parser of a complete unit, and how much of the unit it got.
 pub struct Judgement {
     parser: Parser,
     /// Position in the parser of the unit's first byte.
@@ -21,7 +21,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// The judgement of a unit that begins where `parser` stands.
+    /// Begins a unit at the parser's current position.
     pub fn new(parser: Parser) -> Judgement {
         Judgement {
             origin: parser.position(),
@@ -30,8 +30,8 @@ impl Judgement {
         }
     }
 
-    /// Shows Expat more of `unit`, one slice at least, until the meter is spent;
-    /// whether it has seen all of it.
+    /// Feeds Expat more of `unit`, at least one slice, until the meter is spent. True if
+    /// Expat has got all of it.
     ///
     /// # Errors
     /// Why the unit is refused.
@@ -52,8 +52,7 @@ impl Judgement {
         }
     }
 
-    /// The start tag of the unit, if what was shown is exactly one first-level
-    /// element.
+    /// The start tag of the unit, if Expat got exactly one first-level element.
     pub fn element(&self) -> Option<&Tag> {
         let end_of_unit = self.parser.position();
         match self.parser.tokens() {
@@ -86,7 +85,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// Whether `unit` is an element, and the turns and bytes scanned for that.
+    /// Whether `unit` is an element, and how many turns and scanned bytes that took.
     fn judge(unit: &str) -> (Result<bool, Error>, usize, u64) {
         let mut pool = Pool::new(b"<r>");
         let mut judgement = Judgement::new(pool.take());
@@ -96,7 +95,7 @@ mod tests {
             let drawn = meter.drawn();
             meter.refill();
             let done = judgement.proceed(unit.as_bytes(), &mut meter);
-            // Only one token that is still not whole costs more.
+            // Only one unfinished token costs more.
             let most = UNITS_PER_TURN + 2 * unit.len().min(SLICE);
             let unfinished = judgement.parser.pending() > SLICE;
             assert!(unfinished || done.is_err() || meter.drawn() - drawn <= most as u64);

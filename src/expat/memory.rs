@@ -1,7 +1,7 @@
 //! The memory that parsers hold, counted to the byte.
 //!
-//! Owns the functions with which Expat allocates. The count is that of a thread,
-//! which is where a parser lives and dies.
+//! Owns the functions with which Expat allocates. Each thread has its own count, because
+//! a parser never leaves its thread.
 
 use std::cell::Cell;
 
@@ -18,7 +18,7 @@ pub fn heap_bytes() -> usize {
     HELD.get()
 }
 
-/// What Expat allocates with.
+/// The functions with which Expat allocates.
 pub(super) static COUNTED: MemoryHandlingSuite = MemoryHandlingSuite {
     malloc,
     realloc,
@@ -50,7 +50,7 @@ unsafe extern "C" fn realloc(block: *mut c_void, len: usize) -> *mut c_void {
     unsafe {
         let old = size(block);
         let new = libc::realloc(block, len);
-        // Where there is no memory the old block stays.
+        // If there is no memory, the old block stays valid.
         if !new.is_null() {
             count(old, size(new));
         }

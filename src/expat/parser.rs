@@ -21,7 +21,7 @@ use super::library::reparse_deferral;
 use super::rules::{Error, Limits};
 use super::{ffi, memory};
 
-/// Between namespace and local name in the names that Expat reports; no UTF-8
+/// Separates namespace and local name in the names that Expat reports; no UTF-8
 /// text contains it.
 const SEPARATOR: u8 = 0xff;
 
@@ -32,8 +32,8 @@ thread_local! {
     static SCANNED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Bytes that the parsers of this thread have scanned, each counted as often as
-/// Expat had to look at it.
+/// Bytes that the parsers of this thread have scanned; a byte that Expat scans again
+/// counts again.
 pub fn scanned_bytes() -> u64 {
     SCANNED.get()
 }
@@ -194,7 +194,7 @@ impl Parser {
         self.position
     }
 
-    /// Bytes of a token that is not whole: Expat keeps them and scans them again.
+    /// Bytes of an unfinished token: Expat keeps them and scans them again.
     pub fn pending(&self) -> usize {
         // SAFETY: the parser is live.
         let index = unsafe { ffi::XML_GetCurrentByteIndex(self.raw.as_ptr()) };

@@ -8,7 +8,7 @@
 use super::parser::Parser;
 use super::rules::{Error, Limits};
 
-/// A parser that holds more memory, in bytes, is dropped: it began with 10 KiB.
+/// A parser that holds more bytes than this is dropped; a new one holds 10 KiB.
 const MAX_HEAP: usize = 64 << 10;
 /// Parsers kept at most: elements that need one are judged one after the other.
 const MAX_PARKED: usize = 32;
@@ -41,8 +41,8 @@ impl Pool {
         self.limits
     }
 
-    /// A parser at the start of a document, within the pool's limits, that reports
-    /// the root alone; it is not to be parked.
+    /// A parser at the start of a document, with the pool's limits, that reports only the
+    /// root. It must not be parked.
     pub fn fresh(&self) -> Parser {
         Parser::bounded(0, self.limits)
     }
@@ -54,7 +54,7 @@ impl Pool {
             .unwrap_or_else(|| self.inside(self.root).expect("the root tag parses"))
     }
 
-    /// The same inside a root of which this is the start tag; it is not to be parked.
+    /// A parser inside a root with this start tag. It must not be parked.
     ///
     /// # Errors
     /// The tag is not well-formed.

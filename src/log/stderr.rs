@@ -1,8 +1,8 @@
 //! Standard error as a sink of the log.
 //!
-//! Owns the shape of a line there, and the count of lines that could not be
-//! written. Writes only what cannot wait; what nobody takes is counted and told
-//! with the next line that gets through.
+//! Owns the format of a line there, and the count of lines that could not be written.
+//! Never blocks: a line that standard error does not accept is counted, and the next
+//! line that gets through reports the count.
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{IDENT, Level, lost_text};
 
-/// Standard error, written only where that cannot wait.
+/// Standard error, written only if that does not block.
 #[derive(Debug)]
 pub(super) struct Stderr {
     stand_in: Option<OwnedFd>,
@@ -19,7 +19,7 @@ pub(super) struct Stderr {
 }
 
 impl Stderr {
-    /// Standard error, or what stands in for it.
+    /// Standard error, or its replacement in a test.
     pub fn new(stand_in: Option<OwnedFd>) -> Stderr {
         Stderr {
             stand_in,
@@ -27,7 +27,7 @@ impl Stderr {
         }
     }
 
-    /// Writes a line, which is put together in `line`.
+    /// Writes a line, which it assembles in `line`.
     pub fn write(&mut self, level: Level, text: &str, line: &mut Vec<u8>, pid: u32) {
         if self.lost_lines > 0 {
             let lost = lost_text(self.lost_lines);
@@ -48,7 +48,7 @@ impl Stderr {
             Some(fd) => fd.as_fd(),
             None => stderr.as_fd(),
         };
-        // A pipe that takes any byte takes PIPE_BUF of them, and a line is less.
+        // A writable pipe accepts at least PIPE_BUF bytes, and a line is shorter.
         formatted.is_ok() && takes_bytes(fd) && nix::unistd::write(fd, line).is_ok()
     }
 }

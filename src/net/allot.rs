@@ -1,26 +1,26 @@
 //! Which listener of a configuration a socket belongs to.
 //!
-//! Owns what a socket is known by, and the choice: the name that systemd gives a
-//! socket (`FileDescriptorName=`), else the address and port, or the path. The
-//! order of sockets and of listeners counts for nothing, but among sockets that
-//! nothing else tells apart (port 0 twice). Where no listener fits, nothing is
-//! chosen: the rules of one port are never another's.
+//! Owns what identifies a socket, and the choice: first by the name from systemd
+//! (`FileDescriptorName=`), then by the address and port, or the path. The order of
+//! sockets and listeners matters only for sockets that are otherwise alike (port 0
+//! twice). If no listener fits, none is chosen: a socket never gets the rules of another
+//! port.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::config::{Listener, Place};
 
-/// What a socket is known by.
+/// What identifies a socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
     /// Where it is bound.
     place: Place,
-    /// The port that was asked for; 0 lets the system choose.
+    /// The configured port; 0 lets the system choose.
     asked: u16,
-    /// The port that it has; 0 for a unix socket.
+    /// The actual port; 0 for a unix socket.
     port: u16,
-    /// The name it was handed over with; `None` if this daemon has bound it.
+    /// Its name from systemd; `None` if this daemon has bound it.
     name: Option<String>,
 }
 
@@ -45,7 +45,7 @@ enum Fit {
 }
 
 impl Bound {
-    /// Of a socket that was bound to `place` and `asked`, and has got `port`.
+    /// Describes a socket that was bound to `place` and `asked`, and got `port`.
     pub fn here(place: Place, asked: u16, port: u16) -> Bound {
         Bound {
             place,
@@ -55,7 +55,7 @@ impl Bound {
         }
     }
 
-    /// Of a socket that was handed over.
+    /// Describes a socket from systemd.
     pub fn handed_over(place: Place, port: u16, name: &str) -> Bound {
         Bound {
             place,
@@ -65,7 +65,7 @@ impl Bound {
         }
     }
 
-    /// Whether it was handed over.
+    /// Whether it came from systemd.
     pub fn is_handed_over(&self) -> bool {
         self.name.is_some()
     }
@@ -92,7 +92,7 @@ impl Bound {
         } else if other.is_unspecified() && same_family {
             Some(Fit::AnyOfFamily)
         } else if other.is_unspecified() && (other.is_ipv6() || own.is_unspecified()) {
-            // A socket of all IPv6 addresses serves IPv4 too.
+            // A socket for all IPv6 addresses serves IPv4 too.
             Some(Fit::Any)
         } else {
             None
@@ -122,7 +122,7 @@ pub fn allot(sockets: &[&Bound], listeners: &[&Listener]) -> Vec<Option<usize>> 
     sockets.iter().enumerate().map(choose).collect()
 }
 
-/// A listener as an operator knows it: `'web', *:443`.
+/// A listener as messages show it: `'web', *:443`.
 pub struct Named<'a>(pub &'a Listener);
 
 impl fmt::Display for Named<'_> {
@@ -146,8 +146,8 @@ mod tests {
     use super::*;
     use crate::config::parse;
 
-    /// The listeners that sockets get: `a:p` or `unix:...`, and a name behind a
-    /// space if it was handed over.
+    /// The listeners that sockets get: `a:p` or `unix:...`; for a socket from systemd a
+    /// space and its name follow.
     fn allotted(sockets: &[&str], listeners: &str) -> Vec<Option<usize>> {
         let text = format!("listeners: [{listeners}]");
         let config = parse("-", &text).expect(&text).config;
@@ -266,7 +266,7 @@ mod tests {
         let none = "listen: 127.0.0.3";
         assert_eq!(allotted(&sockets, two), [Some(0), Some(1), Some(1)]);
         assert_eq!(allotted(&sockets[2..], &format!("{{{none}}}")), [None]);
-        // By the port that it has got, too.
+        // By its actual port, too.
         assert_eq!(allotted(&["127.0.0.1:0"], "{port: 40000}"), [Some(0)]);
     }
 }

@@ -23,7 +23,7 @@ const HALF: u64 = 4 << 20;
 const HEADER: usize = 24;
 /// A byte for each place, before the places: whether somebody is there.
 const MARKS: u64 = 4096;
-/// The mark that is the master's: the last, which no place has.
+/// The master's mark: the last one, which belongs to no place.
 const MASTER_MARK: u64 = MARKS - 1;
 /// How often a page is read anew that was being written.
 const TRIES: usize = 4;
@@ -51,8 +51,8 @@ struct Header {
 }
 
 impl Board {
-    /// An empty board with so many places; whoever looks at the process's descriptors
-    /// sees its name.
+    /// An empty board with so many places. Its name appears among the descriptors of the
+    /// process.
     ///
     /// # Errors
     /// The kernel has no such files, no descriptor is left, or the process may

@@ -28,7 +28,7 @@ use crate::config::{Config, Listener, Pair};
 /// ALPN, in wire form: WebSocket begins with HTTP/1.1 (RFC 6455, section 1.2).
 const ALPN: &[u8] = b"\x08http/1.1";
 
-/// A certificate that ends within so many days is told.
+/// A certificate that expires within so many days gets a warning.
 const SOON_DAYS: u32 = 14;
 
 /// A listener, ready for browsers.
@@ -37,7 +37,7 @@ pub struct Entrance {
     pub rules: Listener,
     /// TLS, unless the port is in plain text.
     context: Option<SslContext>,
-    /// Its certificates that are past their end, or soon will be: in words.
+    /// Warnings about its certificates that have expired or soon will.
     expiring: Vec<String>,
 }
 
@@ -77,8 +77,7 @@ impl Entrance {
     }
 }
 
-/// What is to be said of certificates that are past their end, or soon will be;
-/// each once.
+/// Warnings about certificates that have expired or soon will; each once.
 pub fn expiring(entrances: &[Rc<Entrance>]) -> impl Iterator<Item = &str> {
     let all = entrances.iter().flat_map(|entrance| &entrance.expiring);
     let mut texts: Vec<&str> = all.map(String::as_str).collect();
@@ -87,7 +86,7 @@ pub fn expiring(entrances: &[Rc<Entrance>]) -> impl Iterator<Item = &str> {
     texts.into_iter()
 }
 
-/// What is to be said of the time of a certificate, if anything.
+/// A warning about the validity of a certificate, if one is needed.
 fn expiry(path: &Path, certificate: &X509Ref) -> Option<String> {
     let is_before = |days, end: &Asn1TimeRef| {
         let then = Asn1Time::days_from_now(days).ok()?;
@@ -108,12 +107,11 @@ fn expiry(path: &Path, certificate: &X509Ref) -> Option<String> {
     Some(format!("{}: the certificate{of} {what}", path.display()))
 }
 
-/// The entrance of each of `sockets`, by the rules of `config`, whose `entrances`
-/// these are. Without a list of listeners there are no other rules for what was
-/// handed over, wherever it listens.
+/// Chooses one of the `entrances` of `config` for each of `sockets`. Without a list of
+/// listeners, a socket from systemd gets the only entrance, wherever it listens.
 ///
 /// # Errors
-/// The socket that no listener is for, and what there is.
+/// Names the socket that no listener fits, and the listeners.
 pub fn of_sockets(
     sockets: &[Socket],
     config: &Config,
@@ -140,9 +138,9 @@ pub fn of_sockets(
     Ok(of_sockets)
 }
 
-/// Puts the entrances of a new configuration into the places of `old`, one for each
-/// socket. Where no listener is for a socket the old one stays; these sockets come
-/// back.
+/// Replaces `old`, which has one entrance for each socket, by the entrances of a new
+/// configuration. If no listener fits a socket, its old entrance stays; returns these
+/// sockets.
 pub fn replace<'a>(
     old: &mut [Rc<Entrance>],
     sockets: &'a [Socket],

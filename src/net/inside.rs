@@ -1,19 +1,19 @@
 //! Which addresses are of the inside: a stranger's domain must not lead there.
 //!
-//! Owns the list of this host's own addresses, public ones among them: what listens
+//! Owns the list of this host's own addresses, including public ones, because a service
 //! there may be meant for this host alone. Interfaces come and go, so the list is read
-//! again when somebody asks, but not often. An IPv6 address that carries an IPv4 one is
-//! judged by that.
+//! again on use, but not often. An IPv6 address that contains an IPv4 address is judged
+//! by the latter.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 
-/// How long a list of addresses counts.
+/// How long a list of addresses is used, in milliseconds.
 const PERIOD_MS: u64 = 1000;
 
-/// The addresses of the inside, as of a moment ago.
+/// The inside addresses, recently read.
 #[derive(Debug)]
 pub struct Inside {
     /// Those of this host's interfaces, in order.
@@ -25,7 +25,7 @@ impl Inside {
     /// Reads this host's addresses.
     ///
     /// # Errors
-    /// They cannot be read; it knows none of them then.
+    /// They cannot be read; the list is empty then.
     pub fn new() -> (Inside, Result<(), Errno>) {
         let mut inside = Inside {
             own: Vec::new(),
@@ -44,7 +44,7 @@ impl Inside {
         }
         if now_ms >= self.read_at_ms + PERIOD_MS {
             self.read_at_ms = now_ms;
-            // Without a descriptor for it the old list stays.
+            // If no descriptor is left for this, the old list stays.
             let _ = self.read();
         }
         self.own.binary_search(&carried(address)).is_ok()
@@ -69,7 +69,7 @@ fn is_inside(address: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address that an IPv6 one carries, or the address itself.
+/// The IPv4 address that an IPv6 address contains, or the address itself.
 fn carried(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;

@@ -42,7 +42,7 @@ enum Listening {
 }
 
 impl Socket {
-    /// Takes a listening socket over, which must be non-blocking, and its name.
+    /// Takes ownership of a listening socket, which must be non-blocking, and its name.
     ///
     /// # Errors
     /// The kernel's.
@@ -62,7 +62,7 @@ impl Socket {
         })
     }
 
-    /// What it is known by.
+    /// What identifies it.
     pub fn bound(&self) -> &Bound {
         &self.bound
     }
@@ -78,7 +78,7 @@ impl Socket {
         }
     }
 
-    /// Sets how long a client accepted from here may leave data unacknowledged.
+    /// Sets how long the clients of this socket may leave data unacknowledged.
     pub fn set_patience(&self, patience: Duration) {
         if let Listening::Tcp(socket) = &self.listening {
             set_patience(socket, patience);
@@ -182,15 +182,15 @@ pub fn bind_sets(
     Ok(sets)
 }
 
-/// Whether IPv6 sockets leave IPv4 alone: an IPv6 wildcard would take the port of
-/// the IPv4 one.
+/// Whether IPv6 sockets must be limited to IPv6, because an IPv6 wildcard would take the
+/// port from the IPv4 socket.
 fn has_v4(rules: &Listener) -> bool {
     let mut ips = rules.listen.iter().filter_map(Place::ip);
     ips.any(|ip| ip.is_ipv4())
 }
 
-/// The TCP addresses of a listener, to be tried out, and whether they are for IPv6
-/// alone.
+/// The TCP addresses of a listener, for trying to bind them, and whether each is for
+/// IPv6 alone.
 pub fn addresses(rules: &Listener) -> Vec<(SocketAddr, bool)> {
     let ips = rules.listen.iter().filter_map(Place::ip);
     let address = |ip| (SocketAddr::new(ip, rules.port), has_v4(rules));
@@ -215,8 +215,8 @@ pub fn try_bind(address: SocketAddr, only_v6: bool) -> io::Result<()> {
     }
 }
 
-/// As many sockets at one address, for which the port `asked` is configured, and
-/// the port that they have.
+/// Binds several sockets to one address, for which the port `asked` is configured;
+/// returns them with their actual port.
 fn bind_tcp(
     address: SocketAddr,
     asked: u16,
@@ -273,8 +273,8 @@ fn bind_unix(
     (0..workers).map(copy).collect()
 }
 
-/// Sockets that listen already, with their names, once for each of `workers`
-/// processes: all take from the same queue.
+/// Copies of listening sockets, with their names, for each of `workers` processes: all
+/// accept from the same queue.
 ///
 /// # Errors
 /// No descriptors are left.
@@ -326,7 +326,7 @@ fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpL
     Ok(TcpListener::from_std(fd.into()))
 }
 
-/// A socket that is bound and does not listen.
+/// A bound socket that does not listen.
 fn bound(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,

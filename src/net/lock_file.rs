@@ -1,8 +1,9 @@
-//! Locks that nobody else can hold: files of their own beside what they are for.
+//! Locks that other users cannot take: separate files beside the files that they guard.
 //!
-//! Whoever can open a file, only to read it, can lock it. So a lock on a file that all
-//! may read, or on a directory, would let any user of this host keep the daemon from
-//! starting. Owns a file that this user and root alone can open, and its removal.
+//! A user who can open a file, if only to read it, can lock it. With a lock on a
+//! directory, or on a file that everybody may read, any user of this host could keep
+//! the daemon from starting. Owns a file that only this user and root can open, and its
+//! removal.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -15,7 +16,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::unistd::geteuid;
 
-/// A locked file. The lock lasts until every process that has a copy has dropped it.
+/// A locked file. The lock lasts until every process with a copy has dropped it.
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,
@@ -40,7 +41,7 @@ impl LockFile {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
-                // Whoever may write to the directory does not choose our target.
+                // Others who may write to the directory must not choose our target.
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&path)
                 .map_err(|error| io::Error::new(error.kind(), words(&path, &error.to_string())))?;
@@ -58,8 +59,8 @@ impl LockFile {
         }
     }
 
-    /// Removes the file, and lets go of it. Where the directory does not let this user
-    /// do so it stays.
+    /// Removes the file and releases the lock. The file stays if this user may not write
+    /// to the directory.
     pub fn remove(self) {
         let _ = std::fs::remove_file(&self.path);
     }
@@ -69,8 +70,8 @@ fn words(path: &Path, why: &str) -> String {
     format!("{}: {why}", path.display())
 }
 
-/// Locks the opening of a file, not the file for this process: copies in other
-/// processes keep the lock.
+/// Locks the open file description, not the file for this process: copies of the
+/// descriptor in other processes keep the lock.
 fn lock(file: &File) -> io::Result<()> {
     let whole = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
@@ -103,7 +104,7 @@ mod tests {
         let second = LockFile::beside(&path).unwrap_err();
         assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
         drop(first);
-        // What a crash leaves is taken over.
+        // A file left by a crash is reused.
         LockFile::beside(&path).unwrap().remove();
         assert!(!file.exists());
         std::fs::write(&file, "").unwrap();

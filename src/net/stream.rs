@@ -1,9 +1,9 @@
 //! A connected stream socket, of TCP or of the unix family.
 //!
 //! Owns the descriptor and its calls: read, write, peek, end. Both kinds are
-//! non-blocking and tell readiness by edges. Knows no deadlines, and of TLS only
-//! how often a call of the library may read: what is refused beyond that would
-//! block as far as the library can tell.
+//! non-blocking and report readiness by edges. Knows no deadlines. Limits how often one
+//! call of the TLS library may read: beyond that, reads look to the library as if they
+//! would block.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -19,10 +19,10 @@ use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
 /// is read before the rest of it.
 const READS_PER_CALL: u8 = 64;
 
-/// How long a host may be silent though the kernel asks whether it is there.
+/// How long a host may leave the kernel's probes unanswered.
 const MAX_SILENCE: Duration = Duration::from_secs(180);
-/// A session that looks after its own queues is to be the first to find one
-/// stuck, and says more about it.
+/// The session should notice a stuck queue before the kernel does, because it reports
+/// more about it.
 const HEAD_START: Duration = Duration::from_secs(2);
 
 /// A connection of either kind.
@@ -129,32 +129,31 @@ impl Stream {
         }
     }
 
-    /// Does for one connection what [`set_patience`] does, and lets the kernel
-    /// probe a host that is silent: one that answers no probe for `patience`, or
-    /// for [`MAX_SILENCE`], is gone.
+    /// Does what [`set_patience`] does, and makes the kernel probe a silent host: if the
+    /// host answers no probe for `patience`, or for [`MAX_SILENCE`], the connection breaks.
     pub fn watch(&self, patience: Duration) {
         let Stream::Tcp(socket, _) = self else {
             return;
         };
         let silence = patience.min(MAX_SILENCE);
         set_patience(socket, silence);
-        // With a user timeout the kernel looks at the time alone, not at the
-        // number of probes: three are lost before that.
+        // With a user timeout the kernel checks only the time, not the number of
+        // probes: three are lost before that.
         let seconds = |part: u32| (silence / part).as_secs().max(1) as u32;
-        // As above: a connection that is gone already may refuse.
+        // As above: the call may fail if the connection is already gone.
         let _ = setsockopt(socket, sockopt::TcpKeepIdle, &seconds(2));
         let _ = setsockopt(socket, sockopt::TcpKeepInterval, &seconds(6));
         let _ = setsockopt(socket, sockopt::KeepAlive, &true);
     }
 }
 
-/// Switches Nagle's algorithm off on a TCP socket, and lets the connection break
-/// where data is not acknowledged, or not taken, for a little more than
-/// `patience`. A listening socket passes both on to what it accepts.
+/// Switches Nagle's algorithm off on a TCP socket, and makes the connection break if the
+/// peer does not acknowledge or accept data for a little more than `patience`. Sockets
+/// accepted from a listening socket inherit both.
 pub fn set_patience(socket: &impl AsFd, patience: Duration) {
     let millis = (patience + HEAD_START).as_millis();
     let millis = u32::try_from(millis).unwrap_or(u32::MAX);
-    // A connection that is gone already may refuse; its end is read soon.
+    // The call may fail if the connection is already gone; its end is read soon.
     let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);
     let _ = setsockopt(socket, sockopt::TcpUserTimeout, &millis);
 }
@@ -193,7 +192,7 @@ impl Write for &Stream {
     }
 }
 
-/// For the TLS library, which reads on and on where records bring it nothing.
+/// For the TLS library, which keeps reading while records bring no data.
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.ration().reads == READS_PER_CALL {

@@ -160,8 +160,8 @@ impl Context {
     }
 }
 
-/// Lets a call that reads come back after a record that brought it nothing, such
-/// as a KeyUpdate. The library's own default goes on as long as there are any.
+/// Makes a reading call return after a record without data, such as a KeyUpdate. By
+/// default the library keeps reading as long as there are such records.
 #[expect(unsafe_code, reason = "the crate can set modes, but not clear them")]
 pub(super) fn stop_at_records_without_payload(builder: &mut SslContextBuilder) {
     /// As openssl/ssl.h has it.

@@ -7,9 +7,9 @@
 //! until it would block.
 //!
 //! Records without payload (KeyUpdate, tickets, alerts, refused renegotiation)
-//! are work that gives no bytes. One call takes a few of them at most, draws on
-//! the meter for each, and is then `Interrupted`: to be tried again without an
-//! edge, once the meter allows.
+//! cause work but give no bytes. One call takes only a few of them, draws on the
+//! meter for each, and then returns `Interrupted`: try again without an edge, once the
+//! meter allows.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -228,8 +228,8 @@ fn reason(error: &ssl::Error) -> String {
     }
 }
 
-/// Calls the TLS library, and draws on the meter for the records that it took
-/// beside the one that it was called for.
+/// Calls the TLS library, and draws on the meter for the records that it took in
+/// addition to the one that it was called for.
 fn call<T>(
     stream: &mut SslStream<Stream>,
     meter: &mut Meter,
@@ -250,8 +250,8 @@ fn call<T>(
     done
 }
 
-/// What a call that is to be tried again waits for: an edge (`WouldBlock`), or no
-/// more than its turn (`Interrupted`). `None` if it failed.
+/// What an unfinished call waits for: an edge (`WouldBlock`), or only its next turn
+/// (`Interrupted`). `None` if it failed.
 fn waits(stream: &SslStream<Stream>, error: &ssl::Error) -> Option<ErrorKind> {
     match error.code() {
         ErrorCode::WANT_READ if !stream.get_ref().is_dry() => Some(ErrorKind::Interrupted),

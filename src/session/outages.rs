@@ -1,8 +1,8 @@
-//! Domains whose server cannot be reached, so that the log is not filled.
+//! Domains whose server cannot be reached: how often the log mentions each.
 //!
-//! Owns when each failed first, when the log last told of it, and how many
-//! sessions have failed since. Domains are of strangers: their number and that of
-//! the lines are bounded. Never writes the log.
+//! Owns, for each domain, when the first session failed, when the log last mentioned
+//! it, and how many sessions have failed since. Clients choose the domains, so the
+//! number of domains and of lines is bounded. Never writes the log.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -11,20 +11,20 @@ use super::Tick;
 
 /// Time between two lines about a domain, in milliseconds.
 const PAUSE_MS: Tick = 60_000;
-/// Domains known at a time; others are not told of.
+/// Domains known at a time; others are not logged.
 const MAX_DOMAINS: usize = 1024;
 /// Lines a second about domains that failed for the first time.
 const LINES_PER_SECOND: u32 = 10;
 
-/// The story of a domain that cannot be reached.
+/// What is known of a domain that cannot be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// When a session failed first.
+    /// When the first session failed.
     pub since: Tick,
-    /// Sessions that failed, all in all.
+    /// All sessions that failed.
     pub sessions: u64,
     next_line: Tick,
-    /// Of `sessions`, those that the log has told of.
+    /// Of `sessions`, those that are in the log.
     told: u64,
 }
 
@@ -37,8 +37,8 @@ pub struct Outages {
 }
 
 impl Outages {
-    /// A session found no way to the server of `domain`. How many others have
-    /// failed since the last line, if the log is to have one.
+    /// Counts a session that could not reach the server of `domain`. If the log should
+    /// get a line, returns how many others have failed since the last one.
     pub fn fail(&mut self, domain: &Rc<str>, now: Tick) -> Option<u64> {
         if !self.domains.contains_key(domain) && !self.has_room(now) {
             return None;
@@ -59,7 +59,7 @@ impl Outages {
         Some(others)
     }
 
-    /// The server of `domain` has answered; how it was before, if it had failed.
+    /// Forgets `domain`, whose server has answered, and returns what was known.
     pub fn recover(&mut self, domain: &str) -> Option<Outage> {
         if self.domains.is_empty() {
             return None;
@@ -67,8 +67,8 @@ impl Outages {
         self.domains.remove(domain)
     }
 
-    /// Whether another domain may be known, and told of now. Those that nobody
-    /// has asked for lately make room.
+    /// Whether another domain may be added and logged. Domains that nobody has asked for
+    /// lately make room.
     fn has_room(&mut self, now: Tick) -> bool {
         if self.domains.len() >= MAX_DOMAINS {
             self.domains.retain(|_, outage| now < outage.next_line);
@@ -107,7 +107,7 @@ mod tests {
         let mut outages = Outages::default();
         let mut lines = 0;
         for n in 0..10_000u64 {
-            // Half a second for all of them.
+            // All within half a second.
             let domain: Rc<str> = n.to_string().into();
             lines += u32::from(outages.fail(&domain, n / 20).is_some());
         }

@@ -383,7 +383,7 @@ impl Session {
         worker.log.line(
             level,
             format_args!(
-                "session {}: no way to the server of {name}: {why}{separator}{detail}{others}",
+                "session {}: cannot reach the server of {name}: {why}{separator}{detail}{others}",
                 self.report.name(),
             ),
         );

@@ -107,7 +107,7 @@ async function certificateTests(runner, server) {
       const written = newLines(child);
       const { condition, code } = await refusal({ url, domain });
       equal([condition, code], ['remote-connection-failed', 1000], 'what the client sees');
-      await written(new RegExp(`session .* no way to the server of ${domain}: ${server.address}: certificate refused: ${cause}`));
+      await written(new RegExp(`session .* cannot reach the server of ${domain}: ${server.address}: certificate refused: ${cause}`));
       await written(new RegExp(`session .* ended by jabsocket: remote-connection-failed: .*certificate refused: ${cause}`));
     }));
   }

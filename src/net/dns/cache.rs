@@ -1,14 +1,14 @@
-//! Answers of the DNS, kept while they hold.
+//! A cache of DNS answers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::question::{Error, Question, Records};
 
-/// Bytes of all that is kept; what runs out first gives way.
+/// Maximum bytes of all entries; the entry that expires first makes room.
 const MAX_BYTES: usize = 1 << 20;
-/// Bytes of an entry beside its names and records: what stands in both tables,
-/// and the heap's own.
+/// Bytes of an entry without its names and records: its place in both tables, and the
+/// overhead of the heap.
 const ENTRY_BYTES: usize = 320;
 
 type Kept = Result<Records, Error>;
@@ -23,14 +23,14 @@ struct Entry {
 #[derive(Default)]
 pub struct DnsCache {
     entries: HashMap<Arc<Question>, Entry>,
-    /// By when they run out.
+    /// In the order in which they expire.
     expiries: BTreeMap<(u64, u64), Arc<Question>>,
     bytes: usize,
     next_number: u64,
 }
 
 impl DnsCache {
-    /// The answer to a question, if it is kept.
+    /// The answer to a question, if it is cached.
     pub fn find(&self, question: &Question, now_ms: u64) -> Option<&Kept> {
         let entry = self.entries.get(question)?;
         (now_ms < entry.until_ms).then_some(&entry.result)
@@ -64,7 +64,7 @@ impl DnsCache {
         self.entries.insert(Arc::clone(question), entry);
     }
 
-    /// Drops what has run out.
+    /// Drops expired answers.
     pub fn sweep(&mut self, now_ms: u64) {
         while let Some((&(until_ms, _), question)) = self.expiries.first_key_value()
             && until_ms <= now_ms

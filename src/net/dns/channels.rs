@@ -1,13 +1,13 @@
 //! c-ares on the poll.
 //!
-//! Owns the library's channels and the registration of their sockets. Nothing is
-//! ever asked but the very name: `ares_query` knows no search domains, no
-//! aliases and no hosts file, whatever resolv.conf and the environment say.
+//! Owns the library's channels and the registration of their sockets. Only the given
+//! name is ever asked: `ares_query` ignores search domains, aliases and the hosts file,
+//! whatever resolv.conf and the environment say.
 //!
-//! c-ares cannot drop one question, only all of a channel. So there are a few
-//! channels: one is emptied as soon as nobody waits for any of its questions. If
-//! each has such as are waited for, the one with the fewest is emptied once the
-//! dropped ones are too many, and those few are asked again.
+//! c-ares cannot drop one question, only all questions of a channel. So there are a few
+//! channels. A channel is emptied as soon as nobody waits for any of its questions. If
+//! every channel has wanted questions and too many dropped ones remain, the channel with
+//! the fewest wanted questions is emptied, and these are asked again.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,14 +22,14 @@ use mio::{Interest, Registry, Token};
 use super::question::{Error, Family, Question};
 use super::reply::{Timed, records};
 
-/// Wait for a DNS server before the next is asked, or the same again: short, so
-/// that a lost packet is not taken for silence. Doubled each time round.
+/// How long to wait for a DNS server before the question is repeated, there or at the
+/// next one. Short, because a packet may be lost; doubles in each round.
 const TRY_TIMEOUT: Duration = Duration::from_millis(400);
 /// How often each DNS server is asked.
 const TRIES: u32 = 5;
-/// Channels at most.
+/// Maximum number of channels.
 const MAX_CHANNELS: usize = 4;
-/// Questions that nobody waits for in one channel.
+/// Maximum number of dropped questions in one channel.
 const MAX_DROPPED: usize = 64;
 
 /// Class IN and the types of records (RFC 1035, RFC 3596, RFC 2782).
@@ -38,7 +38,7 @@ const A: u16 = 1;
 const AAAA: u16 = 28;
 const SRV: u16 = 33;
 
-/// A question on its way through c-ares.
+/// A question in c-ares.
 struct Sent {
     channel: usize,
     /// The number of its channel's emptying.
@@ -49,11 +49,11 @@ struct Sent {
 
 type Reply = Result<Timed, Error>;
 
-/// What c-ares tells through its callbacks, which must be `Send` though no
-/// thread but this one calls them.
+/// What c-ares reports through its callbacks. They must be `Send`, although only this
+/// thread calls them.
 #[derive(Default)]
 struct Told {
-    /// Channel, descriptor, and whether reads and writes on it are of interest.
+    /// Channel, descriptor, and whether to wait for reads and for writes on it.
     sockets: Vec<(usize, Socket, bool, bool)>,
     replies: VecDeque<(Sent, Reply)>,
 }
@@ -84,8 +84,8 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// Channels that ask `servers`, or those of the file `resolv_conf` if there
-    /// are none.
+    /// Channels that ask `servers`, or the servers in the file `resolv_conf` if `servers`
+    /// is empty.
     ///
     /// # Errors
     /// What c-ares says, in words for the operator.
@@ -123,7 +123,7 @@ impl Channels {
                 lock(&told).sockets.push((lane, socket, read, write));
             });
         options.set_resolvconf_path(&self.resolv_conf)?;
-        // The library's own cache would keep answers longer than a minute.
+        // The library's own cache could keep answers for more than a minute.
         #[cfg(cares_query_cache)]
         options.set_query_cache_max_ttl(0);
         let mut channel = Channel::with_options(options)?;
@@ -147,7 +147,7 @@ impl Channels {
         Ok(())
     }
 
-    /// The servers that are asked.
+    /// The addresses of the DNS servers.
     pub fn servers(&self) -> Vec<String> {
         if !self.servers.is_empty() {
             return self.servers.clone();
@@ -157,7 +157,7 @@ impl Channels {
         servers.map(|server| server.trim().to_owned()).collect()
     }
 
-    /// Asks; the ticket comes with the answer.
+    /// Asks a question. The answer carries the returned ticket.
     pub fn ask(&mut self, question: &Arc<Question>) -> u64 {
         if self.lanes[self.current].dropped >= MAX_DROPPED {
             self.change_lane();
@@ -193,7 +193,7 @@ impl Channels {
         });
     }
 
-    /// Nobody waits for this any more.
+    /// Drops a question that nobody waits for.
     pub fn drop_question(&mut self, ticket: u64) {
         if let Some((at, _)) = self.live.remove(&ticket) {
             let lane = &mut self.lanes[at];
@@ -206,7 +206,7 @@ impl Channels {
         }
     }
 
-    /// Goes on with another channel, an empty one.
+    /// Switches to another, empty channel.
     fn change_lane(&mut self) {
         if self.lanes.len() < MAX_CHANNELS && self.add_lane().is_ok() {
             return;
@@ -216,14 +216,14 @@ impl Channels {
         self.empty(self.current);
     }
 
-    /// Drops what is in a channel, and asks again what somebody waits for.
+    /// Empties a channel, and asks the questions again that somebody waits for.
     fn empty(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
         lane.round += 1;
         lane.live = 0;
         lane.dropped = 0;
         lane.channel.cancel();
-        // What was told is that it was cancelled, or comes again.
+        // These results only say that the question was cancelled, or it is asked again.
         let round = lane.round;
         lock(&self.told)
             .replies
@@ -237,8 +237,7 @@ impl Channels {
         }
     }
 
-    /// The next answer: question, what it brought, and its ticket if somebody
-    /// waits for it.
+    /// The next answer: the question, its result, and its ticket if somebody waits for it.
     pub fn next_reply(&mut self) -> Option<(Arc<Question>, Reply, Option<u64>)> {
         let (sent, reply) = lock(&self.told).replies.pop_front()?;
         let lane = &mut self.lanes[sent.channel];
@@ -254,12 +253,12 @@ impl Channels {
         Some((sent.question, reply, live.then_some(sent.ticket)))
     }
 
-    /// Whether there is an answer already.
+    /// Whether an answer is ready.
     pub fn has_replies(&self) -> bool {
         !lock(&self.told).replies.is_empty()
     }
 
-    /// Works off what arrived on the sockets, and what timed out.
+    /// Handles what arrived on the sockets, and timeouts.
     pub fn process(&mut self) {
         for lane in &mut self.lanes {
             for (socket, _) in &lane.open {
@@ -270,7 +269,7 @@ impl Channels {
         self.register(true);
     }
 
-    /// The longest wait before `process` is to be called again.
+    /// The longest time before `process` must be called again.
     pub fn timeout(&self) -> Option<Duration> {
         let busy = self
             .lanes
@@ -289,12 +288,12 @@ impl Channels {
         self.lanes.iter().map(|lane| lane.dropped).sum()
     }
 
-    /// Follows what c-ares said of its sockets. `again` arms those that stayed:
-    /// an edge comes only once.
+    /// Updates the registrations as c-ares reported. `again` rearms the sockets that
+    /// stayed, because an edge comes only once.
     fn register(&mut self, again: bool) {
         let changes = std::mem::take(&mut lock(&self.told).sockets);
-        // c-ares closes a socket before this is known: the kernel has dropped
-        // its registration by then, so these calls may fail and need not work.
+        // c-ares may already have closed the socket. The kernel has then dropped its
+        // registration, so these calls may fail harmlessly.
         for (at, socket, read, write) in changes {
             let Some(lane) = self.lanes.get_mut(at) else {
                 continue;
@@ -347,7 +346,7 @@ mod tests {
         let mut waiting = Vec::new();
         let mut most = 0;
         for at in 0..ROUNDS {
-            // In each channel there is something that somebody waits for.
+            // Each channel has a question that somebody waits for.
             if at % (MAX_DROPPED - 1) == 0 && waiting.len() < 2 * MAX_CHANNELS {
                 waiting.push(channels.ask(&question(&format!("live{at}"))));
             }

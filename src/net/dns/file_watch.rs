@@ -4,23 +4,23 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// How often the file is looked at, at most.
+/// Minimum time between two looks at the file, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1000;
 
-/// What changes with a file's contents: device, inode, size, and the times of
-/// contents and inode to the nanosecond.
+/// What changes with a file's contents: device, inode, size, and the times of the last
+/// change of contents and inode, to the nanosecond.
 type Stamp = [i64; 7];
 
-/// A file that is looked at now and then.
+/// A file that is checked from time to time.
 pub struct FileWatch {
     path: PathBuf,
-    /// As of the last look; `None` where there is no file.
+    /// The state at the last look; `None` if there was no file.
     stamp: Option<Stamp>,
     next_look_ms: u64,
 }
 
 impl FileWatch {
-    /// Begins to watch: what is read from now on is up to date.
+    /// Begins to watch: whatever is read after this call is up to date.
     pub fn new(path: PathBuf) -> FileWatch {
         FileWatch {
             stamp: stamp(&path),
@@ -34,7 +34,7 @@ impl FileWatch {
         &self.path
     }
 
-    /// Whether the file is another than before, or gone.
+    /// Whether the file has changed or disappeared.
     pub fn has_changed(&mut self, now_ms: u64) -> bool {
         if now_ms < self.next_look_ms {
             return false;

@@ -1,7 +1,7 @@
-//! The names that this machine itself knows: hosts(5).
+//! The hosts file: hosts(5).
 //!
 //! Owns the text of the hosts file and an index of its names, and reads it again
-//! when it has changed. Knows `localhost` also without a file.
+//! when it has changed. Resolves `localhost` even without a file.
 
 use std::collections::hash_map::RandomState;
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use super::file_watch::FileWatch;
 
-/// Bytes of the file that are read; what follows does not count.
+/// Bytes of the file that are read; the rest is ignored.
 const MAX_SIZE: usize = 16 << 20;
 /// Addresses of a name.
 const MAX_ADDRESSES: usize = 16;
@@ -21,10 +21,10 @@ const MAX_ADDRESSES: usize = 16;
 pub struct Hosts {
     watch: FileWatch,
     text: Vec<u8>,
-    /// Hash of a name and where its line begins, in order.
+    /// The hash of each name and where its line begins, sorted.
     index: Vec<(u32, u32)>,
     hashes: RandomState,
-    /// The file has more than is read.
+    /// The file is longer than the part that is read.
     is_cut: bool,
 }
 
@@ -42,7 +42,7 @@ impl Hosts {
         hosts
     }
 
-    /// Reads the file again if it has changed, and tells so.
+    /// Reads the file again if it has changed; true if so.
     pub fn refresh(&mut self, now_ms: u64) -> bool {
         let changed = self.watch.has_changed(now_ms);
         if changed {
@@ -74,7 +74,7 @@ impl Hosts {
         found
     }
 
-    /// What the operator should know of the file; told once.
+    /// A note for the operator about the file; returned once.
     pub fn take_note(&mut self) -> Option<String> {
         std::mem::take(&mut self.is_cut).then(|| {
             format!(
@@ -86,11 +86,11 @@ impl Hosts {
     }
 
     fn read(&mut self) {
-        // The old text goes first: both together would be twice the memory.
+        // Drop the old text first: both together would need twice the memory.
         self.text = Vec::new();
         self.index = Vec::new();
         if let Ok(file) = File::open(self.watch.path()) {
-            // What was read before an error counts.
+            // Use what was read before an error.
             let _ = file.take(MAX_SIZE as u64 + 1).read_to_end(&mut self.text);
         }
         self.is_cut = self.text.len() > MAX_SIZE;
@@ -114,13 +114,12 @@ impl Hosts {
     }
 }
 
-/// Whether a name means this machine wherever it is asked for (RFC 6761, section
-/// 6.3).
+/// Whether a name always means this machine (RFC 6761, section 6.3).
 pub fn is_localhost(name: &str) -> bool {
     name == "localhost" || name.ends_with(".localhost")
 }
 
-/// The first line, and its length with its end.
+/// The first line, and its length including the newline.
 fn first_line(text: &[u8]) -> (&[u8], usize) {
     match memchr::memchr(b'\n', text) {
         Some(end) => (&text[..end], end + 1),
@@ -128,7 +127,7 @@ fn first_line(text: &[u8]) -> (&[u8], usize) {
     }
 }
 
-/// Address and names of a line that has both.
+/// The address and the names of a line, if it has both.
 fn entry(line: &[u8]) -> Option<(IpAddr, impl Iterator<Item = &[u8]>)> {
     let end = memchr::memchr(b'#', line).unwrap_or(line.len());
     let mut words = line[..end]
@@ -138,7 +137,7 @@ fn entry(line: &[u8]) -> Option<(IpAddr, impl Iterator<Item = &[u8]>)> {
     Some((address, words))
 }
 
-/// A hash for which capitals are small letters.
+/// A hash that ignores case.
 fn hash(hashes: &RandomState, name: &[u8]) -> u32 {
     let mut hasher = hashes.build_hasher();
     for byte in name {
@@ -153,7 +152,7 @@ mod tests {
     use std::fmt::Write as _;
     use std::fs;
 
-    /// A file of a test, gone with the value.
+    /// A test file that is removed with the value.
     struct TestFile(PathBuf);
 
     impl TestFile {
@@ -224,7 +223,7 @@ mod tests {
             assert_eq!(hosts.find("missing.example").len(), 0);
         }
         fs::write(&file.0, "192.0.2.1 host0.example").unwrap();
-        // Nobody looks more often than once a second.
+        // At most one look per second.
         assert!(!hosts.refresh(99_999));
         assert_eq!(found(&hosts, "host0.example"), "10.0.0.1");
         assert!(hosts.refresh(101_000));

@@ -1,16 +1,16 @@
-//! Domains that worked lately.
+//! Domains whose servers were found recently.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// How long a domain counts as known after it worked: some minutes.
+/// How long a domain counts as known after its server was found, in milliseconds.
 const KNOWN_MS: u64 = 600_000;
-/// Domains that are remembered; those that worked last.
+/// Maximum number of domains; the most recent ones are kept.
 const MOST: usize = 1024;
-/// Bytes of one beside its name.
+/// Bytes of an entry without its name.
 const ENTRY_BYTES: usize = 128;
 
-/// The domains of a worker whose servers were found lately.
+/// The domains of a worker whose servers were found recently.
 #[derive(Default)]
 pub struct KnownDomains {
     worked_at: HashMap<Rc<str>, u64>,
@@ -19,7 +19,7 @@ pub struct KnownDomains {
 }
 
 impl KnownDomains {
-    /// A server of the domain was found.
+    /// Notes that a server of the domain was found.
     pub fn insert(&mut self, domain: &Rc<str>, now_ms: u64) {
         self.remove(domain);
         while let Some((at, oldest)) = self.by_age.first().cloned()
@@ -32,7 +32,7 @@ impl KnownDomains {
         self.by_age.insert((now_ms, Rc::clone(domain)));
     }
 
-    /// The DNS gave no answer for it.
+    /// Forgets a domain for which the DNS gave no answer.
     pub fn remove(&mut self, domain: &Rc<str>) {
         if let Some(at) = self.worked_at.remove(domain) {
             self.by_age.remove(&(at, Rc::clone(domain)));
@@ -40,7 +40,7 @@ impl KnownDomains {
         }
     }
 
-    /// Whether it worked lately.
+    /// Whether its server was found recently.
     pub fn contains(&self, domain: &str, now_ms: u64) -> bool {
         let at = self.worked_at.get(domain);
         at.is_some_and(|at| now_ms < at + KNOWN_MS)
@@ -71,7 +71,7 @@ mod tests {
         assert!(!known.contains("a1033.example", KNOWN_MS + 5));
         known.remove(&name(0));
         assert!(!known.contains("a0.example", 7));
-        // What is too old goes.
+        // Old entries are dropped.
         known.insert(&name(1), KNOWN_MS + 6);
         assert_eq!(known.worked_at.len(), 1);
         assert_eq!(known.held_bytes(), ENTRY_BYTES + "a1.example".len());

@@ -16,12 +16,12 @@ use super::resolver::{Answer as DnsAnswer, Counts, Resolver, Waiter};
 pub use super::target::{Error, PORT, Target};
 use crate::net::source::Source;
 
-/// How long SRV questions are out before the domain itself is asked for beside:
-/// one packet and its repetition.
+/// How long to wait for SRV answers before also asking for the domain itself: one
+/// packet and its repetition.
 const ASIDE_MS: u64 = 500;
-/// How long SRV questions are out before their silence counts as the lack of a
-/// record, where the domain itself has addresses: three packets, and within the
-/// 2 s after which clients give up.
+/// How long to wait for SRV answers before silence counts as no record, if the domain
+/// itself has addresses: three packets, and less than the 2 s after which clients give
+/// up.
 const SILENCE_MS: u64 = 1500;
 
 /// What is sought.
@@ -65,11 +65,11 @@ const FAMILIES: [Family; 2] = [Family::V6, Family::V4];
 pub struct Locator {
     resolver: Resolver,
     look_ups: HashMap<u64, LookUp>,
-    /// When look-ups are to be looked at again, and their ids.
+    /// When to check look-ups again, and their ids.
     due: BTreeSet<(u64, u64)>,
     ready: VecDeque<Answer>,
     random: fn(u32) -> u32,
-    /// How often a look-up was looked at.
+    /// How often a look-up was checked.
     visits: u64,
     /// Bytes of the look-ups.
     bytes: usize,
@@ -90,7 +90,7 @@ impl Locator {
         }
     }
 
-    /// Begins a look-up for `asker`; its answers come with `id`.
+    /// Begins a look-up for `asker`; its answers carry `id`.
     pub fn look_up(&mut self, id: u64, wanted: &Wanted, asker: Source, now_ms: u64) {
         let (Wanted::Domain { name, .. } | Wanted::Host { name, .. }) = wanted;
         let waiter = Waiter {
@@ -136,7 +136,7 @@ impl Locator {
         self.advance(look_up, now_ms);
     }
 
-    /// Forgets a look-up, and what only that waited for.
+    /// Drops a look-up, and the questions that only this look-up waited for.
     pub fn forget(&mut self, id: u64) {
         if let Some(look_up) = self.take(id) {
             self.drop_questions(look_up);
@@ -169,12 +169,12 @@ impl Locator {
         self.bytes + self.resolver.held_bytes()
     }
 
-    /// Gives up the answers that are kept.
+    /// Drops the cached answers.
     pub fn drop_cache(&mut self) {
         self.resolver.drop_cache();
     }
 
-    /// How often a look-up was looked at since the start.
+    /// How often look-ups were checked since the start.
     pub fn visits(&self) -> u64 {
         self.visits
     }
@@ -194,7 +194,7 @@ impl Locator {
         self.resolver.due_ms().is_some_and(|due| due <= now_ms)
     }
 
-    /// When `process` and `next_answer` are to be called, if not before.
+    /// When `process` and `next_answer` must be called, at the latest.
     pub fn due_ms(&self) -> Option<u64> {
         let look_up = self.due.first().map(|(due, _)| *due);
         look_up.into_iter().chain(self.resolver.due_ms()).min()
@@ -296,8 +296,8 @@ impl Locator {
                 Some(Err(error)) => return self.end(look_up, Err(error)),
                 Some(Ok(mixed)) => self.plan(&mut look_up, mixed, now_ms),
             }
-            // Nothing was held back for want of an address so far, unless silence
-            // took its time.
+            // No target has waited for an address so far, unless the SRV questions had
+            // no answer.
             overdue = over;
             look_up.hold_until = None;
         }
@@ -320,8 +320,8 @@ impl Locator {
         self.put(look_up, None);
     }
 
-    /// Settles on the places to go to and asks for their addresses. What was asked
-    /// beside, or is still out, is not waited for.
+    /// Decides on the targets and asks for their addresses. Other questions, answered or
+    /// not, do not matter any more.
     fn plan(&mut self, look_up: &mut LookUp, mixed: Mixed, now_ms: u64) {
         let old = std::mem::take(&mut look_up.asked);
         look_up.plan(mixed, self.random);
@@ -333,8 +333,8 @@ impl Locator {
         }
     }
 
-    /// When SRV questions that are out count as unanswered; `None` while one of
-    /// them waits for its turn, or where the domain itself does not count.
+    /// When open SRV questions count as unanswered; `None` while one of them waits for its
+    /// turn, or if the domain's own addresses must not be used.
     fn silence_until(&self, look_up: &LookUp) -> Option<u64> {
         if !look_up.may_fall_back {
             return None;
@@ -345,8 +345,7 @@ impl Locator {
         last.map(|last| last + SILENCE_MS)
     }
 
-    /// Waits for the SRV questions, and asks for the domain itself when they are
-    /// out for long.
+    /// Waits for the SRV answers, and asks for the domain itself if they take long.
     fn wait_for_services(&mut self, mut look_up: LookUp, now_ms: u64) {
         look_up.hold(now_ms);
         let check = match self.silence_until(&look_up) {
@@ -362,7 +361,7 @@ impl Locator {
                 }
                 wait.then_some(aside)
             }
-            // Without addresses theirs are waited for.
+            // Without addresses, wait for those of the domain.
             Some(until) => look_up.can_fall_back().then_some(until),
         };
         self.put(look_up, check);

@@ -1,4 +1,4 @@
-//! A look-up under way: what is known of a domain, and what may be given out.
+//! A look-up in progress: what is known of a domain, and which targets may be used.
 //!
 //! Asks nothing itself and has no clock.
 
@@ -9,11 +9,11 @@ use super::resolver::Waiter;
 use super::srv_order::{by_lot, interleaved};
 use super::target::{Error, PORT, Target};
 
-/// Targets of SRV records that are looked up.
+/// Maximum number of SRV targets that are looked up.
 const MAX_TARGETS: usize = 8;
-/// Bytes of a look-up beside its names, records and addresses.
+/// Bytes of a look-up without its names, records and addresses.
 const LOOK_UP_BYTES: usize = 512;
-/// How long something slower that should come first is waited for.
+/// How long to wait for a slower target that should come first.
 pub(super) const HOLD_MS: u64 = 200;
 
 /// Both services of a domain.
@@ -23,24 +23,24 @@ pub(super) enum Kind {
     Direct,
 }
 
-/// A target on its way to addresses.
+/// A target whose addresses are being looked up.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) host: String,
     port: u16,
     direct: bool,
     by_srv: bool,
-    /// Addresses not given out yet, by family; `None` while they are asked for.
+    /// Addresses not yet used, by family; `None` while the question is open.
     pub(super) found: [Option<Vec<IpAddr>>; 2],
 }
 
 /// Records of both services.
 pub(super) type Mixed = Vec<(Service, Kind)>;
 
-/// The answer to an SRV question; `None` while it is out.
+/// The answer to an SRV question; `None` while it is open.
 pub(super) type ServiceAnswer = Option<Result<Vec<Service>, DnsError>>;
 
-/// How long answers to the SRV questions are waited for.
+/// How long to wait for the answers to the SRV questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
     /// For all of them.
@@ -57,25 +57,25 @@ pub(super) struct Asked {
     pub(super) is_service: bool,
 }
 
-/// A look-up under way.
+/// A look-up in progress.
 pub(super) struct LookUp {
     pub(super) waiter: Waiter,
     /// Answers to the SRV questions.
     pub(super) services: [(Kind, ServiceAnswer); 2],
     /// Targets in order, once the services are known.
     pub(super) places: Option<Vec<Place>>,
-    /// The domain itself, once it is asked for while SRV questions are out.
+    /// The domain itself, if it is asked for while SRV questions are open.
     pub(super) fallback: Option<Place>,
-    /// When what has come is not held back any longer.
+    /// When the targets found so far may be used.
     pub(super) hold_until: Option<u64>,
-    /// When it is to be looked at again, whatever comes.
+    /// When to check it again, at the latest.
     pub(super) due: Option<u64>,
     pub(super) failure: Option<Error>,
     pub(super) found: bool,
-    /// The domain's own addresses may count.
+    /// The domain's own addresses may be used.
     pub(super) may_fall_back: bool,
-    /// The domain itself has addresses without the DNS: the DNS is not waited
-    /// for long, nor are they lost when the DNS fails.
+    /// The hosts file has the domain: do not wait long for the DNS, and use these addresses
+    /// even if the DNS fails.
     pub(super) in_hosts_file: bool,
     pub(super) asked: Vec<Asked>,
 }
@@ -152,7 +152,7 @@ impl LookUp {
             Ok(Records::Addresses(addresses)) => addresses.as_slice(),
             Ok(Records::Services(_)) | Err(DnsError::NotFound) => &[],
             Err(error) => {
-                // A failure is more than a name that does not exist.
+                // A failure matters more than a name that does not exist.
                 self.failure = Some(Error::Failed(*error));
                 &[]
             }
@@ -162,12 +162,12 @@ impl LookUp {
         }
     }
 
-    /// Whether the domain itself has addresses, as far as that was asked.
+    /// Whether the domain itself is known to have addresses.
     pub(super) fn can_fall_back(&self) -> bool {
         self.fallback.as_ref().is_some_and(Place::has_addresses)
     }
 
-    /// Whether something is there that may be dialled after a while.
+    /// Whether there is a target that may be dialled after a while.
     pub(super) fn has_something(&self) -> bool {
         match &self.places {
             None => self.in_hosts_file || self.services.iter().any(|(_, answer)| usable(answer)),
@@ -175,7 +175,7 @@ impl LookUp {
         }
     }
 
-    /// Holds back what has come, for a while from now.
+    /// Holds the targets found so far back for a while.
     pub(super) fn hold(&mut self, now_ms: u64) {
         self.hold_until = match self.has_something() {
             true => Some(self.hold_until.unwrap_or(now_ms + HOLD_MS)),
@@ -183,8 +183,8 @@ impl LookUp {
         };
     }
 
-    /// The records of both services, once enough is known; empty when there is
-    /// none at all and the domain's own addresses count.
+    /// The records of both services, once enough is known; empty if there are none and the
+    /// domain's own addresses are used.
     pub(super) fn services_known(&self, patience: Patience) -> Option<Result<Mixed, Error>> {
         let any_usable = self.services.iter().any(|(_, answer)| usable(answer));
         let all_there = self.services.iter().all(|(_, answer)| answer.is_some());
@@ -210,7 +210,7 @@ impl LookUp {
                     mixed.extend(there);
                 }
                 Some(Err(DnsError::NotFound)) | None => {}
-                // No answer, where other questions are answered.
+                // No answer, although other questions are answered.
                 Some(Err(DnsError::Failed(c_ares::Error::ETIMEOUT))) if self.can_fall_back() => {}
                 Some(Err(error)) => failed = Some(*error),
             }
@@ -225,7 +225,7 @@ impl LookUp {
         })
     }
 
-    /// Settles on the targets of these records, or on the domain itself.
+    /// Decides on the targets of these records, or on the domain itself.
     pub(super) fn plan(&mut self, mixed: Mixed, random: fn(u32) -> u32) {
         self.services = [(Kind::Clear, None), (Kind::Direct, None)];
         let fallback = self.fallback.take();
@@ -246,7 +246,7 @@ impl LookUp {
         self.places = Some(places);
     }
 
-    /// Targets to give out at this time, and whether all are.
+    /// The targets that may be used now, and whether these are the last.
     pub(super) fn give(&mut self, overdue: bool) -> (Vec<Target>, bool) {
         let mut targets = Vec::new();
         let mut complete = true;

@@ -1,4 +1,4 @@
-//! A question for the DNS, and what it may bring.
+//! A question for the DNS, and its possible results.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,8 @@ use std::net::IpAddr;
 pub enum Question {
     /// The SRV records of a name.
     Service(String),
-    /// The addresses of a name that are of one family: the other may keep its
-    /// answer to itself (RFC 8305, section 3).
+    /// The addresses of a name in one family, so a missing answer for the other family
+    /// does not matter (RFC 8305, section 3).
     Host(String, Family),
 }
 
@@ -39,11 +39,11 @@ pub struct Service {
     pub weight: u16,
     /// The port.
     pub port: u16,
-    /// The host; `.` or nothing means that the service is not there.
+    /// The host; `.` or nothing means that there is no such service.
     pub host: String,
 }
 
-/// What a question brought.
+/// The result of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Records {
     /// SRV records, at least one.
@@ -65,14 +65,14 @@ impl Records {
     }
 }
 
-/// Why a question brought nothing.
+/// Why a question has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The name does not exist, or has no such record.
     NotFound,
     /// The DNS gave no answer: the record may well exist.
     Failed(c_ares::Error),
-    /// So many questions wait that this one was not asked.
+    /// Too many questions wait, so this one was not asked.
     TooMany,
 }
 

@@ -1,5 +1,4 @@
-//! The records of a DNS message (RFC 1035, section 4.1), no more of them than
-//! are of use.
+//! The records of a DNS message (RFC 1035, section 4.1), up to a useful number.
 
 use std::net::IpAddr;
 
@@ -7,13 +6,13 @@ use c_ares::{AAAAResults, AResults, SRVResults};
 
 use super::question::{Error, Family, Question, Records, Service};
 
-/// Addresses and SRV records taken of one answer.
+/// Maximum number of addresses or SRV records taken from one answer.
 const MAX_RECORDS: usize = 16;
-/// The longest host name taken of an SRV record, in bytes (RFC 1035, section
+/// The longest host name taken from an SRV record, in bytes (RFC 1035, section
 /// 3.1).
 const MAX_HOST: usize = 255;
 
-/// Records and the seconds that they hold.
+/// Records and their TTL in seconds.
 pub type Timed = (Records, u32);
 
 /// The records of an answer to `question`.
@@ -65,15 +64,15 @@ fn services(message: &[u8]) -> Result<Timed, Error> {
         })
         .collect();
     match services.is_empty() {
-        // That no record is of use does not mean that there is none.
+        // Records exist, even if none of them is usable.
         true if results.iter().next().is_some() => Err(Error::Failed(c_ares::Error::EBADRESP)),
         true => Err(Error::NotFound),
         false => Ok((Records::Services(services), least_ttl(message).unwrap_or(0))),
     }
 }
 
-/// The least TTL in the answer section of a DNS message, which the library's SRV
-/// parser does not tell; `None` if there is none.
+/// The smallest TTL in the answer section of a DNS message, which the library's SRV
+/// parser does not return; `None` if there is none.
 fn least_ttl(message: &[u8]) -> Option<u32> {
     let word = |at: usize| {
         let bytes = message.get(at..at + 2)?;

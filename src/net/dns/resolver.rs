@@ -1,11 +1,9 @@
 //! DNS without waiting.
 //!
-//! Owns the questions that are asked and who waits for each, and brings together
-//! whose turn it is, how many may be in flight, what is kept of earlier answers
-//! and what this machine knows by itself: the hosts file counts before the DNS
-//! for addresses. One question is asked once, however many want to know, and not
-//! at all once nobody does. What answers mean for a domain is the locator's
-//! business.
+//! Owns the open questions and who waits for each. Combines the order of the waiting
+//! questions, the limit on questions in flight, the cache and the hosts file, which
+//! comes before the DNS for addresses. A question with several waiters is asked once,
+//! and it is dropped when nobody waits for it. The locator interprets the answers.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -32,9 +30,9 @@ const MAX_CACHED_MS: u64 = 60_000;
 /// The time that the lack of a record is kept: c-ares does not tell for how long
 /// it holds (RFC 2308, section 5).
 const MISSING_CACHED_MS: u64 = 5_000;
-/// Bytes of a question beside its name: here, and of c-ares when it is in flight.
+/// Bytes of a question without its name: here, and in c-ares while it is in flight.
 const QUESTION_BYTES: usize = 1024;
-/// Bytes of one who waits for a question.
+/// Bytes of a waiter.
 const WAITER_BYTES: usize = 192;
 
 /// Who waits.
@@ -51,7 +49,7 @@ pub struct Waiter {
 /// A question that somebody waits for.
 struct Pending {
     question: Arc<Question>,
-    /// Set when it was asked; until then it waits for its turn.
+    /// Set once it was asked; until then it waits for its turn.
     flight: Option<Flight>,
 }
 
@@ -68,7 +66,7 @@ struct Flight {
 pub struct Answer {
     /// What was asked.
     pub question: Arc<Question>,
-    /// What it brought.
+    /// Its result.
     pub result: Result<Records, Error>,
     /// Their ids.
     pub waiters: Vec<u64>,
@@ -90,7 +88,7 @@ pub struct Counts {
 /// The resolver of a worker.
 pub struct Resolver {
     channels: Channels,
-    /// Where the DNS servers stand, unless the configuration names them.
+    /// The file with the DNS servers, unless the configuration names them.
     resolv_conf: Option<FileWatch>,
     hosts: Hosts,
     cache: DnsCache,
@@ -116,8 +114,8 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver whose sockets are polled with `token`. Without `servers` it asks
-    /// those of resolv.conf, as it is at any time.
+    /// A resolver whose sockets are polled with `token`. Without `servers` it asks the
+    /// servers in resolv.conf, and follows changes to that file.
     ///
     /// # Errors
     /// What c-ares says, in words for the operator.
@@ -130,7 +128,7 @@ impl Resolver {
         Resolver::with_files(registry, token, servers, files)
     }
 
-    /// The same with other files: hosts and resolv.conf.
+    /// A resolver with other files for hosts and resolv.conf.
     pub fn with_files(
         registry: Registry,
         token: Token,
@@ -163,9 +161,9 @@ impl Resolver {
         })
     }
 
-    /// Asks a question at `now_ms`. Its answer comes once for each who waits, even
-    /// if it is asked again before. The key names the question until then; `None`
-    /// if the answer is there.
+    /// Asks a question at `now_ms`. Each waiter gets the answer once, even if it asks
+    /// again before. The returned key names the question until then; `None` if the answer
+    /// is already there.
     pub fn ask(&mut self, waiter: &Waiter, question: Question, now_ms: u64) -> Option<usize> {
         if let Some(result) = self.answer_at_once(&question, now_ms) {
             self.tell_at_once(waiter, question, result);
@@ -213,13 +211,13 @@ impl Resolver {
         });
     }
 
-    /// What need not be asked.
+    /// The answer, if the DNS need not be asked.
     fn answer_at_once(
         &mut self,
         question: &Question,
         now_ms: u64,
     ) -> Option<Result<Records, Error>> {
-        // No such name is in the DNS (RFC 7686).
+        // The DNS has no such names (RFC 7686).
         if question.name().ends_with(".onion") {
             return Some(Err(Error::NotFound));
         }
@@ -248,7 +246,7 @@ impl Resolver {
         self.hosts.find(name)
     }
 
-    /// A look-up no longer waits for a question; without others it is dropped.
+    /// Ends a look-up's wait for a question; without other waiters the question is dropped.
     pub fn forget(&mut self, id: u64, key: usize) {
         let Some((waiter, kind)) = self.waiters.remove(&(key, id)) else {
             return;
@@ -270,7 +268,7 @@ impl Resolver {
         all.map(|(_, waiter)| waiter)
     }
 
-    /// Takes a question out, which nobody waits for by then.
+    /// Removes a question that nobody waits for.
     fn remove(&mut self, key: usize) -> Pending {
         let pending = self.pending.remove(key);
         self.bytes -= QUESTION_BYTES + pending.question.name().len();
@@ -282,7 +280,7 @@ impl Resolver {
         pending
     }
 
-    /// When a question was asked of the DNS; `None` while it waits for its turn.
+    /// When a question was sent to the DNS; `None` while it waits for its turn.
     pub fn asked_at(&self, key: usize) -> Option<u64> {
         let flight = self.pending.get(key)?.flight?;
         Some(flight.since_ms)
@@ -298,7 +296,7 @@ impl Resolver {
         self.known.remove(domain);
     }
 
-    /// Asks the servers of another resolver from now on, also what is in flight.
+    /// Switches to the servers of another resolver, and asks them the questions in flight.
     pub fn follow(&mut self, other: Resolver, now_ms: u64) {
         self.resolv_conf = other.resolv_conf;
         self.hosts = other.hosts;
@@ -363,7 +361,7 @@ impl Resolver {
             + self.channels.dropped() * QUESTION_BYTES
     }
 
-    /// Gives up the answers that are kept.
+    /// Drops the cached answers.
     pub fn drop_cache(&mut self) {
         self.cache.clear();
     }
@@ -373,14 +371,14 @@ impl Resolver {
         self.notes.pop_front().or_else(|| self.hosts.take_note())
     }
 
-    /// Works off what arrived on the sockets, and what timed out.
+    /// Handles what arrived on the sockets, and timeouts.
     pub fn process(&mut self, now_ms: u64) {
         self.follow_resolv_conf(now_ms);
         self.channels.process();
         self.set_due(now_ms);
     }
 
-    /// When `process` is to be called again, if not before by the poll.
+    /// When `process` must be called again, at the latest.
     pub fn due_ms(&self) -> Option<u64> {
         self.due_ms.filter(|_| self.channels.are_busy())
     }
@@ -400,7 +398,7 @@ impl Resolver {
         }
         loop {
             let Some((question, reply, ticket)) = self.channels.next_reply() else {
-                // Only when all is forgotten that is to be: what waits may be.
+                // Only after all look-ups that ended were dropped: one of them may be waiting.
                 self.go_on(now_ms);
                 return None;
             };
@@ -410,7 +408,7 @@ impl Resolver {
                 Err(_) => 0,
             };
             let result = reply.map(|(records, _)| records);
-            // Also what nobody waits for any more: it may be asked again.
+            // Cached even if nobody waits for it: it may be asked again.
             if keep_ms > 0 {
                 self.cache.keep(&question, result.clone(), now_ms, keep_ms);
             }
@@ -437,7 +435,7 @@ impl Resolver {
         }
     }
 
-    /// Asks those whose turn it is, as many as may be in flight.
+    /// Sends the questions whose turn it is, as far as the slots allow.
     fn go_on(&mut self, now_ms: u64) {
         let mut asked = false;
         while let Some((key, kind, asker)) = self.next_turn() {
@@ -466,8 +464,8 @@ impl Resolver {
         }
     }
 
-    /// The question whose turn it is, and the slot that it may have. A domain that
-    /// worked lately may have one of either kind.
+    /// The question whose turn it is, and the kind of its slot. A known domain may use
+    /// either kind.
     fn next_turn(&mut self) -> Option<(usize, Kind, Source)> {
         for (queue, kind) in [
             (Kind::Known, Kind::Known),

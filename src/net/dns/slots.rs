@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use crate::net::source::Source;
 
-/// Questions in flight for whatever domain.
+/// Maximum number of questions in flight for any domain.
 const MOST: usize = 48;
 /// Of these, questions of one asker.
 const MOST_OF_ASKER: usize = 16;
-/// The last so many are for askers that have few in flight.
+/// The last slots are reserved for askers with few questions in flight.
 const KEPT_FOR_FEW: usize = 16;
-/// An asker has few below that many.
+/// An asker with fewer than this has few.
 const FEW: usize = 4;
-/// Questions in flight beside, for domains that worked lately.
+/// Additional questions in flight, for known domains.
 const MOST_KNOWN: usize = 16;
 /// Of these, questions of one asker.
 const MOST_KNOWN_OF_ASKER: usize = 8;
@@ -22,11 +22,11 @@ const MOST_KNOWN_OF_ASKER: usize = 8;
 pub enum Kind {
     /// For any domain.
     General,
-    /// For domains that worked lately.
+    /// For domains that worked recently.
     Known,
 }
 
-/// The slots taken.
+/// The occupied slots.
 #[derive(Default)]
 pub struct Slots {
     taken: [usize; 2],
@@ -100,7 +100,7 @@ mod tests {
             .collect();
         assert_eq!(taken, [16, 16, 4, 4, 4, 4, 0, 0, 0, 0]);
         assert!(!slots.are_left(Kind::General));
-        // Those for domains that worked are others.
+        // The slots for known domains are separate.
         assert_eq!(take_all(&mut slots, Kind::Known, Source::Unix), 8);
         assert_eq!(take_all(&mut slots, Kind::Known, Source::V6(1)), 8);
         assert!(!slots.are_left(Kind::Known));

@@ -1,4 +1,4 @@
-//! What a look-up comes to: a place to dial, or why there is none.
+//! The result of a look-up: a place to dial, or why there is none.
 
 use std::net::SocketAddr;
 

@@ -1,39 +1,40 @@
-//! Questions that wait, and whose turn it is.
+//! Waiting questions, and whose turn it is.
 //!
-//! Askers take turns, and within one asker domains do: who asks for much waits
-//! for himself. No step costs more for many that wait.
+//! Askers take turns, and so do the domains of one asker, so an asker with many
+//! questions delays only itself. The cost of a step does not grow with the number of
+//! waiting questions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use crate::net::source::Source;
 
-/// Questions that may wait.
+/// Maximum number of waiting questions.
 const MOST: usize = 1000;
-/// Questions of one asker that may wait.
+/// Maximum number of waiting questions of one asker.
 const MOST_OF_ASKER: usize = 500;
-/// An asker has few below that many: there is room left for these when others
-/// have taken all of theirs.
+/// An asker with fewer than this has few; reserved room remains for such askers when
+/// the general room is full.
 const FEW: usize = 8;
-/// The room for askers that have few.
+/// The room reserved for askers with few questions.
 const MOST_OF_FEW: usize = 250;
 
-/// A question that waits, and for how many.
+/// A waiting question and the number of its waiters.
 struct Waiting {
     question: usize,
     waiters: u32,
 }
 
-/// What one asker waits for.
+/// The waiting questions of one asker.
 struct Line {
     turn: u64,
-    /// Domains by their turns, each with questions in order.
+    /// Domains by turn, each with its questions in order.
     domains: BTreeMap<u64, (Rc<str>, Vec<Waiting>)>,
     turns: HashMap<Rc<str>, u64>,
     len: usize,
 }
 
-/// All that wait.
+/// All waiting questions.
 #[derive(Default)]
 pub struct Turns {
     lines: HashMap<Source, Line>,
@@ -43,7 +44,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Lets a question wait for one more; false if there is no room.
+    /// Adds a waiter to a question; false if there is no room.
     pub fn push(&mut self, asker: Source, domain: &Rc<str>, question: usize) -> bool {
         let own = self.lines.get(&asker).map_or(0, |line| line.len);
         let most = match own < FEW {
@@ -82,7 +83,7 @@ impl Turns {
         true
     }
 
-    /// One waits no more for a question.
+    /// Removes a waiter from a question.
     pub fn remove(&mut self, asker: Source, domain: &str, question: usize) {
         let Some(line) = self.lines.get_mut(&asker) else {
             return;
@@ -113,8 +114,8 @@ impl Turns {
         }
     }
 
-    /// The question whose turn it is among the askers that `may` ask. It goes on
-    /// waiting; its asker and domain go behind the others.
+    /// The question whose turn it is among the askers that `may` ask. It keeps waiting; its
+    /// asker and domain move to the end of their queues.
     pub fn next(&mut self, may: impl Fn(Source) -> bool) -> Option<(Source, usize)> {
         let turn = self.askers.iter().find(|(_, asker)| may(**asker));
         let (&turn, &asker) = turn?;
@@ -147,7 +148,7 @@ mod tests {
         format!("d{at}.example").into()
     }
 
-    /// The order in which all that waits is asked.
+    /// The order in which the waiting questions are asked.
     fn order(turns: &mut Turns, all: &[(Source, usize, usize)]) -> Vec<usize> {
         let mut order = Vec::new();
         while let Some((_, question)) = turns.next(|_| true) {

@@ -233,7 +233,7 @@ impl Reactor {
             self.worker.locator.process(tick);
         }
         self.take_answers();
-        // What signals and names took is no session's.
+        // Time spent on signals and DNS answers belongs to no session.
         let busy = signalled || resolved;
         self.slow_turns.begin(if busy { now() } else { woken });
         self.work_off(woken);

@@ -43,7 +43,7 @@ impl Shared {
         shared
     }
 
-    /// Whether the master has refused the configuration at the last reload.
+    /// Whether the master refused the configuration at the last reload.
     pub fn has_refused_reload(&self) -> bool {
         let writer = self.writer.as_ref();
         writer.is_some_and(|writer| writer.board().has_refused_reload())

@@ -1,4 +1,4 @@
-//! Sessions are given up while too much memory is held for them.
+//! Ends sessions while they hold too much memory.
 //!
 //! Owns the choice: caches first, then the sessions that hold the most
 //! (`max_total_memory`).
@@ -6,7 +6,7 @@
 use super::Reactor;
 
 impl Reactor {
-    /// Gives up what must go while too much memory is held.
+    /// Drops caches, then sessions, if too much memory is held.
     pub(super) fn shed(&mut self) {
         let limit = self.worker.config.max_total_memory_bytes;
         let held = |reactor: &Reactor| reactor.worker.memory().bounded();

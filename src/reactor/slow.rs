@@ -1,8 +1,7 @@
-//! Turns of sessions that kept all others waiting.
+//! Slow turns: turns of one session that kept all others waiting.
 //!
-//! Owns the measure of each turn. Those that took too long are counted
-//! (`slow_turns_total`), and one a second is told of in the log. Nobody is given up
-//! for it: a machine may stall too.
+//! Owns the timing of each turn. Counts slow turns (`slow_turns_total`), and logs at most
+//! one per second. Never ends a session for it: the machine itself may have stalled.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +16,14 @@ const PAUSE_MS: Tick = 1000;
 /// Watches the turns of one loop.
 #[derive(Debug)]
 pub(super) struct SlowTurns {
-    /// When the turn before ended, or the loop's began.
+    /// When the previous turn ended, or the loop's turn began.
     since: Instant,
     /// When the next line may be written.
     next_line: Tick,
 }
 
 impl SlowTurns {
-    /// No turn was slow yet.
+    /// Starts without slow turns.
     pub fn new(now: Instant) -> SlowTurns {
         SlowTurns {
             since: now,
@@ -32,12 +31,12 @@ impl SlowTurns {
         }
     }
 
-    /// The turns of a loop begin.
+    /// Notes that a turn of the loop begins.
     pub fn begin(&mut self, woken: Instant) {
         self.since = woken;
     }
 
-    /// A turn of `session` ended at `now`.
+    /// Notes that a turn of `session` ended at `now`.
     pub fn end(&mut self, now: Instant, session: &Session, worker: &mut Worker) {
         let took = now.duration_since(self.since);
         self.since = now;

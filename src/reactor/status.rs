@@ -4,9 +4,8 @@
 //! its time and what it may send: a client that is slow or talks too much is
 //! cut, and no session waits for any of them. They are no sessions: they do not
 //! count towards `max_connections`, and go on while the others drain. One
-//! request a connection (RFC 9110, RFC 9112). A page in somebody's browser can make its
-//! own name lead here (DNS rebinding): who asks by a name that is not this host's gets
-//! nothing.
+//! request a connection (RFC 9110, RFC 9112). Refuses requests for the name of another
+//! host, because a web page can point its own name at this port (DNS rebinding).
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown};
@@ -39,7 +38,7 @@ const MAX_LINES: usize = 64;
 /// Bytes dropped at most behind the head, so that the answer is read.
 const MAX_DROPPED: usize = 64 << 10;
 
-/// How often the log tells of somebody who asked by another name, at most.
+/// Minimum time between log lines about requests for another name, in milliseconds.
 const WARNING_PERIOD_MS: Tick = 60_000;
 
 /// What metrics are (Prometheus text format).
@@ -57,7 +56,7 @@ pub(super) struct Status {
     accept_due: bool,
     /// Accepting rests until then.
     rest_until: Tick,
-    /// When the log told of a request by another name.
+    /// When the log last mentioned a request for another name.
     warned_at: Option<Tick>,
     shared: Shared,
 }
@@ -113,7 +112,7 @@ impl Status {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Serves all that has something; `answer` is told the Host and the path.
+    /// Serves all connections that are ready; `answer` gets the Host and the path.
     fn serve(
         &mut self,
         registry: &Registry,
@@ -329,8 +328,8 @@ fn is_ours(host: &str, names: &[String]) -> bool {
     name.parse::<IpAddr>().is_ok() || names.any(|ours| ours.eq_ignore_ascii_case(name))
 }
 
-/// Refuses a request for another host, and tells the operator, who may have forgotten
-/// a name.
+/// Refuses a request for another host, and logs it, because the operator may have
+/// forgotten a name.
 fn misdirected(host: &str, warned_at: &mut Option<Tick>, worker: &Worker) -> Answer {
     if warned_at.is_none_or(|at| worker.now >= at + WARNING_PERIOD_MS) {
         *warned_at = Some(worker.now);

@@ -49,8 +49,8 @@ pub struct Membership {
     pub worker: usize,
     /// How many there are, whatever a new configuration asks for.
     pub workers: usize,
-    /// Where the master shows the text of the configuration that it took last, so
-    /// that all have the same, though somebody may be writing the file.
+    /// Where the master shows the text of the configuration in force. All workers read
+    /// the same text from it, even if the file changes meanwhile.
     pub text: Option<Rc<Board>>,
 }
 
@@ -75,8 +75,8 @@ pub struct Fresh {
     pub entrances: Vec<Rc<Entrance>>,
 }
 
-/// Reads the file again and judges it and the files that it names; its text. What is
-/// wrong is in the log, and that the old configuration stays.
+/// Reads the file again, and checks it and the files that it names; also returns its
+/// text. Logs all errors, and that the old configuration stays.
 pub fn read_again(path: &Path, log: &Log) -> Option<(String, Fresh)> {
     let read = config::read_again(path);
     let text = read.map_err(|problems| refuse(path, &problems, log)).ok()?;
@@ -85,7 +85,8 @@ pub fn read_again(path: &Path, log: &Log) -> Option<(String, Fresh)> {
     Some((text, fresh))
 }
 
-/// Judges the text of a configuration and the files that it names; warnings about it.
+/// Checks the text of a configuration and the files that it names; also returns
+/// warnings.
 fn judge(path: &Path, text: &str, log: &Log) -> Option<(Fresh, Vec<Problem>)> {
     let parsed = config::judge(path, text);
     let Loaded { config, warnings } = parsed
@@ -102,7 +103,7 @@ fn judge(path: &Path, text: &str, log: &Log) -> Option<(Fresh, Vec<Problem>)> {
     Some((fresh, warnings))
 }
 
-/// Says why a file cannot be used.
+/// Logs why a file cannot be used.
 fn refuse(path: &Path, problems: &[Problem], log: &Log) {
     report(log, problems);
     let path = path.display();
@@ -117,7 +118,7 @@ fn refuse(path: &Path, problems: &[Problem], log: &Log) {
     tell_refused(&why, log);
 }
 
-/// Says that a configuration cannot be used.
+/// Logs that a configuration cannot be used.
 pub fn tell_refused(why: &str, log: &Log) {
     log.startup(
         Level::Err,
@@ -138,7 +139,7 @@ pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
     );
 }
 
-/// Names the sockets that a new configuration has no listener for.
+/// Logs the sockets without a listener in a new configuration.
 pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
     for socket in sockets {
         let text = format_args!(
@@ -150,7 +151,7 @@ pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
     }
 }
 
-/// Says which certificates are past their end, or soon will be.
+/// Logs the certificates that have expired or soon will.
 pub fn tell_expiring(entrances: &[Rc<Entrance>], log: &Log) {
     for text in entrance::expiring(entrances) {
         log.startup(Level::Warning, format_args!("{text}"));
@@ -198,21 +199,21 @@ pub(super) fn most_sessions(config: &Config, log: &Log) -> usize {
 }
 
 impl Reactor {
-    /// The configuration as it is now, if it is good: the file's, or with other workers
-    /// what their master read of it.
+    /// The current configuration, if it is valid: from the file, or with several workers
+    /// from the text that the master read.
     fn fresh(&self, log: &Log) -> Option<Fresh> {
         let path = &self.upkeep.path;
         let Some(membership) = &self.upkeep.membership else {
             return read_again(path, log).map(|(_, fresh)| fresh);
         };
-        // Without any, the signal did not come from the master.
+        // Without a text, the signal did not come from the master.
         let page = membership.text.as_ref()?.read(0)?;
         let (fresh, _) = judge(path, &String::from_utf8_lossy(&page), log)?;
         let config = fresh.config.share(membership.worker, membership.workers);
         Some(Fresh { config, ..fresh })
     }
 
-    /// Takes the configuration as it is now, if it is good.
+    /// Puts the current configuration in force, if it is valid.
     pub(super) fn reload(&mut self) {
         let log = Rc::clone(&self.worker.log);
         self.upkeep.notify.reloading(monotonic_us());

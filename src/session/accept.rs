@@ -1,10 +1,9 @@
 //! From an accepted connection to TLS with the browser.
 //!
-//! Owns what becomes of a client that passes a limit on its way in: few of an
-//! address stay for a moment to be told by HTTP, and none where TLS would have to come
-//! first. Owns the look at the first bytes of a TLS port, which leaves them where they
-//! are: a PROXY header of a trusted proxy, a ClientHello, or plain HTTP, which
-//! gets an answer of its own. Then the TLS handshake, so many in a turn: each
+//! Owns the handling of clients over a limit: a few of each address stay for a moment to
+//! get an HTTP response, and none if TLS would have to come first. Owns the look at the
+//! first bytes of a TLS port, which leaves them where they are: a PROXY header of a
+//! trusted proxy, a ClientHello, or plain HTTP, which gets an answer of its own. Then the TLS handshake, so many in a turn: each
 //! costs a signature.
 
 use std::net::SocketAddr;
@@ -19,11 +18,11 @@ use crate::net::peer::Peer;
 use crate::proto::http::Refusal;
 use crate::proto::proxy;
 
-/// How long a client beyond a limit may take to send the request that is refused.
+/// How long a client over a limit may take to send the request that is refused.
 const REQUEST_OF_REFUSED_MS: Tick = 2000;
 
 impl Session {
-    /// Counts the client for its address, which may be one too many.
+    /// Counts the client for its address, and notes if that exceeds a limit.
     pub(super) fn count_address(&mut self, worker: &mut Worker) {
         let Some(ip) = self.report.peer().ip() else {
             return;
@@ -34,7 +33,7 @@ impl Session {
         }
     }
 
-    /// The client is beyond a limit, which the log tells at once.
+    /// Notes and logs that the client is over a limit.
     pub(super) fn exceed(&mut self, excess: Excess, worker: &mut Worker) {
         self.excess = Some(excess);
         let (peer, now) = (self.report.peer(), worker.now);
@@ -43,13 +42,13 @@ impl Session {
             .report_excess(&worker.log, peer, excess, now);
     }
 
-    /// Whether the session is only there to be refused.
+    /// Whether the session only exists to be refused.
     pub fn is_excess(&self) -> bool {
         self.excess.is_some()
     }
 
-    /// Whether the client may stay: if it is beyond a limit, for a moment and only to
-    /// be told. Not where TLS would have to come first.
+    /// Whether the client may stay. A client over a limit may stay only for a moment, to
+    /// get the refusal, and not if TLS would have to come first.
     pub fn may_be_told(&mut self, worker: &mut Worker) -> bool {
         let Some(excess) = self.excess else {
             return true;
@@ -69,14 +68,14 @@ impl Session {
         }
     }
 
-    /// Closes the connection of a client beyond a limit without a word.
+    /// Closes the connection of a client over a limit without a response.
     pub(super) fn leave_unanswered(&mut self, worker: &mut Worker) {
         worker.metrics.refused.count("unanswered");
         let key = self.excess.map_or("", Excess::key);
         self.step(Event::Unanswered, key, worker);
     }
 
-    /// The client's address as a trusted proxy tells it.
+    /// Takes the client's address from a trusted proxy.
     pub(super) fn arrives_from(&mut self, client: SocketAddr, worker: &mut Worker) {
         let name = self.report.name();
         worker

@@ -20,8 +20,7 @@ use crate::net::source::Source;
 const LINES_PER_SECOND: u32 = 10;
 /// One begun connection, in the unit of allowances: a second has so many parts.
 const WHOLE: u64 = 1000;
-/// Connections of one address that may stay at a time only to be told of the limit
-/// that they passed.
+/// Connections over a limit that may stay to get the refusal, per address at a time.
 const TOLD_AT_A_TIME: u32 = 4;
 /// Addresses below which nobody looks for those to be forgotten.
 const MIN_SWEEP: usize = 1024;
@@ -59,12 +58,12 @@ impl Excess {
 /// How a connection is counted for its address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// It is not.
+    /// Not counted.
     #[default]
     Uncounted,
-    /// As one of its connections.
+    /// As an admitted connection.
     Admitted,
-    /// As one beyond a limit, which stays only to be told.
+    /// As one over a limit, which stays only to get the refusal.
     Refused,
 }
 
@@ -72,7 +71,7 @@ pub enum Standing {
 #[derive(Debug)]
 struct Account {
     connections: u32,
-    /// Connections that stay only to be told.
+    /// Connections that stay only to get the refusal.
     refused: u32,
     /// What was used up of the allowance of connections to begin, at `as_of`.
     used: u64,
@@ -123,15 +122,15 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether a connection of `address` that was refused may stay to be told. It
-    /// is to be given back by [`Admission::leave`] then, as refused.
+    /// Whether a refused connection of `address` may stay to get the refusal. If so,
+    /// [`Admission::leave`] must give it back later, as refused.
     pub fn keep(&mut self, address: IpAddr) -> bool {
         let account = self.accounts.get_mut(&Some(address).into());
         let account = account.filter(|account| account.refused < TOLD_AT_A_TIME);
         account.map(|account| account.refused += 1).is_some()
     }
 
-    /// A connection of `address` that was counted like this has ended.
+    /// Gives back a connection of `address` that was counted with this standing.
     pub fn leave(&mut self, address: IpAddr, standing: Standing) {
         let Some(account) = self.accounts.get_mut(&Some(address).into()) else {
             return;
@@ -166,11 +165,11 @@ impl Admission {
         self.sweep_at = 2 * self.accounts.len();
     }
 
-    /// Says which limit `peer` passed on its way in.
+    /// Logs which limit `peer` exceeded when it connected.
     pub fn report_excess(&mut self, log: &Log, peer: Peer, excess: Excess, now: Tick) {
         match excess {
             Excess::Connections => {
-                // Through no fault of its own: not in the words that lead to a ban.
+                // Not this client's fault, so not the words that lead to a ban.
                 let host = peer.host();
                 let line = format_args!("limit: max_connections reached, {host} turned away");
                 self.line(log, line, now);

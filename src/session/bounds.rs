@@ -1,8 +1,8 @@
-//! What a session may hold: marks of its queues, its part of the ledger.
+//! What a session may hold: the marks of its queues, its share of the ledger.
 //!
 //! Owns high and low water (`max_queue_size`), the most that one session can
-//! come to, what it has in the worker's ledger, and its end when that is too
-//! much (`max_total_memory`). Never reads or writes.
+//! hold, its share of the worker's ledger, and its end if all shares together are
+//! too much (`max_total_memory`). Never reads or writes.
 
 use super::deadlines::millis;
 use super::ledger::Share;
@@ -82,7 +82,7 @@ impl Session {
             .saturating_add(fixed)
     }
 
-    /// Bytes that it has in the worker's ledger, and in parsers that work for it.
+    /// Bytes of its share of the worker's ledger, and of parsers that work for it.
     pub fn memory(&self) -> usize {
         self.share.bytes + self.parser_bytes()
     }
@@ -109,7 +109,7 @@ impl Session {
         self.stream = Stream::new();
     }
 
-    /// Brings the worker's ledger up to date.
+    /// Updates its share of the worker's ledger.
     pub(super) fn enter_in_ledger(&mut self, worker: &mut Worker) {
         let sides = [&self.client, &self.server];
         let queues: usize = sides.iter().map(|side| side.memory()).sum();

@@ -86,8 +86,8 @@ impl Session {
         }
     }
 
-    /// Takes a message, of which a part may be judged already. What is left of that
-    /// for another turn is given back.
+    /// Takes a message, part of which may have been judged already. Returns what remains
+    /// to be judged in another turn.
     pub(super) fn take_message(
         &mut self,
         text: &str,
@@ -138,7 +138,7 @@ impl Session {
             First::Draft { header, tag, rest } => {
                 self.dialect = Some(Dialect::Draft);
                 let name = self.choose_domain(&header, worker)?;
-                // What is more than white space comes behind any header.
+                // Anything but white space must follow a header.
                 let (blank, more) = match rest.trim_ascii().is_empty() {
                     true => (rest, ""),
                     false => ("", rest),
@@ -265,8 +265,8 @@ impl Session {
         Ok(())
     }
 
-    /// A message of the draft behind the authentication: a complete header and no
-    /// part of one, or it could name another domain.
+    /// A message of the draft after the authentication: it must be a complete header,
+    /// because a part of one could name another domain.
     fn take_draft_restart(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
         if text.bytes().all(is_space) {
             return Ok(());

@@ -1,7 +1,7 @@
-//! When a session has waited long enough, and what is done then.
+//! Deadlines of a session, and what happens when one has passed.
 //!
-//! Owns the deadlines of the phases, of queues that stand still and of Pings. The
-//! reactor keeps the nearest of them.
+//! Owns the deadlines of phases, of stuck queues and of Pings. The reactor keeps the
+//! nearest of them.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use super::side::Side;
 use super::worker::Worker;
 use super::{NEVER, Session, Tick};
 
-/// How long the end of a connection is awaited once all is said.
+/// How long to wait for the end of a connection after everything was sent.
 const LINGER: Duration = Duration::from_secs(2);
-/// Pings that may stay unanswered before the client is given up.
+/// Unanswered Pings after which the client is dropped.
 const MISSED_PINGS: u8 = 2;
 
 impl Session {
-    /// When the session wants `expire`, at the latest.
+    /// When `expire` must be called, at the latest.
     pub fn deadline(&self) -> Tick {
         let mut deadline = self.phase_deadline;
         if let Some(route) = &self.route {
@@ -33,7 +33,7 @@ impl Session {
         deadline
     }
 
-    /// Does what is due; to be followed by `turn`.
+    /// Does what is due; call `turn` afterwards.
     pub fn expire(&mut self, worker: &mut Worker) {
         let now = worker.now;
         let stalled = |session: &Session, side: &Side| {
@@ -44,7 +44,7 @@ impl Session {
         }
         if stalled(self, &self.server) {
             self.step(Event::ServerGone, "it takes nothing", worker);
-            // Nor is there any use in it where the session is ending already.
+            // The server is of no use if the session is already ending.
             self.server.close();
         }
         if self
@@ -67,7 +67,7 @@ impl Session {
             }
             return;
         }
-        // A client that is not read because of its server may well be alive.
+        // The client may be alive if it is not read because of its server.
         let silent = !self.heard && !self.paused;
         self.missed_pings = if silent { self.missed_pings + 1 } else { 0 };
         self.heard = false;
@@ -100,10 +100,10 @@ impl Session {
     pub(super) fn arm(&mut self, now: Tick) {
         let config = &self.config;
         let wait = match self.phase {
-            // Both within the time that began with the connection.
+            // Both share the time that began with the connection.
             Phase::Accepting | Phase::Opening => return,
             Phase::AwaitOpen => config.open_timeout,
-            // The set-up has one deadline in all.
+            // All servers of a set-up share one deadline.
             Phase::Locating if self.is_redirected() => return,
             Phase::Locating => config.connect_timeout,
             Phase::Connecting | Phase::Securing | Phase::Greeting => return,
@@ -121,7 +121,7 @@ impl Session {
     }
 }
 
-/// A configured time in the reactor's unit.
+/// Converts a configured time to the reactor's unit.
 pub(super) fn millis(time: Duration) -> Tick {
     Tick::try_from(time.as_millis()).unwrap_or(NEVER / 2)
 }

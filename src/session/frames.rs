@@ -14,15 +14,15 @@ use crate::meter;
 use crate::proto::ws::{self, CloseCode, frame};
 use crate::proto::xmpp::error::StreamError;
 
-/// What is unfinished of what a client sends.
+/// The unfinished part of what a client sends.
 #[derive(Default)]
 pub(super) struct Incoming {
     reader: ws::Reader,
-    /// A message that is being judged. What the client sent behind it waits.
+    /// A message that is being judged. Later bytes of the client wait.
     message: Option<Unjudged>,
 }
 
-/// A complete message on its way through Expat.
+/// A complete message that Expat has begun to parse.
 struct Unjudged {
     text: String,
     judgement: Judgement,
@@ -41,7 +41,7 @@ impl Incoming {
         self.reader.memory() + message.map_or(0, |message| message.text.capacity())
     }
 
-    /// Bytes of memory in a parser that is not the pool's for now.
+    /// Bytes of memory in a parser that is not in the pool at the moment.
     pub(super) fn parser_bytes(&self) -> usize {
         let message = self.message.as_ref();
         message.map_or(0, |message| message.judgement.parser().heap_bytes())
@@ -66,7 +66,7 @@ impl Session {
         up + self.stream.parser_bytes()
     }
 
-    /// Goes on judging a message; it is forgotten where it matters to nobody now.
+    /// Goes on judging a message, or drops it if its result does not matter any more.
     pub(super) fn judge_on(&mut self, worker: &mut Worker) {
         let Some(mut incoming) = self.incoming.take() else {
             return;
@@ -121,8 +121,8 @@ impl Session {
         }
     }
 
-    /// The most bytes that the next message may have: before a server has been
-    /// named a client needs few.
+    /// The most bytes that the next message may have: few, until the client has named its
+    /// server.
     fn max_message_size(&self) -> u64 {
         let config = &self.config;
         let most = match self.phase {
@@ -132,8 +132,8 @@ impl Session {
         most as u64
     }
 
-    /// Takes one frame, or message; a message that is not judged to its end is given
-    /// back, and then the meter is spent.
+    /// Takes one frame, or message. Returns a message that is not completely judged; the
+    /// meter is then spent.
     fn take_frame(&mut self, event: ws::Event<'_>, worker: &mut Worker) -> Option<Unjudged> {
         // Once our Close is sent only the client's is of interest.
         let open = self.phase.is_open();

@@ -1,23 +1,23 @@
 //! The memory that a worker holds for its sessions.
 //!
-//! Owns the sums over all sessions, kept up to date as each session's turn ends,
-//! and what of the whole is bounded by `max_total_memory`. What connections cost
-//! by being there (a slot, a TLS object) is bounded by `max_connections` instead:
-//! giving a session up for it would only make room for the next.
+//! Owns the sums over all sessions, which are updated at the end of each session's turn,
+//! and the choice of the parts that `max_total_memory` bounds. It does not bound the
+//! fixed cost of a connection (a slot, a TLS object); `max_connections` does: ending a
+//! session for it would only make room for the next.
 
-/// A TLS object with the buffers of a record that is half there, in bytes.
+/// A TLS object with the buffers of an incomplete record, in bytes.
 pub(super) const TLS_BYTES: usize = 40 << 10;
 
-/// Memory by what it is for, in bytes.
+/// Memory by purpose, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Queues, messages that are not complete, stream headers.
+    /// Queues, incomplete messages, stream headers.
     pub sessions: usize,
-    /// XML parsers, at work or waiting for it.
+    /// XML parsers, busy or idle.
     pub parsers: usize,
     /// Compression.
     pub compression: usize,
-    /// Look-ups under way and the DNS cache.
+    /// Look-ups in progress and the DNS cache.
     pub names: usize,
     /// TLS objects.
     pub tls: usize,
@@ -41,12 +41,12 @@ impl Memory {
     }
 }
 
-/// One session's part of the sums.
+/// One session's share of the sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// Of [`Memory::sessions`].
+    /// Its share of [`Memory::sessions`].
     pub bytes: usize,
-    /// Connections under TLS.
+    /// Connections with TLS.
     pub tls: u8,
 }
 
@@ -58,14 +58,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Puts the share of a session at what it is now.
+    /// Updates the share of a session.
     pub fn change(&mut self, from: &mut Share, to: Share) {
         self.bytes = self.bytes - from.bytes + to.bytes;
         self.tls = self.tls - usize::from(from.tls) + usize::from(to.tls);
         *from = to;
     }
 
-    /// What all sessions hold by themselves.
+    /// The sums over all sessions.
     pub fn memory(&self) -> Memory {
         Memory {
             sessions: self.bytes,

@@ -6,11 +6,10 @@
 //! brings TLS about with it, `route` finds the server, `redirect` follows it
 //! elsewhere, `secure` makes the connection secure, `server` reads what it sends,
 //! `relay` writes to the browser. `side` is a socket with its queue, `worker` what
-//! all sessions share, `names` texts that many of them have, `settings` the
-//! configuration, `outages` servers that cannot be reached, `admission` who may
-//! come in, `bounds` what a session may hold, `ledger` what all of them do,
-//! `deadlines` when one has waited long enough, `report` the log line at the end,
-//! `metrics` what is counted of all.
+//! all sessions share, `names` shared texts, `settings` the configuration, `outages`
+//! servers that cannot be reached, `admission` the limits by address, `bounds` what
+//! one session may hold, `ledger` what all of them hold, `deadlines` the time limits,
+//! `report` the log line at the end, `metrics` the counters.
 
 mod accept;
 pub mod admission;
@@ -91,7 +90,7 @@ pub struct Session {
     phase: Phase,
     client: Side,
     server: Side,
-    /// What is unfinished of what the client sends.
+    /// The unfinished part of what the client sends.
     incoming: Option<Box<frames::Incoming>>,
     stream: Stream,
     /// The way to the server while it is sought.
@@ -136,7 +135,7 @@ pub struct Session {
     standing: Standing,
     /// To be refused once its request is there.
     excess: Option<Excess>,
-    /// What it has in the worker's ledger.
+    /// Its share of the worker's ledger.
     share: Share,
     /// What it is counted as.
     tally: Tally,
@@ -272,7 +271,7 @@ impl Session {
         worker.log.line(level, format_args!("{line}"));
     }
 
-    /// What the log calls it.
+    /// Its name in the log.
     pub fn name(&self) -> Name {
         self.report.name()
     }
@@ -292,7 +291,7 @@ impl Session {
         self.phase == Phase::Gone && !self.server.is_connected()
     }
 
-    /// Writes on both sides; true when that let reading go on, or is to go on itself.
+    /// Writes on both sides; true if reading can now go on, or if writing must go on.
     fn flush(&mut self, worker: &mut Worker) -> bool {
         // Or when reading stopped: the way to the server may have been given up since
         // then, and with it what waited there.

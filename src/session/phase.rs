@@ -94,7 +94,7 @@ pub enum Event {
     ServerViolation,
     /// The phase's deadline passed.
     Deadline,
-    /// The client is beyond a limit on who may come in, and is not told.
+    /// The client is over a limit, and is closed without a response.
     Unanswered,
     /// The daemon is told to stop.
     Drain,

@@ -1,8 +1,7 @@
 //! A server that sends its clients to another one (RFC 6120, section 4.9.3.19).
 //!
-//! Owns whether that can be followed inside the set-up and unseen by the client,
-//! and what the session forgets of the first server. How the other is reached is
-//! `route`'s.
+//! Owns the decision whether the session can follow within the set-up, unseen by the
+//! client, and what it forgets of the first server. `route` connects to the other one.
 
 use super::Session;
 use super::deadlines::millis;
@@ -50,13 +49,13 @@ impl Session {
         self.server_error = None;
         self.server.close();
         if self.phase == Phase::Relaying {
-            // The deadline there was that of the next ping.
+            // Replaces the deadline of the next Ping.
             self.phase_deadline = worker.now + millis(self.config.connect_timeout);
         }
         self.step(Event::Redirected, "", worker);
     }
 
-    /// Whether nothing but stream headers was exchanged with the server.
+    /// Whether only stream headers were exchanged with the server.
     pub(super) fn may_redirect(&self) -> bool {
         self.route
             .as_ref()

@@ -32,7 +32,7 @@ struct Met {
     element: bool,
     end: bool,
     bad_features: bool,
-    /// Bytes of elements that were parsed once more.
+    /// Bytes of elements that were parsed again.
     parsed: usize,
 }
 
@@ -110,7 +110,7 @@ impl Session {
                         packing.write_message(out, &[head, text, tail])
                     }
                 }
-                // Said in the client's own dialect by the phase table.
+                // The phase table answers in the client's own dialect.
                 Unit::End { .. } => {
                     met.end = true;
                     return Flow::Pause;

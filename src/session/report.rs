@@ -39,7 +39,7 @@ impl Traffic {
 /// Milliseconds since the client was accepted, and one more.
 type Age = Option<NonZeroU32>;
 
-/// A session as the log names it: its number and its client.
+/// The name of a session in the log: its number and its client.
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
     number: u32,
@@ -75,7 +75,7 @@ pub struct Report {
 struct End {
     by: &'static str,
     why: String,
-    /// Whether it may have been a check of the port, which comes every second.
+    /// Whether it may have been a port check, which may come every second.
     is_check: bool,
     /// What became of the server's side.
     server: Server,
@@ -103,7 +103,7 @@ impl Report {
         self.peer
     }
 
-    /// What the log calls the session.
+    /// The name of the session in the log.
     pub fn name(&self) -> Name {
         Name {
             number: self.number,
@@ -164,7 +164,7 @@ impl Report {
         }
     }
 
-    /// Whether the client may only have looked whether the port is served.
+    /// Whether the client may only have checked the port.
     pub fn is_check(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.is_check)
     }
@@ -226,7 +226,7 @@ pub const CAUSES: &[(&str, &str)] = &[
     ("jabsocket", "other"),
 ];
 
-/// Causes of those who may only look whether the port is served.
+/// Causes of sessions that may only be port checks.
 const CHECKS: [(&str, &str); 2] = [("client", "no_request"), ("jabsocket", "page")];
 
 /// Who ended a session and why, in words of a fixed set.

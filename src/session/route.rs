@@ -52,7 +52,7 @@ pub struct Route {
     listed: bool,
     /// The operator named the server.
     configured: bool,
-    /// The client's stream header, which another server may want too.
+    /// The client's stream header; kept, because a redirect needs it again.
     header: Header,
     /// The same in the draft, as the client sent it.
     draft_header: Option<Vec<u8>>,
@@ -66,7 +66,7 @@ pub struct Route {
     pub(super) securing: Securing,
     /// When the server has kept us waiting long enough.
     pub(super) patience: Tick,
-    /// How often it led elsewhere before.
+    /// How many redirects were followed.
     pub(super) redirects: u8,
     /// Why the last address was no good.
     pub(super) failure: Option<String>,
@@ -99,7 +99,7 @@ impl Route {
         size_of::<Route>() + self.header.memory() + draft + self.queue.capacity() + said
     }
 
-    /// Appends the client's stream header, for a connection in clear text or not.
+    /// Appends the client's stream header; `clear` if the connection has no TLS.
     pub(super) fn write_header(&self, clear: bool, out: &mut Vec<u8>) {
         match &self.draft_header {
             _ if clear && self.is_bare() => self.header.write_bare_stream(out),
@@ -127,8 +127,8 @@ impl Route {
             }
     }
 
-    /// Leads to another server from now on. The look-up under way is of no use any
-    /// more.
+    /// Switches to another server. Returns the id of the look-up in progress, which is no
+    /// longer needed.
     pub(super) fn lead_to(&mut self, name: String, port: u16) -> Option<u64> {
         self.redirects += 1;
         self.configured = false;
@@ -145,7 +145,7 @@ impl Route {
         self.query.take()
     }
 
-    /// Who is asked for which name.
+    /// Names the look-up and the DNS servers, for the log.
     pub(super) fn asked(&self, locator: &Locator) -> String {
         let (Wanted::Domain { name, .. } | Wanted::Host { name, .. }) = &self.wanted;
         let servers = locator.servers().join(", ");
@@ -158,8 +158,8 @@ impl Route {
         addresses.join(", ")
     }
 
-    /// Whether the server gets the bare header while the connection is in clear text:
-    /// where that may not stay so, and where a stranger chose the server.
+    /// Whether the server gets the bare header while the connection has no TLS: if TLS
+    /// must follow, or if the domain is not listed.
     fn is_bare(&self) -> bool {
         let stays = self.tls == Tls::None || self.plain_text_will_do();
         !(stays && self.listed)
@@ -342,8 +342,8 @@ impl Session {
         self.step(Event::Unreachable(told), why, worker);
     }
 
-    /// Tells the log that the server could not be reached, or can be again; once
-    /// a minute for each domain, else only where all is told.
+    /// Logs that the server could not be reached, or that it answers again: once per minute
+    /// for each domain, the rest at LOG_DEBUG.
     pub(super) fn note_server(
         &mut self,
         before: Phase,
@@ -390,8 +390,8 @@ impl Session {
     }
 }
 
-/// Why an event means that the server could not be reached, if it does; what is
-/// empty is told by the event's detail.
+/// Why the server could not be reached, if the event means that; empty if the event's
+/// detail says it.
 fn failure(before: Phase, event: Event) -> Option<&'static str> {
     if !(Phase::Locating..=Phase::Greeting).contains(&before) {
         return None;
@@ -406,7 +406,7 @@ fn failure(before: Phase, event: Event) -> Option<&'static str> {
     }
 }
 
-/// Sessions that failed beside the one that a line is about.
+/// Other failed sessions besides the one in the line.
 struct Others(u64);
 
 impl fmt::Display for Others {

@@ -23,7 +23,7 @@ impl Session {
             }
             if relaying && self.stream_paused {
                 self.relay_down(&[], worker);
-                // Each turn has one unit at least, whatever the client had of it.
+                // Each turn has at least one unit for the server, whatever the client used.
                 if worker.meter.is_spent() {
                     return true;
                 }

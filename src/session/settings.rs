@@ -1,7 +1,7 @@
-//! A configuration and the TLS contexts that were made of its files.
+//! A configuration and the TLS contexts made from its files.
 //!
-//! Owns both, so that a session has the authorities of the configuration that it
-//! began with, whatever a reload brings meanwhile.
+//! Owns both, so a session keeps the authorities of the configuration that it began
+//! with, even after a reload.
 
 use std::ops::Deref;
 use std::rc::Rc;

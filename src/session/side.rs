@@ -28,7 +28,7 @@ pub enum Read {
     Bytes(usize),
     /// Nothing for now.
     Nothing,
-    /// Nothing yet: TLS records without payload. There may be more.
+    /// Only TLS records without payload so far; there may be more.
     Later,
     /// The peer has ended its direction; it may still read.
     End,
@@ -123,9 +123,8 @@ impl Side {
         Ok(())
     }
 
-    /// Goes on with the TLS handshake: the version of TLS or why it failed;
-    /// `None` while it waits for the peer or, if it is still readable, for its
-    /// next turn.
+    /// Continues the TLS handshake. Returns the version of TLS, or why it failed; `None`
+    /// while it waits for the peer or, if it is still readable, for its next turn.
     pub fn shake_hands(&mut self, meter: &mut Meter) -> Option<io::Result<&'static str>> {
         let transport = self.transport.as_mut()?;
         match transport.shake_hands(meter) {
@@ -240,9 +239,9 @@ impl Side {
         self.dropped < MAX_DROPPED
     }
 
-    /// Writes what is queued, as far as the socket takes it; true if that is to
-    /// go on in the next turn without an edge. A write error shows as the
-    /// connection's end once all that was received has been read.
+    /// Writes as much of the queue as the socket accepts; true if writing must go on in the
+    /// next turn without an edge. A write error appears as the connection's end once all
+    /// received bytes were read.
     pub fn flush(&mut self, meter: &mut Meter, now: Tick) -> bool {
         let Some(transport) = &mut self.transport else {
             return false;

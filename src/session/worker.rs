@@ -42,7 +42,7 @@ pub struct Worker {
     pub parsers: Parsers,
     /// The DNS.
     pub locator: Locator,
-    /// Where strangers' domains must not lead.
+    /// The addresses that unlisted domains must not lead to.
     pub inside: Inside,
     /// Where sockets are registered.
     pub registry: Registry,
@@ -50,17 +50,16 @@ pub struct Worker {
     pub admission: Admission,
     /// What is counted.
     pub metrics: Metrics,
-    /// What sessions hold, as of their last turns.
+    /// What sessions held at the end of their last turns.
     pub ledger: Ledger,
     /// There are more sessions than the operator wants here: new ones are sent
     /// elsewhere.
     pub crowded: bool,
     /// Steps of TLS handshakes that may be done in this turn.
     pub tls_budget: u32,
-    /// The work that the session whose turn it is may still cause.
+    /// The work that the current session may still cause.
     pub meter: Meter,
-    /// Bytes that the session whose turn it is, or was last, took of its client and
-    /// of its server.
+    /// Bytes that the current or last session took from its client and from its server.
     pub taken: (usize, usize),
     /// Compression of messages.
     pub(super) codec: Codec,
@@ -135,7 +134,7 @@ impl Worker {
         }
     }
 
-    /// Takes another configuration, and TLS to servers by it, for sessions to come.
+    /// Sets the configuration, and the TLS to servers, of future sessions.
     pub fn set_config(&mut self, config: Rc<Config>, tls: Contexts) {
         self.parsers.set_limits(xml_limits(&config));
         self.metrics.know(&config);
@@ -148,7 +147,7 @@ impl Worker {
         self.last_session
     }
 
-    /// What is held for sessions.
+    /// The memory held for sessions.
     pub fn memory(&self) -> Memory {
         Memory {
             parsers: heap_bytes(),
@@ -158,14 +157,14 @@ impl Worker {
         }
     }
 
-    /// Gives up what only saves time.
+    /// Drops caches.
     pub fn drop_caches(&mut self) {
         self.parsers.set_limits(xml_limits(&self.config));
         self.codec = Codec::default();
         self.locator.drop_cache();
     }
 
-    /// Begins a look-up for the session with this token, whose client is at `ip`;
+    /// Begins a look-up for the session with this token, whose client is at `ip`; returns
     /// its id.
     pub(super) fn look_up(&mut self, token: usize, wanted: &Wanted, ip: Option<IpAddr>) -> u64 {
         self.meter.draw(LOOK_UP);

@@ -38,8 +38,8 @@ const MAX_LEADING_EMPTY: usize = 16;
 /// What is appended to the key before it is hashed (RFC 6455 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Base64 that takes any padding bits, because the RFC's own example of a key
-/// (4.1) does not end in zeros, and does without padding.
+/// Base64 that accepts any trailing bits, because the RFC's own example of a key (4.1)
+/// does not end in zeros, and accepts missing padding.
 const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new()

@@ -26,8 +26,7 @@ const MIN_WINDOW_BITS: u8 = 9;
 /// Memory of a large message that is kept for the next.
 const MAX_KEPT: usize = 64 << 10;
 
-/// What the library holds for a compressor with the largest window, and for an
-/// inflater.
+/// The library's memory for a compressor with the largest window, and for an inflater.
 const COMPRESSOR_BYTES: usize = 320 << 10;
 const INFLATER_BYTES: usize = 48 << 10;
 

@@ -1,15 +1,14 @@
-//! The text of a message, checked as it comes (RFC 6455 8.1).
+//! The text of a message, checked as it arrives (RFC 6455 8.1).
 //!
-//! Owns the characters so far and the first bytes of one that is cut by the end
-//! of the input or of a fragment. It knows no frames.
+//! Owns the characters so far, and the first bytes of a character that the end of the
+//! input or of a fragment has cut. It knows no frames.
 
 use super::Error;
 
-/// Text checked so far, and the first bytes of a character cut by the end of
-/// the input or of a fragment.
+/// The text so far.
 #[derive(Debug, Default)]
 pub struct Text {
-    /// The characters that are whole.
+    /// The complete characters.
     pub valid: String,
     tail: [u8; 4],
     tail_len: u8,
@@ -19,7 +18,7 @@ impl Text {
     /// Appends bytes.
     ///
     /// # Errors
-    /// The text is not UTF-8, whatever follows.
+    /// The text cannot become UTF-8, whatever follows.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while self.tail_len > 0 {
             let Some((&byte, rest)) = bytes.split_first() else {
@@ -56,7 +55,7 @@ impl Text {
         self.valid.len() + usize::from(self.tail_len)
     }
 
-    /// Whether it ends inside a character.
+    /// Whether it ends with an incomplete character.
     pub fn is_cut(&self) -> bool {
         self.tail_len > 0
     }

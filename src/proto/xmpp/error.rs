@@ -1,8 +1,7 @@
 //! Stream errors: the condition a peer is told (RFC 6120, section 4.9.3).
 //!
-//! Owns their XML, the escaping of the texts included. The text that goes with
-//! one is for people who debug a client; it never names an address or a cause
-//! inside.
+//! Owns their XML, including the escaping of the texts. A text helps people who debug a
+//! client; it never names an address or an internal cause.
 
 use super::{escape, ns};
 
@@ -102,7 +101,7 @@ impl StreamError {
         }
     }
 
-    /// What the text element says, not yet escaped.
+    /// The content of the text element, not yet escaped.
     pub fn text(&self) -> &'static str {
         match self {
             StreamError::BadFormat(text)
@@ -167,7 +166,7 @@ mod tests {
     use crate::expat::{Parser, Token};
     use crate::proto::xmpp::features::child_text;
 
-    /// What no text of the program holds, and any might.
+    /// Characters that no text contains so far, but any might.
     const TEXT: &str = "<open/> & </text> ]]> 'to' \"x\" &amp; <!-- <?a?>";
 
     /// The error listed after `error`. A new variant does not compile until it

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::ns;
 use crate::expat::{Error, Parser, Tag, Token};
 
-/// Longest features, in bytes: they are parsed in one go.
+/// Longest features, in bytes, because they are parsed at once.
 pub const MAX_FEATURES: usize = 64 << 10;
 
 /// Features removed, by namespace and name.
@@ -24,12 +24,12 @@ const REMOVED: [(&str, &[u8]); 2] = [
 const MECHANISMS: [&str; 3] = [ns::SASL, "urn:xmpp:sasl:2", "urn:xmpp:fast:0"];
 /// The channel bindings that a server offers (XEP-0440).
 const CHANNEL_BINDINGS: (&str, &[u8]) = ("urn:xmpp:sasl-cb:0", b"sasl-channel-binding");
-/// Elements deeper than this are not looked at: FAST's mechanisms stand in
-/// `<fast/>`, which stands in the `<inline/>` of SASL2.
+/// Deeper elements are ignored: the mechanisms of FAST are in `<fast/>`, which is in the
+/// `<inline/>` of SASL2.
 const MAX_DEPTH: u32 = 4;
 
-/// Whether a mechanism of this name binds to a channel: SCRAM says so by `-PLUS`
-/// (RFC 5802, section 4), a token of FAST by the kind of the binding
+/// Whether a mechanism with this name uses channel binding: names of SCRAM end in `-PLUS`
+/// then (RFC 5802, section 4), names of FAST in the type of the binding
 /// (draft-schmaus-kitten-sasl-ht).
 fn is_bound(mechanism: &[u8]) -> bool {
     let hashed_token = || {
@@ -50,7 +50,7 @@ fn is_bound(mechanism: &[u8]) -> bool {
 /// The element is not well-formed by itself.
 pub fn removed(features: &[u8], unbind: bool) -> Result<Vec<Range<usize>>, Error> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
-    // By the depth of their lists: how many mechanisms stay and go.
+    // How many mechanisms stay and go, by the depth of their lists.
     let mut mechanisms = [(0, 0); MAX_DEPTH as usize + 1];
     each_child(features, |parser, tag, end| {
         let (namespace, local) = parser.name(tag);

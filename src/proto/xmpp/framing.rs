@@ -50,8 +50,8 @@ impl Declarations {
         &USUAL
     }
 
-    /// The declarations on `tag`, a root; `None` if they are longer than an element
-    /// may bear.
+    /// The declarations on `tag`, a root; `None` if they are too long for each element to
+    /// repeat them.
     pub fn read(parser: &Parser, tag: &Tag) -> Option<Declarations> {
         let mut declarations = Declarations {
             default: Vec::new(),
@@ -69,7 +69,7 @@ impl Declarations {
         (added <= MAX_DECLARATIONS).then_some(declarations)
     }
 
-    /// Appends a start tag that makes these declarations.
+    /// Appends a start tag with these declarations.
     pub(super) fn write_root(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<r");
         if !self.default.is_empty() {
@@ -94,7 +94,7 @@ pub struct Element<'a> {
 /// The name of an element, and the declarations of its own tag.
 #[derive(Clone, Copy)]
 enum Name<'a> {
-    /// As a parser saw them.
+    /// As a parser reported them.
     Seen(&'a Parser, &'a Tag),
     /// Without a prefix anywhere in the element, and with no declaration but the
     /// default namespace.
@@ -102,7 +102,7 @@ enum Name<'a> {
 }
 
 impl<'a> Element<'a> {
-    /// The element that a parser saw.
+    /// The element that a parser reported.
     pub(super) fn seen(
         bytes: &'a [u8],
         (parser, tag): (&'a Parser, &'a Tag),
@@ -181,19 +181,19 @@ impl<'a> Element<'a> {
     }
 }
 
-/// The name at the front of a tag, with its prefix.
+/// The name at the start of a tag, with its prefix.
 pub(super) fn tag_name(tag: &[u8]) -> &[u8] {
     let name = tag.get(1..).unwrap_or_default();
     let ends = |&byte: &u8| is_space(byte) || matches!(byte, b'/' | b'>');
     &name[..name.iter().position(ends).unwrap_or(name.len())]
 }
 
-/// Takes the prefixes out of `unused` that stand in `bytes` as in a tag. A hit
-/// inside text costs a declaration that is not needed; a miss would cost
-/// well-formedness. One look at each byte, whatever the text is.
+/// Removes from `unused` the prefixes that `bytes` contains as in a tag. A false hit in
+/// text only adds a needless declaration; a miss would break well-formedness. Scans each
+/// byte once, whatever the text is.
 fn take_used<'a>(bytes: &[u8], unused: &mut HashSet<&'a [u8]>) -> HashSet<&'a [u8]> {
     let mut used = HashSet::new();
-    // Where a name begins, if one may be under way.
+    // Where the current name begins, if there may be one.
     let mut start = None;
     for (at, &byte) in bytes.iter().enumerate() {
         if matches!(byte, b'<' | b'/') || is_space(byte) {
@@ -237,7 +237,7 @@ mod tests {
         }
     }
 
-    /// Many prefixes cost no more than one; the bound is 40 times what it takes.
+    /// Many prefixes cost no more than one; the bound is 40 times the usual time.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "work that nobody counts")]
     fn many_prefixes_are_looked_for_at_once() {

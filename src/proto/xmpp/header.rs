@@ -28,8 +28,8 @@ pub struct Header {
 const XML: &[u8] = b"http://www.w3.org/XML/1998/namespace";
 
 impl Header {
-    /// Reads the attributes of `tag`, a root. Those of other namespaces are left
-    /// out: their prefixes could mean anything where the header is written anew.
+    /// Reads the attributes of `tag`, a root. Skips attributes of other namespaces, because
+    /// their prefixes could mean anything in the new header.
     pub fn read(parser: &Parser, tag: &Tag) -> Header {
         let mut header = Header::default();
         for ((namespace, name), value) in parser.attributes(tag) {
@@ -83,8 +83,8 @@ impl Header {
         out.push(b'>');
     }
 
-    /// Appends the same with nothing but what RFC 6120, section 4.7, names for
-    /// clear text: no `from` (section 4.7.1), no other attributes.
+    /// Appends the header with only what RFC 6120, section 4.7, allows without TLS: no
+    /// `from` (section 4.7.1), no other attributes.
     pub fn write_bare_stream(&self, out: &mut Vec<u8>) {
         let bare = Header {
             to: self.to.clone(),

@@ -48,7 +48,7 @@ pub enum Message<'a> {
     Element(&'a str),
 }
 
-/// Judges the first message, or the first behind the authentication in the draft.
+/// Judges the first message, or in the draft the first after the authentication.
 ///
 /// # Errors
 /// The dialect in which to answer, and the stream error.
@@ -86,8 +86,8 @@ pub fn first<'a>(parsers: &Parsers, text: &'a str) -> Result<First<'a>, (Dialect
     first.map_err(framed)
 }
 
-/// `text`, which begins with a `<`, cut behind its first start tag; an XML
-/// declaration may come before that.
+/// Splits `text`, which begins with a `<`, after its first start tag; an XML declaration
+/// may precede the tag.
 fn split_start_tag(text: &str) -> Result<(&str, &str), StreamError> {
     match Boundary::header().feed(text.as_bytes())? {
         Some(end) => Ok(text.split_at(end)),
@@ -114,8 +114,8 @@ fn draft<'a>(
     })
 }
 
-/// Judges a message behind the first; `None` if that goes on in another turn, with
-/// what is kept in `begun` meanwhile.
+/// Judges a message after the first. Returns `None` if this must go on in another turn;
+/// `begun` then keeps the state.
 ///
 /// # Errors
 /// The stream error to answer with.
@@ -171,7 +171,7 @@ fn check_end(text: &str, limits: Limits) -> Result<(), StreamError> {
     if rest.is_empty() {
         return Ok(());
     }
-    // What may stand nowhere comes before what may not stand there.
+    // Report what is never allowed before what is not allowed here.
     if rest.starts_with('<') {
         Boundary::element(limits).feed(rest.as_bytes())?;
     }
@@ -239,12 +239,12 @@ fn open_header(pool: &Pool, element: &str) -> Result<Header, StreamError> {
     }
 }
 
-/// What follows the `<compress/>` of XEP-0138 with which a message of the draft
-/// begins; `None` if it begins with anything else. A server that got it could
-/// switch to binary, which has no place on a WebSocket.
+/// If a message of the draft begins with the `<compress/>` of XEP-0138, returns what
+/// follows it, else `None`. A server that got it could switch to compressed bytes, which
+/// cannot be sent as text.
 ///
 /// # Errors
-/// The message begins with a `<compress>` that it does not end.
+/// The message begins with an incomplete `<compress>`.
 pub fn after_compress<'a>(
     parsers: &mut Parsers,
     text: &'a str,
@@ -274,7 +274,7 @@ pub fn ends_draft(text: &str) -> bool {
     inner.is_some_and(|text| text.ends_with("</stream:stream") || text.ends_with("</stream"))
 }
 
-/// Whether a message of the draft is the end tag of the client's stream and no more.
+/// Whether a message of the draft is just the end tag of the client's stream.
 pub fn is_draft_end(text: &str) -> bool {
     ends_draft(text) && text.rfind('<') == Some(0)
 }

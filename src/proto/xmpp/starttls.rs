@@ -100,8 +100,8 @@ impl Dialogue {
         }
     }
 
-    /// Takes bytes of the server. One element is all that comes of them, and that
-    /// is not long: no pause for others is needed.
+    /// Takes bytes from the server. They yield only one short element, so no pause for
+    /// other sessions is needed.
     ///
     /// # Errors
     /// The rule that was broken; the connection is of no use then.

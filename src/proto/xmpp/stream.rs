@@ -20,9 +20,9 @@ use crate::meter::{LOOKED_AT_BYTES, Meter};
 /// The name of the root as nearly all servers write it.
 const USUAL_ROOT: &[u8] = b"stream:stream";
 
-/// What a unit costs beside its bytes, in units of work.
+/// The work for a unit in addition to its bytes, in units of the meter.
 const UNIT_WORK: usize = 4;
-/// What a parser costs that is made anew, in units of work.
+/// The work for a new parser, in units of the meter.
 const PARSER_WORK: usize = 256;
 
 /// Which rule the server's stream broke.
@@ -89,16 +89,16 @@ enum State {
     Ended,
 }
 
-/// What is known of a unit that is not handed out.
+/// The state of a unit that is not yet handed out.
 struct Unfinished {
     boundary: Boundary,
-    /// Bytes looked at: once the unit is complete, all of it.
+    /// Bytes scanned; once the unit is complete, all of it.
     seen: usize,
     /// Begun once the unit is complete.
     judgement: Option<Judgement>,
 }
 
-/// A root that is not the usual one.
+/// An unusual root.
 struct Root {
     name: Vec<u8>,
     declarations: Declarations,
@@ -121,13 +121,13 @@ enum Rest {
     Paused(usize),
 }
 
-/// What came of a unit.
+/// The result for a unit.
 enum Progress {
     /// It is not complete.
     Wait,
-    /// It is judged further in another turn.
+    /// Judging it must go on in another turn.
     Later,
-    /// So many bytes were handed out.
+    /// This many bytes were handed out.
     Done(usize, Flow),
 }
 
@@ -183,7 +183,7 @@ impl Stream {
         self.tail.capacity()
     }
 
-    /// Bytes of memory in parsers that are not the pool's for now.
+    /// Bytes of memory in parsers that are not in the pool at the moment.
     pub fn parser_bytes(&self) -> usize {
         let unfinished = self.unfinished.as_ref();
         let judgement = unfinished.and_then(|unit| unit.judgement.as_ref());
@@ -251,8 +251,8 @@ impl Stream {
         }
     }
 
-    /// Hands out the element at the front of `bytes`, if it is complete and beyond
-    /// doubt.
+    /// Hands out the element at the start of `bytes`, if it is complete and certainly
+    /// well-formed.
     fn plain(
         &mut self,
         bytes: &[u8],
@@ -273,7 +273,7 @@ impl Stream {
         Ok(Some(Progress::Done(plain.bytes.len(), flow)))
     }
 
-    /// Looks for the end of `unit`, with which `bytes` begin, then judges it.
+    /// Finds the end of `unit` at the start of `bytes`, then judges it.
     fn go_on(
         &mut self,
         unit: &mut Unfinished,
@@ -285,7 +285,7 @@ impl Stream {
     ) -> Result<Progress, Error> {
         if unit.judgement.is_none() {
             let came_whole = unit.seen == 0;
-            // Behind the limit nothing counts, wherever the pieces were cut.
+            // Ignore everything beyond the limit, however the input was split.
             let within = bytes.len().min(limit.saturating_add(1));
             let fresh = &bytes[unit.seen..within];
             let end = unit.boundary.feed(fresh)?;
@@ -344,7 +344,7 @@ impl Stream {
         }
     }
 
-    /// Hands out the header that `parser` saw.
+    /// Hands out the header that `parser` reported.
     fn header(
         &mut self,
         bytes: &[u8],
@@ -432,7 +432,7 @@ fn hand_out(
 }
 
 impl Unfinished {
-    /// The unit that begins a stream in this state, or goes on with it.
+    /// The next unit of a stream in this state.
     fn new(state: State, pool: &Pool) -> Unfinished {
         Unfinished {
             boundary: match state {

@@ -61,7 +61,7 @@ const REFUSALS: &[&str] = &[
     "timeout",
     "stopping",
     "malformed",
-    // Beyond a limit on who may come in, and not told.
+    // Over a limit, and closed without a response.
     "unanswered",
     OTHER,
 ];
@@ -166,9 +166,9 @@ pub struct Metrics {
     pub max_sessions: usize,
     /// Whether the daemon is stopping.
     pub draining: bool,
-    /// Whether this worker has refused the configuration at the last reload.
+    /// Whether this worker refused the configuration at the last reload.
     pub reload_refused: bool,
-    /// Whether its master has.
+    /// Whether its master refused it.
     pub reload_refused_above: bool,
     /// When the configuration in force was read.
     pub configured: SystemTime,

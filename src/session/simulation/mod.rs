@@ -168,8 +168,8 @@ fn what_a_turn_inflates_is_bounded() {
     assert!(turns > 10, "{turns} turns");
 }
 
-/// A large message, or stanza, is judged by Expat over several turns, with the two
-/// directions side by side; meanwhile what follows it waits.
+/// Expat judges a large message and a large stanza over several turns, side by side;
+/// whatever follows them waits.
 #[test]
 fn what_a_turn_judges_is_bounded() {
     const ELEMENTS: usize = 8000;
@@ -188,7 +188,7 @@ fn what_a_turn_judges_is_bounded() {
     let (mut turns, mut all, mut still) = (0, 0, 0);
     while still < 3 {
         let (units, again) = run.metered_turn();
-        // The last draw of each direction, and one look at a unit of either.
+        // The last draw of each direction, and one scan of a unit in each.
         let most = meter::UNITS_PER_TURN + 2 * (16 << 10) + unit.len();
         assert!(units <= most as u64, "{units} units");
         turns += usize::from(units > 0);

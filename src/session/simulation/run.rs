@@ -153,20 +153,20 @@ impl<'a> Run<'a> {
         run
     }
 
-    /// The server sends `bytes` behind all that its script has.
+    /// The server sends `bytes` after its script.
     pub fn server_says(&mut self, bytes: &[u8]) {
         self.server.to_send.extend(bytes);
         self.server_sends(usize::MAX);
     }
 
-    /// Both peers take what there is for them: bytes in all so far.
+    /// Both peers read what there is for them; returns all bytes read so far.
     pub fn peers_take(&mut self) -> usize {
         self.client_takes(usize::MAX);
         self.server_takes(usize::MAX);
         self.taken
     }
 
-    /// One turn: the units of work drawn in it, and whether there is more to do.
+    /// Runs one turn; returns the units drawn in it, and whether there is more to do.
     pub fn metered_turn(&mut self) -> (u64, bool) {
         let before = self.worker.meter.drawn();
         let again = self.turn();

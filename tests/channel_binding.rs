@@ -1,6 +1,6 @@
 //! SASL with channel binding cannot hold through this daemon, which ends TLS.
-//! By default it is taken out of the features for web pages, which cannot bind,
-//! and passes, byte for byte, to all other clients, since they may check what was
+//! By default it is removed from the features for web pages, which cannot use it, and
+//! passed on, byte for byte, to all other clients, because they may check what was
 //! offered. `strip` and `relay` treat all clients alike.
 
 mod common;
@@ -75,8 +75,8 @@ fn features_pass_byte_for_byte() {
     }
 }
 
-/// Features with what binds to a channel in double brackets, as servers write
-/// them: Prosody 13 with the modules for SASL2 and FAST, and ejabberd 24.
+/// Features as servers send them, with everything about channel binding in double
+/// brackets: Prosody 13 with the modules for SASL2 and FAST, and ejabberd 24.
 const PROSODY: &str = "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
     [[<mechanism>SCRAM-SHA-256-PLUS</mechanism>]]<mechanism>SCRAM-SHA-1</mechanism>\
     [[<mechanism>SCRAM-SHA-1-PLUS</mechanism>]]<mechanism>PLAIN</mechanism></mechanisms>\
@@ -100,7 +100,7 @@ const EJABBERD: &str = "<register xmlns=\"http://jabber.org/features/iq-register
     type=\"tls-server-end-point\"/><channel-binding type=\"tls-exporter\"/>\
     </sasl-channel-binding>]]";
 
-/// A list with what stands in double brackets, and without.
+/// A list with the parts in double brackets, and without them.
 fn offered_and_left(list: &str) -> (String, String) {
     let offered = list.replace("[[", "").replace("]]", "");
     let left = list.split("[[").map(|part| match part.split_once("]]") {

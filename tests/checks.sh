@@ -1,5 +1,5 @@
-# What tests/package.sh and tests/systemd.sh share. Who sources it has $log, a file,
-# and gives its own name to finish.
+# Functions for tests/package.sh and tests/systemd.sh. A script that sources this file
+# sets $log to a file and passes its own name to finish.
 # shellcheck shell=bash
 
 passed=0

@@ -79,7 +79,7 @@ fn a_close_frame_is_echoed_and_cuts() {
             close_body(3000, "h\u{e9}".as_bytes()),
             (Some(3000), "h\u{e9}"),
         ),
-        // What close() of a page sends: it sees 1005, no code.
+        // What close() in a page sends; the page sees 1005, no code.
         (Vec::new(), (None, "")),
         // The four bytes that the C daemon's own tests send.
         (b"ABCD".to_vec(), (Some(16706), "CD")),
@@ -111,7 +111,7 @@ fn an_empty_close_frame_is_echoed_empty_in_every_phase() {
         server.expect_cut();
     }
     stage.daemon.stop();
-    // A server that does not answer: the session is still on its way to it.
+    // The server does not answer, so the session is still being set up.
     let stage = TlsStage::set(&["tls: required"], "");
     let client = stage.client(OPEN);
     let mut server = stage.server.tcp.accept();

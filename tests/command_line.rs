@@ -175,7 +175,7 @@ fn in_the_journal_a_line_stands_once() {
     assert_eq!(told(true), "");
 }
 
-/// What `--check-config` says of a file that names these.
+/// The output of `--check-config` for a file with these keys.
 fn checked(config: &str) -> (String, String, i32) {
     let file = TempFile::new(config);
     let output = run(&["--check-config", "-c", file.0.to_str().unwrap()]);

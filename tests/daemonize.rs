@@ -183,7 +183,7 @@ fn no_other_user_can_keep_it_from_starting() {
     assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600);
     locked.kill().unwrap();
     locked.wait().unwrap();
-    // Who may make files beside it cannot put its own in the lock's place.
+    // A user who may create files there cannot replace the lock file.
     daemon.signal(Signal::SIGKILL);
     wait_gone(daemon.pid());
     fs::remove_file(&lock).unwrap();

@@ -1,5 +1,5 @@
-//! Names are asked for strangers: what nobody waits for is dropped, what waits is
-//! bounded, and who asks for much waits for himself.
+//! Strangers choose the names: a question that nobody waits for is dropped, waiting
+//! questions are bounded, and a client with many questions delays only itself.
 
 mod common;
 
@@ -10,9 +10,9 @@ use jabsocket::net::dns::locator::Error;
 use jabsocket::net::dns::question::Error as DnsError;
 use jabsocket::net::source::Source;
 
-/// Look-ups of one who asks for much.
+/// Look-ups of a client with many questions.
 const MANY: u64 = 10_000;
-/// Questions that one may have in flight.
+/// Questions that one client may have in flight.
 const MOST_OF_ASKER: usize = 16;
 /// Bytes that all look-ups and questions of one asker may hold.
 const MOST_BYTES: usize = 2 << 20;
@@ -24,7 +24,7 @@ const GOOD: &str = "_xmpp-client._tcp.good.example 0 SRV 1 1 5269 a.good.example
     a.good.example 0 A 192.0.2.7";
 const GOOD_PLACE: &str = "192.0.2.7:5269";
 
-/// A server that says nothing on names that end with `dead.example`.
+/// A server that does not answer for names that end with `dead.example`.
 fn dns() -> DnsServer {
     let dns = DnsServer::start(GOOD);
     dns.say_nothing_on("dead.example");
@@ -43,7 +43,7 @@ fn dead_asked(dns: &DnsServer) -> usize {
         .count()
 }
 
-/// Begins look-ups of dead names; how many of them are still waited for.
+/// Begins look-ups of dead names; returns how many of them still wait.
 fn flood(looking_up: &mut LookingUp, asker: Source, ids: std::ops::Range<u64>) -> u64 {
     let mut waiting = ids.end - ids.start;
     for id in ids {
@@ -69,7 +69,7 @@ fn many_dead_names_of_one_asker_do_not_delay_another() {
     assert!((100_000..MOST_BYTES).contains(&held), "{held} bytes");
     looking_up.look_up(MANY, "good.example", OTHER, 0);
     assert_eq!(looking_up.place(MANY, 0), GOOD_PLACE);
-    // Not because the dead names had had their turn.
+    // Not because the dead names had already had their turn.
     let asked = dead_asked(&dns);
     assert!(asked <= MOST_OF_ASKER, "{asked} dead names asked");
     for id in 0..MANY {
@@ -86,7 +86,7 @@ fn a_domain_that_worked_does_not_wait_behind_unknown_ones_of_the_same_asker() {
     looking_up.look_up(MANY, "good.example", ONE, 0);
     assert_eq!(looking_up.place(MANY, 0), GOOD_PLACE);
     flood(&mut looking_up, ONE, 0..MANY);
-    // Its records hold for no time: it is asked again.
+    // Its records have a TTL of 0, so it is asked again.
     looking_up.look_up(MANY + 1, "good.example", ONE, 0);
     assert_eq!(looking_up.place(MANY + 1, 0), GOOD_PLACE);
     let asked = dead_asked(&dns);
@@ -114,7 +114,7 @@ fn what_nobody_waits_for_is_dropped_and_not_asked_again_at_a_reload() {
     assert!(held < 1000, "{held} bytes");
     looking_up.look_up(MANY, "good.example", ONE, 0);
     assert_eq!(looking_up.place(MANY, 0), GOOD_PLACE);
-    // One of ten is still waited for.
+    // One in ten still has a waiter.
     flood(&mut looking_up, ONE, 0..10);
     for id in 0..9 {
         looking_up.locator.forget(id);
@@ -134,7 +134,7 @@ fn what_nobody_waits_for_is_dropped_and_not_asked_again_at_a_reload() {
 fn what_several_wait_for_is_dropped_with_the_last() {
     let dns = dns();
     let mut looking_up = LookingUp::asking(&dns);
-    // So much is in flight that the name waits for its turn.
+    // All slots are taken, so the name waits for its turn.
     flood(&mut looking_up, ONE, 0..100);
     for (id, asker) in [(200, ONE), (201, ONE), (202, Source::V4(3))] {
         looking_up.look_up(id, "good.example", asker, 0);
@@ -155,7 +155,7 @@ fn a_turn_does_not_look_at_look_ups_that_wait() {
         let domain = ["x.dead.example", "held.dead.example"][id as usize % 2];
         looking_up.look_up(id, domain, ONE, 0);
     }
-    // The half of them has something to hold back by then.
+    // Half of them have something to hold back by then.
     let visited = |this: &mut LookingUp| this.locator.visits() >= LOOK_UPS / 2;
     looking_up.until("the records", 0, |this| visited(this).then_some(()));
     let before = looking_up.locator.visits();

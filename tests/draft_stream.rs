@@ -210,7 +210,7 @@ fn a_restart_must_keep_the_domain() {
     stage.daemon.stop();
 }
 
-/// Or the rest of a header could name another domain.
+/// Otherwise the rest of a header could name another domain.
 #[test]
 fn a_restart_is_one_message() {
     let stage = Stage::set("  - other.example\n");
@@ -232,7 +232,7 @@ fn a_restart_is_one_message() {
         expect_close(&mut client, 1000, "");
         server.expect_end();
     }
-    // A client may end its stream there, and white space is nothing.
+    // A client may end its stream there, and white space is ignored.
     let (mut client, mut server) = stage.draft();
     server.send(SUCCESS);
     expect_text(&mut client, SUCCESS);

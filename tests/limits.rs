@@ -49,7 +49,7 @@ fn expect_busy(response: &Response, case: &str) {
     assert_eq!(response.field("Retry-After"), Some("10"), "{case}");
 }
 
-/// Fails unless the daemon ends the connection, and says nothing.
+/// Fails unless the daemon closes the connection without a response.
 fn expect_dropped(stream: &mut impl Read) {
     match stream.read(&mut [0]) {
         Ok(0) => {}
@@ -130,7 +130,7 @@ fn a_crowd_of_one_address_beyond_its_share_is_not_kept() {
     let stage = Stage::set("max_connections_per_address: 3\nhandshake_timeout: 60\n");
     let mut healthy = stage.framed();
     let before = stage.daemon.descriptors();
-    // None of them says anything: two have a place, four are waited for a while.
+    // None of them sends anything: two are admitted, four may stay for a while.
     let crowd: Vec<_> = (0..200)
         .map(|_| TcpStream::connect(stage.daemon.address).unwrap())
         .collect();
@@ -144,7 +144,7 @@ fn a_crowd_of_one_address_beyond_its_share_is_not_kept() {
     let mut stranger = connect_from([127, 0, 0, 9], stage.daemon.address);
     let response = stranger.handshake("/", &[], Some("xmpp")).unwrap();
     assert_eq!(response.status, 101);
-    // Nor are those four waited for as long as others.
+    // These four may not stay as long as others.
     for mut stream in &crowd[2..6] {
         expect_dropped(&mut stream);
     }
@@ -241,7 +241,7 @@ fn silent_clients_of_a_proxy_are_bounded_by_address_too() {
             stream
         })
         .collect();
-    // One has a place, four are waited for: for a while.
+    // One is admitted, four may stay for a while.
     let dropped = |mut stream: &TcpStream| {
         stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
         expect_dropped(&mut stream);
@@ -328,7 +328,7 @@ fn a_first_message_too_large() {
     };
     for (config, most) in [("", 8192), ("max_first_message_size: 2000\n", 2000)] {
         beside_a_healthy_session(config, key, |stage| {
-            // As much as is allowed, and after it as much as any message may have.
+            // The largest first message, and then the largest other message.
             let (mut client, mut server) = stage.greeting(&padded(most), OPEN_UP);
             server.send(HEADER);
             expect_text(&mut client, HEADER_DOWN);

@@ -323,7 +323,7 @@ fn in_the_journal_a_line_of_the_start_stands_once() {
     log.startup(Level::Notice, format_args!("two"));
     let told = lines(&listener);
     assert_eq!(told.len(), 2, "{told:?}");
-    // Nobody takes it there: then standard error has it.
+    // Syslog does not accept it, so standard error gets it.
     drop(listener);
     log.tick(start + Duration::from_secs(2));
     log.startup(Level::Notice, format_args!("three"));

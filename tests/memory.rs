@@ -1,5 +1,5 @@
-//! The memory that strangers can make a daemon hold: for each hostile shape it
-//! is in the ledger (`held_bytes`), so that `max_total_memory` bounds it.
+//! The memory that strangers can make a daemon hold. For each kind of attack it must be
+//! in the ledger (`held_bytes`), or `max_total_memory` would not bound it.
 
 mod common;
 
@@ -18,11 +18,11 @@ use common::ws_client::{CONTINUATION, FIN, PING, TEXT, WsClient, header};
 use common::wss_stage::WssStage;
 use common::xmpp_server::Connection;
 
-/// With the status port on, and no limit in the way of a shape.
+/// With the status port, and without limits that would stop an attack.
 const CONFIG: &str = "status_listen: 127.0.0.1:0\nmax_first_message_size: 1000000\n\
     max_total_memory: 0\nopen_timeout: 600\nconnect_timeout: 600\nping_interval: 0\n";
 
-/// What is never in the ledger: code, the loop's tables, the allocator's rest.
+/// Memory that is never in the ledger: code, the loop's tables, the allocator's overhead.
 const BASE: usize = 16 << 20;
 
 fn held(series: &Series) -> usize {
@@ -31,8 +31,8 @@ fn held(series: &Series) -> usize {
     parts.into_iter().map(of).sum()
 }
 
-/// Fails unless what `attack` makes the daemon hold, at least `least` bytes, comes
-/// to be in the ledger, and no more than that is resident.
+/// Runs `attack`. Fails unless the ledger then shows at least `least` bytes more, and no
+/// more than that is resident.
 fn in_the_ledger<T>(daemon: &Daemon, least: usize, attack: impl FnOnce() -> T) {
     // Both ends of all connections of all tests are in this process.
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

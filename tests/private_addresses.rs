@@ -205,7 +205,7 @@ fn a_server_may_not_send_its_clients_inside() {
     assert_eq!(connections, (0, 0));
 }
 
-/// Set where a test runs in a network of its own.
+/// Set if a test runs in its own network namespace.
 const OWN_NETWORK: &str = "JABSOCKET_OWN_NETWORK";
 
 /// Runs a test of this program again, in a network namespace whose loopback interface
@@ -255,7 +255,7 @@ fn a_public_address_of_this_host_is_inside() {
     let line = daemon.wait_for_line("cannot reach the server of z.example");
     assert!(line.contains("'private_addresses'"), "{line}");
     drop(reach(&daemon, "y.example", "standard"));
-    // An address that comes later is noticed.
+    // An address that is added later is noticed.
     let command = format!("ip address add {later} dev lo");
     let added = Command::new("sh").args(["-c", &command]).status().unwrap();
     assert!(added.success());
@@ -280,8 +280,8 @@ fn a_public_address_of_this_host_is_inside() {
 fn a_stranger_chooses_nothing_of_a_header_in_clear_text() {
     let framed = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='x.example' \
                   version='1.0' from='u@x.example' odd='CHOSEN'/>";
-    // With another prefix only where the header is not the client's: the server here
-    // waits for this one.
+    // The prefix differs if the header is not the client's; the server here expects
+    // this one.
     let draft = |prefix: &str| {
         format!(
             "<{prefix}:stream to='x.example' xmlns='jabber:client' version='1.0' odd='CHOSEN' \

@@ -1,6 +1,6 @@
-//! What of resolv.conf and the environment counts: the servers, as the file has
-//! them at any time; no search domain and nothing else that would ask for another
-//! name than the one meant.
+//! Only the servers in resolv.conf are used, and changes to them are followed. Search
+//! domains, and other settings of the file or the environment that would change the
+//! name in a question, are ignored.
 
 mod common;
 
@@ -122,7 +122,7 @@ fn other_servers_are_asked_once_the_file_has_changed() {
     looking_up.look_up(2, "silent.example", Source::Unix, 500);
     looking_up.turn(500);
     fs::write(&file.0, format!("nameserver {new_address}\n")).unwrap();
-    // Nobody looks more often than once a second.
+    // At most one look per second.
     looking_up.look_up(3, "x.example", Source::Unix, 999);
     assert_eq!(looking_up.place(3, 999), "192.0.2.1:5269");
     looking_up.look_up(4, "x.example", Source::Unix, 1000);
@@ -130,7 +130,7 @@ fn other_servers_are_asked_once_the_file_has_changed() {
     assert_eq!(looking_up.place(2, 1000), "192.0.2.3:5222");
     let note = looking_up.locator.next_note().expect("a note");
     assert!(note.ends_with("has changed and was read again"), "{note}");
-    // What is gone for a moment leaves what there was.
+    // While the file is missing, the old servers stay in use.
     fs::remove_file(&file.0).unwrap();
     looking_up.look_up(5, "x.example", Source::Unix, 2000);
     assert_eq!(looking_up.place(5, 2000), "192.0.2.2:5269");

@@ -321,7 +321,7 @@ fn a_lost_packet_is_no_silence() {
     daemon.stop();
 }
 
-/// Both services unanswered, and an address of the domain itself.
+/// No answer for either service, but the domain itself has an address.
 fn swallowing() -> DnsServer {
     DnsServer::start(&format!(
         "{CLEAR} SRV HELD\n{DIRECT} SRV HELD\nx.example A 192.0.2.9"

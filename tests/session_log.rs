@@ -323,7 +323,7 @@ fn each_step_is_a_line_where_all_is_told() {
     stage.daemon.stop();
 }
 
-/// What was asked for stands in the line about a failure.
+/// The line about a failure names what was asked for.
 #[test]
 fn a_failure_names_what_was_tried() {
     let line = |daemon: &Daemon, client: WsClient| {
@@ -362,7 +362,7 @@ fn a_failure_names_what_was_tried() {
         "no stream header from the server in time: {}",
         stage.server.address
     );
-    daemon.wait_for_line(&format!("no way to the server of example.org: {why}"));
+    daemon.wait_for_line(&format!("cannot reach the server of example.org: {why}"));
     assert!(line(daemon, client).contains(&why));
 
     // A server that says why it ends the stream.
@@ -393,7 +393,7 @@ fn a_dns_server_that_is_silent_is_named() {
     client.read_text().expect("<open/>");
     expect_error(&mut client, "remote-connection-failed", "DNS");
     daemon.wait_for_line(&format!(
-        "no way to the server of d.example: no answer from the DNS in time: d.example asked of \
+        "cannot reach the server of d.example: no answer from the DNS in time: d.example asked of \
          DNS server {}",
         dns.address
     ));

@@ -24,7 +24,7 @@ fn start(daemon: &Background, socket: OwnedFd) -> (Child, Lines) {
     start_with(daemon, socket, None, "web")
 }
 
-/// The same with another one as descriptor 4, and with names for both.
+/// Starts it with another socket as descriptor 4, and with names for both.
 fn start_with(
     daemon: &Background,
     socket: OwnedFd,
@@ -184,7 +184,7 @@ impl Two {
         }
     }
 
-    /// Each port speaks what it is to speak, and has its own rules.
+    /// Checks that each port uses TLS or not, as configured, and has its own rules.
     fn expect_served(&self, case: &str) {
         let status = |path| {
             let mut client = WsClient::dial(self.plain.local_addr().unwrap()).unwrap();

@@ -86,7 +86,7 @@ fn no_other_user_can_keep_it_from_starting() {
     let mut locked = locked_by_another(&daemon.dir.0);
     expect_start(&daemon);
     expect_served(&path);
-    // Nor from taking the file away when it ends.
+    // Nor from removing the file when it ends.
     daemon.stop();
     assert!(!path.exists());
     locked.kill().unwrap();

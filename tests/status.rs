@@ -160,7 +160,7 @@ fn every_phase_and_end_has_its_place() {
     stage.daemon.stop();
 }
 
-/// Those who only look whether the port is served come every second.
+/// Port checks may come every second.
 #[test]
 fn checks_of_a_port_are_counted_and_fill_no_log() {
     let authority = Authority::new();
@@ -455,7 +455,7 @@ fn who_asks_by_another_name_gets_nothing() {
     assert_eq!(ask(at, "GET /metrics HTTP/1.0\r\n\r\n").0, 200);
     let line = stage.daemon.wait_for_line("host evil.example; ");
     assert!(line.contains("warning: status_listen: ") && line.contains("'status_host'"));
-    // Names count after a reload.
+    // New names apply after a reload.
     stage.daemon.configure("status_host: evil.example\n");
     stage.daemon.signal(Signal::SIGHUP);
     stage.daemon.wait_for_line("configuration reloaded");

@@ -352,7 +352,7 @@ fn a_session_keeps_its_authority_over_a_reload() {
         end(&mut client_before, server.try_proceed(asked));
         silent.send_text(OPEN).unwrap();
         end(&mut silent, server.try_proceed(server.asked()));
-        // Who comes now is for the system's authorities.
+        // New sessions use the system's authorities.
         let mut after = client();
         let proceeded = server.try_proceed(server.asked());
         match trusted {

@@ -1,6 +1,6 @@
-//! TLS records without payload are work that brings nothing: a KeyUpdate, a
-//! ticket, a renegotiation that is refused. However many a peer sends, one call
-//! takes a few, and the other sessions have their turns in between.
+//! TLS records without payload cost work but bring no data: a KeyUpdate, a ticket, a
+//! refused renegotiation. However many a peer sends, one call takes only a few, and the
+//! other sessions have their turns in between.
 
 mod common;
 

@@ -3,11 +3,11 @@
 //! `listener` binds and accepts, `allot` finds a socket's rules, `socket_file`
 //! looks after the files of unix sockets, `lock_file` keeps two daemons from the
 //! same file, `entrance` has the rules and certificates of a listener, `peer` is
-//! who comes in, `source` what limits count. `transport` is one connected socket, `stream` what is below its
-//! TLS, `tls` its encryption to servers; `dns` finds places to dial, `inside` knows
+//! a client's address, `source` its part that limits count. `transport` is one
+//! connected socket, `stream` the layer below its TLS, `tls` its encryption to servers; `dns` finds places to dial, `inside` knows
 //! which are not public, `dial` races connects, `signals` turns signals into
-//! readiness, `notify` tells systemd and the processes of our own how one fares,
-//! `board` has what these show each other. Nothing here blocks.
+//! readiness, `notify` reports the state of a process to systemd and to our own
+//! processes, `board` is memory that these share. Nothing here blocks.
 
 pub mod allot;
 pub mod board;

@@ -1,5 +1,5 @@
-//! What the client sends: reads it, and judges its messages; `request` has the
-//! opening handshake, `frames` the frames between.
+//! Reads what the client sends, and judges its messages. `request` handles the opening
+//! handshake, `frames` the frames.
 //!
 //! Owns the path from the client's socket to the server's queue. In RFC 7395
 //! nothing passes that was not judged to be one complete element; the draft's

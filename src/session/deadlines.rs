@@ -82,7 +82,7 @@ impl Session {
         }
     }
 
-    /// What has not come in time, for the log.
+    /// What did not arrive in time, for the log.
     fn awaited(&self, worker: &Worker) -> String {
         let Some(route) = &self.route else {
             return String::new();

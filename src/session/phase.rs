@@ -79,7 +79,7 @@ pub enum Event {
     Insecure,
     /// The server sends its clients elsewhere.
     Redirected,
-    /// There is no way to the server.
+    /// The server cannot be reached.
     Unreachable(StreamError),
     /// The server's stream header arrived.
     Greeted,

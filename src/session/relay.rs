@@ -157,7 +157,7 @@ impl Session {
                 .then(|| "stream features not well-formed, or over 64 KiB".to_owned()),
         };
         if let Some(why) = broken {
-            // Before, it is one of the reasons why there is no way to the server.
+            // Before that, the line about the unreachable server has it.
             if self.phase == Phase::Relaying {
                 worker.log.warning(format_args!(
                     "session {}: the server of {} broke its stream: {why}",
@@ -169,7 +169,7 @@ impl Session {
         }
     }
 
-    /// The condition of the stream error that the server sent, if it did.
+    /// The condition of the server's stream error; empty if there was none.
     pub(super) fn server_error_name(&self) -> &'static str {
         self.server_error.copied().unwrap_or_default()
     }

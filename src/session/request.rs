@@ -1,7 +1,7 @@
 //! The client's request: the opening handshake, and the PROXY header before it.
 //!
-//! Owns what becomes of a request: a WebSocket, a page or a refusal, and whose
-//! word on the client's address counts. `proto::http` judges it.
+//! Owns the result of a request, which is a WebSocket, a page or a refusal, and decides
+//! whose report of the client's address to trust. `proto::http` judges the request.
 
 use std::cell::RefCell;
 
@@ -15,12 +15,12 @@ use crate::log::Escaped;
 use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
 use crate::proto::proxy::{self, Proxied};
 
-/// When a client that there was no room for may come again.
+/// When a client may try again if there was no room.
 const RETRY_AFTER_SECS: u32 = 10;
 
 impl Session {
     /// Takes bytes of the request; answers it once it is complete, or cannot become
-    /// good.
+    /// valid.
     pub(super) fn take_request(&mut self, bytes: &[u8], worker: &mut Worker) {
         let mut old_len = self.client.tail.len();
         self.client.tail.extend(bytes);
@@ -38,7 +38,7 @@ impl Session {
         if !http::worth_parsing(self.client.tail.as_slice(), old_len, &limits) {
             return;
         }
-        // Kept for the log line of a refusal too.
+        // Kept also for the log line of a refusal.
         let origin = RefCell::new(None);
         let policy = Policy {
             host: rules.host.as_deref(),
@@ -72,7 +72,7 @@ impl Session {
         let key = match refusal {
             Refusal::HeadTooLarge => Some("max_request_size"),
             Refusal::TooManyHeaders => Some("max_request_lines"),
-            // Who has passed another is told of in the log already.
+            // Other limits are in the log already.
             _ => None,
         };
         if let Some(key) = key {
@@ -99,8 +99,8 @@ impl Session {
         self.step(event, &detail, worker);
     }
 
-    /// Reads the PROXY header with which a proxy may begin; false while bytes of
-    /// it are missing, or where it is none.
+    /// Reads the PROXY header that a proxy may send first; false while bytes of it are
+    /// missing, or if it is not valid.
     fn take_proxy_header(&mut self, worker: &mut Worker) -> bool {
         match proxy::parse(self.client.tail.as_slice()) {
             Ok(None) => false,
@@ -130,8 +130,8 @@ impl Session {
         self.step(Event::Refused, &error.to_string(), worker);
     }
 
-    /// A request that keeps the rules: learns the client's address from proxies
-    /// that are believed, and whether there is room for it.
+    /// Admits a valid request: takes the client's address from a trusted proxy, and checks
+    /// the limits.
     fn admit(
         &mut self,
         accept: Option<Accept>,
@@ -170,7 +170,7 @@ impl Session {
             Some(excess) if address_limit => excess.key(),
             _ => reason(&refusal),
         };
-        // A page is an answer like any other.
+        // A page is not a refusal.
         if !matches!(refusal, Refusal::Plain(_)) {
             worker.metrics.refused.count(reason);
         }

@@ -152,7 +152,7 @@ impl Route {
         format!("{} asked of DNS server {servers}", Escaped(name))
     }
 
-    /// The addresses that connections are being made to.
+    /// The addresses that are being dialled.
     pub(super) fn dialled(&self) -> String {
         let addresses: Vec<_> = self.dial.addresses().map(|at| at.to_string()).collect();
         addresses.join(", ")

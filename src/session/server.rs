@@ -32,7 +32,7 @@ impl Session {
             if !self.server.is_readable() {
                 return false;
             }
-            // One read at least, whatever the client had of the turn.
+            // At least one read, whatever the client used of the turn.
             if reads == READS_PER_TURN || (has_read && worker.meter.is_spent()) {
                 return true;
             }

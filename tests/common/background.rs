@@ -134,8 +134,8 @@ impl Drop for Background {
 /// A user who is neither root nor the daemon's.
 pub const OTHER: u32 = 65534;
 
-/// A process of another user that has locked a file or directory, which it can only
-/// read, for as long as it runs.
+/// A process of another user that keeps a lock on a file or directory that it can only
+/// read.
 pub fn locked_by_another(path: &Path) -> Child {
     let line = "exec 9<\"$0\" && flock --nonblock 9 && echo locked && exec cat";
     let mut child = Command::new("/bin/sh")

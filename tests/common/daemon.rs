@@ -124,7 +124,7 @@ impl Daemon {
         self.write_config(&format!("{}{config}", self.ports));
     }
 
-    /// Writes a file of configuration that has this text and no more.
+    /// Writes a configuration file with only this text.
     pub fn write_config(&self, text: &str) {
         fs::write(&self.config.0, text).expect("write a configuration file");
     }
@@ -243,9 +243,9 @@ impl Daemon {
     }
 }
 
-/// A bound on the memory of a session under TLS, by the OpenSSL that both the daemon
-/// and its tests run with: from 3.5 on it keeps up to twice as much of a connection, the keys
-/// of its post-quantum group among it.
+/// A bound on the memory of a session with TLS. It depends on the OpenSSL of the daemon
+/// and its tests: since 3.5 a connection needs up to twice as much, partly for the keys
+/// of its post-quantum group.
 pub fn by_openssl(before_3_5: usize, from_3_5: usize) -> usize {
     if openssl::version::number() < 0x3050_0000 {
         before_3_5

@@ -42,9 +42,9 @@ struct State {
     /// Ids of the questions: one that is asked anew for want of an answer has
     /// the id that it had.
     asked: HashMap<Key, HashSet<u16>>,
-    /// Names that end so get no answer unless the zone has one.
+    /// Names with these endings get no answer unless the zone has one.
     silent: Option<String>,
-    /// The next packets on these names are lost, so many.
+    /// How many of the next packets about each name are lost.
     lost: HashMap<String, usize>,
     /// Questions held back, and who asked them.
     held: Vec<(Vec<u8>, SocketAddr)>,
@@ -122,12 +122,12 @@ impl DnsServer {
         }
     }
 
-    /// Says nothing on names that end so and have no records.
+    /// Does not answer for names with this ending and without records.
     pub fn say_nothing_on(&self, end: &str) {
         self.shared.0.lock().unwrap().silent = Some(end.to_owned());
     }
 
-    /// Loses the next packets on a name, so many.
+    /// Loses this many of the next packets about a name.
     pub fn lose(&self, name: &str, packets: usize) {
         let mut state = self.shared.0.lock().unwrap();
         state.lost.insert(name.to_owned(), packets);

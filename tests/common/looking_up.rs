@@ -1,4 +1,4 @@
-//! A locator with a loop of its own; the time is the test's.
+//! A locator with its own loop; the test sets the time.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,14 +11,14 @@ use mio::{Events, Poll, Token};
 use super::PATIENCE;
 use super::dns_server::DnsServer;
 
-/// How long the DNS is listened to at once.
+/// How long one wait for the DNS lasts.
 const MOMENT: Duration = Duration::from_millis(5);
 
 /// A locator and its poll.
 pub struct LookingUp {
     poll: Poll,
     pub locator: Locator,
-    /// What was found out and not yet looked at.
+    /// Answers that the test has not yet taken.
     pub answers: Vec<Answer>,
 }
 
@@ -56,7 +56,7 @@ impl LookingUp {
         }
     }
 
-    /// Takes `dns` for a reload's.
+    /// Switches to `dns`, as a reload does.
     pub fn reload(&mut self, dns: &DnsServer, now_ms: u64) {
         let resolver = resolver(&self.poll, dns);
         self.locator.replace_resolver(resolver, now_ms);
@@ -67,7 +67,7 @@ impl LookingUp {
         self.locator.look_up(id, &wanted(domain), asker, now_ms);
     }
 
-    /// Listens to the DNS for a moment and takes what was found out.
+    /// Waits for the DNS for a moment and collects the answers.
     pub fn turn(&mut self, now_ms: u64) {
         let mut events = Events::with_capacity(64);
         self.poll.poll(&mut events, Some(MOMENT)).unwrap();
@@ -77,7 +77,7 @@ impl LookingUp {
         }
     }
 
-    /// Goes on until there is something; fails when patience ends.
+    /// Waits until there is an answer; fails after a time limit.
     #[allow(clippy::disallowed_methods)]
     pub fn until<T>(
         &mut self,

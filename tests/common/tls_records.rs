@@ -1,5 +1,5 @@
-//! TLS records that carry no payload, as many as a test wants, and a relay that
-//! gathers them so that they come at once.
+//! Sends any number of TLS records without payload, through a relay that collects them
+//! and delivers them together.
 
 use std::ffi::{c_int, c_void};
 use std::io::{Read, Write};
@@ -52,8 +52,8 @@ impl Idle {
 /// The cipher that [`Renegotiation`] speaks.
 pub const TLS12_CIPHER: &str = "ECDHE-ECDSA-AES128-GCM-SHA256";
 
-/// A client of TLS 1.2 that wants to renegotiate again and again, which the
-/// library does not let it (RFC 5246, section 7.4.1; RFC 5288, section 3).
+/// A client of TLS 1.2 that asks to renegotiate again and again, which the library does
+/// not support (RFC 5246, section 7.4.1; RFC 5288, section 3).
 pub struct Renegotiation {
     key: Vec<u8>,
     salt: Vec<u8>,
@@ -119,7 +119,7 @@ fn prf(secret: &[u8], seed: &[u8], len: usize) -> Vec<u8> {
     out
 }
 
-/// Passes bytes on, both ways; a connection that is held gathers them.
+/// Passes bytes on, both ways; while a connection is held, it collects them.
 pub struct Relay {
     pub address: SocketAddr,
     last: Arc<Mutex<Arc<AtomicBool>>>,
@@ -148,8 +148,8 @@ impl Relay {
         Relay { address, last }
     }
 
-    /// Gathers what the last connection sends; what comes after the flag was
-    /// cleared goes on with it.
+    /// Collects what the last connection sends. The first bytes after the flag is cleared
+    /// release it.
     pub fn hold(&self) -> Arc<AtomicBool> {
         let held = Arc::clone(&self.last.lock().unwrap());
         held.store(true, Ordering::SeqCst);

@@ -1,5 +1,5 @@
-//! A file that is damaged, or that somebody is just writing, never says less
-//! without a word: what it would leave out may be what keeps strangers away.
+//! A damaged or half-written file never loses keys silently, because the lost keys may
+//! be those that keep strangers out.
 
 use std::path::PathBuf;
 

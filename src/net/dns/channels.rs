@@ -77,7 +77,7 @@ pub struct Channels {
     next_ticket: u64,
     servers: Vec<String>,
     resolv_conf: String,
-    /// The text of that file.
+    /// The content of that file.
     name_servers: String,
     registry: Registry,
     token: Token,

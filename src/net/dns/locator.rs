@@ -154,7 +154,7 @@ impl Locator {
         self.resolver.follow(resolver, now_ms);
     }
 
-    /// The DNS servers that are asked.
+    /// The addresses of the DNS servers.
     pub fn servers(&self) -> Vec<String> {
         self.resolver.servers()
     }

@@ -2,10 +2,10 @@
 //!
 //! A `locator` runs the look-ups of all sessions: each `look_up` goes from SRV
 //! records (in `srv_order`) to targets with addresses. It asks the `resolver`,
-//! which knows the `hosts` file and a `cache`, and shares out what is left: who
-//! asks waits for `turns`, a `question` goes out when `slots` allow, domains
-//! that worked lately (`known_domains`) first. `channels` are c-ares on the poll, a
-//! `reply` is what came back. `file_watch` tells that a file has changed.
+//! which first checks the `hosts` file and a `cache`. For the rest, `turns` decides
+//! which waiting `question` of which client is next, and `slots` how many are in
+//! flight, with extra slots for `known_domains`. `channels` runs c-ares on the poll,
+//! `reply` reads its answers, `file_watch` notices changed files.
 
 mod cache;
 mod channels;

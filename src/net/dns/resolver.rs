@@ -342,7 +342,7 @@ impl Resolver {
         self.notes.push_back(note);
     }
 
-    /// The DNS servers that are asked.
+    /// The addresses of the DNS servers.
     pub fn servers(&self) -> Vec<String> {
         self.channels.servers()
     }
@@ -398,7 +398,7 @@ impl Resolver {
         }
         loop {
             let Some((question, reply, ticket)) = self.channels.next_reply() else {
-                // Only after all look-ups that ended were dropped: one of them may be waiting.
+                // Only after all finished look-ups were dropped: one may be waiting.
                 self.go_on(now_ms);
                 return None;
             };

@@ -111,7 +111,7 @@ pub fn parse(input: &[u8], policy: &Policy<'_>) -> Result<Option<Accept>, Refusa
     }
 }
 
-/// The target and the Host of the request at the front of `input`, for the log.
+/// The target and the Host of the request at the start of `input`, for the log.
 pub fn asked(input: &[u8]) -> (Option<String>, Option<String>) {
     let mut fields = [httparse::EMPTY_HEADER; 128];
     let mut request = httparse::Request::new(&mut fields);

@@ -42,8 +42,8 @@ pub enum StreamError {
     UnsupportedVersion,
 }
 
-/// The conditions of stream errors (RFC 6120, section 4.9.3). The first stands for
-/// all that are not here.
+/// The conditions of stream errors (RFC 6120, section 4.9.3). The first one replaces
+/// all that are not listed.
 const CONDITIONS: [&str; 25] = [
     "undefined-condition",
     "bad-format",
@@ -72,7 +72,7 @@ const CONDITIONS: [&str; 25] = [
     "unsupported-version",
 ];
 
-/// The condition of this name, in memory that stays.
+/// The static text of the condition with this name.
 pub fn condition(name: &str) -> &'static &'static str {
     let known = CONDITIONS.iter().find(|known| **known == name);
     known.unwrap_or(&CONDITIONS[0])

@@ -329,8 +329,8 @@ impl Stream {
         Ok(Progress::Done(bytes.len(), flow))
     }
 
-    /// A parser for the next unit. The pool has none inside an unusual root: these
-    /// are made anew each time, so that an idle session holds none.
+    /// A parser for the next unit. The pool has none for an unusual root: such a parser is
+    /// created for each unit, so an idle session holds none.
     fn parser(&self, pool: &mut Pool, meter: &mut Meter) -> Result<Parser, Error> {
         match &self.root {
             _ if self.state == State::Header => Ok(pool.fresh()),

@@ -4,10 +4,11 @@
 //! looks after the files of unix sockets, `lock_file` keeps two daemons from the
 //! same file, `entrance` has the rules and certificates of a listener, `peer` is
 //! a client's address, `source` its part that limits count. `transport` is one
-//! connected socket, `stream` the layer below its TLS, `tls` its encryption to servers; `dns` finds places to dial, `inside` knows
-//! which are not public, `dial` races connects, `signals` turns signals into
-//! readiness, `notify` reports the state of a process to systemd and to our own
-//! processes, `board` is memory that these share. Nothing here blocks.
+//! connected socket, `stream` the layer below its TLS, `tls` its encryption to
+//! servers; `dns` finds places to dial, `inside` knows which are not public, `dial`
+//! races connects, `signals` turns signals into readiness, `notify` reports the state
+//! of a process to systemd and to our own processes, `board` is memory that these
+//! share. Nothing here blocks.
 
 pub mod allot;
 pub mod board;

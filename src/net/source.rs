@@ -1,14 +1,14 @@
-//! Where connections and questions come from, as limits count it.
+//! The source of connections and questions, as the limits count them.
 
 use std::net::IpAddr;
 
-/// An IPv4 address, the first half of an IPv6 address
-/// (what one subscriber has), or all that come by unix sockets.
+/// An IPv4 address, the first half of an IPv6 address (one subscriber), or all clients on
+/// unix sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// By IPv4.
+    /// An IPv4 address.
     V4(u32),
-    /// By IPv6.
+    /// The first half of an IPv6 address.
     V6(u64),
     /// Without an address.
     Unix,

@@ -407,6 +407,26 @@ fn xml_too_deep_or_with_too_many_attributes() {
 }
 
 #[test]
+fn a_tag_too_long() {
+    let stage = Stage::set("");
+    let tag = |len: usize| format!("<a xmlns='u' b='{}'/>", "x".repeat(len - 20));
+    let (mut client, mut server) = stage.framed();
+    client.send_text(&tag(64 << 10)).unwrap();
+    server.expect(&tag(64 << 10));
+    client.send_text(&tag(65 << 10)).unwrap();
+    let error = expect_error(&mut client, "policy-violation", "a long tag");
+    assert!(error.contains("a tag is longer than 64 KiB"), "{error}");
+    expect_stream_close(&mut client, 1000);
+    server.expect(END);
+    let told = stage
+        .daemon
+        .lines()
+        .iter()
+        .any(|line| line.contains("limit:"));
+    assert!(!told, "no key sets this limit");
+}
+
+#[test]
 fn more_queued_in_all_sessions_than_the_daemon_may_keep() {
     let key = "max_total_memory";
     beside_a_healthy_session("max_total_memory: 2000000\n", key, |stage| {

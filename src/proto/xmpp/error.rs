@@ -24,6 +24,8 @@ pub enum StreamError {
     NotWellFormed,
     /// A limit was passed (4.9.3.14): the message or stanza is too big.
     TooBig,
+    /// A limit was passed (4.9.3.14): a tag longer than 64 KiB.
+    LongTag,
     /// A limit was passed (4.9.3.14): elements nested too deep.
     TooDeep,
     /// A limit was passed (4.9.3.14): an element with too many attributes.
@@ -89,9 +91,10 @@ impl StreamError {
             StreamError::InvalidNamespace => "invalid-namespace",
             StreamError::NotAuthorized(_) => "not-authorized",
             StreamError::NotWellFormed => "not-well-formed",
-            StreamError::TooBig | StreamError::TooDeep | StreamError::TooManyAttributes => {
-                "policy-violation"
-            }
+            StreamError::TooBig
+            | StreamError::LongTag
+            | StreamError::TooDeep
+            | StreamError::TooManyAttributes => "policy-violation",
             StreamError::RemoteConnectionFailed(_) => "remote-connection-failed",
             StreamError::ResourceConstraint => "resource-constraint",
             StreamError::RestrictedXml => "restricted-xml",
@@ -114,6 +117,7 @@ impl StreamError {
             StreamError::InvalidNamespace => "the stream header is in a wrong namespace",
             StreamError::NotWellFormed => "the XML is not well-formed",
             StreamError::TooBig => "the stanza is too big",
+            StreamError::LongTag => "a tag is longer than 64 KiB",
             StreamError::TooDeep => "the elements are nested too deep",
             StreamError::TooManyAttributes => "an element has too many attributes",
             StreamError::ResourceConstraint => "too much is queued here; come again later",
@@ -154,7 +158,7 @@ impl From<crate::expat::Error> for StreamError {
             Error::Encoding => StreamError::UnsupportedEncoding,
             Error::TooDeep => StreamError::TooDeep,
             Error::TooManyAttributes => StreamError::TooManyAttributes,
-            Error::LongTag => StreamError::TooBig,
+            Error::LongTag => StreamError::LongTag,
             Error::NotWellFormed(_) => StreamError::NotWellFormed,
         }
     }
@@ -180,7 +184,8 @@ mod tests {
             StreamError::InvalidNamespace => StreamError::NotAuthorized(TEXT),
             StreamError::NotAuthorized(_) => StreamError::NotWellFormed,
             StreamError::NotWellFormed => StreamError::TooBig,
-            StreamError::TooBig => StreamError::TooDeep,
+            StreamError::TooBig => StreamError::LongTag,
+            StreamError::LongTag => StreamError::TooDeep,
             StreamError::TooDeep => StreamError::TooManyAttributes,
             StreamError::TooManyAttributes => StreamError::RemoteConnectionFailed(TEXT),
             StreamError::RemoteConnectionFailed(_) => StreamError::ResourceConstraint,
@@ -211,7 +216,7 @@ mod tests {
     fn every_error_is_one_element_whose_text_is_text() {
         let first = StreamError::BadFormat(TEXT);
         let errors: Vec<_> = std::iter::successors(Some(first), |&error| next(error)).collect();
-        assert_eq!(errors.len(), 16);
+        assert_eq!(errors.len(), 17);
         for error in errors {
             let mut out = Vec::new();
             error.write(&mut out);

@@ -196,7 +196,7 @@ fn split_declaration(text: &str) -> (&str, &str) {
 
 fn judge_declaration(pool: &Pool, text: &str, meter: &mut Meter) -> Result<(), StreamError> {
     if text.len() > MAX_TAG {
-        return Err(StreamError::TooBig);
+        return Err(StreamError::LongTag);
     }
     meter.draw(text.len());
     Ok(pool.fresh().feed(text.as_bytes())?)

@@ -13,7 +13,8 @@ trap '[ -n "$pid" ] && kill "$pid" 2>/dev/null; rm -rf "$work"' EXIT
 
 printf '%s\n' 'port: 0' 'listen: 127.0.0.1' 'workers: 2' 'status_listen: 127.0.0.1:0' \
     'domains: [example.com, "*.example.org"]' 'log_level: LOG_INFO' >"$work/conf"
-$daemon -n -c "$work/conf" 2>"$work/log" &
+: >"$work/log"
+$daemon -n -c "$work/conf" 2>>"$work/log" &
 pid=$!
 # Waits for the line of the master, behind those of all workers.
 timeout 10 tail -n +1 -f --pid=$pid "$work/log" | sed '/listening on/q' >"$work/start"

@@ -90,14 +90,15 @@ pub fn expiring(entrances: &[Rc<Entrance>]) -> impl Iterator<Item = &str> {
 fn expiry(path: &Path, certificate: &X509Ref) -> Option<String> {
     let is_before = |days, end: &Asn1TimeRef| {
         let then = Asn1Time::days_from_now(days).ok()?;
-        Some(end.compare(&then).ok()? == Ordering::Less)
+        end.compare(&then).ok().map(Ordering::is_lt)
     };
+    let now = Asn1Time::days_from_now(0).ok()?;
     let (start, end) = (certificate.not_before(), certificate.not_after());
     let what = if is_before(0, end)? {
         format!("has expired: {end}")
     } else if is_before(SOON_DAYS, end)? {
         format!("expires within {SOON_DAYS} days: {end}")
-    } else if !is_before(0, start)? {
+    } else if start.compare(&now).ok()?.is_gt() {
         format!("is not valid before {start}")
     } else {
         return None;
@@ -317,5 +318,31 @@ fn words(why: &ErrorStack) -> String {
     match reasons.is_empty() {
         true => "OpenSSL gives no reason".to_owned(),
         false => reasons.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_dates_of_a_certificate() {
+        // A certificate made this very second is valid.
+        for (from_days, to_days, warning) in [
+            (0, 90, None),
+            (1, 90, Some("is not valid before")),
+            (0, 13, Some("expires within 14 days")),
+        ] {
+            let mut builder = X509::builder().unwrap();
+            let day = |days| Asn1Time::days_from_now(days).unwrap();
+            builder.set_not_before(&day(from_days)).unwrap();
+            builder.set_not_after(&day(to_days)).unwrap();
+            let told = expiry(Path::new("c.pem"), &builder.build());
+            match (told, warning) {
+                (None, None) => {}
+                (Some(told), Some(warning)) => assert!(told.contains(warning), "{told}"),
+                (told, warning) => panic!("{told:?} instead of {warning:?}"),
+            }
+        }
     }
 }

@@ -26,7 +26,7 @@ copy_extensions = copy
 [names]
 commonName = supplied
 `);
-    this.#openssl('req', '-x509', ...EC, '-keyout', this.#path('ca.key'), '-out', this.file, '-subj', '/CN=tests', '-days', '2');
+    this.#openssl('req', '-x509', ...EC, '-keyout', this.#path('ca.key'), '-out', this.file, '-subj', '/CN=tests', '-days', '90');
   }
 
   #path(name) {
@@ -47,7 +47,7 @@ commonName = supplied
       '-addext', `subjectAltName=${[names].flat().map((name) => `DNS:${name}`).join()}`, '-addext', 'basicConstraints=critical,CA:false');
     const signer = own ? ['-selfsign', '-keyfile', key] : ['-cert', this.file, '-keyfile', this.#path('ca.key')];
     // x509(1) of OpenSSL 3.0 takes no dates, and that of 3.5 no days before today.
-    const time = expired ? ['-startdate', '20200101000000Z', '-enddate', '20200102000000Z'] : ['-days', '2'];
+    const time = expired ? ['-startdate', '20200101000000Z', '-enddate', '20200102000000Z'] : ['-days', '90'];
     this.#openssl('ca', '-batch', '-notext', '-config', this.#path('ca.cnf'), ...signer, ...time, '-in', request, '-out', certificate);
     return { key, certificate };
   }

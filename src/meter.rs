@@ -12,6 +12,8 @@ pub const UNITS_PER_TURN: usize = 64 << 10;
 
 /// Units for a TLS record without payload, such as a KeyUpdate.
 pub const TLS_RECORD: usize = 512;
+/// Units for creating an XML parser.
+pub const PARSER: usize = 256;
 /// Units for looking up a name.
 pub const LOOK_UP: usize = 1024;
 /// Bytes per unit of XML that only our own code scans.

@@ -27,7 +27,7 @@ pub use boundary::{Boundary, MAX_TAG};
 pub use judgement::Judgement;
 pub use library::check_library;
 pub use memory::heap_bytes;
-pub use parser::{Parser, Tag, Token, scanned_bytes};
+pub use parser::{Parser, Tag, Token, parsers_made, scanned_bytes};
 pub use plain::{Plain, plain_element};
 pub use pool::Pool;
 pub use rules::{Error, Limits};

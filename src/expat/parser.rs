@@ -30,12 +30,18 @@ const MAX_TEXT: usize = 4 << 10;
 
 thread_local! {
     static SCANNED: Cell<u64> = const { Cell::new(0) };
+    static MADE: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Bytes that the parsers of this thread have scanned; a byte that Expat scans again
 /// counts again.
 pub fn scanned_bytes() -> u64 {
     SCANNED.get()
+}
+
+/// Parsers that were made in this thread.
+pub fn parsers_made() -> u64 {
+    MADE.get()
 }
 
 /// A start tag. Its texts lie in the parser until [`Parser::forget`].
@@ -99,6 +105,7 @@ impl Parser {
 
     /// The same with other limits.
     pub fn bounded(watch: u32, limits: Limits) -> Parser {
+        MADE.set(MADE.get() + 1);
         let held = memory::heap_bytes();
         let separator = SEPARATOR as c_char;
         // SAFETY: the encoding is a NUL-terminated literal, the suite a static, and

@@ -12,6 +12,7 @@ use super::{READS_PER_TURN, Session};
 use crate::config::DomainRule;
 use crate::config::access::ChannelBinding;
 use crate::expat::{Judgement, MAX_TAG};
+use crate::meter::PARSER;
 use crate::proto::ws::CloseCode;
 use crate::proto::xmpp::address;
 use crate::proto::xmpp::error::StreamError;
@@ -112,7 +113,7 @@ impl Session {
 
     /// The first message: which dialect, which domain.
     fn take_first(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
-        worker.meter.draw(text.len());
+        worker.meter.draw(PARSER + text.len());
         let first = message::first(&worker.parsers, text).map_err(|(dialect, error)| {
             self.dialect = Some(dialect);
             error
@@ -249,7 +250,7 @@ impl Session {
         if self.awaits_restart && !message::is_draft_end(text) {
             return self.take_draft_restart(text, worker);
         }
-        match message::after_compress(&mut worker.parsers, text)? {
+        match message::after_compress(&mut worker.parsers, text, &mut worker.meter)? {
             None => self.relay_up(text, worker),
             Some(rest) => {
                 self.write_text(&[COMPRESS_FAILURE.as_bytes()]);
@@ -271,7 +272,7 @@ impl Session {
         if text.bytes().all(is_space) {
             return Ok(());
         }
-        worker.meter.draw(text.len().min(2 * MAX_TAG));
+        worker.meter.draw(PARSER + text.len().min(2 * MAX_TAG));
         let Ok(First::Draft { header, tag, rest }) = message::first(&worker.parsers, text) else {
             let rule = "a new stream header must follow the authentication";
             return Err(StreamError::NotAuthorized(rule));

@@ -167,7 +167,10 @@ impl Session {
                 return None;
             }
         };
-        worker.meter.draw(message.len() / meter::INFLATED_BYTES);
+        // Blocks without content are work too.
+        worker
+            .meter
+            .draw(payload.len() + message.len() / meter::INFLATED_BYTES);
         let message = match String::from_utf8(message) {
             Ok(text) => match self.take_message(&text, None, worker) {
                 Some(judgement) => return Some(Unjudged { text, judgement }),

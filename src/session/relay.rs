@@ -8,6 +8,7 @@ use super::phase::{Event, Phase};
 use super::worker::Worker;
 use crate::buf::Buf;
 use crate::log::Escaped;
+use crate::meter::PARSER;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::deflate::Codec;
 use crate::proto::ws::{Opcode, frame};
@@ -32,7 +33,7 @@ struct Met {
     element: bool,
     end: bool,
     bad_features: bool,
-    /// Bytes of elements that were parsed again.
+    /// Units of work for elements that were parsed again.
     parsed: usize,
 }
 
@@ -81,7 +82,7 @@ impl Session {
                     if element.is(ns::STREAMS, "error") {
                         let mut name = String::new();
                         if element.bytes.len() <= MAX_FEATURES {
-                            met.parsed += 2 * element.bytes.len();
+                            met.parsed += 2 * (PARSER + element.bytes.len());
                             met.see_other = starttls::see_other_host(&element);
                             name = starttls::condition(&element);
                         }
@@ -93,7 +94,7 @@ impl Session {
                     met.element = true;
                     *awaits_restart |= element.is(ns::SASL, "success");
                     if element.is(ns::STREAMS, "features") {
-                        met.parsed += element.bytes.len();
+                        met.parsed += PARSER + element.bytes.len();
                         match write_features(&element, (framed, unbind), text) {
                             Some(()) => packing.write_message(out, &[text]),
                             None => {
@@ -118,7 +119,8 @@ impl Session {
             };
             down.count(sent);
             all_down.count(sent);
-            match out.len() >= high_water {
+            // The work of a parser is drawn before the next unit.
+            match out.len() >= high_water || met.parsed > 0 {
                 true => Flow::Pause,
                 false => Flow::Continue,
             }

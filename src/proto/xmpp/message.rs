@@ -11,7 +11,7 @@ use super::framing::tag_name;
 use super::header::Header;
 use super::{Dialect, Parsers, is_space, ns};
 use crate::expat::{self, Boundary, Judgement, Limits, MAX_TAG, Parser, Pool, Tag, Token};
-use crate::meter::{LOOKED_AT_BYTES, Meter};
+use crate::meter::{LOOKED_AT_BYTES, Meter, PARSER};
 
 /// What the first message of a client opened.
 #[derive(Debug, PartialEq, Eq)]
@@ -198,7 +198,7 @@ fn judge_declaration(pool: &Pool, text: &str, meter: &mut Meter) -> Result<(), S
     if text.len() > MAX_TAG {
         return Err(StreamError::LongTag);
     }
-    meter.draw(text.len());
+    meter.draw(PARSER + text.len());
     Ok(pool.fresh().feed(text.as_bytes())?)
 }
 
@@ -248,6 +248,7 @@ fn open_header(pool: &Pool, element: &str) -> Result<Header, StreamError> {
 pub fn after_compress<'a>(
     parsers: &mut Parsers,
     text: &'a str,
+    meter: &mut Meter,
 ) -> Result<Option<&'a str>, StreamError> {
     let element = text.trim_start_matches(SPACE);
     if !tag_name(element.as_bytes()).ends_with(b"compress") {
@@ -256,8 +257,10 @@ pub fn after_compress<'a>(
     let rule = "<compress/> must be complete in one message";
     let is_cut = StreamError::BadFormat(rule);
     let head = Boundary::header().feed(element.as_bytes())?;
+    let head = head.ok_or(is_cut)?;
+    meter.draw(PARSER + head + element.len() / LOOKED_AT_BYTES);
     let mut parser = parsers.message.take();
-    parser.feed(&element.as_bytes()[..head.ok_or(is_cut)?])?;
+    parser.feed(&element.as_bytes()[..head])?;
     match parser.tokens().first() {
         Some(Token::Start(tag)) if parser.name(tag) == (ns::COMPRESS.as_bytes(), b"compress") => {}
         _ => return Ok(None),

@@ -13,7 +13,7 @@ use super::stream::{self, Flow, Stream, Unit};
 use super::{features, ns};
 use crate::buf::Buf;
 use crate::expat::Pool;
-use crate::meter::Meter;
+use crate::meter::{Meter, PARSER};
 
 /// Asks for TLS.
 pub const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
@@ -133,7 +133,7 @@ impl Dialogue {
                         Meaning::Offer(false)
                     }
                     Unit::Element(element) => {
-                        judged = element.bytes.len();
+                        judged = PARSER + element.bytes.len();
                         judge(step, &element)
                     }
                     Unit::End { .. } => Meaning::Failed(Error::Ended("no reason given".to_owned())),

@@ -15,15 +15,13 @@ use super::header::Header;
 use super::{is_space, ns};
 use crate::buf::Buf;
 use crate::expat::{self, Boundary, Judgement, Parser, Pool, Token};
-use crate::meter::{LOOKED_AT_BYTES, Meter};
+use crate::meter::{LOOKED_AT_BYTES, Meter, PARSER};
 
 /// The name of the root as nearly all servers write it.
 const USUAL_ROOT: &[u8] = b"stream:stream";
 
 /// The work for a unit in addition to its bytes, in units of the meter.
 const UNIT_WORK: usize = 4;
-/// The work for a new parser, in units of the meter.
-const PARSER_WORK: usize = 256;
 
 /// Which rule the server's stream broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -333,12 +331,15 @@ impl Stream {
     /// created for each unit, so an idle session holds none.
     fn parser(&self, pool: &mut Pool, meter: &mut Meter) -> Result<Parser, Error> {
         match &self.root {
-            _ if self.state == State::Header => Ok(pool.fresh()),
+            _ if self.state == State::Header => {
+                meter.draw(PARSER);
+                Ok(pool.fresh())
+            }
             None => Ok(pool.take()),
             Some(root) => {
                 let mut tag = Vec::new();
                 root.declarations.write_root(&mut tag);
-                meter.draw(PARSER_WORK + tag.len());
+                meter.draw(PARSER + tag.len());
                 pool.inside(&tag).map_err(Error::from)
             }
         }

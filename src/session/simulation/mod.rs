@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use super::worker::Worker;
 use crate::config;
+use crate::expat::parsers_made;
 use crate::log::Log;
 use crate::meter;
 use crate::net::dns::locator::Locator;
@@ -146,6 +147,7 @@ fn what_a_turn_inflates_is_bounded() {
     let mut codec = Codec::default();
     let payload = codec.compress(&[&blanks], None).unwrap();
     assert!(payload.len() < 126 << 10);
+    let each = payload.len() + BLANKS / meter::INFLATED_BYTES;
     let mut random = Random::new(0);
     let mut frames = Vec::new();
     for _ in 0..40 {
@@ -156,7 +158,7 @@ fn what_a_turn_inflates_is_bounded() {
     let (mut turns, mut all) = (0, 0);
     loop {
         let (units, again) = run.metered_turn();
-        let most = meter::UNITS_PER_TURN + BLANKS / meter::INFLATED_BYTES;
+        let most = meter::UNITS_PER_TURN + each;
         assert!(units <= most as u64, "{units} units");
         turns += 1;
         all += units;
@@ -164,8 +166,35 @@ fn what_a_turn_inflates_is_bounded() {
             break;
         }
     }
-    assert_eq!(all, (40 * BLANKS / meter::INFLATED_BYTES) as u64);
+    assert_eq!(all, 40 * each as u64);
     assert!(turns > 10, "{turns} turns");
+}
+
+/// So are many bytes that become none: blocks without content.
+#[test]
+fn what_a_turn_inflates_to_nothing_is_bounded() {
+    const LEN: usize = 20_000;
+    let mut random = Random::new(0);
+    let mut frames = Vec::new();
+    for _ in 0..40 {
+        // Final blocks of fixed codes.
+        frame(&mut frames, 0xc1, &[3, 0].repeat(LEN / 2), &mut random);
+    }
+    let (_poll, mut worker) = worker();
+    let mut run = Run::with_frames(&frames, &mut worker);
+    let mut all = 0;
+    loop {
+        let (units, again) = run.metered_turn();
+        assert!(
+            units <= (meter::UNITS_PER_TURN + LEN) as u64,
+            "{units} units"
+        );
+        all += units;
+        if !again {
+            break;
+        }
+    }
+    assert_eq!(all, 40 * LEN as u64);
 }
 
 /// Expat judges a large message and a large stanza over several turns, side by side;
@@ -201,6 +230,39 @@ fn what_a_turn_judges_is_bounded() {
     let judged = 4 * unit.len() as u64;
     assert!((judged..2 * judged).contains(&all), "{all} units");
     assert!(turns > 4 * unit.len() / meter::UNITS_PER_TURN, "{turns}");
+}
+
+/// Small elements that each want a parser of their own are the work of several turns.
+#[test]
+fn how_many_parsers_a_turn_makes_is_bounded() {
+    const EACH: usize = 1500;
+    let mut random = Random::new(0);
+    let mut frames = Vec::new();
+    for _ in 0..EACH {
+        frame(&mut frames, 0x81, b"<?xml version='1.0'?><a/>", &mut random);
+    }
+    for from_server in [0, EACH] {
+        let (_poll, mut worker) = worker();
+        let from_client = if from_server == 0 { &frames[..] } else { &[] };
+        let mut run = Run::with_frames(from_client, &mut worker);
+        run.session.deflate = None;
+        run.server_says("<stream:features/>".repeat(from_server).as_bytes());
+        let (mut all, mut taken, mut still) = (0, run.peers_take(), 0);
+        while still < 3 {
+            let before = parsers_made();
+            let (_, again) = run.metered_turn();
+            let made = parsers_made() - before;
+            assert!(
+                made <= (meter::UNITS_PER_TURN / meter::PARSER) as u64 + 8,
+                "{made}"
+            );
+            all += made;
+            let now = run.peers_take();
+            still = if again || now > taken { 0 } else { still + 1 };
+            taken = now;
+        }
+        assert!(all >= EACH as u64, "{all} parsers");
+    }
 }
 
 /// Says in which schedule a panic came.

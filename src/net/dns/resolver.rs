@@ -364,6 +364,7 @@ impl Resolver {
     /// Drops the cached answers.
     pub fn drop_cache(&mut self) {
         self.cache.clear();
+        self.known = KnownDomains::default();
     }
 
     /// What the operator should know, if there is something new.

@@ -24,10 +24,11 @@ export async function stropheTests(runner, stage) {
       await chat.open(stage.page);
       const state = await chat.state('online');
       check(state.startsWith(`online as ${chat.user}@${stage.domain}/`) && state.endsWith(` over ${stage.endpoint}`), state);
+      // The page tells of a new WebSocket before it tells that it is open.
+      const { url, protocol } = await chat.visitor.socket('open');
       const { requests } = chat.visitor;
       const [asked, connected] = [`https://${stage.domain}/.well-known/host-meta.json`, stage.endpoint].map((url) => requests.indexOf(url));
       check(asked >= 0 && asked < connected, `requests: ${requests}`);
-      const { url, protocol } = await chat.visitor.socket('open');
       equal([url, protocol], [stage.endpoint, 'xmpp'], 'the WebSocket');
     }
     await romeo.notes('Juliet is here');

@@ -59,14 +59,14 @@ fn localhost_is_found_at_once_and_never_asked_for() {
 
 #[test]
 fn the_hosts_file_does_when_the_dns_is_silent() {
-    let hosts = fs::read_to_string("/etc/hosts").unwrap();
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
     let entry = |line: &str| {
         let mut words = line.split('#').next()?.split_whitespace();
         let address: IpAddr = words.next()?.parse().ok()?;
         let name = words.find(|name| !name.contains("localhost"))?;
         Some((name.to_owned(), address))
     };
-    // Not every machine has one beside localhost.
+    // Not every machine has a hosts file, or a name beside localhost in it.
     for (name, address) in hosts.lines().filter_map(entry) {
         let poll = Poll::new().unwrap();
         let (mut locator, silent) = locator(&poll);

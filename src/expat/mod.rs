@@ -1,6 +1,6 @@
 //! Expat, the XML parser of the original, behind a safe face.
 //!
-//! Owns the only `unsafe` code beside the daemon's forking: declarations
+//! Owns nearly all `unsafe` code (tests/house.rs lists the rest): declarations
 //! (`ffi`), one parser (`parser`), the memory it takes (`memory`), what it refuses
 //! (`rules`), where a unit for it ends (`boundary`), the way of a unit through it
 //! (`judgement`), the texts and the elements that it need not see (`text`, `plain`),

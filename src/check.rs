@@ -11,11 +11,11 @@ use std::path::Path;
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use crate::config::{Config, Listener, Place};
+use crate::config::{Config, ListenAddress, Listener};
 use crate::daemon::privileges::Identity;
-use crate::net::entrance::{self, Entrance};
 use crate::net::listener;
-use crate::net::tls::Contexts;
+use crate::net::tls_client::Contexts;
+use crate::net::tls_server::{self, Endpoint};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -36,9 +36,9 @@ pub fn look(path: &Path, config: &Config) -> Findings {
     findings
         .errors
         .extend(Contexts::new(config.ca_files()).err());
-    match Entrance::all(config) {
-        Ok(entrances) => {
-            let expiring = entrance::expiring(&entrances);
+    match Endpoint::all(config) {
+        Ok(endpoints) => {
+            let expiring = tls_server::expiring(&endpoints);
             findings.warnings.extend(expiring.map(str::to_owned));
         }
         Err(why) => findings.errors.push(why),
@@ -67,7 +67,7 @@ impl Findings {
         for (address, only_v6) in listener::addresses(listener) {
             self.tell_bound(&address, listener::try_bind(address, only_v6));
         }
-        for path in listener.listen.iter().filter_map(Place::path) {
+        for path in listener.listen.iter().filter_map(ListenAddress::path) {
             let directory = path.parent().unwrap_or(Path::new("/"));
             if let Err(why) = access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
                 let (path, why) = (path.display(), why.desc());

@@ -44,7 +44,7 @@ pub fn fork() -> Result<ForkResult, Errno> {
 }
 
 /// Which side of the fork into the background this is.
-pub enum Side {
+pub enum Process {
     /// The process that the operator started, after the child has served or
     /// ended; why it ended.
     Parent(Result<(), String>),
@@ -58,7 +58,7 @@ pub enum Side {
 ///
 /// # Errors
 /// What could not be done, before the fork.
-pub fn detach() -> Result<Side, String> {
+pub fn detach() -> Result<Process, String> {
     let words = |error: Errno| format!("cannot go into the background: {}", error.desc());
     let null = OpenOptions::new()
         .read(true)
@@ -73,7 +73,7 @@ pub fn detach() -> Result<Side, String> {
             drop(telling);
             // Who waits at a terminal may give up.
             let _ = SigSet::thread_set_mask(&before);
-            Ok(Side::Parent(wait_for_start(&listening, child)))
+            Ok(Process::Parent(wait_for_start(&listening, child)))
         }
         ForkResult::Child => {
             drop(listening);
@@ -84,7 +84,7 @@ pub fn detach() -> Result<Side, String> {
             let _ = dup2_stdin(&null);
             let _ = dup2_stdout(&null);
             let _ = dup2_stderr(&null);
-            Ok(Side::Daemon(telling))
+            Ok(Process::Daemon(telling))
         }
     }
 }

@@ -12,16 +12,16 @@ use jabsocket::cli::{self, Command};
 use jabsocket::config::{self, Config, Listener, Loaded};
 use jabsocket::daemon::pid_file::PidFile;
 use jabsocket::daemon::privileges::Identity;
-use jabsocket::daemon::{self, Environment, Side};
+use jabsocket::daemon::{self, Environment, Process};
 use jabsocket::expat;
 use jabsocket::log::{Level, Log};
-use jabsocket::master::{Master, Role, Seat};
+use jabsocket::master::{Master, Role, WorkerSetup};
 use jabsocket::net::allot::Named;
-use jabsocket::net::entrance::{self, Entrance};
 use jabsocket::net::listener::{self, Socket};
 use jabsocket::net::notify::Notify;
 use jabsocket::net::socket_file::SocketFile;
-use jabsocket::net::tls::Contexts;
+use jabsocket::net::tls_client::Contexts;
+use jabsocket::net::tls_server::{self, Endpoint};
 use jabsocket::reactor::Reactor;
 use jabsocket::reactor::upkeep::{Upkeep, report, tell_expiring};
 
@@ -122,9 +122,9 @@ fn serve(path: &Path, foreground: bool) -> Result<(), ()> {
                 fail(why);
                 return Err(());
             }
-            Ok(Side::Daemon(starter)) => notify.add_starter(starter),
-            Ok(Side::Parent(Ok(()))) => return Ok(()),
-            Ok(Side::Parent(Err(why))) => {
+            Ok(Process::Daemon(starter)) => notify.add_starter(starter),
+            Ok(Process::Parent(Ok(()))) => return Ok(()),
+            Ok(Process::Parent(Err(why))) => {
                 // It is in the log already.
                 eprintln!("jabsocket: {why}");
                 return Err(());
@@ -140,9 +140,9 @@ struct Plan {
     config: Config,
     path: PathBuf,
     /// One for each listener of a set.
-    entrances: Vec<Rc<Entrance>>,
+    endpoints: Vec<Rc<Endpoint>>,
     identity: Identity,
-    traces: Traces,
+    traces: OwnedFiles,
     /// Listeners, a set for each worker.
     sets: Vec<Vec<Socket>>,
 }
@@ -150,12 +150,12 @@ struct Plan {
 /// The files that go with the daemon. Dropped they stay: a worker, or whoever
 /// started the daemon, has copies.
 #[derive(Default)]
-struct Traces {
+struct OwnedFiles {
     pid_file: Option<PidFile>,
     sockets: Vec<SocketFile>,
 }
 
-impl Traces {
+impl OwnedFiles {
     fn remove(self) {
         self.sockets.into_iter().for_each(SocketFile::remove);
         self.pid_file.into_iter().for_each(PidFile::remove);
@@ -174,22 +174,22 @@ impl Plan {
         let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
         let inherited = environment.listeners()?;
         Contexts::new(config.ca_files())?;
-        let entrances = Entrance::all(&config)?;
+        let endpoints = Endpoint::all(&config)?;
         // The directory changes, and the file is to be found again.
         let absolute = std::path::absolute(path);
         let absolute = absolute.map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut traces = Traces::default();
+        let mut traces = OwnedFiles::default();
         let sets = match inherited.is_empty() {
             true => bind(&config, &identity, &mut traces),
             false => listener::share(&inherited, config.workers)
                 .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}")),
         };
         let sets = sets.and_then(|sets| {
-            let entrances = entrance::of_sockets(&sets[0], &config, &entrances)?;
+            let endpoints = tls_server::of_sockets(&sets[0], &config, &endpoints)?;
             traces.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
-            Ok((sets, entrances))
+            Ok((sets, endpoints))
         });
-        let (sets, entrances) = match sets {
+        let (sets, endpoints) = match sets {
             Ok(made) => made,
             Err(why) => {
                 traces.remove();
@@ -197,12 +197,12 @@ impl Plan {
             }
         };
         warn_of_domains(&config, path, log);
-        warn_of_unbound(&entrances, &config, log);
-        tell_expiring(&entrances, log);
+        warn_of_unbound(&endpoints, &config, log);
+        tell_expiring(&endpoints, log);
         Ok(Plan {
             path: absolute,
             config,
-            entrances,
+            endpoints,
             identity,
             traces,
             sets,
@@ -232,7 +232,7 @@ impl Plan {
                 board: None,
             };
             let listeners = self.sets.swap_remove(0);
-            run(Rc::new(self.config), self.entrances, listeners, upkeep, log)
+            run(Rc::new(self.config), self.endpoints, listeners, upkeep, log)
         } else {
             let mut master = Master::new(
                 self.config,
@@ -240,7 +240,7 @@ impl Plan {
                 Rc::clone(log),
                 notify,
                 self.sets,
-                self.entrances,
+                self.endpoints,
             );
             match master.run() {
                 Role::Over(result) => result,
@@ -278,7 +278,7 @@ impl Plan {
 fn bind(
     config: &Config,
     identity: &Identity,
-    traces: &mut Traces,
+    traces: &mut OwnedFiles,
 ) -> Result<Vec<Vec<Socket>>, String> {
     let mut sets: Vec<Vec<Socket>> = Vec::new();
     sets.resize_with(config.workers, Vec::new);
@@ -289,7 +289,7 @@ fn bind(
             set.extend(sockets);
         }
     }
-    let (user, group) = identity.heirs();
+    let (user, group) = identity.file_owner();
     if user.is_some() || group.is_some() {
         for file in &traces.sockets {
             file.give_to(user, group).map_err(|error| {
@@ -303,11 +303,11 @@ fn bind(
 
 /// Serves as one of several workers. What keeps it from that is told by the
 /// master.
-fn work(seat: Seat, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
-    let Seat {
+fn work(seat: WorkerSetup, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
+    let WorkerSetup {
         membership,
         config,
-        entrances,
+        endpoints,
         listeners,
         notify,
         board,
@@ -318,18 +318,18 @@ fn work(seat: Seat, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
         membership: Some(membership),
         board,
     };
-    run(config, entrances, listeners, upkeep, log).map_err(|_| ())
+    run(config, endpoints, listeners, upkeep, log).map_err(|_| ())
 }
 
 fn run(
     config: Rc<Config>,
-    entrances: Vec<Rc<Entrance>>,
+    endpoints: Vec<Rc<Endpoint>>,
     listeners: Vec<Socket>,
     mut upkeep: Upkeep,
     log: &Rc<Log>,
 ) -> Result<(), String> {
     let notify = std::mem::take(&mut upkeep.notify);
-    let reactor = Reactor::new(config, Rc::clone(log), listeners, entrances, upkeep);
+    let reactor = Reactor::new(config, Rc::clone(log), listeners, endpoints, upkeep);
     let mut reactor = reactor.inspect_err(|why| notify.failed(why))?;
     reactor
         .open_status()
@@ -341,8 +341,8 @@ fn run(
 }
 
 /// Names the listeners that no socket from systemd fits.
-fn warn_of_unbound(entrances: &[Rc<Entrance>], config: &Config, log: &Log) {
-    let is_bound = |rules: &&Listener| entrances.iter().any(|entrance| entrance.rules == **rules);
+fn warn_of_unbound(endpoints: &[Rc<Endpoint>], config: &Config, log: &Log) {
+    let is_bound = |rules: &&Listener| endpoints.iter().any(|endpoint| endpoint.rules == **rules);
     for rules in config.listeners.iter().filter(|rules| !is_bound(rules)) {
         let named = Named(rules);
         let text =

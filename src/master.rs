@@ -22,10 +22,10 @@ use crate::config::Config;
 use crate::daemon;
 use crate::log::{Level, Log};
 use crate::net::board::{Board, Writer};
-use crate::net::entrance::{self, Entrance};
 use crate::net::listener::Socket;
 use crate::net::notify::{self, Listening, Notify, Word};
 use crate::net::signals::{OF_MASTER, Signals};
+use crate::net::tls_server::{self, Endpoint};
 use crate::reactor::upkeep::{
     Fresh, Membership, announce, monotonic_us, read_again, tell_expiring, tell_refused,
     tell_reloaded, tell_without_rules,
@@ -43,19 +43,19 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What the process is when the master's work has brought it here.
 pub enum Role {
     /// A fork: to serve.
-    Worker(Seat),
+    Worker(WorkerSetup),
     /// The master, after all workers have ended: why, if it never served.
     Over(Result<(), String>),
 }
 
 /// What a worker gets.
-pub struct Seat {
+pub struct WorkerSetup {
     /// Which worker it is.
     pub membership: Membership,
     /// What it goes by.
     pub config: Rc<Config>,
     /// The rules and TLS of each listener.
-    pub entrances: Vec<Rc<Entrance>>,
+    pub endpoints: Vec<Rc<Endpoint>>,
     /// Its listeners.
     pub listeners: Vec<Socket>,
     /// The way to its master.
@@ -64,7 +64,7 @@ pub struct Seat {
     pub board: Option<Rc<Board>>,
 }
 
-struct Place {
+struct WorkerSlot {
     listeners: Vec<Socket>,
     running: Option<Running>,
     /// When it is to be filled again.
@@ -87,7 +87,7 @@ struct Running {
 /// The master.
 pub struct Master {
     config: Config,
-    entrances: Vec<Rc<Entrance>>,
+    endpoints: Vec<Rc<Endpoint>>,
     start_config: Config,
     path: PathBuf,
     log: Rc<Log>,
@@ -96,7 +96,7 @@ pub struct Master {
     board: Option<Rc<Board>>,
     /// Shows workers the text of the configuration in force; created at the start.
     text: Option<Writer>,
-    places: Vec<Place>,
+    slots: Vec<WorkerSlot>,
     /// All workers served once.
     serves: bool,
     replaced: u64,
@@ -119,10 +119,10 @@ impl Master {
         log: Rc<Log>,
         notify: Notify,
         sets: Vec<Vec<Socket>>,
-        entrances: Vec<Rc<Entrance>>,
+        endpoints: Vec<Rc<Endpoint>>,
     ) -> Master {
         let start = now();
-        let place = |listeners| Place {
+        let slot = |listeners| WorkerSlot {
             listeners,
             running: None,
             due: Some(start),
@@ -131,13 +131,13 @@ impl Master {
         Master {
             start_config: config.clone(),
             config,
-            entrances,
+            endpoints,
             path,
             log,
             notify,
             board: None,
             text: None,
-            places: sets.into_iter().map(place).collect(),
+            slots: sets.into_iter().map(slot).collect(),
             serves: false,
             replaced: 0,
             kill_at: None,
@@ -153,7 +153,7 @@ impl Master {
             Err(error) => return self.fail(format!("cannot take signals: {error}")),
         };
         if !self.config.status_listen.is_empty() {
-            match Board::new("metrics", self.places.len()) {
+            match Board::new("metrics", self.slots.len()) {
                 Ok(board) => self.board = Some(Rc::new(board)),
                 Err(error) => return self.fail(format!("cannot sum up metrics: {error}")),
             }
@@ -164,9 +164,9 @@ impl Master {
         }
         loop {
             self.log.tick(now());
-            for at in 0..self.places.len() {
-                if self.places[at].due.is_some_and(|due| now() >= due) {
-                    self.places[at].due = None;
+            for at in 0..self.slots.len() {
+                if self.slots[at].due.is_some_and(|due| now() >= due) {
+                    self.slots[at].due = None;
                     match self.fill(at) {
                         Ok(None) => {}
                         Ok(Some(seat)) => return Role::Worker(seat),
@@ -186,7 +186,7 @@ impl Master {
                 return self.fail(why);
             }
             if self.kill_at.is_some() {
-                if self.places.iter().all(|place| place.running.is_none()) {
+                if self.slots.iter().all(|slot| slot.running.is_none()) {
                     return Role::Over(Ok(()));
                 }
                 if self.kill_at.is_some_and(|at| now() >= at) {
@@ -198,13 +198,13 @@ impl Master {
     }
 
     /// Forks a worker; a seat in the worker, none in the master.
-    fn fill(&mut self, at: usize) -> Result<Option<Seat>, String> {
+    fn fill(&mut self, at: usize) -> Result<Option<WorkerSetup>, String> {
         let words = |error: Errno| format!("cannot start a worker: {}", error.desc());
         let (listening, telling) = notify::channel().map_err(words)?;
         let master = getpid();
         match daemon::fork().map_err(words)? {
             ForkResult::Parent { child } => {
-                self.places[at].running = Some(Running {
+                self.slots[at].running = Some(Running {
                     pid: child,
                     words: listening,
                     since: now(),
@@ -222,16 +222,16 @@ impl Master {
                     std::process::exit(1);
                 }
                 let text = self.text.as_ref().map(|text| Rc::clone(text.board()));
-                let workers = self.places.len();
-                Ok(Some(Seat {
+                let workers = self.slots.len();
+                Ok(Some(WorkerSetup {
                     membership: Membership {
                         worker: at,
                         workers,
                         text,
                     },
                     config: Rc::new(self.config.share(at, workers)),
-                    entrances: self.entrances.clone(),
-                    listeners: std::mem::take(&mut self.places[at].listeners),
+                    endpoints: self.endpoints.clone(),
+                    listeners: std::mem::take(&mut self.slots[at].listeners),
                     notify: Notify::to_master(telling, self.notify.watchdog()),
                     board: self.board.clone(),
                 }))
@@ -242,8 +242,8 @@ impl Master {
     /// A start that failed: ends those that are there already.
     fn fail(&mut self, why: String) -> Role {
         self.relay(Signal::SIGKILL);
-        for place in &mut self.places {
-            if let Some(running) = place.running.take() {
+        for slot in &mut self.slots {
+            if let Some(running) = slot.running.take() {
                 let _ = waitpid(running.pid, None);
             }
         }
@@ -253,15 +253,12 @@ impl Master {
 
     /// Waits for a signal, a word of a worker, or the next thing due.
     fn wait(&self, signals: &Signals) -> Result<(), Errno> {
-        let running = self
-            .places
-            .iter()
-            .filter_map(|place| place.running.as_ref());
+        let running = self.slots.iter().filter_map(|slot| slot.running.as_ref());
         let mut fds: Vec<PollFd<'_>> = running
             .map(|running| PollFd::new(running.words.as_fd(), PollFlags::POLLIN))
             .collect();
         fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
-        let due = self.places.iter().filter_map(|place| place.due);
+        let due = self.slots.iter().filter_map(|slot| slot.due);
         let wait = due.chain(self.kill_at).min().map(|at| {
             // Rounded up, or the loop would spin through the last millisecond.
             at.saturating_duration_since(now()) + Duration::from_millis(1)
@@ -295,20 +292,16 @@ impl Master {
             _ => Duration::ZERO,
         };
         self.kill_at = Some(now() + wait);
-        for place in &mut self.places {
+        for slot in &mut self.slots {
             // Nobody waits for a process that is not to come.
-            place.listeners.clear();
-            place.due = None;
+            slot.listeners.clear();
+            slot.due = None;
         }
         self.relay(signal);
     }
 
     fn relay(&self, signal: Signal) {
-        for running in self
-            .places
-            .iter()
-            .filter_map(|place| place.running.as_ref())
-        {
+        for running in self.slots.iter().filter_map(|slot| slot.running.as_ref()) {
             // It may have ended; that is told by another signal.
             let _ = kill(running.pid, signal);
         }
@@ -321,14 +314,14 @@ impl Master {
             && self.show(&text)
         {
             let Fresh {
-                config, entrances, ..
+                config, endpoints, ..
             } = fresh;
             self.log.set_level(config.log_level);
             tell_reloaded(&self.start_config, &config, &self.log);
-            let sockets = &self.places[0].listeners;
-            let without = entrance::replace(&mut self.entrances, sockets, &config, &entrances);
+            let sockets = &self.slots[0].listeners;
+            let without = tls_server::replace(&mut self.endpoints, sockets, &config, &endpoints);
             tell_without_rules(&without, &self.log);
-            tell_expiring(&entrances, &self.log);
+            tell_expiring(&endpoints, &self.log);
             // These stay what they were at the start, for workers to come too.
             self.config = Config {
                 workers: self.start_config.workers,
@@ -360,16 +353,16 @@ impl Master {
     }
 
     fn tell_status(&self) {
-        let pid = |place: &Place| match &place.running {
+        let pid = |slot: &WorkerSlot| match &slot.running {
             Some(running) => running.pid.to_string(),
             None => "-".to_owned(),
         };
-        let pids: Vec<String> = self.places.iter().map(pid).collect();
+        let pids: Vec<String> = self.slots.iter().map(pid).collect();
         self.log.startup(
             Level::Notice,
             format_args!(
                 "status: master of {} workers (processes {}), {} replaced since the start",
-                self.places.len(),
+                self.slots.len(),
                 pids.join(", "),
                 self.replaced
             ),
@@ -379,7 +372,7 @@ impl Master {
 
     /// Takes what workers say.
     fn listen(&mut self) {
-        for running in self.places.iter_mut().filter_map(|p| p.running.as_mut()) {
+        for running in self.slots.iter_mut().filter_map(|p| p.running.as_mut()) {
             while let Ok(Some(word)) = running.words.next(false) {
                 match word {
                     Word::Ready => running.ready = true,
@@ -388,18 +381,18 @@ impl Master {
                 }
             }
         }
-        let mut running = self.places.iter().map(|place| place.running.as_ref());
+        let mut running = self.slots.iter().map(|slot| slot.running.as_ref());
         if !self.serves && running.clone().all(|r| r.is_some_and(|r| r.ready)) {
             self.serves = true;
-            announce(&self.places[0].listeners, &self.log);
+            announce(&self.slots[0].listeners, &self.log);
             self.notify.ready(std::process::id());
         }
-        // The master is as healthy as the worker that is worst off; a place that
+        // The master is as healthy as the worker that is worst off; a slot that
         // is vacant is being looked after.
         let watched = self.serves && self.notify.watchdog().is_some();
         if watched && running.all(|r| r.is_none_or(|r| r.alive)) {
             self.notify.alive();
-            for running in self.places.iter_mut().filter_map(|p| p.running.as_mut()) {
+            for running in self.slots.iter_mut().filter_map(|p| p.running.as_mut()) {
                 running.alive = false;
             }
         }
@@ -417,8 +410,8 @@ impl Master {
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => return Err(format!("cannot wait for workers: {}", error.desc())),
             };
-            let is_it = |place: &Place| place.running.as_ref().is_some_and(|r| r.pid == pid);
-            let Some(at) = self.places.iter().position(is_it) else {
+            let is_it = |slot: &WorkerSlot| slot.running.as_ref().is_some_and(|r| r.pid == pid);
+            let Some(at) = self.slots.iter().position(is_it) else {
                 continue;
             };
             // What it said last may have come after the look before.
@@ -426,10 +419,10 @@ impl Master {
             if let Some(board) = &self.board {
                 board.vacate(at);
             }
-            let place = &mut self.places[at];
-            let running = place.running.take();
+            let slot = &mut self.slots[at];
+            let running = slot.running.take();
             if running.as_ref().is_some_and(|r| now() - r.since >= HEALTHY) {
-                place.delay = FIRST_DELAY;
+                slot.delay = FIRST_DELAY;
             }
             if self.kill_at.is_some() {
                 continue;
@@ -444,12 +437,12 @@ impl Master {
         }
     }
 
-    /// Notes that a place is to be filled after a while.
+    /// Notes that a slot is to be filled after a while.
     fn vacate(&mut self, at: usize, why: &str) {
-        let place = &mut self.places[at];
-        let delay = place.delay;
-        place.due = Some(now() + delay);
-        place.delay = (delay * 2).min(LAST_DELAY);
+        let slot = &mut self.slots[at];
+        let delay = slot.delay;
+        slot.due = Some(now() + delay);
+        slot.delay = (delay * 2).min(LAST_DELAY);
         self.replaced += 1;
         self.log.err(format_args!(
             "worker {at}: {why}; its sessions are lost, another takes its place in {} ms",

@@ -19,8 +19,8 @@ use common::ws_client::{HANDSHAKE_ACCEPT, WsClient};
 use common::wss_stage::{WssStage, connected, keys};
 use jabsocket::config;
 use jabsocket::meter::{Meter, TLS_RECORD};
-use jabsocket::net::entrance::Entrance;
-use jabsocket::net::tls::{Contexts, Wish};
+use jabsocket::net::tls_client::{Contexts, TlsRequest};
+use jabsocket::net::tls_server::Endpoint;
 use jabsocket::net::transport::Transport;
 use mio::{Poll, Token};
 use nix::poll::PollFlags;
@@ -82,7 +82,7 @@ impl Pair {
         builder.set_private_key(&identity.key).expect("its key");
         builder.set_max_proto_version(Some(version)).expect("it");
         let contexts = Contexts::new(std::iter::empty()).expect("contexts");
-        let wish = Wish {
+        let wish = TlsRequest {
             domain: "example.org",
             ca_file: None,
             verify: false,
@@ -99,8 +99,8 @@ impl Pair {
         let files = [authority.identity(&["example.org"]).files(&[])];
         let file = TempFile::new(&keys(&files));
         let config = config::load(&file.0).expect("a configuration").config;
-        let entrances = Entrance::all(&config).expect("an entrance");
-        let ours = entrances[0].connection().expect("TLS").expect("it");
+        let endpoints = Endpoint::all(&config).expect("an endpoint");
+        let ours = endpoints[0].connection().expect("TLS").expect("it");
         Pair::new(ours, browser(version), false)
     }
 

@@ -2,16 +2,16 @@
 
 use jabsocket::expat::Limits;
 use jabsocket::meter::Meter;
+use jabsocket::proto::xmpp::client_message::{self, First, Message, ends_draft, is_draft_end};
 use jabsocket::proto::xmpp::error::StreamError;
 use jabsocket::proto::xmpp::header::Header;
-use jabsocket::proto::xmpp::message::{self, First, Message, ends_draft, is_draft_end};
 use jabsocket::proto::xmpp::{Dialect, Parsers, ns};
 
 const STREAM: &str =
     "<stream:stream to='d' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'";
 
 fn first(text: &str) -> Result<First<'_>, (Dialect, StreamError)> {
-    message::first(&Parsers::new(), text)
+    client_message::first(&Parsers::new(), text)
 }
 
 /// Judges a message to its end.
@@ -19,7 +19,7 @@ fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, StreamE
     let (mut begun, mut meter) = (None, Meter::new());
     loop {
         meter.refill();
-        if let Some(message) = message::read(parsers, text, &mut begun, &mut meter)? {
+        if let Some(message) = client_message::read(parsers, text, &mut begun, &mut meter)? {
             return Ok(message);
         }
     }
@@ -265,7 +265,7 @@ fn limits_hold_for_every_message() {
     };
     let framed = |inner: String, body: String| {
         let text = open(&inner).replace("/>", ">") + &body + "</open>";
-        message::first(&parsers, &text)
+        client_message::first(&parsers, &text)
             .map(|_| ())
             .map_err(|(_, error)| error)
     };
@@ -276,7 +276,7 @@ fn limits_hold_for_every_message() {
     assert_eq!(framed(spaces(3), String::new()), many);
     assert_eq!(framed(String::new(), body(9)), Err(StreamError::TooDeep));
     let draft = format!("{STREAM}{}>", attributes(3));
-    let verdict = message::first(&parsers, &draft).map(|_| ());
+    let verdict = client_message::first(&parsers, &draft).map(|_| ());
     assert_eq!(
         verdict,
         Err((Dialect::Framed, StreamError::TooManyAttributes))
@@ -298,7 +298,7 @@ fn a_large_message_is_judged_over_several_turns() {
         let verdict = loop {
             turns += 1;
             meter.refill();
-            match message::read(&mut parsers, &text, &mut begun, &mut meter) {
+            match client_message::read(&mut parsers, &text, &mut begun, &mut meter) {
                 Ok(None) => assert!(begun.is_some()),
                 verdict => break verdict,
             }

@@ -6,7 +6,7 @@ mod common;
 use common::chop::chop;
 use jabsocket::expat::{Error as XmlError, MAX_TAG, Parser, Pool, Token, heap_bytes};
 use jabsocket::meter::{Meter, UNITS_PER_TURN};
-use jabsocket::proto::xmpp::stream::{Error, Flow, Stream, Unit};
+use jabsocket::proto::xmpp::server_stream::{Error, Flow, ServerStream, Unit};
 use jabsocket::proto::xmpp::{Parsers, ns};
 
 const HEADER: &str = "<?xml version='1.0'?><stream:stream id='i>d' version='1.0' \
@@ -42,7 +42,7 @@ fn pool() -> Pool {
 
 /// One feed with a meter that is full.
 fn feed(
-    stream: &mut Stream,
+    stream: &mut ServerStream,
     pool: &mut Pool,
     bytes: &[u8],
     each: impl FnMut(Unit<'_>) -> Flow,
@@ -52,7 +52,7 @@ fn feed(
 
 /// Units of `pieces`, each with the number of bytes that had come by then.
 fn timed(pieces: &[&[u8]]) -> (Vec<(Seen, usize)>, Option<Error>) {
-    let (mut pool, mut stream) = (pool(), Stream::new());
+    let (mut pool, mut stream) = (pool(), ServerStream::new());
     let (mut units, mut fed) = (Vec::new(), 0);
     for piece in pieces {
         fed += piece.len();
@@ -295,7 +295,7 @@ fn units_are_bounded() {
 
 #[test]
 fn an_idle_stream_holds_no_parser_and_no_bytes() {
-    let (mut pool, mut stream) = (pool(), Stream::new());
+    let (mut pool, mut stream) = (pool(), ServerStream::new());
     let mut say = |text: &str| {
         let result = feed(&mut stream, &mut pool, text.as_bytes(), |_| Flow::Continue);
         assert_eq!(result, Ok(Flow::Continue));
@@ -316,7 +316,7 @@ fn an_idle_stream_holds_no_parser_and_no_bytes() {
 fn a_pause_keeps_the_rest_and_loses_nothing() {
     let body: String = (0..50).map(|i| format!("<a n='{i}'/>\n")).collect();
     let text = format!("{HEADER}{body}</stream:stream>");
-    let (mut pool, mut stream) = (pool(), Stream::new());
+    let (mut pool, mut stream) = (pool(), ServerStream::new());
     let (mut units, mut fresh) = (Vec::new(), text.as_bytes());
     loop {
         let flow = feed(&mut stream, &mut pool, fresh, |unit| {
@@ -369,7 +369,9 @@ fn pooled_parsers_equal_dedicated_ones() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut pool = pool();
     let header = HEADER.replace("from='h'", "from='h' xmlns:p='urn:p'");
-    let mut sessions: Vec<_> = (0..40).map(|_| (Stream::new(), Vec::new(), 0)).collect();
+    let mut sessions: Vec<_> = (0..40)
+        .map(|_| (ServerStream::new(), Vec::new(), 0))
+        .collect();
     let stanzas: Vec<Vec<String>> = (0..sessions.len())
         .map(|_| (0..60).map(|_| random.element(0)).collect())
         .collect();
@@ -426,7 +428,7 @@ fn the_kind_of_an_element_is_told_by_its_namespace() {
         ns::STREAMS,
         ns::TLS
     );
-    let (mut pool, mut stream) = (pool(), Stream::new());
+    let (mut pool, mut stream) = (pool(), ServerStream::new());
     let mut kinds = Vec::new();
     feed(&mut stream, &mut pool, text.as_bytes(), |unit| {
         if let Unit::Element(element) = unit {
@@ -461,7 +463,7 @@ fn prefixes_are_declared_by_the_header_or_the_element() {
 /// A unit that never ends is kept as bytes; no parser works on it.
 #[test]
 fn an_unfinished_unit_holds_no_parser() {
-    let (mut pool, mut stream, mut meter) = (pool(), Stream::new(), Meter::new());
+    let (mut pool, mut stream, mut meter) = (pool(), ServerStream::new(), Meter::new());
     let mut text = format!("{HEADER}<a>");
     for n in 0.. {
         text += &format!("<n{n} a{n}=''/>");
@@ -482,7 +484,7 @@ fn an_unfinished_unit_holds_no_parser() {
 fn a_large_unit_is_judged_over_several_turns() {
     let unit = format!("<a xmlns='x'>{}</a>", "<p:b xmlns:p='c'/>".repeat(50_000));
     let text = format!("{HEADER}{unit}<a/>");
-    let (mut pool, mut stream, mut meter) = (pool(), Stream::new(), Meter::new());
+    let (mut pool, mut stream, mut meter) = (pool(), ServerStream::new(), Meter::new());
     let (mut units, mut turns) = (0, 0);
     let mut pieces = text.as_bytes().chunks(16 << 10);
     let mut fresh = pieces.next();
@@ -521,7 +523,7 @@ fn tags_are_bounded_however_they_come() {
         (tag(MAX_TAG + 1), Some(Error::TooBig)),
     ] {
         for size in [1 << 20, 1000] {
-            let (mut pool, mut stream) = (pool(), Stream::new());
+            let (mut pool, mut stream) = (pool(), ServerStream::new());
             let error = text.as_bytes().chunks(size).find_map(|piece| {
                 let mut meter = Meter::new();
                 let fed = stream.feed(&mut pool, piece, 1 << 20, &mut meter, |_| Flow::Continue);

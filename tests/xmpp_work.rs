@@ -4,9 +4,9 @@
 
 use jabsocket::expat::{heap_bytes, scanned_bytes};
 use jabsocket::meter::Meter;
+use jabsocket::proto::xmpp::server_stream::{Flow, ServerStream, Unit};
 use jabsocket::proto::xmpp::starttls::Dialogue;
-use jabsocket::proto::xmpp::stream::{Flow, Stream, Unit};
-use jabsocket::proto::xmpp::{Parsers, features, message, starttls};
+use jabsocket::proto::xmpp::{Parsers, client_message, features, starttls};
 
 const HEADER: &str = "<?xml version='1.0'?><stream:stream id='i' version='1.0' \
     xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:client' from='h'>";
@@ -101,7 +101,7 @@ fn pieces<'a>(text: &'a [u8], longest: usize, random: &mut Random) -> Vec<&'a [u
 /// Feeds `text` in pieces up to `longest` until a rule is broken; the bytes that
 /// came by then.
 fn stream(text: &[u8], longest: usize, random: &mut Random) -> usize {
-    let (mut parsers, mut stream, mut meter) = (Parsers::new(), Stream::new(), Meter::new());
+    let (mut parsers, mut stream, mut meter) = (Parsers::new(), ServerStream::new(), Meter::new());
     let mut fed = 0;
     for piece in pieces(text, longest, random) {
         fed += piece.len();
@@ -144,8 +144,8 @@ fn dialogue(text: &[u8], longest: usize, random: &mut Random) -> usize {
 
 fn messages(text: &str) {
     let (mut parsers, mut begun, mut meter) = (Parsers::new(), None, Meter::new());
-    let _ = message::first(&parsers, text);
-    while let Ok(None) = message::read(&mut parsers, text, &mut begun, &mut meter) {
+    let _ = client_message::first(&parsers, text);
+    while let Ok(None) = client_message::read(&mut parsers, text, &mut begun, &mut meter) {
         meter.refill();
     }
 }

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::access::{self, Access};
 use super::problem::{Report, What, meant};
+use super::server_access::{self, ServerAccess};
 use super::value::{last_of_each, refuse, text, whole};
 use super::yaml::{Node, Value};
 
@@ -39,7 +39,7 @@ pub struct Domain {
     /// Where its server is; `None` asks DNS.
     pub server: Option<ServerAddress>,
     /// How its server is reached.
-    pub access: Access,
+    pub access: ServerAccess,
 }
 
 /// A server's place, not yet looked up.
@@ -213,13 +213,13 @@ fn domain(node: &Node, report: &mut Report) -> Option<Domain> {
         return Some(Domain {
             name,
             server: None,
-            access: Access::default(),
+            access: ServerAccess::default(),
         });
     };
     let last = last_of_each(entries, "domains.", report);
     let mut name = None;
     let mut server = None;
-    let mut access = Access::default();
+    let mut access = ServerAccess::default();
     for (index, entry) in entries.iter().enumerate() {
         let key = format!("domains.{}", entry.key);
         if !INNER_KEYS.contains(&entry.key.as_str()) {
@@ -239,7 +239,7 @@ fn domain(node: &Node, report: &mut Report) -> Option<Domain> {
         } else if matches!(entry.node.value, Value::Null) {
             // As good as absent.
         } else if entry.key != "server" {
-            access::read(&entry.key, &key, &entry.node, &mut access, report);
+            server_access::read(&entry.key, &key, &entry.node, &mut access, report);
         } else {
             let address = text(&key, &entry.node, SERVER_ALLOWED, report)?;
             server = server_address(address);

@@ -10,7 +10,9 @@ use super::problem::{Report, What, meant};
 use super::setting::{self, MAX_BYTES, Setting};
 use super::value::{file, last_of_each};
 use super::yaml::{Entry, Value};
-use super::{Config, Listener, access, domains, forwarded_header, listeners, place};
+use super::{
+    Config, Listener, domains, forwarded_header, listen_address, listeners, server_access,
+};
 
 /// More processes than this were not meant.
 const MAX_WORKERS: u64 = 256;
@@ -33,12 +35,15 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "listen",
-        set: |config, setting| config.listen = place::listen(setting),
+        set: |config, setting| config.listen = listen_address::listen(setting),
     },
     Key {
         name: "socket_mode",
         set: |config, setting| {
-            set(&mut config.socket_mode, place::socket_mode(setting));
+            set(
+                &mut config.socket_mode,
+                listen_address::socket_mode(setting),
+            );
         },
     },
     Key {
@@ -102,7 +107,7 @@ const KEYS: &[Key] = &[
     Key {
         name: "server_tls",
         set: |config, setting| {
-            set(&mut config.server_tls, setting.choice(access::TLS));
+            set(&mut config.server_tls, setting.choice(server_access::TLS));
         },
     },
     Key {
@@ -116,7 +121,7 @@ const KEYS: &[Key] = &[
         set: |config, setting| {
             set(
                 &mut config.private_addresses,
-                setting.choice(access::PRIVATE_ADDRESSES),
+                setting.choice(server_access::PRIVATE_ADDRESSES),
             );
         },
     },
@@ -268,7 +273,10 @@ const KEYS: &[Key] = &[
     Key {
         name: "compression",
         set: |config, setting| {
-            set(&mut config.compression, setting.choice(access::YES_NO));
+            set(
+                &mut config.compression,
+                setting.choice(server_access::YES_NO),
+            );
         },
     },
     Key {

@@ -7,12 +7,12 @@
 
 use std::path::PathBuf;
 
-use super::access::YES_NO;
 use super::problem::{Report, What, meant};
+use super::server_access::YES_NO;
 use super::setting::{self, Setting};
 use super::value::{choice, file, last_of_each, refuse};
 use super::yaml::{Entry, Node, Value};
-use super::{Config, Glob, Place, place};
+use super::{Config, Glob, ListenAddress, listen_address};
 
 /// The keys of an entry: alone, and as messages name them.
 const INNER_KEYS: [(&str, &str); 10] = [
@@ -48,7 +48,7 @@ pub struct Listener {
     /// The TCP port; 0 lets the system choose.
     pub port: u16,
     /// Where to listen; empty means all interfaces.
-    pub listen: Vec<Place>,
+    pub listen: Vec<ListenAddress>,
     /// The mode of the files of unix sockets.
     pub socket_mode: u32,
     /// What the Host header must say; `None` is not checked.
@@ -96,7 +96,7 @@ impl Listener {
 
     /// What of both cannot be bound, if anything.
     fn meets(&self, other: &Listener) -> Option<String> {
-        let shared = |place: &&Place| other.listen.contains(place);
+        let shared = |place: &&ListenAddress| other.listen.contains(place);
         if let Some(name) = self.name.as_ref().filter(|_| self.name == other.name) {
             return Some(format!("name '{name}'"));
         }
@@ -303,9 +303,9 @@ fn take(
                 listener.port = port;
             }
         }
-        "listen" => listener.listen = place::listen(&mut setting),
+        "listen" => listener.listen = listen_address::listen(&mut setting),
         "socket_mode" => {
-            if let Some(mode) = place::socket_mode(&mut setting) {
+            if let Some(mode) = listen_address::socket_mode(&mut setting) {
                 listener.socket_mode = mode;
             }
         }

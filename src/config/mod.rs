@@ -9,15 +9,15 @@
 //! all, and all its errors are reported at once. Never changes after it was read,
 //! looks up no name, and opens no other file.
 
-pub mod access;
 mod domains;
 mod forwarded_header;
 mod glob;
 mod keys;
+mod listen_address;
 mod listeners;
 mod network;
-mod place;
 mod problem;
+pub mod server_access;
 mod setting;
 mod value;
 mod yaml;
@@ -34,9 +34,9 @@ pub use domains::{Domain, DomainRule, Domains, Host, ServerAddress};
 pub use forwarded_header::ForwardedHeader;
 pub use glob::Glob;
 pub use keys::names as key_names;
+pub use listen_address::ListenAddress;
 pub use listeners::{Listener, Pair};
 pub use network::Network;
-pub use place::Place;
 pub use problem::{Problem, What};
 
 use problem::Report;
@@ -50,7 +50,7 @@ pub struct Config {
     /// The TCP port for browsers; 0 lets the system choose.
     pub port: u16,
     /// Where to listen; empty means all interfaces.
-    pub listen: Vec<Place>,
+    pub listen: Vec<ListenAddress>,
     /// The mode of the files of unix sockets.
     pub socket_mode: u32,
     /// What the Host header must say; `None` is not checked.
@@ -74,12 +74,12 @@ pub struct Config {
     /// Ask [`Config::domain`].
     pub domains: Option<Domains>,
     /// Encryption towards servers whose domain does not say.
-    pub server_tls: access::Tls,
+    pub server_tls: server_access::Tls,
     /// Certificate authorities for servers whose domain does not say; `None`
     /// is the system's.
     pub server_ca_file: Option<PathBuf>,
     /// Where domains that no list has may lead.
-    pub private_addresses: access::PrivateAddresses,
+    pub private_addresses: server_access::PrivateAddresses,
     /// DNS servers; empty leaves it to /etc/resolv.conf.
     pub dns_servers: Vec<SocketAddr>,
     /// From the accepted connection to the end of the opening handshake.
@@ -161,7 +161,7 @@ impl Default for Config {
         let mut config = Config {
             port: 5000,
             listen: Vec::new(),
-            socket_mode: place::DEFAULT_MODE,
+            socket_mode: listen_address::DEFAULT_MODE,
             host: None,
             resource: None,
             origin: Vec::new(),
@@ -171,9 +171,9 @@ impl Default for Config {
             max_frame_bytes: MIB,
             max_stanza_bytes: MIB,
             domains: None,
-            server_tls: access::Tls::Auto,
+            server_tls: server_access::Tls::Auto,
             server_ca_file: None,
-            private_addresses: access::PrivateAddresses::StandardPort,
+            private_addresses: server_access::PrivateAddresses::StandardPort,
             dns_servers: Vec::new(),
             handshake_timeout: Duration::from_secs(10),
             open_timeout: Duration::from_secs(15),

@@ -135,7 +135,7 @@ impl Identity {
 
     /// To whom files are to be given that root makes for it; neither where they
     /// are its own from the start.
-    pub fn heirs(&self) -> (Option<Uid>, Option<Gid>) {
+    pub fn file_owner(&self) -> (Option<Uid>, Option<Gid>) {
         match geteuid().is_root() {
             true => (self.user.as_ref().map(|(_, _, user)| *user), self.group),
             false => (None, None),

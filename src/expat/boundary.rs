@@ -7,7 +7,7 @@
 //! anything else: Expat must then find exactly one element from the unit's first byte
 //! to its last.
 
-use super::rules::{Error, Limits};
+use super::limits::{Error, Limits};
 
 /// Longest tag, and longest XML declaration: Expat reads either in one go.
 pub const MAX_TAG: usize = 64 << 10;

@@ -4,8 +4,8 @@
 //! byte once, but scans a token again if a slice cuts it. To bound these repetitions,
 //! a slice is at least as long as the part of a token that Expat holds.
 
+use super::limits::Error;
 use super::parser::{Parser, Tag, Token};
-use super::rules::Error;
 use crate::meter::Meter;
 
 /// Bytes fed at once. Expat copies them to its own buffer, which must not grow beyond

@@ -9,25 +9,25 @@
 //! byte positions and refuses what RFC 6120, section 11.1 forbids.
 
 mod boundary;
+mod fast_path;
 #[allow(unsafe_code)]
 mod ffi;
 mod judgement;
 #[allow(unsafe_code)]
 mod library;
+mod limits;
 #[allow(unsafe_code)]
 mod memory;
 #[allow(unsafe_code)]
 mod parser;
-mod plain;
 mod pool;
-mod rules;
 mod text;
 
 pub use boundary::{Boundary, MAX_TAG};
+pub use fast_path::{Plain, plain_element};
 pub use judgement::Judgement;
 pub use library::check_library;
+pub use limits::{Error, Limits};
 pub use memory::heap_bytes;
 pub use parser::{Parser, Tag, Token, parsers_made, scanned_bytes};
-pub use plain::{Plain, plain_element};
 pub use pool::Pool;
-pub use rules::{Error, Limits};

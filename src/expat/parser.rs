@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 use nix::libc::{c_char, c_int, c_uchar, c_void};
 
 use super::library::reparse_deferral;
-use super::rules::{Error, Limits};
+use super::limits::{Error, Limits};
 use super::{ffi, memory};
 
 /// Separates namespace and local name in the names that Expat reports; no UTF-8

@@ -5,8 +5,8 @@
 //! Parsers that grew (Expat keeps every distinct name it ever saw) or that
 //! failed are dropped instead of parked.
 
+use super::limits::{Error, Limits};
 use super::parser::Parser;
-use super::rules::{Error, Limits};
 
 /// A parser that holds more bytes than this is dropped; a new one holds 10 KiB.
 const MAX_HEAP: usize = 64 << 10;

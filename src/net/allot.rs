@@ -9,13 +9,13 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::config::{Listener, Place};
+use crate::config::{ListenAddress, Listener};
 
 /// What identifies a socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
     /// Where it is bound.
-    place: Place,
+    place: ListenAddress,
     /// The configured port; 0 lets the system choose.
     asked: u16,
     /// The actual port; 0 for a unix socket.
@@ -46,7 +46,7 @@ enum Fit {
 
 impl Bound {
     /// Describes a socket that was bound to `place` and `asked`, and got `port`.
-    pub fn here(place: Place, asked: u16, port: u16) -> Bound {
+    pub fn here(place: ListenAddress, asked: u16, port: u16) -> Bound {
         Bound {
             place,
             asked,
@@ -56,7 +56,7 @@ impl Bound {
     }
 
     /// Describes a socket from systemd.
-    pub fn handed_over(place: Place, port: u16, name: &str) -> Bound {
+    pub fn handed_over(place: ListenAddress, port: u16, name: &str) -> Bound {
         Bound {
             place,
             asked: port,
@@ -79,7 +79,7 @@ impl Bound {
             .min()
     }
 
-    fn fit_place(&self, place: &Place, port: u16) -> Option<Fit> {
+    fn fit_place(&self, place: &ListenAddress, port: u16) -> Option<Fit> {
         let (Some(own), Some(other)) = (self.place.ip(), place.ip()) else {
             return (self.place == *place).then_some(Fit::Address);
         };
@@ -101,8 +101,8 @@ impl Bound {
 }
 
 /// The places of a listener; all interfaces are `::`.
-fn places(listener: &Listener) -> impl Iterator<Item = Place> {
-    let any = Place::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+fn places(listener: &Listener) -> impl Iterator<Item = ListenAddress> {
+    let any = ListenAddress::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let any = listener.listen.is_empty().then_some(any);
     listener.listen.iter().cloned().chain(any)
 }
@@ -132,9 +132,9 @@ impl fmt::Display for Named<'_> {
         let mut texts: Vec<String> = Vec::new();
         texts.extend(listener.name.as_ref().map(|name| format!("'{name}'")));
         texts.extend(places(listener).map(|place| match place {
-            Place::Ip(_) if listener.listen.is_empty() => format!("*:{port}"),
-            Place::Ip(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
-            Place::Ip(ip) => format!("{ip}:{port}"),
+            ListenAddress::Ip(_) if listener.listen.is_empty() => format!("*:{port}"),
+            ListenAddress::Ip(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
+            ListenAddress::Ip(ip) => format!("{ip}:{port}"),
             unix => unix.to_string(),
         }));
         f.write_str(&texts.join(", "))
@@ -157,10 +157,10 @@ mod tests {
                 None => (*text, None),
             };
             let (place, port) = match address.strip_prefix("unix:") {
-                Some(path) => (Place::Path(path.into()), 0),
+                Some(path) => (ListenAddress::Path(path.into()), 0),
                 None => {
                     let address: std::net::SocketAddr = address.parse().expect(address);
-                    (Place::Ip(address.ip()), address.port())
+                    (ListenAddress::Ip(address.ip()), address.port())
                 }
             };
             match name {

@@ -20,10 +20,10 @@ use nix::sys::socket::{
 };
 
 use super::allot::Bound;
+use super::byte_stream::{ByteStream, set_patience};
 use super::peer::Peer;
 use super::socket_file::SocketFile;
-use super::stream::{Stream, set_patience};
-use crate::config::{Listener, Place};
+use crate::config::{ListenAddress, Listener};
 
 /// Connections the kernel may hold for us; it takes less if it is told to.
 const BACKLOG: i32 = 4096;
@@ -58,7 +58,7 @@ impl Socket {
         let address = socket.local_addr()?;
         Ok(Socket {
             listening: Listening::Tcp(socket),
-            bound: Bound::handed_over(Place::Ip(address.ip()), address.port(), name),
+            bound: Bound::handed_over(ListenAddress::Ip(address.ip()), address.port(), name),
         })
     }
 
@@ -125,14 +125,14 @@ impl fmt::Display for Socket {
 }
 
 /// Where a unix socket is bound; an empty path if it has no name.
-fn unix_place(fd: RawFd) -> io::Result<Place> {
+fn unix_place(fd: RawFd) -> io::Result<ListenAddress> {
     let address = getsockname::<UnixAddr>(fd)?;
     Ok(match (address.path(), address.as_abstract()) {
         (None, Some(name)) => match str::from_utf8(name) {
-            Ok(name) => Place::Abstract(name.to_owned()),
-            Err(_) => Place::Abstract(name.escape_ascii().to_string()),
+            Ok(name) => ListenAddress::Abstract(name.to_owned()),
+            Err(_) => ListenAddress::Abstract(name.escape_ascii().to_string()),
         },
-        (path, _) => Place::Path(path.unwrap_or(Path::new("")).to_owned()),
+        (path, _) => ListenAddress::Path(path.unwrap_or(Path::new("")).to_owned()),
     })
 }
 
@@ -169,7 +169,7 @@ pub fn bind_sets(
     let mut port = rules.port;
     for place in &rules.listen {
         add(match place {
-            Place::Ip(ip) => {
+            ListenAddress::Ip(ip) => {
                 let address = (*ip, port).into();
                 let (sockets, bound) = bind_tcp(address, rules.port, only_v6, workers)?;
                 port = bound;
@@ -185,14 +185,14 @@ pub fn bind_sets(
 /// Whether IPv6 sockets must be limited to IPv6, because an IPv6 wildcard would take the
 /// port from the IPv4 socket.
 fn has_v4(rules: &Listener) -> bool {
-    let mut ips = rules.listen.iter().filter_map(Place::ip);
+    let mut ips = rules.listen.iter().filter_map(ListenAddress::ip);
     ips.any(|ip| ip.is_ipv4())
 }
 
 /// The TCP addresses of a listener, for trying to bind them, and whether each is for
 /// IPv6 alone.
 pub fn addresses(rules: &Listener) -> Vec<(SocketAddr, bool)> {
-    let ips = rules.listen.iter().filter_map(Place::ip);
+    let ips = rules.listen.iter().filter_map(ListenAddress::ip);
     let address = |ip| (SocketAddr::new(ip, rules.port), has_v4(rules));
     let mut addresses: Vec<_> = ips.map(address).collect();
     if rules.listen.is_empty() {
@@ -228,7 +228,7 @@ fn bind_tcp(
     let bound = first.local_addr().map_err(failed)?;
     let socket = |socket| Socket {
         listening: Listening::Tcp(socket),
-        bound: Bound::here(Place::Ip(address.ip()), asked, bound.port()),
+        bound: Bound::here(ListenAddress::Ip(address.ip()), asked, bound.port()),
     };
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
@@ -244,24 +244,24 @@ fn bind_tcp(
 
 /// One socket, as often as there are workers.
 fn bind_unix(
-    place: &Place,
+    place: &ListenAddress,
     mode: u32,
     workers: usize,
     files: &mut Vec<SocketFile>,
 ) -> io::Result<Vec<Socket>> {
     let fd = match place {
-        Place::Path(path) => {
+        ListenAddress::Path(path) => {
             let (fd, file) = SocketFile::bind(path, mode)?;
             files.push(file);
             fd
         }
-        Place::Abstract(name) => {
+        ListenAddress::Abstract(name) => {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
             bind(fd.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
             fd
         }
-        Place::Ip(_) => return Err(io::ErrorKind::InvalidInput.into()),
+        ListenAddress::Ip(_) => return Err(io::ErrorKind::InvalidInput.into()),
     };
     listen(&fd, Backlog::new(BACKLOG)?)?;
     let copy = |_| {
@@ -351,7 +351,7 @@ fn bound(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<OwnedFd
 /// What an attempt to accept gave.
 pub enum Accepted {
     /// A client. An IPv4 client of an IPv6 listener has its IPv4 address.
-    Client(Stream, Peer),
+    Client(ByteStream, Peer),
     /// Nobody is waiting.
     Nobody,
     /// A client that left before it was accepted.

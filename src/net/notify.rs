@@ -20,7 +20,7 @@ use nix::sys::socket::{
 const MAX_MESSAGE: usize = 4096;
 
 /// One that wants to know.
-enum Ear {
+enum Recipient {
     Systemd {
         socket: OwnedFd,
         address: UnixAddr,
@@ -33,7 +33,7 @@ enum Ear {
 /// Those who are told how this process fares; maybe nobody.
 #[derive(Default)]
 pub struct Notify {
-    ears: Vec<Ear>,
+    recipients: Vec<Recipient>,
     /// How often a sign of life is due.
     watchdog: Option<Duration>,
 }
@@ -57,20 +57,20 @@ impl Notify {
         };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
-        self.ears.push(Ear::Systemd { socket, address });
+        self.recipients.push(Recipient::Systemd { socket, address });
         self.watchdog = watchdog;
         Ok(())
     }
 
     /// The process that the operator started waits at the other end.
     pub fn add_starter(&mut self, channel: OwnedFd) {
-        self.ears.push(Ear::Starter(channel));
+        self.recipients.push(Recipient::Starter(channel));
     }
 
     /// Tells a master, with a sign of life every `watchdog`.
     pub fn to_master(channel: OwnedFd, watchdog: Option<Duration>) -> Notify {
         Notify {
-            ears: vec![Ear::Master(channel)],
+            recipients: vec![Recipient::Master(channel)],
             watchdog,
         }
     }
@@ -83,7 +83,8 @@ impl Notify {
     /// The process serves.
     pub fn ready(&mut self, pid: u32) {
         self.say(&format!("READY=1\nMAINPID={pid}\nSTATUS=serving"));
-        self.ears.retain(|ear| !matches!(ear, Ear::Starter(_)));
+        self.recipients
+            .retain(|ear| !matches!(ear, Recipient::Starter(_)));
     }
 
     /// The process ends before it served, and why.
@@ -118,12 +119,12 @@ impl Notify {
     fn say(&self, message: &str) {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         let bytes = message.as_bytes();
-        for ear in &self.ears {
+        for ear in &self.recipients {
             let _ = match ear {
-                Ear::Systemd { socket, address } => {
+                Recipient::Systemd { socket, address } => {
                     sendto(socket.as_raw_fd(), bytes, address, flags)
                 }
-                Ear::Starter(channel) | Ear::Master(channel) => {
+                Recipient::Starter(channel) | Recipient::Master(channel) => {
                     send(channel.as_raw_fd(), bytes, flags)
                 }
             };

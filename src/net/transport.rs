@@ -19,16 +19,16 @@ use mio::{Interest, Registry, Token};
 use openssl::ssl::{self, ErrorCode, NameType, Ssl, SslStream};
 use openssl::x509::X509VerifyResult;
 
-use super::stream::Stream;
+use super::byte_stream::ByteStream;
 use crate::meter::{self, Meter};
 
 /// A connection to a client or a server.
 #[derive(Debug)]
 pub enum Transport {
     /// Bytes as they are.
-    Plain(Stream),
+    Plain(ByteStream),
     /// TLS, perhaps with the handshake under way.
-    Tls(Box<SslStream<Stream>>),
+    Tls(Box<SslStream<ByteStream>>),
     /// No socket at all: what a test gives and takes.
     #[cfg(test)]
     Simulated(super::simulated::Wire),
@@ -45,7 +45,7 @@ impl Transport {
     /// # Errors
     /// The registration failed; the socket is closed.
     pub fn register(
-        socket: impl Into<Stream>,
+        socket: impl Into<ByteStream>,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Self> {
@@ -97,7 +97,7 @@ impl Transport {
         })
     }
 
-    /// Watches whether the peer's host is still there, see [`Stream::watch`].
+    /// Watches whether the peer's host is still there, see [`ByteStream::watch`].
     pub fn watch(&self, patience: Duration) {
         if let Transport::Plain(socket) = self {
             socket.watch(patience);
@@ -205,7 +205,7 @@ impl Transport {
         self.socket().local_addr()
     }
 
-    fn socket(&self) -> &Stream {
+    fn socket(&self) -> &ByteStream {
         match self {
             Transport::Plain(socket) => socket,
             Transport::Tls(stream) => stream.get_ref(),
@@ -231,9 +231,9 @@ fn reason(error: &ssl::Error) -> String {
 /// Calls the TLS library, and draws on the meter for the records that it took in
 /// addition to the one that it was called for.
 fn call<T>(
-    stream: &mut SslStream<Stream>,
+    stream: &mut SslStream<ByteStream>,
     meter: &mut Meter,
-    call: impl FnOnce(&mut SslStream<Stream>) -> Result<T, ssl::Error>,
+    call: impl FnOnce(&mut SslStream<ByteStream>) -> Result<T, ssl::Error>,
 ) -> Result<T, ssl::Error> {
     stream.get_mut().begin_call();
     let done = call(stream);
@@ -252,7 +252,7 @@ fn call<T>(
 
 /// What an unfinished call waits for: an edge (`WouldBlock`), or only its next turn
 /// (`Interrupted`). `None` if it failed.
-fn waits(stream: &SslStream<Stream>, error: &ssl::Error) -> Option<ErrorKind> {
+fn waits(stream: &SslStream<ByteStream>, error: &ssl::Error) -> Option<ErrorKind> {
     match error.code() {
         ErrorCode::WANT_READ if !stream.get_ref().is_dry() => Some(ErrorKind::Interrupted),
         ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => Some(ErrorKind::WouldBlock),
@@ -260,7 +260,7 @@ fn waits(stream: &SslStream<Stream>, error: &ssl::Error) -> Option<ErrorKind> {
     }
 }
 
-fn from_tls(stream: &SslStream<Stream>, error: ssl::Error) -> io::Error {
+fn from_tls(stream: &SslStream<ByteStream>, error: ssl::Error) -> io::Error {
     match waits(stream, &error) {
         Some(kind) => kind.into(),
         None => error

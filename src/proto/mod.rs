@@ -4,6 +4,6 @@
 //! the frames of RFC 6455, `xmpp` both sides' streams.
 
 pub mod http;
-pub mod proxy;
+pub mod proxy_protocol;
 pub mod ws;
 pub mod xmpp;

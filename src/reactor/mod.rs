@@ -8,7 +8,7 @@
 //! done beside serving.
 
 mod latency;
-mod shared;
+mod shared_metrics;
 mod shed;
 mod slow;
 mod status;
@@ -28,11 +28,11 @@ use crate::config::Config;
 use crate::log::Log;
 use crate::net::dns::locator::Locator;
 use crate::net::dns::resolver::Resolver;
-use crate::net::entrance::Entrance;
 use crate::net::listener::{Accepted, Socket};
 use crate::net::signals::Signals;
-use crate::net::tls::Contexts;
-use crate::session::worker::{TLS_STEPS_PER_TURN, Worker};
+use crate::net::tls_client::Contexts;
+use crate::net::tls_server::Endpoint;
+use crate::session::shared::{Shared, TLS_STEPS_PER_TURN};
 use crate::session::{Session, Tick, Turn};
 use latency::Sampler;
 use slow::SlowTurns;
@@ -66,11 +66,11 @@ struct Slot {
 /// The event loop of one worker.
 pub struct Reactor {
     poll: Poll,
-    worker: Worker,
+    shared: Shared,
     signals: Signals,
     listeners: Vec<Socket>,
     /// What each of the listeners is for.
-    entrances: Vec<Rc<Entrance>>,
+    endpoints: Vec<Rc<Endpoint>>,
     status: Status,
     sampler: Sampler,
     slow_turns: SlowTurns,
@@ -115,7 +115,7 @@ fn now() -> Instant {
 }
 
 impl Reactor {
-    /// A loop that serves `listeners`, each of which has one of `entrances`.
+    /// A loop that serves `listeners`, each of which has one of `endpoints`.
     ///
     /// # Errors
     /// What the kernel or the resolver refused, in words for the operator.
@@ -123,7 +123,7 @@ impl Reactor {
         config: Rc<Config>,
         log: Rc<Log>,
         mut listeners: Vec<Socket>,
-        entrances: Vec<Rc<Entrance>>,
+        endpoints: Vec<Rc<Endpoint>>,
         upkeep: Upkeep,
     ) -> Result<Reactor, String> {
         let words = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
@@ -156,9 +156,9 @@ impl Reactor {
             start_config: Rc::clone(&config),
             accepted: 0,
             alive_at: None,
-            worker: Worker::new(config, log, locator, tls, registry),
+            shared: Shared::new(config, log, locator, tls, registry),
             signals,
-            entrances,
+            endpoints,
             listeners,
             status: Status::default(),
             sampler: Sampler::NEW,
@@ -187,14 +187,14 @@ impl Reactor {
             self.turn(&mut events)?;
         }
         for (_, slot) in &mut self.sessions {
-            slot.session.bury(&mut self.worker);
+            slot.session.bury(&mut self.shared);
         }
         self.leave_status();
         Ok(())
     }
 
     fn is_finished(&self) -> bool {
-        let timed_out = |deadline: Tick| self.worker.now >= deadline;
+        let timed_out = |deadline: Tick| self.shared.now >= deadline;
         self.leave
             || self
                 .drain_deadline
@@ -208,8 +208,8 @@ impl Reactor {
             _ => {}
         }
         let woken = self.read_clock();
-        let above = self.worker.config.see_other_above;
-        self.worker.crowded = above.is_some_and(|above| self.sessions.len() > above);
+        let above = self.shared.config.see_other_above;
+        self.shared.crowded = above.is_some_and(|above| self.sessions.len() > above);
         let (mut signalled, mut resolved) = (false, false);
         for event in events.iter() {
             match token::owner(event.token()) {
@@ -228,9 +228,9 @@ impl Reactor {
         if signalled {
             self.take_signals();
         }
-        let tick = self.worker.now;
-        if resolved || self.worker.locator.is_due(tick) {
-            self.worker.locator.process(tick);
+        let tick = self.shared.now;
+        if resolved || self.shared.locator.is_due(tick) {
+            self.shared.locator.process(tick);
         }
         self.take_answers();
         // Time spent on signals and DNS answers belongs to no session.
@@ -258,20 +258,20 @@ impl Reactor {
             self.drain_deadline,
             self.alive_at,
             self.status.deadline(),
-            self.worker.locator.due_ms(),
+            self.shared.locator.due_ms(),
         ];
         let nearest = deadlines.into_iter().flatten().min();
         nearest.map(|at| {
             // Rounded up: waking too early would only mean another turn.
-            Duration::from_millis(at.saturating_sub(self.worker.now) + 1)
+            Duration::from_millis(at.saturating_sub(self.shared.now) + 1)
         })
     }
 
     fn read_clock(&mut self) -> Instant {
         let now = now();
         let age = now.duration_since(self.started).as_millis();
-        self.worker.now = Tick::try_from(age).unwrap_or(Tick::MAX);
-        self.worker.log.tick(now);
+        self.shared.now = Tick::try_from(age).unwrap_or(Tick::MAX);
+        self.shared.log.tick(now);
         now
     }
 
@@ -303,57 +303,57 @@ impl Reactor {
             self.leave = true;
             return;
         }
-        self.worker.log.notice(format_args!(
+        self.shared.log.notice(format_args!(
             "{signal}: stopping, {} sessions to drain",
             self.sessions.len()
         ));
         self.listeners.clear();
         self.upkeep.notify.stopping("ending sessions");
-        let wait = self.worker.config.drain_timeout.as_millis();
+        let wait = self.shared.config.drain_timeout.as_millis();
         let wait = Tick::try_from(wait).unwrap_or(Tick::MAX / 2);
-        self.drain_deadline = Some(self.worker.now + wait);
+        self.drain_deadline = Some(self.shared.now + wait);
         let slots: Vec<_> = self.sessions.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            self.sessions[slot].session.drain(&mut self.worker);
+            self.sessions[slot].session.drain(&mut self.shared);
             self.list(slot);
         }
     }
 
     fn take_answers(&mut self) {
-        while let Some((first_token, answer)) = self.worker.next_answer() {
+        while let Some((first_token, answer)) = self.shared.next_answer() {
             if let Owner::Session { slot, .. } = token::owner(Token(first_token))
                 && let Some(entry) = self.sessions.get_mut(slot)
             {
-                entry.session.located(answer, &mut self.worker);
+                entry.session.located(answer, &mut self.shared);
                 self.list(slot);
             }
         }
-        while let Some(note) = self.worker.locator.next_note() {
-            self.worker.log.notice(format_args!("{note}"));
+        while let Some(note) = self.shared.locator.next_note() {
+            self.shared.log.notice(format_args!("{note}"));
         }
     }
 
     /// Lets every session on the run list work once; those that want more are on
     /// the next turn's list.
     fn work_off(&mut self, woken: Instant) {
-        self.worker.tls_budget = TLS_STEPS_PER_TURN;
+        self.shared.tls_budget = TLS_STEPS_PER_TURN;
         let list = std::mem::take(&mut self.run_list);
         for slot in list {
             let Some(entry) = self.sessions.get_mut(slot) else {
                 continue;
             };
             entry.listed = false;
-            let metrics = &self.worker.metrics;
+            let metrics = &self.shared.metrics;
             let before = self.status.is_on().then(|| metrics.relayed());
-            let turn = entry.session.turn(&mut self.worker);
-            self.slow_turns.end(now(), &entry.session, &mut self.worker);
+            let turn = entry.session.turn(&mut self.shared);
+            self.slow_turns.end(now(), &entry.session, &mut self.shared);
             if let Some(before) = before {
-                let metrics = &mut self.worker.metrics;
+                let metrics = &mut self.shared.metrics;
                 self.sampler.look(before, &entry.session, metrics, woken);
             }
             match turn {
                 Turn::Over => {
-                    entry.session.bury(&mut self.worker);
+                    entry.session.bury(&mut self.shared);
                     self.refusals -= usize::from(entry.refusal);
                     self.sessions.remove(slot);
                     self.accept_rest = None;
@@ -371,7 +371,7 @@ impl Reactor {
     }
 
     fn expire(&mut self) {
-        while let Some((slot, generation)) = self.timers.pop(self.worker.now) {
+        while let Some((slot, generation)) = self.timers.pop(self.shared.now) {
             let Some(entry) = self.sessions.get_mut(slot) else {
                 continue;
             };
@@ -379,8 +379,8 @@ impl Reactor {
                 continue;
             }
             let deadline = entry.session.deadline();
-            if deadline <= self.worker.now {
-                entry.session.expire(&mut self.worker);
+            if deadline <= self.shared.now {
+                entry.session.expire(&mut self.shared);
                 self.list(slot);
             } else {
                 self.timers.arm(slot, deadline, &mut entry.armed);
@@ -402,7 +402,7 @@ impl Reactor {
     fn accept(&mut self) {
         if self
             .accept_rest
-            .is_some_and(|until| self.worker.now >= until)
+            .is_some_and(|until| self.shared.now >= until)
         {
             self.accept_rest = None;
         }
@@ -433,9 +433,9 @@ impl Reactor {
             Accepted::Nobody => false,
             Accepted::Left => true,
             Accepted::Exhausted(error) => {
-                self.accept_rest = Some(self.worker.now + ACCEPT_REST_MS);
+                self.accept_rest = Some(self.shared.now + ACCEPT_REST_MS);
                 if !std::mem::replace(&mut self.exhausted, true) {
-                    self.worker.log.err(format_args!(
+                    self.shared.log.err(format_args!(
                         "cannot accept with {} sessions open: {error}",
                         self.sessions.len()
                     ));
@@ -444,23 +444,23 @@ impl Reactor {
             }
             Accepted::Client(socket, peer) => {
                 self.exhausted = false;
-                self.worker.metrics.accepted += 1;
+                self.shared.metrics.accepted += 1;
                 let full = self.is_full();
                 self.accepted += 1;
                 let entry = self.sessions.vacant_entry();
                 let slot = entry.key();
                 let first_token = token::of_session(slot);
-                let entrance = &self.entrances[at];
-                let worker = &mut self.worker;
-                match Session::new(socket, peer, entrance, first_token, full, worker) {
+                let endpoint = &self.endpoints[at];
+                let shared = &mut self.shared;
+                match Session::new(socket, peer, endpoint, first_token, full, shared) {
                     Ok(mut session) => {
                         let refusal = session.is_excess();
-                        if refusal && (self.refusals >= REFUSALS || !session.may_be_told(worker)) {
+                        if refusal && (self.refusals >= REFUSALS || !session.may_be_told(shared)) {
                             // Dropped, its socket closes.
-                            worker.metrics.refused.count("unanswered");
+                            shared.metrics.refused.count("unanswered");
                             return true;
                         }
-                        session.tally(worker);
+                        session.tally(shared);
                         self.refusals += usize::from(refusal);
                         entry.insert(Slot {
                             refusal,
@@ -471,7 +471,7 @@ impl Reactor {
                         self.list(slot);
                     }
                     Err(error) => self
-                        .worker
+                        .shared
                         .log
                         .err(format_args!("session {peer}: cannot be polled: {error}")),
                 }

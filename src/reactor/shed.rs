@@ -8,12 +8,12 @@ use super::Reactor;
 impl Reactor {
     /// Drops caches, then sessions, if too much memory is held.
     pub(super) fn shed(&mut self) {
-        let limit = self.worker.config.max_total_memory_bytes;
-        let held = |reactor: &Reactor| reactor.worker.memory().bounded();
+        let limit = self.shared.config.max_total_memory_bytes;
+        let held = |reactor: &Reactor| reactor.shared.memory().bounded();
         if held(self) <= limit {
             return;
         }
-        self.worker.drop_caches();
+        self.shared.drop_caches();
         let held = held(self);
         if held <= limit {
             return;
@@ -31,7 +31,7 @@ impl Reactor {
             chosen.push(slot);
         }
         for slot in chosen {
-            self.sessions[slot].session.shed(&mut self.worker);
+            self.sessions[slot].session.shed(&mut self.shared);
             self.list(slot);
         }
     }

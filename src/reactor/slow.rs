@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::session::worker::Worker;
+use crate::session::shared::Shared;
 use crate::session::{Session, Tick};
 
 /// A turn longer than this is slow.
@@ -37,19 +37,19 @@ impl SlowTurns {
     }
 
     /// Notes that a turn of `session` ended at `now`.
-    pub fn end(&mut self, now: Instant, session: &Session, worker: &mut Worker) {
+    pub fn end(&mut self, now: Instant, session: &Session, shared: &mut Shared) {
         let took = now.duration_since(self.since);
         self.since = now;
         if took < SLOW {
             return;
         }
-        worker.metrics.slow_turns += 1;
-        if worker.now < self.next_line {
+        shared.metrics.slow_turns += 1;
+        if shared.now < self.next_line {
             return;
         }
-        self.next_line = worker.now + PAUSE_MS;
-        let (client, server) = worker.taken;
-        worker.log.warning(format_args!(
+        self.next_line = shared.now + PAUSE_MS;
+        let (client, server) = shared.taken;
+        shared.log.warning(format_args!(
             "session {}: kept all others waiting for {} ms in {:?}, over {client} bytes from the \
              client and {server} from the server",
             session.name(),

@@ -15,13 +15,13 @@ use std::time::Instant;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
-use super::shared::Shared;
+use super::shared_metrics::SharedMetrics;
 use super::token::{FIRST_STATUS, STATUS_TOKENS};
 use super::{Reactor, now};
 use crate::log::Escaped;
 use crate::net::board::Board;
 use crate::session::Tick;
-use crate::session::worker::Worker;
+use crate::session::shared::Shared;
 
 /// Connections at a time; others wait.
 const CONNECTIONS: usize = 16;
@@ -58,7 +58,7 @@ pub(super) struct Status {
     rest_until: Tick,
     /// When the log last mentioned a request for another name.
     warned_at: Option<Tick>,
-    shared: Shared,
+    shared: SharedMetrics,
 }
 
 /// A connection: its request while `out` is empty, then the answer.
@@ -330,7 +330,7 @@ fn is_ours(host: &str, names: &[String]) -> bool {
 
 /// Refuses a request for another host, and logs it, because the operator may have
 /// forgotten a name.
-fn misdirected(host: &str, warned_at: &mut Option<Tick>, worker: &Worker) -> Answer {
+fn misdirected(host: &str, warned_at: &mut Option<Tick>, worker: &Shared) -> Answer {
     if warned_at.is_none_or(|at| worker.now >= at + WARNING_PERIOD_MS) {
         *warned_at = Some(worker.now);
         worker.log.warning(format_args!(
@@ -366,10 +366,10 @@ impl Reactor {
                 .map_err(|error| format!("cannot poll a listener: {error}"))?;
         }
         self.status.listeners = listeners;
-        self.worker.metrics.worker = worker;
-        self.worker.metrics.max_sessions = self.max_sessions;
+        self.shared.metrics.worker = worker;
+        self.shared.metrics.max_sessions = self.max_sessions;
         if let Some(board) = board {
-            self.status.shared = Shared::take(board, usize::from(worker), &self.worker);
+            self.status.shared = SharedMetrics::take(board, usize::from(worker), &self.shared);
         }
         Ok(())
     }
@@ -381,16 +381,16 @@ impl Reactor {
             return;
         }
         // Not after it was shown: then one showing would lead to the next.
-        self.status.shared.note(self.worker.now);
+        self.status.shared.note(self.shared.now);
         let due = self.status.deadline();
-        if self.status.woken || due.is_some_and(|at| self.worker.now >= at) {
+        if self.status.woken || due.is_some_and(|at| self.shared.now >= at) {
             self.serve_those_who_ask();
         }
-        self.worker.metrics.turns.observe(micros_since(woken));
+        self.shared.metrics.turns.observe(micros_since(woken));
     }
 
     fn serve_those_who_ask(&mut self) {
-        let (status, worker) = (&mut self.status, &mut self.worker);
+        let (status, worker) = (&mut self.status, &mut self.shared);
         let draining = self.drain_deadline.is_some();
         worker.metrics.draining = draining;
         worker.metrics.max_sessions = self.max_sessions;
@@ -421,7 +421,7 @@ impl Reactor {
 
     /// Shows the other workers the last, before this one ends.
     pub(super) fn leave_status(&mut self) {
-        self.status.shared.leave(&self.worker);
+        self.status.shared.leave(&self.shared);
     }
 }
 

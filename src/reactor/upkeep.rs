@@ -19,10 +19,10 @@ use crate::config::{self, Config, Loaded, Problem};
 use crate::log::{Level, Log};
 use crate::net::board::Board;
 use crate::net::dns::resolver::Resolver;
-use crate::net::entrance::{self, Entrance};
 use crate::net::listener::{self, Socket};
 use crate::net::notify::Notify;
-use crate::net::tls::Contexts;
+use crate::net::tls_client::Contexts;
+use crate::net::tls_server::{self, Endpoint};
 use crate::session::Tick;
 
 /// Descriptors that are no client's or server's: log, resolver, listeners.
@@ -72,7 +72,7 @@ pub struct Fresh {
     /// TLS to servers.
     pub contexts: Contexts,
     /// The side of browsers.
-    pub entrances: Vec<Rc<Entrance>>,
+    pub endpoints: Vec<Rc<Endpoint>>,
 }
 
 /// Reads the file again, and checks it and the files that it names; also returns its
@@ -93,12 +93,12 @@ fn judge(path: &Path, text: &str, log: &Log) -> Option<(Fresh, Vec<Problem>)> {
         .map_err(|problems| refuse(path, &problems, log))
         .ok()?;
     let contexts = Contexts::new(config.ca_files());
-    let made = contexts.and_then(|contexts| Ok((contexts, Entrance::all(&config)?)));
-    let (contexts, entrances) = made.map_err(|why| tell_refused(&why, log)).ok()?;
+    let made = contexts.and_then(|contexts| Ok((contexts, Endpoint::all(&config)?)));
+    let (contexts, endpoints) = made.map_err(|why| tell_refused(&why, log)).ok()?;
     let fresh = Fresh {
         config,
         contexts,
-        entrances,
+        endpoints,
     };
     Some((fresh, warnings))
 }
@@ -152,8 +152,8 @@ pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
 }
 
 /// Logs the certificates that have expired or soon will.
-pub fn tell_expiring(entrances: &[Rc<Entrance>], log: &Log) {
-    for text in entrance::expiring(entrances) {
+pub fn tell_expiring(endpoints: &[Rc<Endpoint>], log: &Log) {
+    for text in tls_server::expiring(endpoints) {
         log.startup(Level::Warning, format_args!("{text}"));
     }
 }
@@ -215,13 +215,13 @@ impl Reactor {
 
     /// Puts the current configuration in force, if it is valid.
     pub(super) fn reload(&mut self) {
-        let log = Rc::clone(&self.worker.log);
+        let log = Rc::clone(&self.shared.log);
         self.upkeep.notify.reloading(monotonic_us());
         let mut taken = false;
         if let Some(Fresh {
             config,
             contexts,
-            entrances,
+            endpoints,
         }) = self.fresh(&log)
         {
             match self.new_resolver(&config) {
@@ -231,25 +231,25 @@ impl Reactor {
                         tell_reloaded(&self.start_config, &config, &log);
                     }
                     self.max_sessions = most_sessions(&config, &log);
-                    let now = self.worker.now;
-                    self.worker.locator.replace_resolver(resolver, now);
+                    let now = self.shared.now;
+                    self.shared.locator.replace_resolver(resolver, now);
                     for listener in &self.listeners {
                         listener.set_patience(config.write_timeout);
                     }
-                    let old = &mut self.entrances;
-                    let without = entrance::replace(old, &self.listeners, &config, &entrances);
+                    let old = &mut self.endpoints;
+                    let without = tls_server::replace(old, &self.listeners, &config, &endpoints);
                     if self.upkeep.membership.is_none() {
                         tell_without_rules(&without, &log);
-                        tell_expiring(&entrances, &log);
+                        tell_expiring(&endpoints, &log);
                     }
-                    self.worker.metrics.configured = SystemTime::now();
+                    self.shared.metrics.configured = SystemTime::now();
                     taken = true;
-                    self.worker.set_config(Rc::new(config), contexts);
+                    self.shared.set_config(Rc::new(config), contexts);
                 }
                 Err(why) => tell_refused(&why, &log),
             }
         }
-        self.worker.metrics.reload_refused = !taken;
+        self.shared.metrics.reload_refused = !taken;
         self.upkeep.notify.reloaded(taken);
     }
 
@@ -261,19 +261,19 @@ impl Reactor {
         let membership = self.upkeep.membership.as_ref();
         let worker = membership.map_or(0, |membership| membership.worker);
         let worker = u16::try_from(worker).unwrap_or(u16::MAX);
-        let addresses = self.worker.config.status_addresses(worker);
+        let addresses = self.shared.config.status_addresses(worker);
         let listeners = listener::bind_each(&addresses);
         let listeners = listeners.map_err(|error| format!("status_listen: {error}"))?;
         for address in listeners.iter().filter_map(|l| l.local_addr().ok()) {
             let text = format_args!("status at http://{address}/metrics");
-            self.worker.log.startup(Level::Info, text);
+            self.shared.log.startup(Level::Info, text);
         }
         let board = self.upkeep.board.take();
         self.serve_status(listeners, worker, board.as_ref())
     }
 
     fn new_resolver(&self, config: &Config) -> Result<Resolver, String> {
-        let registry = self.worker.registry.try_clone();
+        let registry = self.shared.registry.try_clone();
         let registry = registry.map_err(|error| format!("epoll: {error}"))?;
         Resolver::new(registry, token::RESOLVER, &config.dns_servers)
     }
@@ -288,9 +288,9 @@ impl Reactor {
             .iter()
             .map(|(phase, count)| format!("{count} {phase:?}"))
             .collect();
-        let parsers = &self.worker.parsers;
-        let held = self.worker.memory().bounded();
-        self.worker.log.startup(
+        let parsers = &self.shared.parsers;
+        let held = self.shared.memory().bounded();
+        self.shared.log.startup(
             Level::Notice,
             format_args!(
                 "status: {} sessions ({}), at most {}, {} accepted since the start, {held} bytes held, {} parsers parked",
@@ -305,7 +305,7 @@ impl Reactor {
 
     /// Gives a sign of life if one is due.
     pub(super) fn give_sign_of_life(&mut self) {
-        if self.alive_at.is_some_and(|at| self.worker.now >= at) {
+        if self.alive_at.is_some_and(|at| self.shared.now >= at) {
             self.upkeep.notify.alive();
             self.alive_at = self.next_sign_of_life();
         }
@@ -314,7 +314,7 @@ impl Reactor {
     pub(super) fn next_sign_of_life(&self) -> Option<Tick> {
         let period = self.upkeep.notify.watchdog()?;
         let period = Tick::try_from(period.as_millis()).unwrap_or(Tick::MAX / 2);
-        Some(self.worker.now + period.max(1))
+        Some(self.shared.now + period.max(1))
     }
 
     /// Tells `notify` now and from now on that this process serves: the log too, unless
@@ -322,7 +322,7 @@ impl Reactor {
     pub fn tell_ready(&mut self, notify: Notify) {
         self.upkeep.notify = notify;
         if self.upkeep.membership.is_none() {
-            announce(&self.listeners, &self.worker.log);
+            announce(&self.listeners, &self.shared.log);
         }
         self.upkeep.notify.ready(std::process::id());
         self.alive_at = self.next_sign_of_life();

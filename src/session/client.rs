@@ -6,30 +6,30 @@
 //! messages behind the stream header pass as they are.
 
 use super::phase::{Event, Phase};
+use super::shared::Shared;
 use super::side::Read;
-use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
 use crate::config::DomainRule;
-use crate::config::access::ChannelBinding;
+use crate::config::server_access::ChannelBinding;
 use crate::expat::{Judgement, MAX_TAG};
 use crate::meter::PARSER;
 use crate::proto::ws::CloseCode;
 use crate::proto::xmpp::address;
+use crate::proto::xmpp::client_message::{self, First, Message};
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::features::{COMPRESS_FAILURE, STARTTLS_FAILURE};
 use crate::proto::xmpp::framing;
 use crate::proto::xmpp::header::Header;
-use crate::proto::xmpp::message::{self, First, Message};
 use crate::proto::xmpp::{Dialect, escape, is_space};
 
 impl Session {
     /// Reads from the client while there is something and the queues have room;
     /// true when the turn's budget ended it.
-    pub(super) fn take_client(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
+    pub(super) fn take_client(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         let mut reads = 0;
         while self.phase != Phase::Gone {
             if self.phase == Phase::Accepting {
-                if self.take_tls(worker, scratch) {
+                if self.take_tls(shared, scratch) {
                     continue;
                 }
                 return self.awaits_turn();
@@ -37,16 +37,16 @@ impl Session {
             if self.phase.is_open() && self.is_paused() {
                 return false;
             }
-            if worker.meter.is_spent() {
+            if shared.meter.is_spent() {
                 return true;
             }
             if self.is_judging() {
-                self.judge_on(worker);
+                self.judge_on(shared);
                 continue;
             }
             if !self.client.tail.is_empty() && self.phase != Phase::Opening {
                 let mut tail = self.client.tail.take();
-                self.take_frames(&mut tail, worker);
+                self.take_frames(&mut tail, shared);
                 continue;
             }
             if !self.client.is_readable() {
@@ -55,12 +55,12 @@ impl Session {
             if reads == READS_PER_TURN {
                 return true;
             }
-            match self.client.read(scratch, &mut worker.meter) {
+            match self.client.read(scratch, &mut shared.meter) {
                 Read::Bytes(n) => {
                     reads += 1;
                     self.heard = true;
-                    worker.taken.0 += n;
-                    self.take_client_bytes(&mut scratch[..n], worker);
+                    shared.taken.0 += n;
+                    self.take_client_bytes(&mut scratch[..n], shared);
                 }
                 Read::Later => {}
                 Read::Nothing => return false,
@@ -68,22 +68,22 @@ impl Session {
                 // flushed before it counts as gone.
                 Read::End if !self.phase.is_open() => return false,
                 Read::End | Read::Broken => {
-                    self.step(Event::ClientGone, "", worker);
+                    self.step(Event::ClientGone, "", shared);
                 }
             }
         }
         false
     }
 
-    fn take_client_bytes(&mut self, bytes: &mut [u8], worker: &mut Worker) {
+    fn take_client_bytes(&mut self, bytes: &mut [u8], shared: &mut Shared) {
         match self.phase {
-            Phase::Opening => self.take_request(bytes, worker),
+            Phase::Opening => self.take_request(bytes, shared),
             Phase::Lingering | Phase::Gone => {
                 if !self.client.drop_bytes(bytes.len()) {
-                    self.step(Event::ClientGone, "", worker);
+                    self.step(Event::ClientGone, "", shared);
                 }
             }
-            _ => self.take_frames(bytes, worker),
+            _ => self.take_frames(bytes, shared),
         }
     }
 
@@ -93,52 +93,52 @@ impl Session {
         &mut self,
         text: &str,
         mut begun: Option<Judgement>,
-        worker: &mut Worker,
+        shared: &mut Shared,
     ) -> Option<Judgement> {
         let verdict = match (self.phase, self.dialect) {
-            (Phase::AwaitOpen, _) => self.take_first(text, worker),
-            (_, Some(Dialect::Draft)) => self.take_draft(text, worker),
-            _ => self.take_element(text, &mut begun, worker),
+            (Phase::AwaitOpen, _) => self.take_first(text, shared),
+            (_, Some(Dialect::Draft)) => self.take_draft(text, shared),
+            _ => self.take_element(text, &mut begun, shared),
         };
         if let Err(error) = verdict {
             let code = match error {
                 StreamError::TooBig => CloseCode::TOO_BIG,
                 _ => CloseCode::NORMAL,
             };
-            self.step(Event::Violation(error, code), "", worker);
+            self.step(Event::Violation(error, code), "", shared);
             return None;
         }
         begun
     }
 
     /// The first message: which dialect, which domain.
-    fn take_first(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
-        worker.meter.draw(PARSER + text.len());
-        let first = message::first(&worker.parsers, text).map_err(|(dialect, error)| {
+    fn take_first(&mut self, text: &str, shared: &mut Shared) -> Result<(), StreamError> {
+        shared.meter.draw(PARSER + text.len());
+        let first = client_message::first(&shared.parsers, text).map_err(|(dialect, error)| {
             self.dialect = Some(dialect);
             error
         })?;
         match first {
             First::Close => {
                 self.dialect = Some(Dialect::Framed);
-                self.step(Event::Ended, "", worker);
+                self.step(Event::Ended, "", shared);
                 return Ok(());
             }
             First::Framed(header) => {
                 self.dialect = Some(Dialect::Framed);
-                let name = self.choose_domain(&header, worker)?;
+                let name = self.choose_domain(&header, shared)?;
                 if !header.has_usable_version() {
                     return Err(StreamError::UnsupportedVersion);
                 }
-                if worker.crowded && self.send_elsewhere() {
-                    self.step(Event::Elsewhere, "", worker);
+                if shared.crowded && self.send_elsewhere() {
+                    self.step(Event::Elsewhere, "", shared);
                     return Ok(());
                 }
                 self.plan_route(name, header, None);
             }
             First::Draft { header, tag, rest } => {
                 self.dialect = Some(Dialect::Draft);
-                let name = self.choose_domain(&header, worker)?;
+                let name = self.choose_domain(&header, shared)?;
                 // Anything but white space must follow a header.
                 let (blank, more) = match rest.trim_ascii().is_empty() {
                     true => (rest, ""),
@@ -152,7 +152,7 @@ impl Session {
                 }
             }
         }
-        self.step(Event::Opened, "", worker);
+        self.step(Event::Opened, "", shared);
         Ok(())
     }
 
@@ -160,7 +160,7 @@ impl Session {
     fn choose_domain(
         &mut self,
         header: &Header,
-        worker: &mut Worker,
+        shared: &mut Shared,
     ) -> Result<String, StreamError> {
         let improper = |error: address::Error| StreamError::ImproperAddressing(error.text());
         let domain = address::domain(header.to.as_deref()).map_err(improper)?;
@@ -171,8 +171,8 @@ impl Session {
             DomainRule::Listed(entry) => entry.access.channel_binding,
             DomainRule::Any | DomainRule::Unlisted => ChannelBinding::default(),
         };
-        self.unbind = channel_binding.strips_for(self.report.origin.as_deref());
-        self.domain = Some(worker.names.share(&domain));
+        self.strip_channel_binding = channel_binding.strips_for(self.report.origin.as_deref());
+        self.domain = Some(shared.names.share(&domain));
         match unlisted {
             true => Err(StreamError::HostUnknown),
             false => Ok(name),
@@ -191,10 +191,10 @@ impl Session {
         true
     }
 
-    fn send_header(&mut self, header: &Header, worker: &mut Worker) {
-        worker.text.clear();
-        header.write_stream(&mut worker.text);
-        self.server.out.extend(&worker.text);
+    fn send_header(&mut self, header: &Header, shared: &mut Shared) {
+        shared.text.clear();
+        header.write_stream(&mut shared.text);
+        self.server.out.extend(&shared.text);
     }
 
     fn write_draft_header(&mut self, out: &mut Vec<u8>, tag: &str, rest: &str) {
@@ -212,20 +212,20 @@ impl Session {
         &mut self,
         text: &str,
         begun: &mut Option<Judgement>,
-        worker: &mut Worker,
+        shared: &mut Shared,
     ) -> Result<(), StreamError> {
-        let (parsers, meter) = (&mut worker.parsers, &mut worker.meter);
-        let Some(message) = message::read(parsers, text, begun, meter)? else {
+        let (parsers, meter) = (&mut shared.parsers, &mut shared.meter);
+        let Some(message) = client_message::read(parsers, text, begun, meter)? else {
             return Ok(());
         };
         match message {
             Message::Blank => {}
             Message::Close => {
-                self.step(Event::Ended, "", worker);
+                self.step(Event::Ended, "", shared);
             }
             Message::StartTls => {
                 self.write_text(&[STARTTLS_FAILURE.as_bytes()]);
-                self.step(Event::Ended, "STARTTLS asked for", worker);
+                self.step(Event::Ended, "STARTTLS asked for", shared);
             }
             Message::Compress => self.write_text(&[COMPRESS_FAILURE.as_bytes()]),
             Message::Open(header) => {
@@ -234,54 +234,55 @@ impl Session {
                 }
                 self.check_restart(&header)?;
                 self.awaits_restart = false;
-                self.send_header(&header, worker);
+                self.send_header(&header, shared);
             }
             Message::Element(_) if self.awaits_restart => {
                 let rule = "a new <open/> must follow the authentication";
                 return Err(StreamError::NotAuthorized(rule));
             }
-            Message::Element(element) => self.relay_up(element, worker),
+            Message::Element(element) => self.relay_up(element, shared),
         }
         Ok(())
     }
 
     /// A message of the draft behind the first.
-    fn take_draft(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
-        if self.awaits_restart && !message::is_draft_end(text) {
-            return self.take_draft_restart(text, worker);
+    fn take_draft(&mut self, text: &str, shared: &mut Shared) -> Result<(), StreamError> {
+        if self.awaits_restart && !client_message::is_draft_end(text) {
+            return self.take_draft_restart(text, shared);
         }
-        match message::after_compress(&mut worker.parsers, text, &mut worker.meter)? {
-            None => self.relay_up(text, worker),
+        match client_message::after_compress(&mut shared.parsers, text, &mut shared.meter)? {
+            None => self.relay_up(text, shared),
             Some(rest) => {
                 self.write_text(&[COMPRESS_FAILURE.as_bytes()]);
                 if !rest.is_empty() {
-                    self.relay_up(rest, worker);
+                    self.relay_up(rest, shared);
                 }
             }
         }
-        if message::ends_draft(text) {
+        if client_message::ends_draft(text) {
             self.end_sent = true;
-            self.step(Event::Ended, "", worker);
+            self.step(Event::Ended, "", shared);
         }
         Ok(())
     }
 
     /// A message of the draft after the authentication: it must be a complete header,
     /// because a part of one could name another domain.
-    fn take_draft_restart(&mut self, text: &str, worker: &mut Worker) -> Result<(), StreamError> {
+    fn take_draft_restart(&mut self, text: &str, shared: &mut Shared) -> Result<(), StreamError> {
         if text.bytes().all(is_space) {
             return Ok(());
         }
-        worker.meter.draw(PARSER + text.len().min(2 * MAX_TAG));
-        let Ok(First::Draft { header, tag, rest }) = message::first(&worker.parsers, text) else {
+        shared.meter.draw(PARSER + text.len().min(2 * MAX_TAG));
+        let Ok(First::Draft { header, tag, rest }) = client_message::first(&shared.parsers, text)
+        else {
             let rule = "a new stream header must follow the authentication";
             return Err(StreamError::NotAuthorized(rule));
         };
         self.check_restart(&header)?;
         self.awaits_restart = false;
-        worker.text.clear();
-        self.write_draft_header(&mut worker.text, tag, rest);
-        self.server.out.extend(&worker.text);
+        shared.text.clear();
+        self.write_draft_header(&mut shared.text, tag, rest);
+        self.server.out.extend(&shared.text);
         Ok(())
     }
 
@@ -295,10 +296,10 @@ impl Session {
         }
     }
 
-    fn relay_up(&mut self, text: &str, worker: &mut Worker) {
-        if self.step(Event::Unit, "", worker).relay {
+    fn relay_up(&mut self, text: &str, shared: &mut Shared) {
+        if self.step(Event::Unit, "", shared).relay {
             self.report.up.count(text.len());
-            worker.metrics.up.count(text.len());
+            shared.metrics.up.count(text.len());
             if self.phase == Phase::Relaying {
                 // No other server can take over any more.
                 self.route = None;

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::phase::{Event, Phase};
+use super::shared::Shared;
 use super::side::Side;
-use super::worker::Worker;
 use super::{NEVER, Session, Tick};
 
 /// How long to wait for the end of a connection after everything was sent.
@@ -34,16 +34,16 @@ impl Session {
     }
 
     /// Does what is due; call `turn` afterwards.
-    pub fn expire(&mut self, worker: &mut Worker) {
-        let now = worker.now;
+    pub fn expire(&mut self, shared: &mut Shared) {
+        let now = shared.now;
         let stalled = |session: &Session, side: &Side| {
             session.is_stuck(side) && now >= session.stalls_at(side)
         };
         if stalled(self, &self.client) {
-            self.step(Event::ClientStalled, "", worker);
+            self.step(Event::ClientStalled, "", shared);
         }
         if stalled(self, &self.server) {
-            self.step(Event::ServerGone, "it takes nothing", worker);
+            self.step(Event::ServerGone, "it takes nothing", shared);
             // The server is of no use if the session is already ending.
             self.server.close();
         }
@@ -52,17 +52,17 @@ impl Session {
             .as_ref()
             .is_some_and(|route| now >= route.patience)
         {
-            self.lose_patience(worker);
+            self.lose_patience(shared);
         }
         if now < self.phase_deadline {
             return;
         }
         if self.phase != Phase::Relaying {
             match self.excess {
-                Some(_) if self.phase <= Phase::Opening => self.leave_unanswered(worker),
+                Some(_) if self.phase <= Phase::Opening => self.leave_unanswered(shared),
                 _ => {
-                    let awaited = self.awaited(worker);
-                    self.step(Event::Deadline, &awaited, worker);
+                    let awaited = self.awaited(shared);
+                    self.step(Event::Deadline, &awaited, shared);
                 }
             }
             return;
@@ -76,19 +76,19 @@ impl Session {
         self.route = None;
         self.arm(now);
         if self.missed_pings >= MISSED_PINGS {
-            self.step(Event::ClientSilent, "", worker);
+            self.step(Event::ClientSilent, "", shared);
         } else {
-            self.step(Event::Deadline, "", worker);
+            self.step(Event::Deadline, "", shared);
         }
     }
 
     /// What did not arrive in time, for the log.
-    fn awaited(&self, worker: &Worker) -> String {
+    fn awaited(&self, shared: &Shared) -> String {
         let Some(route) = &self.route else {
             return String::new();
         };
         match self.phase {
-            Phase::Locating => route.asked(&worker.locator),
+            Phase::Locating => route.asked(&shared.locator),
             Phase::Connecting => route.dialled(),
             _ => route
                 .target

@@ -8,7 +8,7 @@
 
 use super::Session;
 use super::phase::{Event, Phase};
-use super::worker::Worker;
+use super::shared::Shared;
 use crate::expat::Judgement;
 use crate::meter;
 use crate::proto::ws::{self, CloseCode, frame};
@@ -67,14 +67,14 @@ impl Session {
     }
 
     /// Goes on judging a message, or drops it if its result does not matter any more.
-    pub(super) fn judge_on(&mut self, worker: &mut Worker) {
+    pub(super) fn judge_on(&mut self, shared: &mut Shared) {
         let Some(mut incoming) = self.incoming.take() else {
             return;
         };
         if let Some(Unjudged { text, judgement }) = incoming.message.take()
             && self.phase.is_open()
         {
-            let judgement = self.take_message(&text, Some(judgement), worker);
+            let judgement = self.take_message(&text, Some(judgement), shared);
             incoming.message = judgement.map(|judgement| Unjudged { text, judgement });
         }
         if self.phase < Phase::Lingering && !incoming.is_idle() {
@@ -83,23 +83,23 @@ impl Session {
     }
 
     /// Works off frames; keeps what is left when a queue is full.
-    pub(super) fn take_frames(&mut self, mut bytes: &mut [u8], worker: &mut Worker) {
+    pub(super) fn take_frames(&mut self, mut bytes: &mut [u8], shared: &mut Shared) {
         let mut incoming = self
             .incoming
             .take()
             .map_or_else(Incoming::default, |incoming| *incoming);
         while !bytes.is_empty() && self.phase < Phase::Lingering {
-            if self.phase.is_open() && (self.is_paused() || worker.meter.is_spent()) {
+            if self.phase.is_open() && (self.is_paused() || shared.meter.is_spent()) {
                 self.client.tail.extend(bytes);
                 break;
             }
             let used = match incoming.reader.next(bytes, &self.frame_limits()) {
                 Ok((used, event)) => {
-                    incoming.message = event.and_then(|event| self.take_frame(event, worker));
+                    incoming.message = event.and_then(|event| self.take_frame(event, shared));
                     used
                 }
                 Err(error) => {
-                    self.fail(error, worker);
+                    self.fail(error, shared);
                     break;
                 }
             };
@@ -134,22 +134,22 @@ impl Session {
 
     /// Takes one frame, or message. Returns a message that is not completely judged; the
     /// meter is then spent.
-    fn take_frame(&mut self, event: ws::Event<'_>, worker: &mut Worker) -> Option<Unjudged> {
+    fn take_frame(&mut self, event: ws::Event<'_>, shared: &mut Shared) -> Option<Unjudged> {
         // Once our Close is sent only the client's is of interest.
         let open = self.phase.is_open();
         match event {
             ws::Event::Text(text) if open => {
-                let judgement = self.take_message(text, None, worker)?;
+                let judgement = self.take_message(text, None, shared)?;
                 let text = text.to_owned();
                 return Some(Unjudged { text, judgement });
             }
             ws::Event::Compressed { payload, .. } if open => {
-                return self.take_compressed(payload, worker);
+                return self.take_compressed(payload, shared);
             }
             ws::Event::Ping(payload) if open => frame::write_pong(&mut self.client.out, payload),
             ws::Event::Close { code, reason } => {
                 let detail = code.map_or(String::new(), |code| code.0.to_string());
-                let actions = self.step(Event::CloseFrame, &detail, worker);
+                let actions = self.step(Event::CloseFrame, &detail, shared);
                 if actions.echo_close {
                     frame::write_close(&mut self.client.out, code, reason);
                 }
@@ -159,40 +159,40 @@ impl Session {
         None
     }
 
-    fn take_compressed(&mut self, payload: &[u8], worker: &mut Worker) -> Option<Unjudged> {
-        let message = match worker.codec.inflate(payload, self.max_message_size()) {
+    fn take_compressed(&mut self, payload: &[u8], shared: &mut Shared) -> Option<Unjudged> {
+        let message = match shared.codec.inflate(payload, self.max_message_size()) {
             Ok(message) => message,
             Err(error) => {
-                self.fail(error, worker);
+                self.fail(error, shared);
                 return None;
             }
         };
         // Blocks without content are work too.
-        worker
+        shared
             .meter
             .draw(payload.len() + message.len() / meter::INFLATED_BYTES);
         let message = match String::from_utf8(message) {
-            Ok(text) => match self.take_message(&text, None, worker) {
+            Ok(text) => match self.take_message(&text, None, shared) {
                 Some(judgement) => return Some(Unjudged { text, judgement }),
                 None => text.into_bytes(),
             },
             Err(error) => {
-                self.fail(ws::Error::TextNotUtf8, worker);
+                self.fail(ws::Error::TextNotUtf8, shared);
                 error.into_bytes()
             }
         };
-        worker.codec.recycle(message);
+        shared.codec.recycle(message);
         None
     }
 
     /// Fails the connection as RFC 6455, section 7.1.7 says. A message too big
     /// is also told in XMPP's words, or the client would only try it again.
-    fn fail(&mut self, error: ws::Error, worker: &mut Worker) {
+    fn fail(&mut self, error: ws::Error, shared: &mut Shared) {
         let code = error.close_code();
         if code == CloseCode::TOO_BIG && self.phase.is_open() {
             let event = Event::Violation(StreamError::TooBig, code);
-            self.step(event, &error.to_string(), worker);
+            self.step(event, &error.to_string(), shared);
         }
-        self.step(Event::FrameViolation(code), &error.to_string(), worker);
+        self.step(Event::FrameViolation(code), &error.to_string(), shared);
     }
 }

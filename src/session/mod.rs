@@ -11,15 +11,15 @@
 //! one session may hold, `ledger` what all of them hold, `deadlines` the time limits,
 //! `report` the log line at the end, `metrics` the counters.
 
-mod accept;
 pub mod admission;
-mod bounds;
 mod client;
+mod client_tls;
 mod deadlines;
+mod flow;
 mod frames;
+mod interner;
 pub mod ledger;
 pub mod metrics;
-mod names;
 mod outages;
 pub mod phase;
 mod redirect;
@@ -27,13 +27,13 @@ mod relay;
 mod report;
 mod request;
 mod route;
-mod secure;
 mod server;
+mod server_tls;
 mod settings;
+pub mod shared;
 mod side;
 #[cfg(test)]
 mod simulation;
-pub mod worker;
 
 use std::rc::Rc;
 
@@ -41,14 +41,14 @@ use mio::Token;
 use mio::event::Event as Edge;
 
 use crate::log::Level;
-use crate::net::entrance::Entrance;
+use crate::net::byte_stream::ByteStream;
 use crate::net::peer::Peer;
-use crate::net::stream::Stream as Socket;
+use crate::net::tls_server::Endpoint;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::frame;
 use crate::proto::xmpp::Dialect;
-use crate::proto::xmpp::stream::Stream;
+use crate::proto::xmpp::server_stream::ServerStream;
 use admission::{Excess, Standing};
 use deadlines::millis;
 use ledger::Share;
@@ -56,8 +56,8 @@ use metrics::Tally;
 use phase::{Actions, Event, Phase, Refuse, Server};
 use report::{Name, Report};
 use settings::Settings;
+use shared::Shared;
 use side::Side;
-use worker::Worker;
 
 /// Milliseconds since the reactor started.
 pub type Tick = u64;
@@ -86,13 +86,13 @@ pub enum Turn {
 pub struct Session {
     config: Rc<Settings>,
     /// Where the client came in.
-    entrance: Rc<Entrance>,
+    endpoint: Rc<Endpoint>,
     phase: Phase,
     client: Side,
     server: Side,
     /// The unfinished part of what the client sends.
     incoming: Option<Box<frames::Incoming>>,
-    stream: Stream,
+    stream: ServerStream,
     /// The way to the server while it is sought.
     route: Option<Box<route::Route>>,
     domain: Option<Rc<str>>,
@@ -128,7 +128,7 @@ pub struct Session {
     /// The server sent a stream error: the end that follows is no loss.
     server_error: Option<&'static &'static str>,
     /// SASL mechanisms with channel binding are taken out.
-    unbind: bool,
+    strip_channel_binding: bool,
     /// The peer is a proxy that may begin with a PROXY header.
     awaits_proxy: bool,
     /// How it is counted for the client's address.
@@ -142,26 +142,26 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session for a client just accepted at `entrance`; its events come with `token`, those
+    /// A session for a client just accepted at `endpoint`; its events come with `token`, those
     /// of its server with the next [`TOKENS`] - 1. Where the daemon is `full` it is to
     /// be refused.
     ///
     /// # Errors
     /// The socket cannot be registered.
     pub fn new(
-        socket: Socket,
+        socket: ByteStream,
         peer: Peer,
-        entrance: &Rc<Entrance>,
+        endpoint: &Rc<Endpoint>,
         token: usize,
         full: bool,
-        worker: &mut Worker,
+        shared: &mut Shared,
     ) -> std::io::Result<Session> {
-        let transport = Transport::register(socket, &worker.registry, Token(token))?;
-        let mut session = Session::over(transport, peer, entrance, token, worker);
+        let transport = Transport::register(socket, &shared.registry, Token(token))?;
+        let mut session = Session::over(transport, peer, endpoint, token, shared);
         if full {
-            session.exceed(Excess::Connections, worker);
+            session.exceed(Excess::Connections, shared);
         } else if !session.awaits_proxy {
-            session.count_address(worker);
+            session.count_address(shared);
         }
         Ok(session)
     }
@@ -169,28 +169,28 @@ impl Session {
     fn over(
         transport: Transport,
         peer: Peer,
-        entrance: &Rc<Entrance>,
+        endpoint: &Rc<Endpoint>,
         token: usize,
-        worker: &mut Worker,
+        shared: &mut Shared,
     ) -> Session {
-        let config = Rc::clone(&worker.config);
+        let config = Rc::clone(&shared.config);
         let proxied = admission::is_believed(peer, &config);
         Session {
-            phase_deadline: worker.now + millis(config.handshake_timeout),
+            phase_deadline: shared.now + millis(config.handshake_timeout),
             config,
-            phase: match entrance.is_tls() {
+            phase: match endpoint.is_tls() {
                 true => Phase::Accepting,
                 false => Phase::Opening,
             },
-            entrance: Rc::clone(entrance),
-            client: Side::connected(transport, false, worker.now),
+            endpoint: Rc::clone(endpoint),
+            client: Side::connected(transport, false, shared.now),
             server: Side::default(),
             incoming: None,
-            stream: Stream::new(),
+            stream: ServerStream::new(),
             route: None,
             domain: None,
             draft_root: None,
-            report: Report::new(worker.number_session(), peer, worker.now),
+            report: Report::new(shared.number_session(), peer, shared.now),
             token: u32::try_from(token).expect("descriptors are fewer"),
             lane: 0,
             missed: false,
@@ -205,7 +205,7 @@ impl Session {
             awaits_restart: false,
             end_sent: false,
             server_error: None,
-            unbind: false,
+            strip_channel_binding: false,
             awaits_proxy: proxied,
             standing: Standing::default(),
             excess: None,
@@ -226,18 +226,18 @@ impl Session {
     }
 
     /// Works off what the edges promised, both ways, and writes on both sides.
-    pub fn turn(&mut self, worker: &mut Worker) -> Turn {
-        worker.meter.refill();
-        worker.taken = (0, 0);
+    pub fn turn(&mut self, shared: &mut Shared) -> Turn {
+        shared.meter.refill();
+        shared.taken = (0, 0);
         if self.phase == Phase::Connecting {
-            self.dial(worker);
+            self.dial(shared);
         }
-        let mut scratch = std::mem::take(&mut worker.scratch);
-        let mut again = self.take_client(worker, &mut scratch);
-        again |= self.take_server(worker, &mut scratch);
-        worker.scratch = scratch;
-        again |= self.flush(worker);
-        self.enter_in_ledger(worker);
+        let mut scratch = std::mem::take(&mut shared.scratch);
+        let mut again = self.take_client(shared, &mut scratch);
+        again |= self.take_server(shared, &mut scratch);
+        shared.scratch = scratch;
+        again |= self.flush(shared);
+        self.enter_in_ledger(shared);
         debug_assert!(self.held() <= self.most_held(), "{} held", self.held());
         match again {
             _ if self.is_over() => Turn::Over,
@@ -247,28 +247,28 @@ impl Session {
     }
 
     /// The daemon is stopping; to be followed by `turn`.
-    pub fn drain(&mut self, worker: &mut Worker) {
+    pub fn drain(&mut self, shared: &mut Shared) {
         let upgraded = self.phase != Phase::Opening && self.phase.is_open();
         if upgraded && !self.opened && self.dialect != Some(Dialect::Draft) {
             self.send_elsewhere();
         }
-        self.step(Event::Drain, "", worker);
+        self.step(Event::Drain, "", shared);
     }
 
     /// Writes the session's log line, and takes it out of all counts.
-    pub fn bury(&mut self, worker: &mut Worker) {
-        worker.ledger.change(&mut self.share, Share::default());
-        self.untally(worker);
+    pub fn bury(&mut self, shared: &mut Shared) {
+        shared.ledger.change(&mut self.share, Share::default());
+        self.untally(shared);
         if let Some(ip) = self.report.peer().ip() {
             let standing = std::mem::take(&mut self.standing);
-            worker.admission.leave(ip, standing);
+            shared.admission.leave(ip, standing);
         }
         let line = self.report.line(self.domain.as_deref(), self.dialect);
         let level = match self.report.is_check() {
             true => Level::Debug,
             false => Level::Info,
         };
-        worker.log.line(level, format_args!("{line}"));
+        shared.log.line(level, format_args!("{line}"));
     }
 
     /// Its name in the log.
@@ -292,17 +292,17 @@ impl Session {
     }
 
     /// Writes on both sides; true if reading can now go on, or if writing must go on.
-    fn flush(&mut self, worker: &mut Worker) -> bool {
+    fn flush(&mut self, shared: &mut Shared) -> bool {
         // Or when reading stopped: the way to the server may have been given up since
         // then, and with it what waited there.
         let (stopped, client_stopped) = (self.paused, self.client_full);
         let was_paused = self.is_paused() || stopped;
         let was_full = self.is_client_full() || client_stopped;
-        let mut again = self.client.flush(&mut worker.meter, worker.now);
-        again |= self.server.flush(&mut worker.meter, worker.now);
+        let mut again = self.client.flush(&mut shared.meter, shared.now);
+        again |= self.server.flush(&mut shared.meter, shared.now);
         let done = self.client.has_ended() && self.client.out.is_empty();
         if done && !self.phase.is_open() && self.phase != Phase::Gone {
-            self.step(Event::ClientGone, "", worker);
+            self.step(Event::ClientGone, "", shared);
         }
         if self.server.is_done() {
             self.server.close();
@@ -325,40 +325,40 @@ impl Session {
 
     /// Takes an event through the phase table and does what it says. `detail`
     /// is for the log.
-    fn step(&mut self, event: Event, detail: &str, worker: &mut Worker) -> Actions {
+    fn step(&mut self, event: Event, detail: &str, shared: &mut Shared) -> Actions {
         let before = self.phase;
         let (after, actions) = before.step(event);
         if let Some(key) = report::limit(before, event, &self.config) {
             let peer = self.report.peer();
-            let (admission, log) = (&mut worker.admission, &worker.log);
-            admission.report(log, peer, key, detail, worker.now);
+            let (admission, log) = (&mut shared.admission, &shared.log);
+            admission.report(log, peer, key, detail, shared.now);
         }
         let first = before != after && !self.report.has_relayed();
         self.report
-            .step((before, after), event, actions.server, detail, worker.now);
+            .step((before, after), event, actions.server, detail, shared.now);
         self.phase = after;
         if before != after {
-            worker.log.debug(format_args!(
+            shared.log.debug(format_args!(
                 "session {}: {before:?} -> {after:?} ({event:?})",
                 self.report.name()
             ));
-            self.enter(after, worker.now);
-            self.tally(worker);
+            self.enter(after, shared.now);
+            self.tally(shared);
             if before.is_open() && !after.is_open() {
-                worker.metrics.close(before, event);
+                shared.metrics.close(before, event);
             }
             if first && let Some((total, connect)) = self.report.opening_ms() {
-                worker.metrics.relays(total, connect);
+                shared.metrics.relays(total, connect);
             }
-            self.note_server(before, event, detail, worker);
+            self.note_server(before, event, detail, shared);
         }
-        self.carry_out(&actions, worker);
+        self.carry_out(&actions, shared);
         actions
     }
 
     /// Does what the phase table says, but for relaying a unit and echoing a
     /// Close frame, which only who has them can do.
-    fn carry_out(&mut self, actions: &Actions, worker: &mut Worker) {
+    fn carry_out(&mut self, actions: &Actions, shared: &mut Shared) {
         if let Some(refuse) = actions.refuse {
             let refusal = match refuse {
                 Refuse::Timeout => crate::proto::http::Refusal::Timeout,
@@ -366,10 +366,10 @@ impl Session {
                     retry_after_secs: 5,
                 },
             };
-            self.refuse(refusal, worker);
+            self.refuse(refusal, shared);
         }
         if actions.error.is_some() || actions.end_stream {
-            self.tell_client(actions.error, actions.end_stream, worker);
+            self.tell_client(actions.error, actions.end_stream, shared);
         }
         if let Some((code, reason)) = actions.close {
             frame::write_close(&mut self.client.out, Some(code), reason);
@@ -379,10 +379,10 @@ impl Session {
         }
         match actions.server {
             Server::Keep => {}
-            Server::Secure => self.secure(worker),
-            Server::Greet => self.greet(worker),
-            Server::LookUp => self.look_up(worker),
-            Server::Dial => self.dial(worker),
+            Server::Secure => self.secure(shared),
+            Server::Greet => self.greet(shared),
+            Server::LookUp => self.look_up(shared),
+            Server::Dial => self.dial(shared),
             Server::End => {
                 if !self.end_sent && self.server.is_connected() {
                     self.write_stream_end();
@@ -392,7 +392,7 @@ impl Session {
             Server::Cut => self.server.finish(),
             Server::Abort => {
                 self.server.close();
-                self.abandon_route(worker);
+                self.abandon_route(shared);
             }
         }
     }

@@ -6,7 +6,7 @@
 use super::Session;
 use super::deadlines::millis;
 use super::phase::{Event, Phase};
-use super::worker::Worker;
+use super::shared::Shared;
 use crate::log::Escaped;
 use crate::net::dns::locator::PORT;
 use crate::proto::xmpp::address;
@@ -19,14 +19,14 @@ const MAX_REDIRECTS: u8 = 2;
 impl Session {
     /// Follows a server that sends its clients elsewhere, inside the set-up and
     /// unseen by the client.
-    pub(super) fn redirect(&mut self, to: &str, worker: &mut Worker) {
+    pub(super) fn redirect(&mut self, to: &str, shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
         };
         let place = (route.redirects < MAX_REDIRECTS)
             .then(|| host_and_port(to))
             .flatten();
-        worker.log.info(format_args!(
+        shared.log.info(format_args!(
             "session {}: the server of {} sends its clients to {}",
             self.report.name(),
             Escaped(&route.name),
@@ -38,11 +38,11 @@ impl Session {
             return self.unreachable(
                 told,
                 "too many see-other-host redirects, or an unusable target",
-                worker,
+                shared,
             );
         };
         if let Some(query) = route.lead_to(name, port) {
-            worker.forget_look_up(query);
+            shared.forget_look_up(query);
         }
         self.stream = Default::default();
         self.stream_paused = false;
@@ -50,9 +50,9 @@ impl Session {
         self.server.close();
         if self.phase == Phase::Relaying {
             // Replaces the deadline of the next Ping.
-            self.phase_deadline = worker.now + millis(self.config.connect_timeout);
+            self.phase_deadline = shared.now + millis(self.config.connect_timeout);
         }
-        self.step(Event::Redirected, "", worker);
+        self.step(Event::Redirected, "", shared);
     }
 
     /// Whether only stream headers were exchanged with the server.

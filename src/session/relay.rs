@@ -5,7 +5,7 @@
 
 use super::Session;
 use super::phase::{Event, Phase};
-use super::worker::Worker;
+use super::shared::Shared;
 use crate::buf::Buf;
 use crate::log::Escaped;
 use crate::meter::PARSER;
@@ -16,7 +16,7 @@ use crate::proto::xmpp::error::{self, StreamError};
 use crate::proto::xmpp::features::MAX_FEATURES;
 use crate::proto::xmpp::framing::{self, Element};
 use crate::proto::xmpp::header::Header;
-use crate::proto::xmpp::stream::{Flow, Unit};
+use crate::proto::xmpp::server_stream::{Flow, Unit};
 use crate::proto::xmpp::{Dialect, features, ns, starttls};
 
 /// Messages below this are not compressed: they would shrink by half at the most,
@@ -40,7 +40,7 @@ struct Met {
 impl Session {
     /// Takes bytes of the server: frames each complete unit for the client
     /// until the client's queue is full; the rest waits in the stream reader.
-    pub(super) fn relay_down(&mut self, bytes: &[u8], worker: &mut Worker) {
+    pub(super) fn relay_down(&mut self, bytes: &[u8], shared: &mut Shared) {
         // A server may send its clients elsewhere as long as nothing but the
         // headers was exchanged. The next server's header is not news then.
         let may_redirect = self.may_redirect();
@@ -51,19 +51,19 @@ impl Session {
         let high_water = self.config.max_queue_bytes;
         let mut met = Met::default();
         let (text, out, down) = (
-            &mut worker.text,
+            &mut shared.text,
             &mut self.client.out,
             &mut self.report.down,
         );
-        let all_down = &mut worker.metrics.down;
+        let all_down = &mut shared.metrics.down;
         let mut packing = Packing {
             deflate: self.deflate,
-            codec: &mut worker.codec,
+            codec: &mut shared.codec,
         };
         let (awaits_restart, server_error) = (&mut self.awaits_restart, &mut self.server_error);
-        let unbind = self.unbind;
+        let strip_channel_binding = self.strip_channel_binding;
 
-        let (pool, meter) = (&mut worker.parsers.stream, &mut worker.meter);
+        let (pool, meter) = (&mut shared.parsers.stream, &mut shared.meter);
         let result = self.stream.feed(pool, bytes, limit, meter, |unit| {
             let sent = match unit {
                 Unit::Header { bytes, header } => {
@@ -95,7 +95,7 @@ impl Session {
                     *awaits_restart |= element.is(ns::SASL, "success");
                     if element.is(ns::STREAMS, "features") {
                         met.parsed += PARSER + element.bytes.len();
-                        match write_features(&element, (framed, unbind), text) {
+                        match write_features(&element, (framed, strip_channel_binding), text) {
                             Some(()) => packing.write_message(out, &[text]),
                             None => {
                                 met.bad_features = true;
@@ -126,31 +126,31 @@ impl Session {
             }
         });
         self.stream_paused = result == Ok(Flow::Pause);
-        worker.meter.draw(met.parsed);
+        shared.meter.draw(met.parsed);
 
         if met.header {
             self.opened = true;
-            self.step(Event::Greeted, "", worker);
+            self.step(Event::Greeted, "", shared);
             if !may_redirect {
                 self.route = None;
             }
         }
         if met.element {
             self.route = None;
-            self.step(Event::ServerUnit, "", worker);
+            self.step(Event::ServerUnit, "", shared);
         }
         if let Some(to) = met.see_other {
             match may_redirect && self.route.is_some() {
-                true => self.redirect(&to, worker),
+                true => self.redirect(&to, shared),
                 // Too late to be followed unseen: the client comes again.
                 false => {
-                    self.step(Event::ServerGone, "see-other-host", worker);
+                    self.step(Event::ServerGone, "see-other-host", shared);
                 }
             }
             return;
         }
         if met.end {
-            self.step(Event::ServerEnded, self.server_error_name(), worker);
+            self.step(Event::ServerEnded, self.server_error_name(), shared);
         }
         let broken = match result {
             Err(error) => Some(error.to_string()),
@@ -161,13 +161,13 @@ impl Session {
         if let Some(why) = broken {
             // Before that, the line about the unreachable server has it.
             if self.phase == Phase::Relaying {
-                worker.log.warning(format_args!(
+                shared.log.warning(format_args!(
                     "session {}: the server of {} broke its stream: {why}",
                     self.report.name(),
                     Escaped(self.domain.as_deref().unwrap_or_default()),
                 ));
             }
-            self.step(Event::ServerViolation, &why, worker);
+            self.step(Event::ServerViolation, &why, shared);
         }
     }
 
@@ -182,12 +182,12 @@ impl Session {
         &mut self,
         error: Option<StreamError>,
         end: bool,
-        worker: &mut Worker,
+        shared: &mut Shared,
     ) {
         let opening = error.is_some() && !self.opened;
         let header = opening.then(|| self.own_header(error));
         self.opened |= opening;
-        let text = &mut worker.text;
+        let text = &mut shared.text;
         let out = &mut self.client.out;
         text.clear();
         match self.dialect {
@@ -310,7 +310,7 @@ impl Packing<'_> {
 /// WebSocket; `None` if they are not well-formed, or too long for that.
 fn write_features(
     element: &Element<'_>,
-    (framed, unbind): (bool, bool),
+    (framed, strip_channel_binding): (bool, bool),
     text: &mut Vec<u8>,
 ) -> Option<()> {
     if element.bytes.len() > MAX_FEATURES {
@@ -322,7 +322,11 @@ fn write_features(
     element.inherited(text);
     let inherited = head.len()..text.len();
     text.extend_from_slice(tail);
-    for range in features::removed(text, unbind).ok()?.into_iter().rev() {
+    for range in features::removed(text, strip_channel_binding)
+        .ok()?
+        .into_iter()
+        .rev()
+    {
         text.drain(range);
     }
     if !framed {

@@ -9,11 +9,11 @@ use super::Session;
 use super::admission::{self, Excess};
 use super::metrics::reason;
 use super::phase::{Event, Phase};
-use super::worker::Worker;
+use super::shared::Shared;
 use crate::config::ForwardedHeader;
 use crate::log::Escaped;
 use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
-use crate::proto::proxy::{self, Proxied};
+use crate::proto::proxy_protocol::{self, Proxied};
 
 /// When a client may try again if there was no room.
 const RETRY_AFTER_SECS: u32 = 10;
@@ -21,16 +21,16 @@ const RETRY_AFTER_SECS: u32 = 10;
 impl Session {
     /// Takes bytes of the request; answers it once it is complete, or cannot become
     /// valid.
-    pub(super) fn take_request(&mut self, bytes: &[u8], worker: &mut Worker) {
+    pub(super) fn take_request(&mut self, bytes: &[u8], shared: &mut Shared) {
         let mut old_len = self.client.tail.len();
         self.client.tail.extend(bytes);
         if self.awaits_proxy {
             old_len = 0;
-            if !self.take_proxy_header(worker) {
+            if !self.take_proxy_header(shared) {
                 return;
             }
         }
-        let (config, rules) = (&self.config, &self.entrance.rules);
+        let (config, rules) = (&self.config, &self.endpoint.rules);
         let limits = http::Limits {
             head_size: config.max_request_bytes,
             lines: config.max_request_lines,
@@ -55,20 +55,20 @@ impl Session {
         let verdict = http::parse(self.client.tail.as_slice(), &policy);
         self.report.origin = origin
             .into_inner()
-            .map(|origin| worker.names.share(&origin));
-        match verdict.and_then(|accept| self.admit(accept, worker)) {
+            .map(|origin| shared.names.share(&origin));
+        match verdict.and_then(|accept| self.admit(accept, shared)) {
             Ok(None) => {}
             Ok(Some(accept)) => {
                 accept.write(&mut self.client.out);
                 self.deflate = accept.deflate;
                 self.client.tail.consume(accept.consumed);
-                self.step(Event::Accepted, "", worker);
+                self.step(Event::Accepted, "", shared);
             }
-            Err(refusal) => self.refuse_request(refusal, worker),
+            Err(refusal) => self.refuse_request(refusal, shared),
         }
     }
 
-    fn refuse_request(&mut self, refusal: Refusal, worker: &mut Worker) {
+    fn refuse_request(&mut self, refusal: Refusal, shared: &mut Shared) {
         let key = match refusal {
             Refusal::HeadTooLarge => Some("max_request_size"),
             Refusal::TooManyHeaders => Some("max_request_lines"),
@@ -76,11 +76,11 @@ impl Session {
             _ => None,
         };
         if let Some(key) = key {
-            let (peer, now) = (self.report.peer(), worker.now);
-            let admission = &mut worker.admission;
-            admission.report(&worker.log, peer, key, "", now);
+            let (peer, now) = (self.report.peer(), shared.now);
+            let admission = &mut shared.admission;
+            admission.report(&shared.log, peer, key, "", now);
         }
-        self.refuse(refusal, worker);
+        self.refuse(refusal, shared);
         let status = refusal.status();
         let asked = http::asked(self.client.tail.as_slice());
         let detail = match (refusal, asked) {
@@ -96,38 +96,42 @@ impl Session {
             Refusal::Plain(_) => Event::Served,
             _ => Event::Refused,
         };
-        self.step(event, &detail, worker);
+        self.step(event, &detail, shared);
     }
 
     /// Reads the PROXY header that a proxy may send first; false while bytes of it are
     /// missing, or if it is not valid.
-    fn take_proxy_header(&mut self, worker: &mut Worker) -> bool {
-        match proxy::parse(self.client.tail.as_slice()) {
+    fn take_proxy_header(&mut self, shared: &mut Shared) -> bool {
+        match proxy_protocol::parse(self.client.tail.as_slice()) {
             Ok(None) => false,
             Ok(Some(Proxied { consumed, source })) => {
                 self.awaits_proxy = false;
                 self.client.tail.consume(consumed);
                 if let Some(source) = source {
-                    self.arrives_from(source, worker);
-                    if !self.may_be_told(worker) {
-                        self.leave_unanswered(worker);
+                    self.arrives_from(source, shared);
+                    if !self.may_be_told(shared) {
+                        self.leave_unanswered(shared);
                     }
                 }
                 self.phase == Phase::Opening && !self.client.tail.is_empty()
             }
             Err(error) => {
-                self.refuse_proxy_header(&error, worker);
+                self.refuse_proxy_header(&error, shared);
                 false
             }
         }
     }
 
-    pub(super) fn refuse_proxy_header(&mut self, error: &proxy::Error, worker: &mut Worker) {
+    pub(super) fn refuse_proxy_header(
+        &mut self,
+        error: &proxy_protocol::Error,
+        shared: &mut Shared,
+    ) {
         let name = self.report.name();
-        let log = &worker.log;
+        let log = &shared.log;
         log.warning(format_args!("session {name}: trusted proxy: {error}"));
-        self.refuse(Refusal::Malformed, worker);
-        self.step(Event::Refused, &error.to_string(), worker);
+        self.refuse(Refusal::Malformed, shared);
+        self.step(Event::Refused, &error.to_string(), shared);
     }
 
     /// Admits a valid request: takes the client's address from a trusted proxy, and checks
@@ -135,7 +139,7 @@ impl Session {
     fn admit(
         &mut self,
         accept: Option<Accept>,
-        worker: &mut Worker,
+        shared: &mut Shared,
     ) -> Result<Option<Accept>, Refusal> {
         let Some(accept) = accept else {
             return Ok(None);
@@ -149,7 +153,7 @@ impl Session {
             let forwarded = forwarded.filter(|_| named != Some(ForwardedHeader::XForwardedFor));
             let trusted = |address| self.config.is_trusted(address);
             if let Some(client) = forwarded::client(list, forwarded, peer.port(), trusted) {
-                self.arrives_from(client, worker);
+                self.arrives_from(client, shared);
             }
         }
         match self.excess {
@@ -164,7 +168,7 @@ impl Session {
     }
 
     /// Queues the answer to a request that is refused.
-    pub(super) fn refuse(&mut self, refusal: Refusal, worker: &mut Worker) {
+    pub(super) fn refuse(&mut self, refusal: Refusal, shared: &mut Shared) {
         let address_limit = matches!(refusal, Refusal::AddressOverloaded { .. });
         let reason = match self.excess {
             Some(excess) if address_limit => excess.key(),
@@ -172,7 +176,7 @@ impl Session {
         };
         // A page is not a refusal.
         if !matches!(refusal, Refusal::Plain(_)) {
-            worker.metrics.refused.count(reason);
+            shared.metrics.refused.count(reason);
         }
         match refusal {
             Refusal::Plain(plain) => plain.write(&self.config.host_meta, &mut self.client.out),

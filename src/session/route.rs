@@ -11,16 +11,16 @@ use mio::Token;
 
 use super::phase::{Event, Phase};
 use super::report;
+use super::shared::Shared;
 use super::side::Side;
-use super::worker::Worker;
 use super::{NEVER, Session, Tick};
 use crate::buf::Buf;
-use crate::config::access::{PrivateAddresses, ProxyProtocol, Tls};
+use crate::config::server_access::{PrivateAddresses, ProxyProtocol, Tls};
 use crate::config::{DomainRule, Host};
 use crate::log::{Escaped, Level};
 use crate::net::dial::{Dial, Progress};
 use crate::net::dns::locator::{Answer, Error, Locator, PORT, Target, Wanted};
-use crate::net::inside::Inside;
+use crate::net::private_addresses::PrivateAddressSet;
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::starttls::Dialogue;
@@ -114,7 +114,7 @@ impl Route {
         &self,
         target: &Target,
         policy: PrivateAddresses,
-        inside: &mut Inside,
+        inside: &mut PrivateAddressSet,
         now: Tick,
     ) -> bool {
         let standard = !target.by_srv && target.address.port() == PORT;
@@ -224,16 +224,16 @@ impl Session {
     }
 
     /// Looks the server up.
-    pub(super) fn look_up(&mut self, worker: &mut Worker) {
+    pub(super) fn look_up(&mut self, shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
         };
         let ip = self.report.peer().ip();
-        route.query = Some(worker.look_up(self.token as usize, &route.wanted, ip));
+        route.query = Some(shared.look_up(self.token as usize, &route.wanted, ip));
     }
 
     /// Takes the locator's answer; to be followed by `turn`.
-    pub fn located(&mut self, answer: Answer, worker: &mut Worker) {
+    pub fn located(&mut self, answer: Answer, shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
         };
@@ -248,7 +248,7 @@ impl Session {
                 let policy = self.config.private_addresses;
                 let (allowed, refused): (Vec<_>, Vec<_>) =
                     targets.into_iter().partition(|target| {
-                        route.may_dial(target, policy, &mut worker.inside, worker.now)
+                        route.may_dial(target, policy, &mut shared.inside, shared.now)
                     });
                 if let Some(target) = refused.first() {
                     let address = target.address;
@@ -259,7 +259,7 @@ impl Session {
                 let any = !allowed.is_empty();
                 route.dial.add(&allowed, answer.last);
                 if any || answer.last {
-                    self.step(Event::Located, "", worker);
+                    self.step(Event::Located, "", shared);
                 }
             }
             Err(error) => {
@@ -273,22 +273,22 @@ impl Session {
                     }
                 };
                 let why = match error {
-                    Error::Failed(_) => format!("{error}: {}", route.asked(&worker.locator)),
+                    Error::Failed(_) => format!("{error}: {}", route.asked(&shared.locator)),
                     _ => error.to_string(),
                 };
-                self.unreachable(told, &why, worker);
+                self.unreachable(told, &why, shared);
             }
         }
     }
 
     /// Starts or goes on with the dial.
-    pub(super) fn dial(&mut self, worker: &mut Worker) {
+    pub(super) fn dial(&mut self, shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
         };
         let first = self.token as usize + 1;
         let token = |lane| Token(first + lane);
-        match route.dial.progress(&worker.registry, token, worker.now) {
+        match route.dial.progress(&shared.registry, token, shared.now) {
             Progress::Pending => {}
             Progress::Connected {
                 transport,
@@ -299,8 +299,8 @@ impl Session {
                 transport.watch(self.config.write_timeout);
                 self.lane = lane as u8;
                 let missed = std::mem::take(&mut self.missed);
-                self.server = Side::connected(transport, missed, worker.now);
-                self.step(Event::Connected, "", worker);
+                self.server = Side::connected(transport, missed, shared.now);
+                self.step(Event::Connected, "", shared);
             }
             Progress::Failed(why) => {
                 let whys: Vec<_> = route.failure.take().into_iter().chain(why).collect();
@@ -309,19 +309,19 @@ impl Session {
                     false => whys.join("; "),
                 };
                 let told = StreamError::RemoteConnectionFailed("the server cannot be reached");
-                self.unreachable(told, &why, worker);
+                self.unreachable(told, &why, shared);
             }
         }
     }
 
     /// Sends what is queued for the server, its stream header first.
-    pub(super) fn greet(&mut self, worker: &mut Worker) {
+    pub(super) fn greet(&mut self, shared: &mut Shared) {
         if let Some(route) = &mut self.route {
             let clear = !self.server.is_tls();
             if !route.header_sent {
-                worker.text.clear();
-                route.write_header(clear, &mut worker.text);
-                self.server.out.extend(&worker.text);
+                shared.text.clear();
+                route.write_header(clear, &mut shared.text);
+                self.server.out.extend(&shared.text);
             }
             if clear && route.is_bare() {
                 // The root is ours.
@@ -332,14 +332,14 @@ impl Session {
     }
 
     /// Forgets look-up and dial.
-    pub(super) fn abandon_route(&mut self, worker: &mut Worker) {
+    pub(super) fn abandon_route(&mut self, shared: &mut Shared) {
         if let Some(query) = self.route.take().and_then(|route| route.query) {
-            worker.forget_look_up(query);
+            shared.forget_look_up(query);
         }
     }
 
-    pub(super) fn unreachable(&mut self, told: StreamError, why: &str, worker: &mut Worker) {
-        self.step(Event::Unreachable(told), why, worker);
+    pub(super) fn unreachable(&mut self, told: StreamError, why: &str, shared: &mut Shared) {
+        self.step(Event::Unreachable(told), why, shared);
     }
 
     /// Logs that the server could not be reached, or that it answers again: once per minute
@@ -349,16 +349,16 @@ impl Session {
         before: Phase,
         event: Event,
         detail: &str,
-        worker: &mut Worker,
+        shared: &mut Shared,
     ) {
         let Some(domain) = &self.domain else {
             return;
         };
         let name = Escaped(domain);
         if event == Event::Greeted {
-            if let Some(outage) = worker.outages.recover(domain) {
-                let secs = (worker.now - outage.since) / 1000;
-                worker.log.notice(format_args!(
+            if let Some(outage) = shared.outages.recover(domain) {
+                let secs = (shared.now - outage.since) / 1000;
+                shared.log.notice(format_args!(
                     "session {}: the server of {name} answers again, after {secs} s and {} \
                      failed sessions",
                     self.report.name(),
@@ -370,7 +370,7 @@ impl Session {
         let Some(why) = failure(before, event) else {
             return;
         };
-        let others = worker.outages.fail(domain, worker.now);
+        let others = shared.outages.fail(domain, shared.now);
         let level = match others {
             Some(_) => Level::Notice,
             None => Level::Debug,
@@ -380,7 +380,7 @@ impl Session {
             false => ": ",
         };
         let others = Others(others.unwrap_or(0));
-        worker.log.line(
+        shared.log.line(
             level,
             format_args!(
                 "session {}: cannot reach the server of {name}: {why}{separator}{detail}{others}",

@@ -4,27 +4,27 @@
 //! dialogue before TLS, the stream, or nobody any more.
 
 use super::phase::{Event, Phase};
+use super::shared::Shared;
 use super::side::Read;
-use super::worker::Worker;
 use super::{READS_PER_TURN, Session};
 
 impl Session {
     /// Reads from the server while there is something and the client's queue has
     /// room; true when the turn's budget ended it.
-    pub(super) fn take_server(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
+    pub(super) fn take_server(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         let (mut reads, mut has_read) = (0, false);
         loop {
             if self.phase == Phase::Securing {
-                return self.take_securing(worker, scratch);
+                return self.take_securing(shared, scratch);
             }
             let relaying = matches!(self.phase, Phase::Greeting | Phase::Relaying);
             if relaying && self.is_client_full() {
                 return false;
             }
             if relaying && self.stream_paused {
-                self.relay_down(&[], worker);
+                self.relay_down(&[], shared);
                 // Each turn has at least one unit for the server, whatever the client used.
-                if worker.meter.is_spent() {
+                if shared.meter.is_spent() {
                     return true;
                 }
                 continue;
@@ -33,17 +33,17 @@ impl Session {
                 return false;
             }
             // At least one read, whatever the client used of the turn.
-            if reads == READS_PER_TURN || (has_read && worker.meter.is_spent()) {
+            if reads == READS_PER_TURN || (has_read && shared.meter.is_spent()) {
                 return true;
             }
             has_read = true;
-            let read = self.server.read(scratch, &mut worker.meter);
+            let read = self.server.read(scratch, &mut shared.meter);
             reads += u32::from(read != Read::Later);
             match (read, relaying) {
                 (Read::Later, _) => {}
                 (Read::Bytes(n), true) => {
-                    worker.taken.1 += n;
-                    self.relay_down(&scratch[..n], worker);
+                    shared.taken.1 += n;
+                    self.relay_down(&scratch[..n], shared);
                 }
                 (Read::Bytes(n), false) => {
                     if !self.server.drop_bytes(n) {
@@ -57,7 +57,7 @@ impl Session {
                         Some(_) => Event::ServerEnded,
                         None => Event::ServerGone,
                     };
-                    self.step(event, self.server_error_name(), worker);
+                    self.step(event, self.server_error_name(), shared);
                 }
                 (Read::End, false) => return false,
                 (Read::Broken, false) => self.server.close(),
@@ -67,23 +67,23 @@ impl Session {
 
     /// Reads what the server says before TLS, one piece a call: what follows may
     /// be TLS already.
-    fn take_securing(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
+    fn take_securing(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         if self.shakes_hands() {
             // Each step may cost a signature: so many in a turn of the loop.
-            if !self.server.is_readable() || worker.tls_budget == 0 {
+            if !self.server.is_readable() || shared.tls_budget == 0 {
                 return self.server.is_readable();
             }
-            self.shake_hands(worker);
+            self.shake_hands(shared);
             return self.phase != Phase::Securing || self.server.is_readable();
         }
         if !self.server.is_readable() {
             return false;
         }
-        match self.server.read(scratch, &mut worker.meter) {
-            Read::Bytes(n) => self.secure_with(&scratch[..n], worker),
+        match self.server.read(scratch, &mut shared.meter) {
+            Read::Bytes(n) => self.secure_with(&scratch[..n], shared),
             Read::Later => {}
             Read::Nothing => return false,
-            Read::End | Read::Broken => self.insecure("the connection was lost before TLS", worker),
+            Read::End | Read::Broken => self.insecure("the connection was lost before TLS", shared),
         }
         true
     }

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::config::Config;
-use crate::net::tls::Contexts;
+use crate::net::tls_client::Contexts;
 
 /// A configuration in force.
 pub struct Settings {

@@ -8,8 +8,8 @@ use jabsocket::buf::Buf;
 use jabsocket::meter::Meter;
 use jabsocket::proto::ws::{self, Opcode, frame};
 use jabsocket::proto::xmpp::Parsers;
-use jabsocket::proto::xmpp::message::{self, Message};
-use jabsocket::proto::xmpp::stream::{Flow, Stream, Unit};
+use jabsocket::proto::xmpp::client_message::{self, Message};
+use jabsocket::proto::xmpp::server_stream::{Flow, ServerStream, Unit};
 
 const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
     xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='example.org' version='1.0'>";
@@ -53,7 +53,7 @@ fn up(size: usize, count: usize) -> usize {
             panic!("no message: {event:?}");
         };
         meter.refill();
-        match message::read(&mut parsers, text, &mut None, &mut meter) {
+        match client_message::read(&mut parsers, text, &mut None, &mut meter) {
             Ok(Some(Message::Element(element))) => out.extend(element.as_bytes()),
             other => panic!("{other:?}"),
         }
@@ -64,7 +64,7 @@ fn up(size: usize, count: usize) -> usize {
 }
 
 fn down(size: usize, count: usize) -> usize {
-    let (mut parsers, mut stream, mut out) = (Parsers::new(), Stream::new(), Buf::new());
+    let (mut parsers, mut stream, mut out) = (Parsers::new(), ServerStream::new(), Buf::new());
     let (mut text, stanza, mut meter) = (Vec::new(), stanza(size), Meter::new());
     let mut relayed = 0;
     for piece in std::iter::once(HEADER).chain(std::iter::repeat_n(&stanza[..], count)) {

@@ -1,6 +1,6 @@
 //! The `domains` list.
 
-use jabsocket::config::access::{Access, ChannelBinding, ProxyProtocol, Tls};
+use jabsocket::config::server_access::{ChannelBinding, ProxyProtocol, ServerAccess, Tls};
 use jabsocket::config::{DomainRule, Host};
 
 use super::{good, listed, refused, warned};
@@ -139,8 +139,8 @@ fn how_a_server_is_reached_is_read_for_each_domain() {
         DomainRule::Listed(entry) => entry.access.clone(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(access("a.b"), Access::default());
-    let expected = Access {
+    assert_eq!(access("a.b"), ServerAccess::default());
+    let expected = ServerAccess {
         tls: Some(Tls::Required),
         verify: false,
         ca_file: Some("/ca.pem".into()),

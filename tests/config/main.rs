@@ -9,7 +9,7 @@ mod unix_sockets;
 use std::path::Path;
 use std::time::Duration;
 
-use jabsocket::config::{self, Config, DomainRule, Place, Problem};
+use jabsocket::config::{self, Config, DomainRule, ListenAddress, Problem};
 use jabsocket::log::Level;
 
 /// The configuration of a text without any problem.
@@ -36,8 +36,8 @@ fn warned(text: &str) -> (Config, Vec<String>) {
     (loaded.config, warnings)
 }
 
-fn address(text: &str) -> Place {
-    Place::Ip(text.parse().unwrap())
+fn address(text: &str) -> ListenAddress {
+    ListenAddress::Ip(text.parse().unwrap())
 }
 
 fn listed<'a>(config: &'a Config, domain: &str) -> &'a str {
@@ -138,7 +138,7 @@ fn listen_takes_addresses_of_both_families() {
             &["127.0.0.1", "2001:db8::1"],
         ),
     ] {
-        let addresses: Vec<Place> = addresses.iter().map(|text| address(text)).collect();
+        let addresses: Vec<ListenAddress> = addresses.iter().map(|text| address(text)).collect();
         assert_eq!(good(&format!("listen: {text}")).listen, addresses, "{text}");
     }
 }

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use jabsocket::config::Place;
+use jabsocket::config::ListenAddress;
 
 use super::{address, good, refused, warned};
 
-fn path(text: &str) -> Place {
-    Place::Path(PathBuf::from(text))
+fn path(text: &str) -> ListenAddress {
+    ListenAddress::Path(PathBuf::from(text))
 }
 
 #[test]
@@ -16,7 +16,7 @@ fn they_stand_wherever_an_address_may() {
         good("listen: unix:/run/jabsocket/ws.sock").listen,
         [path("/run/jabsocket/ws.sock")]
     );
-    let name = Place::Abstract("jabsocket".to_owned());
+    let name = ListenAddress::Abstract("jabsocket".to_owned());
     assert_eq!(good("listen: unix:@jabsocket").listen, [name]);
     assert_eq!(
         good("listen: [127.0.0.1, unix:/a, '::1']").listen,

@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::hosts::is_localhost;
-use super::look_up::{Asked, HOLD_MS, Kind, LookUp, Mixed, Patience, Place, service_question};
+use super::look_up::{Asked, HOLD_MS, Kind, LookUp, Mixed, Patience, ServerHost, service_question};
 use super::question::{Error as DnsError, Family, Question};
 use super::resolver::{Answer as DnsAnswer, Counts, Resolver, Waiter};
 pub use super::target::{Error, PORT, Target};
@@ -101,7 +101,7 @@ impl Locator {
         let mut look_up = LookUp::new(waiter);
         match wanted {
             Wanted::Host { name, port, direct } => {
-                look_up.places = Some(vec![Place::new(name.clone(), *port, *direct, true)]);
+                look_up.places = Some(vec![ServerHost::new(name.clone(), *port, *direct, true)]);
                 self.ask_hosts(&mut look_up, now_ms);
             }
             Wanted::Domain {
@@ -356,7 +356,7 @@ impl Locator {
                 let aside = until - (SILENCE_MS - ASIDE_MS);
                 let wait = now_ms < aside;
                 if !wait {
-                    look_up.fallback = Some(Place::standard(&look_up.waiter.domain));
+                    look_up.fallback = Some(ServerHost::standard(&look_up.waiter.domain));
                     self.ask_hosts(&mut look_up, now_ms);
                 }
                 wait.then_some(aside)

@@ -25,7 +25,7 @@ pub(super) enum Kind {
 
 /// A target whose addresses are being looked up.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct ServerHost {
     pub(super) host: String,
     port: u16,
     direct: bool,
@@ -63,9 +63,9 @@ pub(super) struct LookUp {
     /// Answers to the SRV questions.
     pub(super) services: [(Kind, ServiceAnswer); 2],
     /// Targets in order, once the services are known.
-    pub(super) places: Option<Vec<Place>>,
+    pub(super) places: Option<Vec<ServerHost>>,
     /// The domain itself, if it is asked for while SRV questions are open.
-    pub(super) fallback: Option<Place>,
+    pub(super) fallback: Option<ServerHost>,
     /// When the targets found so far may be used.
     pub(super) hold_until: Option<u64>,
     /// When to check it again, at the latest.
@@ -80,9 +80,9 @@ pub(super) struct LookUp {
     pub(super) asked: Vec<Asked>,
 }
 
-impl Place {
-    pub(super) fn new(host: String, port: u16, direct: bool, by_srv: bool) -> Place {
-        Place {
+impl ServerHost {
+    pub(super) fn new(host: String, port: u16, direct: bool, by_srv: bool) -> ServerHost {
+        ServerHost {
             host,
             port,
             direct,
@@ -92,8 +92,8 @@ impl Place {
     }
 
     /// A domain at its standard port.
-    pub(super) fn standard(domain: &str) -> Place {
-        Place::new(domain.to_owned(), PORT, false, false)
+    pub(super) fn standard(domain: &str) -> ServerHost {
+        ServerHost::new(domain.to_owned(), PORT, false, false)
     }
 
     fn has_addresses(&self) -> bool {
@@ -103,7 +103,7 @@ impl Place {
     fn held_bytes(&self) -> usize {
         let found = self.found.iter().flatten();
         let found: usize = found.map(|found| size_of_val(found.as_slice())).sum();
-        size_of::<Place>() + self.host.len() + found
+        size_of::<ServerHost>() + self.host.len() + found
     }
 
     fn take(&mut self, question: &Question, addresses: &[IpAddr]) {
@@ -164,14 +164,16 @@ impl LookUp {
 
     /// Whether the domain itself is known to have addresses.
     pub(super) fn can_fall_back(&self) -> bool {
-        self.fallback.as_ref().is_some_and(Place::has_addresses)
+        self.fallback
+            .as_ref()
+            .is_some_and(ServerHost::has_addresses)
     }
 
     /// Whether there is a target that may be dialled after a while.
     pub(super) fn has_something(&self) -> bool {
         match &self.places {
             None => self.in_hosts_file || self.services.iter().any(|(_, answer)| usable(answer)),
-            Some(places) => places.iter().any(Place::has_addresses),
+            Some(places) => places.iter().any(ServerHost::has_addresses),
         }
     }
 
@@ -231,12 +233,12 @@ impl LookUp {
         let fallback = self.fallback.take();
         let mut places = Vec::new();
         if mixed.is_empty() {
-            places.push(Place::standard(&self.waiter.domain));
+            places.push(ServerHost::standard(&self.waiter.domain));
         }
         let ordered = by_lot(mixed, random);
         for (service, kind) in ordered.into_iter().take(MAX_TARGETS) {
             let direct = kind == Kind::Direct;
-            places.push(Place::new(service.host, service.port, direct, true));
+            places.push(ServerHost::new(service.host, service.port, direct, true));
         }
         for place in &mut places {
             if let Some(known) = fallback.as_ref().filter(|known| known.host == place.host) {
@@ -278,7 +280,7 @@ impl LookUp {
             .map(|service| size_of::<Service>() + service.host.len())
             .sum();
         let places = self.places.iter().flatten().chain(&self.fallback);
-        let places: usize = places.map(Place::held_bytes).sum();
+        let places: usize = places.map(ServerHost::held_bytes).sum();
         LOOK_UP_BYTES + 2 * self.waiter.domain.len() + services + places
     }
 

@@ -108,7 +108,7 @@ fn what_the_services_say() {
     let silence = DnsError::Failed(c_ares::Error::ETIMEOUT);
     let mut silent = look_up(Some(Err(silence)));
     silent.services[1].1 = Some(Err(silence));
-    silent.fallback = Some(Place::standard("d"));
+    silent.fallback = Some(ServerHost::standard("d"));
     let known = |look_up: &LookUp| {
         look_up
             .services_known(Patience::All)
@@ -124,7 +124,7 @@ fn what_the_services_say() {
 #[test]
 fn targets_are_given_in_order_unless_one_is_slow() {
     let mut look_up = look_up(None);
-    let place = |host: &str| Place::new(host.to_owned(), 1, false, true);
+    let place = |host: &str| ServerHost::new(host.to_owned(), 1, false, true);
     look_up.places = Some(vec![place("a"), place("b")]);
     let take = |look_up: &mut LookUp, host: &str, family, ip: Option<&str>| {
         let question = Question::Host(host.to_owned(), family);

@@ -41,14 +41,14 @@ fn is_bound(mechanism: &[u8]) -> bool {
     mechanism.ends_with(b"-PLUS") || hashed_token()
 }
 
-/// The byte ranges of `features` to leave out, in order; with `unbind` those of
+/// The byte ranges of `features` to leave out, in order; with `strip_channel_binding` those of
 /// channel binding too. A list without a mechanism left goes with the last of
 /// them, so that a client tries another one. `features` is a complete element
 /// with all namespaces it uses declared.
 ///
 /// # Errors
 /// The element is not well-formed by itself.
-pub fn removed(features: &[u8], unbind: bool) -> Result<Vec<Range<usize>>, Error> {
+pub fn removed(features: &[u8], strip_channel_binding: bool) -> Result<Vec<Range<usize>>, Error> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     // How many mechanisms stay and go, by the depth of their lists.
     let mut mechanisms = [(0, 0); MAX_DEPTH as usize + 1];
@@ -58,7 +58,7 @@ pub fn removed(features: &[u8], unbind: bool) -> Result<Vec<Range<usize>>, Error
         let depth = tag.depth as usize;
         let lost_all = matches!(std::mem::take(&mut mechanisms[depth]), (0, 1..));
         let mut gone = depth == 1 && REMOVED.iter().any(named);
-        if unbind && depth > 0 {
+        if strip_channel_binding && depth > 0 {
             gone |= lost_all || named(&CHANNEL_BINDINGS);
             if local == b"mechanism" && MECHANISMS.iter().any(|s| namespace == s.as_bytes()) {
                 let (stay, go) = &mut mechanisms[depth - 1];
@@ -175,9 +175,9 @@ mod tests {
         <compression xmlns='http://jabber.org/features/compress'><method>zlib</method></compression>\
         <bind xmlns='urn:x'><starttls/></bind></f:features>";
 
-    fn left(unbind: bool) -> String {
+    fn left(strip_channel_binding: bool) -> String {
         let mut text = FEATURES.as_bytes().to_vec();
-        for range in removed(FEATURES.as_bytes(), unbind)
+        for range in removed(FEATURES.as_bytes(), strip_channel_binding)
             .unwrap()
             .into_iter()
             .rev()

@@ -8,13 +8,13 @@
 //! clock, no log.
 
 pub mod address;
+pub mod client_message;
 pub mod error;
 pub mod features;
 pub mod framing;
 pub mod header;
-pub mod message;
+pub mod server_stream;
 pub mod starttls;
-pub mod stream;
 
 use crate::expat::{Limits, Pool};
 

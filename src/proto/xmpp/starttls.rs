@@ -9,7 +9,7 @@
 use std::fmt;
 
 use super::framing::Element;
-use super::stream::{self, Flow, Stream, Unit};
+use super::server_stream::{self, Flow, ServerStream, Unit};
 use super::{features, ns};
 use crate::buf::Buf;
 use crate::expat::Pool;
@@ -27,7 +27,7 @@ pub const MAX_SAID: usize = 256 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The server's stream broke a rule.
-    Stream(stream::Error),
+    Stream(server_stream::Error),
     /// The server refused with `<failure/>` (section 5.4.2.2).
     Refused,
     /// The server ended its stream, or sent a stream error: its condition.
@@ -77,7 +77,7 @@ enum Step {
 
 /// The dialogue with one server.
 pub struct Dialogue {
-    stream: Stream,
+    stream: ServerStream,
     step: Step,
     said: Buf,
 }
@@ -94,7 +94,7 @@ impl Dialogue {
     /// The dialogue after our stream header was sent.
     pub fn new() -> Dialogue {
         Dialogue {
-            stream: Stream::new(),
+            stream: ServerStream::new(),
             step: Step::Header,
             said: Buf::new(),
         }
@@ -207,7 +207,7 @@ fn judge(step: Step, element: &Element<'_>) -> Meaning {
         Step::Features if element.is(ns::STREAMS, "features") => {
             match features::offers_starttls(&element.whole()) {
                 Ok(offered) => Meaning::Offer(offered),
-                Err(error) => Meaning::Failed(Error::Stream(stream::Error::Xml(error))),
+                Err(error) => Meaning::Failed(Error::Stream(server_stream::Error::Xml(error))),
             }
         }
         Step::Proceed if element.is(ns::TLS, "proceed") => Meaning::Proceed,

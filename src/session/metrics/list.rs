@@ -9,7 +9,7 @@ use super::page::{label, seconds};
 use super::sheet::{Column, Kind, Sheet};
 use super::{DIALECTS, Family, Histogram, Metrics, PHASES};
 use crate::proto::xmpp::Dialect;
-use crate::session::worker::Worker;
+use crate::session::shared::Shared;
 
 impl Sheet<'_> {
     fn one(&mut self, kind: Kind, name: &'static str, help: &'static str, number: u64) {
@@ -51,7 +51,7 @@ fn since_epoch(time: SystemTime) -> u64 {
     u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Worker {
+impl Shared {
     /// All metrics with this worker's numbers.
     pub(super) fn sheet(&self) -> Sheet<'_> {
         let metrics = &self.metrics;

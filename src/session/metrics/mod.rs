@@ -17,7 +17,7 @@ use std::time::SystemTime;
 use super::Session;
 use super::phase::{Event, Phase};
 use super::report::{Traffic, cause};
-use super::worker::Worker;
+use super::shared::Shared;
 use crate::config::{Config, DomainRule};
 use crate::proto::http::Refusal;
 use crate::proto::xmpp::Dialect;
@@ -138,13 +138,13 @@ pub struct Shown {
     pub worker: u16,
     /// Whether it is there; what stays of a dead one counts too.
     pub alive: bool,
-    /// As [`Worker::show_metrics`] wrote it.
+    /// As [`Shared::show_metrics`] wrote it.
     pub bytes: Vec<u8>,
 }
 
 /// A domain of the list.
 #[derive(Debug)]
-struct Place {
+struct DomainTotals {
     name: String,
     sessions: u64,
     opened: u64,
@@ -195,7 +195,7 @@ pub struct Metrics {
     relay_latency: Histogram,
     relay_held: u64,
     sessions: [[u64; DIALECTS.len()]; PHASES.len()],
-    places: Vec<Place>,
+    places: Vec<DomainTotals>,
     index: HashMap<String, u16>,
     /// By who and why.
     closed: Vec<((&'static str, &'static str), u64)>,
@@ -258,7 +258,7 @@ impl Metrics {
         else {
             return 0;
         };
-        self.places.push(Place {
+        self.places.push(DomainTotals {
             name: name.to_owned(),
             sessions: 0,
             opened: 0,
@@ -326,7 +326,7 @@ pub(super) fn reason(refusal: &Refusal) -> &'static str {
 impl Session {
     /// Counts the session where it stands now; once before its first turn, and
     /// again whenever that has changed.
-    pub fn tally(&mut self, worker: &mut Worker) {
+    pub fn tally(&mut self, worker: &mut Shared) {
         let metrics = &mut worker.metrics;
         let now = (self.phase, self.dialect);
         if let Some((phase, dialect)) = self.tally.at.replace(now) {
@@ -347,7 +347,7 @@ impl Session {
     }
 
     /// The session is over: it is counted no more.
-    pub(super) fn untally(&mut self, worker: &mut Worker) {
+    pub(super) fn untally(&mut self, worker: &mut Shared) {
         let metrics = &mut worker.metrics;
         let Tally { at, place } = std::mem::take(&mut self.tally);
         if let Some((phase, dialect)) = at {

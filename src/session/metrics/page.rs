@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use super::Shown;
 use super::sheet::{Column, Kind, Metric, Samples, Sheet, Values};
-use crate::session::worker::Worker;
+use crate::session::shared::Shared;
 
 /// Writing to a `String` does not fail.
 const STRING: &str = "a String takes all";
@@ -152,7 +152,7 @@ fn read<'b>(sheet: &Sheet<'_>, shown: &mut &'b [u8]) -> Option<[Values<'b>; 2]> 
     Some([sheet.read(shown)?, sheet.read(shown)?])
 }
 
-impl Worker {
+impl Shared {
     /// Appends what this worker shows the others: its numbers, and `base`.
     pub fn show_metrics(&self, base: &[u8], out: &mut Vec<u8>) {
         self.sheet().values.write(out);

@@ -102,13 +102,13 @@ impl Run<'_> {
         assert_eq!(queues, [0, 0], "memory of idle queues");
         assert_eq!(session.parser_bytes(), 0, "a parser is kept");
         if self.script.dialect == Dialect::Framed && self.script.up.len() < 10_000 {
-            let parked = self.worker.parsers.message.parked();
+            let parked = self.shared.parsers.message.parked();
             assert!(
                 parked > 0 || self.script.up.is_empty(),
                 "no parser came back"
             );
         }
         let deadline = session.deadline();
-        assert!(deadline > self.worker.now && deadline < NEVER);
+        assert!(deadline > self.shared.now && deadline < NEVER);
     }
 }

@@ -12,14 +12,14 @@ mod script;
 
 use std::collections::BTreeMap;
 
-use super::worker::Worker;
+use super::shared::Shared;
 use crate::config;
 use crate::expat::parsers_made;
 use crate::log::Log;
 use crate::meter;
 use crate::net::dns::locator::Locator;
 use crate::net::dns::resolver::Resolver;
-use crate::net::tls::Contexts;
+use crate::net::tls_client::Contexts;
 use crate::proto::ws::deflate::Codec;
 use run::{Fate, Run};
 use script::frame;
@@ -76,26 +76,26 @@ impl Random {
     clippy::disallowed_methods,
     reason = "the log wants to know when it began"
 )]
-fn worker() -> (mio::Poll, Worker) {
+fn shared() -> (mio::Poll, Shared) {
     let config = config::parse("simulation", CONFIG).expect("a good file");
     let log = Log::with_sinks("/nonexistent".as_ref(), None, std::time::Instant::now());
     let poll = mio::Poll::new().expect("a poll");
     let registry = || poll.registry().try_clone().expect("a registry");
     let servers = ["127.0.0.1:9".parse().expect("an address")];
     let resolver = Resolver::new(registry(), mio::Token(0), &servers).expect("a resolver");
-    let worker = Worker::new(
+    let shared = Shared::new(
         config.config.into(),
         log.into(),
         Locator::new(resolver, |_| 0),
         Contexts::new(std::iter::empty()).expect("TLS contexts"),
         registry(),
     );
-    (poll, worker)
+    (poll, shared)
 }
 
 #[test]
 fn nothing_is_lost_doubled_or_out_of_order() {
-    let (_poll, mut worker) = worker();
+    let (_poll, mut shared) = shared();
     let chosen = std::env::var("SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
@@ -107,7 +107,7 @@ fn nothing_is_lost_doubled_or_out_of_order() {
     let mut bytes = 0;
     for seed in seeds {
         let told = Told(seed);
-        let mut run = Run::new(seed, &mut worker);
+        let mut run = Run::new(seed, &mut shared);
         run.play();
         *fates.entry(run.fate).or_default() += 1;
         bytes += run.delivered();
@@ -124,8 +124,8 @@ fn nothing_is_lost_doubled_or_out_of_order() {
 /// keep the loop busy meanwhile.
 #[test]
 fn a_reset_client_waits_for_a_stalled_server_without_turning() {
-    let (_poll, mut worker) = worker();
-    let mut run = Run::with_stalled_server(&mut worker);
+    let (_poll, mut shared) = shared();
+    let mut run = Run::with_stalled_server(&mut shared);
     run.reset_client();
     run.bring_to_an_end();
 }
@@ -133,8 +133,8 @@ fn a_reset_client_waits_for_a_stalled_server_without_turning() {
 /// A write that stands still is due once, whatever the phase.
 #[test]
 fn a_stalled_server_is_given_up_while_the_session_closes() {
-    let (_poll, mut worker) = worker();
-    let mut run = Run::with_stalled_server(&mut worker);
+    let (_poll, mut shared) = shared();
+    let mut run = Run::with_stalled_server(&mut shared);
     run.drain_for_long();
     run.bring_to_an_end();
 }
@@ -153,8 +153,8 @@ fn what_a_turn_inflates_is_bounded() {
     for _ in 0..40 {
         frame(&mut frames, 0xc1, payload, &mut random);
     }
-    let (_poll, mut worker) = worker();
-    let mut run = Run::with_frames(&frames, &mut worker);
+    let (_poll, mut shared) = shared();
+    let mut run = Run::with_frames(&frames, &mut shared);
     let (mut turns, mut all) = (0, 0);
     loop {
         let (units, again) = run.metered_turn();
@@ -180,8 +180,8 @@ fn what_a_turn_inflates_to_nothing_is_bounded() {
         // Final blocks of fixed codes.
         frame(&mut frames, 0xc1, &[3, 0].repeat(LEN / 2), &mut random);
     }
-    let (_poll, mut worker) = worker();
-    let mut run = Run::with_frames(&frames, &mut worker);
+    let (_poll, mut shared) = shared();
+    let mut run = Run::with_frames(&frames, &mut shared);
     let mut all = 0;
     loop {
         let (units, again) = run.metered_turn();
@@ -208,8 +208,8 @@ fn what_a_turn_judges_is_bounded() {
     for text in [&unit, "<a/>", &unit, "<b/>"] {
         frame(&mut frames, 0x81, text.as_bytes(), &mut random);
     }
-    let (_poll, mut worker) = worker();
-    let mut run = Run::with_frames(&frames, &mut worker);
+    let (_poll, mut shared) = shared();
+    let mut run = Run::with_frames(&frames, &mut shared);
     run.session.deflate = None;
     let before = run.peers_take();
     let mut taken = before;
@@ -242,9 +242,9 @@ fn how_many_parsers_a_turn_makes_is_bounded() {
         frame(&mut frames, 0x81, b"<?xml version='1.0'?><a/>", &mut random);
     }
     for from_server in [0, EACH] {
-        let (_poll, mut worker) = worker();
+        let (_poll, mut shared) = shared();
         let from_client = if from_server == 0 { &frames[..] } else { &[] };
-        let mut run = Run::with_frames(from_client, &mut worker);
+        let mut run = Run::with_frames(from_client, &mut shared);
         run.session.deflate = None;
         run.server_says("<stream:features/>".repeat(from_server).as_bytes());
         let (mut all, mut taken, mut still) = (0, run.peers_take(), 0);

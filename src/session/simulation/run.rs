@@ -3,14 +3,14 @@
 use super::Random;
 use super::script::{HEADER, Heard, Script, frame};
 use crate::net::dns::locator::Target;
-use crate::net::entrance::Entrance;
 use crate::net::simulated::{ADDRESS, Wire};
+use crate::net::tls_server::Endpoint;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::xmpp::Dialect;
 use crate::session::phase::{Event, Phase};
+use crate::session::shared::Shared;
 use crate::session::side::Side;
-use crate::session::worker::Worker;
 use crate::session::{Session, Tick, Turn};
 
 /// How a session ends.
@@ -90,7 +90,7 @@ impl Peer {
 pub struct Run<'a> {
     pub fate: Fate,
     random: Random,
-    pub(super) worker: &'a mut Worker,
+    pub(super) shared: &'a mut Shared,
     pub(super) session: Session,
     pub(super) script: Script,
     client: Peer,
@@ -110,19 +110,19 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub fn new(seed: u64, worker: &'a mut Worker) -> Run<'a> {
+    pub fn new(seed: u64, shared: &'a mut Shared) -> Run<'a> {
         let mut random = Random::new(seed);
         let fate = Fate::ALL[random.below(Fate::ALL.len())];
         let script = Script::new(&mut random);
-        Run::with(script, fate, random, worker)
+        Run::with(script, fate, random, shared)
     }
 
     /// A session whose server takes its stream header and then no more, until
     /// the queue for it is full.
-    pub fn with_stalled_server(worker: &'a mut Worker) -> Run<'a> {
+    pub fn with_stalled_server(shared: &'a mut Shared) -> Run<'a> {
         let mut random = Random::new(0);
         let script = Script::heavy(&mut random);
-        let mut run = Run::with(script, Fate::Breaks, random, worker);
+        let mut run = Run::with(script, Fate::Breaks, random, shared);
         for _ in 0..6 {
             run.client_sends(usize::MAX);
             run.turns();
@@ -138,13 +138,13 @@ impl<'a> Run<'a> {
 
     /// A session of RFC 7395 in which all is said, then agreed on compression and
     /// sent `frames` by its client.
-    pub fn with_frames(frames: &[u8], worker: &'a mut Worker) -> Run<'a> {
+    pub fn with_frames(frames: &[u8], shared: &'a mut Shared) -> Run<'a> {
         let mut random = Random::new(0);
         let mut script = Script::new(&mut random);
         while script.dialect != Dialect::Framed {
             script = Script::new(&mut random);
         }
-        let mut run = Run::with(script, Fate::Stays, random, worker);
+        let mut run = Run::with(script, Fate::Stays, random, shared);
         run.settle();
         assert_eq!(run.session.phase, Phase::Relaying);
         run.session.deflate = Some(Deflate { window_bits: None });
@@ -168,28 +168,28 @@ impl<'a> Run<'a> {
 
     /// Runs one turn; returns the units drawn in it, and whether there is more to do.
     pub fn metered_turn(&mut self) -> (u64, bool) {
-        let before = self.worker.meter.drawn();
+        let before = self.shared.meter.drawn();
         let again = self.turn();
-        (self.worker.meter.drawn() - before, again)
+        (self.shared.meter.drawn() - before, again)
     }
 
-    fn with(script: Script, fate: Fate, mut random: Random, worker: &'a mut Worker) -> Run<'a> {
+    fn with(script: Script, fate: Fate, mut random: Random, shared: &'a mut Shared) -> Run<'a> {
         let client = Peer::new(script.client.clone(), &mut random);
         let server = Peer::new(script.server.clone(), &mut random);
         let transport = Transport::Simulated(client.wire.clone());
-        let entrances = Entrance::all(&worker.config).expect("no certificates");
+        let endpoints = Endpoint::all(&shared.config).expect("no certificates");
         let session = Session::over(
             transport,
             crate::net::peer::Peer::Ip(ADDRESS),
-            &entrances[0],
+            &endpoints[0],
             16,
-            worker,
+            shared,
         );
         Run {
             fate,
             random,
-            started_at: worker.now,
-            worker,
+            started_at: shared.now,
+            shared,
             session,
             script,
             client,
@@ -214,7 +214,7 @@ impl<'a> Run<'a> {
     }
 
     fn drain(&mut self) {
-        self.session.drain(self.worker);
+        self.session.drain(self.shared);
         self.listed = true;
     }
 
@@ -331,7 +331,7 @@ impl<'a> Run<'a> {
         if self.over || !self.listed {
             return false;
         }
-        let turn = self.session.turn(self.worker);
+        let turn = self.session.turn(self.shared);
         let (held, most) = (self.session.held(), self.session.most_held());
         assert!(held <= most, "{held} bytes held");
         // Or nobody would give up a client that takes nothing more.
@@ -358,13 +358,13 @@ impl<'a> Run<'a> {
 
     /// Time goes by, and deadlines with it, as the reactor sees to them.
     fn pass(&mut self, time: Tick) {
-        self.worker.now += time;
-        if !self.over && self.session.deadline() <= self.worker.now {
-            self.session.expire(self.worker);
+        self.shared.now += time;
+        if !self.over && self.session.deadline() <= self.shared.now {
+            self.session.expire(self.shared);
             self.listed = true;
             self.turns();
             let deadline = self.session.deadline();
-            let (phase, now) = (self.session.phase, self.worker.now);
+            let (phase, now) = (self.session.phase, self.shared.now);
             assert!(
                 self.over || deadline > now,
                 "due since {} in {phase:?}",
@@ -375,9 +375,9 @@ impl<'a> Run<'a> {
 
     /// The look-up and the dial succeed, once it comes to that.
     fn connect(&mut self) {
-        while self.worker.next_answer().is_some() {}
+        while self.shared.next_answer().is_some() {}
         if self.session.phase == Phase::Locating {
-            self.session.step(Event::Located, "", self.worker);
+            self.session.step(Event::Located, "", self.shared);
             self.listed = true;
         } else if self.session.phase == Phase::Connecting {
             let route = self.session.route.as_mut().expect("a route");
@@ -387,8 +387,8 @@ impl<'a> Run<'a> {
                 by_srv: true,
             });
             let transport = Transport::Simulated(self.server.wire.clone());
-            self.session.server = Side::connected(transport, true, self.worker.now);
-            self.session.step(Event::Connected, "", self.worker);
+            self.session.server = Side::connected(transport, true, self.shared.now);
+            self.session.step(Event::Connected, "", self.shared);
             self.listed = true;
         }
     }

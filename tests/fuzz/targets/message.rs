@@ -5,8 +5,8 @@
 
 use jabsocket::expat::{Error, MAX_TAG, Parser, Token};
 use jabsocket::meter::Meter;
+use jabsocket::proto::xmpp::client_message::{self, First, Message};
 use jabsocket::proto::xmpp::error::StreamError;
-use jabsocket::proto::xmpp::message::{self, First, Message};
 use jabsocket::proto::xmpp::{Dialect, Parsers, ns};
 use libfuzzer_sys::fuzz_target;
 
@@ -27,7 +27,7 @@ fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, StreamE
     let (mut begun, mut meter) = (None, Meter::new());
     loop {
         meter.refill();
-        if let Some(message) = message::read(parsers, text, &mut begun, &mut meter)? {
+        if let Some(message) = client_message::read(parsers, text, &mut begun, &mut meter)? {
             return Ok(message);
         }
     }
@@ -100,7 +100,7 @@ fn check_message(parsers: &mut Parsers, text: &str) {
 
 fn check_first(parsers: &Parsers, text: &str) {
     let judged = judge(text);
-    match message::first(parsers, text) {
+    match client_message::first(parsers, text) {
         Ok(First::Framed(_)) => {
             let root = (ns::FRAMING.into(), b"open".to_vec());
             assert_eq!(judged, Ok(root));

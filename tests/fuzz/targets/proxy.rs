@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use jabsocket::buf::Buf;
 use jabsocket::proto::http::forwarded;
-use jabsocket::proto::proxy::{Proxied, parse, write_v1, write_v2};
+use jabsocket::proto::proxy_protocol::{Proxied, parse, write_v1, write_v2};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -5,7 +5,7 @@
 
 use jabsocket::expat::{self, Parser, Pool, Tag, Token, scanned_bytes};
 use jabsocket::meter::Meter;
-use jabsocket::proto::xmpp::stream::{Error, Flow, Stream, Unit};
+use jabsocket::proto::xmpp::server_stream::{Error, Flow, ServerStream, Unit};
 use jabsocket::proto::xmpp::{Parsers, ns};
 use jabsocket_fuzz::{Random, pieces};
 use libfuzzer_sys::fuzz_target;
@@ -82,7 +82,7 @@ fn seen(unit: &Unit<'_>) -> Seen {
 
 /// The units, the rule that was broken, and whether a unit is unfinished.
 fn read(pool: &mut Pool, pieces: &[&[u8]]) -> (Vec<Seen>, Option<Error>, bool) {
-    let mut stream = Stream::new();
+    let mut stream = ServerStream::new();
     let mut units = Vec::new();
     for piece in pieces {
         let mut fresh = *piece;
@@ -105,7 +105,7 @@ fn read(pool: &mut Pool, pieces: &[&[u8]]) -> (Vec<Seen>, Option<Error>, bool) {
 
 /// The same in pieces and with pauses, while another stream goes on.
 fn read_among_others(pool: &mut Pool, input: &[u8]) -> (Vec<Seen>, bool) {
-    let (mut stream, mut other) = (Stream::new(), Stream::new());
+    let (mut stream, mut other) = (ServerStream::new(), ServerStream::new());
     let mut units = Vec::new();
     let mut random = Random::seeded(input);
     let mut beside = OTHER.chunks(1 + random.below(30)).cycle();
@@ -115,7 +115,7 @@ fn read_among_others(pool: &mut Pool, input: &[u8]) -> (Vec<Seen>, bool) {
         let said = beside.next().unwrap_or_default();
         let fed = other.feed(pool, said, NO_LIMIT, &mut meter, |_| Flow::Continue);
         if fed.is_err() {
-            other = Stream::new();
+            other = ServerStream::new();
             beside = OTHER.chunks(1 + random.below(30)).cycle();
         }
         let mut fresh = piece;

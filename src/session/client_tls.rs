@@ -10,36 +10,36 @@ use std::net::SocketAddr;
 
 use super::admission::{Excess, Standing};
 use super::phase::{Event, Phase};
+use super::shared::Shared;
 use super::side::Read;
-use super::worker::Worker;
 use super::{Session, Tick};
 use crate::log::Escaped;
 use crate::net::peer::Peer;
 use crate::proto::http::Refusal;
-use crate::proto::proxy;
+use crate::proto::proxy_protocol;
 
 /// How long a client over a limit may take to send the request that is refused.
 const REQUEST_OF_REFUSED_MS: Tick = 2000;
 
 impl Session {
     /// Counts the client for its address, and notes if that exceeds a limit.
-    pub(super) fn count_address(&mut self, worker: &mut Worker) {
+    pub(super) fn count_address(&mut self, shared: &mut Shared) {
         let Some(ip) = self.report.peer().ip() else {
             return;
         };
-        match worker.admission.admit(ip, &self.config, worker.now) {
+        match shared.admission.admit(ip, &self.config, shared.now) {
             Ok(()) => self.standing = Standing::Admitted,
-            Err(excess) => self.exceed(excess, worker),
+            Err(excess) => self.exceed(excess, shared),
         }
     }
 
     /// Notes and logs that the client is over a limit.
-    pub(super) fn exceed(&mut self, excess: Excess, worker: &mut Worker) {
+    pub(super) fn exceed(&mut self, excess: Excess, shared: &mut Shared) {
         self.excess = Some(excess);
-        let (peer, now) = (self.report.peer(), worker.now);
-        worker
+        let (peer, now) = (self.report.peer(), shared.now);
+        shared
             .admission
-            .report_excess(&worker.log, peer, excess, now);
+            .report_excess(&shared.log, peer, excess, now);
     }
 
     /// Whether the session only exists to be refused.
@@ -49,15 +49,15 @@ impl Session {
 
     /// Whether the client may stay. A client over a limit may stay only for a moment, to
     /// get the refusal, and not if TLS would have to come first.
-    pub fn may_be_told(&mut self, worker: &mut Worker) -> bool {
+    pub fn may_be_told(&mut self, shared: &mut Shared) -> bool {
         let Some(excess) = self.excess else {
             return true;
         };
-        let soon = worker.now + REQUEST_OF_REFUSED_MS;
+        let soon = shared.now + REQUEST_OF_REFUSED_MS;
         self.phase_deadline = self.phase_deadline.min(soon);
         match self.report.peer().ip() {
             Some(ip) if excess != Excess::Connections => {
-                let kept = self.phase != Phase::Accepting && worker.admission.keep(ip);
+                let kept = self.phase != Phase::Accepting && shared.admission.keep(ip);
                 if kept {
                     self.standing = Standing::Refused;
                 }
@@ -69,51 +69,51 @@ impl Session {
     }
 
     /// Closes the connection of a client over a limit without a response.
-    pub(super) fn leave_unanswered(&mut self, worker: &mut Worker) {
-        worker.metrics.refused.count("unanswered");
+    pub(super) fn leave_unanswered(&mut self, shared: &mut Shared) {
+        shared.metrics.refused.count("unanswered");
         let key = self.excess.map_or("", Excess::key);
-        self.step(Event::Unanswered, key, worker);
+        self.step(Event::Unanswered, key, shared);
     }
 
     /// Takes the client's address from a trusted proxy.
-    pub(super) fn arrives_from(&mut self, client: SocketAddr, worker: &mut Worker) {
+    pub(super) fn arrives_from(&mut self, client: SocketAddr, shared: &mut Shared) {
         let name = self.report.name();
-        worker
+        shared
             .log
             .debug(format_args!("session {name}: client {client}"));
         self.report.set_peer(Peer::Ip(client));
         if !self.config.is_trusted(client.ip()) && self.excess.is_none() {
-            self.count_address(worker);
+            self.count_address(shared);
         }
     }
 
     /// Goes on towards TLS; false when that has to wait for the client, or for
     /// the next turn.
-    pub(super) fn take_tls(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
+    pub(super) fn take_tls(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         if !self.client.is_readable() {
             return false;
         }
         if !self.client.is_tls() {
-            return self.look_at_first_bytes(worker, scratch);
+            return self.look_at_first_bytes(shared, scratch);
         }
-        if worker.tls_budget == 0 {
+        if shared.tls_budget == 0 {
             return false;
         }
-        worker.tls_budget -= 1;
-        match self.client.shake_hands(&mut worker.meter) {
+        shared.tls_budget -= 1;
+        match self.client.shake_hands(&mut shared.meter) {
             None => false,
             Some(Ok(version)) => {
-                worker.metrics.client_tls.count(version);
-                worker.log.debug(format_args!(
+                shared.metrics.client_tls.count(version);
+                shared.log.debug(format_args!(
                     "session {}: {version} with the client, for {}",
                     self.report.name(),
                     Escaped(self.client.tls_name().unwrap_or("no name")),
                 ));
-                self.step(Event::Encrypted, "", worker);
+                self.step(Event::Encrypted, "", shared);
                 true
             }
             Some(Err(error)) => {
-                self.fail_tls(&error.to_string(), worker);
+                self.fail_tls(&error.to_string(), shared);
                 true
             }
         }
@@ -124,17 +124,17 @@ impl Session {
         self.phase == Phase::Accepting && self.client.is_tls() && self.client.is_readable()
     }
 
-    fn look_at_first_bytes(&mut self, worker: &mut Worker, scratch: &mut [u8]) -> bool {
+    fn look_at_first_bytes(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         let seen = match self.client.peek(scratch) {
             Read::Bytes(n) => &scratch[..n],
             Read::Nothing | Read::Later => return false,
             Read::End | Read::Broken => {
-                self.step(Event::ClientGone, "", worker);
+                self.step(Event::ClientGone, "", shared);
                 return true;
             }
         };
         if self.awaits_proxy {
-            match proxy::parse(seen) {
+            match proxy_protocol::parse(seen) {
                 // More of it comes with an edge.
                 Ok(None) => return false,
                 Ok(Some(header)) => {
@@ -142,28 +142,28 @@ impl Session {
                     // As many bytes as were seen can be read.
                     if header.consumed > 0 {
                         self.client
-                            .read(&mut scratch[..header.consumed], &mut worker.meter);
+                            .read(&mut scratch[..header.consumed], &mut shared.meter);
                     }
                     if let Some(source) = header.source {
-                        self.arrives_from(source, worker);
-                        if !self.may_be_told(worker) {
-                            self.leave_unanswered(worker);
+                        self.arrives_from(source, shared);
+                        if !self.may_be_told(shared) {
+                            self.leave_unanswered(shared);
                         }
                     }
                 }
-                Err(error) => self.refuse_proxy_header(&error, worker),
+                Err(error) => self.refuse_proxy_header(&error, shared),
             }
             return true;
         }
         // A method; no TLS record begins with a letter.
         if seen.first().is_some_and(u8::is_ascii_uppercase) {
             let refusal = Refusal::PlainOnTlsPort;
-            self.refuse(refusal, worker);
+            self.refuse(refusal, shared);
             let detail = format!("{} {refusal}", refusal.status());
-            self.step(Event::Refused, &detail, worker);
+            self.step(Event::Refused, &detail, shared);
             return true;
         }
-        let started = match self.entrance.connection() {
+        let started = match self.endpoint.connection() {
             Some(Ok(ssl)) => self
                 .client
                 .start_tls(ssl)
@@ -172,13 +172,13 @@ impl Session {
             None => Err("no certificate".to_owned()),
         };
         if let Err(why) = started {
-            self.fail_tls(&why, worker);
+            self.fail_tls(&why, shared);
         }
         true
     }
 
-    fn fail_tls(&mut self, why: &str, worker: &mut Worker) {
-        worker.metrics.client_tls_failed += 1;
-        self.step(Event::TlsFailed, why, worker);
+    fn fail_tls(&mut self, why: &str, shared: &mut Shared) {
+        shared.metrics.client_tls_failed += 1;
+        self.step(Event::TlsFailed, why, shared);
     }
 }

@@ -1,7 +1,7 @@
 //! Where a listener is bound: `127.0.0.1`, `::1`, `unix:/run/jabsocket/ws.sock`,
 //! `unix:@name`.
 //!
-//! Owns the reading of such a place and of the mode of a socket's file. Looks
+//! Owns the reading of such an address and of the mode of a socket's file. Looks
 //! at no file: whether a path can be bound is seen when that is done.
 
 use std::fmt;
@@ -22,7 +22,7 @@ pub(super) const DEFAULT_MODE: u32 = 0o666;
 
 /// An address of a listener; its port stands elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum ListenAddress {
     /// A numeric address.
     Ip(IpAddr),
     /// A unix socket with a file.
@@ -31,21 +31,21 @@ pub enum Place {
     Abstract(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Ip(address) => address.fmt(f),
-            Place::Path(path) => write!(f, "unix:{}", path.display()),
-            Place::Abstract(name) => write!(f, "unix:@{name}"),
+            ListenAddress::Ip(address) => address.fmt(f),
+            ListenAddress::Path(path) => write!(f, "unix:{}", path.display()),
+            ListenAddress::Abstract(name) => write!(f, "unix:@{name}"),
         }
     }
 }
 
-impl Place {
+impl ListenAddress {
     /// The address, unless it is a unix socket.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
-            Place::Ip(address) => Some(*address),
+            ListenAddress::Ip(address) => Some(*address),
             _ => None,
         }
     }
@@ -53,23 +53,23 @@ impl Place {
     /// The file, if it is a unix socket with one.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Place::Path(path) => Some(path),
+            ListenAddress::Path(path) => Some(path),
             _ => None,
         }
     }
 
     /// What stands behind `unix:`.
-    fn unix(name: &str) -> Option<Place> {
+    fn unix(name: &str) -> Option<ListenAddress> {
         let fits = |bytes: &str| {
             (1..=MAX_NAME_BYTES).contains(&bytes.len()) && !bytes.contains(char::is_control)
         };
         match name.strip_prefix('@') {
-            Some(name) => fits(name).then(|| Place::Abstract(name.to_owned())),
-            None => (fits(name) && name.starts_with('/')).then(|| Place::Path(name.into())),
+            Some(name) => fits(name).then(|| ListenAddress::Abstract(name.to_owned())),
+            None => (fits(name) && name.starts_with('/')).then(|| ListenAddress::Path(name.into())),
         }
     }
 
-    fn address(text: &str) -> Option<Place> {
+    fn address(text: &str) -> Option<ListenAddress> {
         let bare = text
             .strip_prefix('[')
             .and_then(|text| text.strip_suffix(']'));
@@ -77,27 +77,27 @@ impl Place {
             Some(bare) => bare.parse().map(IpAddr::V6),
             None => text.parse(),
         };
-        address.ok().map(Place::Ip)
+        address.ok().map(ListenAddress::Ip)
     }
 }
 
 /// The value of `listen`.
-pub(super) fn listen(setting: &mut Setting<'_>) -> Vec<Place> {
+pub(super) fn listen(setting: &mut Setting<'_>) -> Vec<ListenAddress> {
     let allowed = "a numeric IPv4 or IPv6 address such as 127.0.0.1 or ::1, a unix socket such \
                    as unix:/run/jabsocket/ws.sock, or a list of them";
     let unix_allowed = "unix: and a path from the root, as in unix:/run/jabsocket/ws.sock, or \
                         unix:@ and a name, of at most 107 bytes";
-    let mut places: Vec<(Place, usize)> = Vec::new();
+    let mut addresses: Vec<(ListenAddress, usize)> = Vec::new();
     for (node, text) in setting.texts(allowed) {
-        let (place, allowed) = match text.strip_prefix("unix:") {
-            Some(name) => (Place::unix(name), unix_allowed),
-            None => (Place::address(text), allowed),
+        let (address, allowed) = match text.strip_prefix("unix:") {
+            Some(name) => (ListenAddress::unix(name), unix_allowed),
+            None => (ListenAddress::address(text), allowed),
         };
-        let Some(place) = place else {
+        let Some(address) = address else {
             refuse(setting.key, node, allowed, setting.report);
             continue;
         };
-        match places.iter_mut().find(|(known, _)| *known == place) {
+        match addresses.iter_mut().find(|(known, _)| *known == address) {
             Some((_, line)) => {
                 let first_line = std::mem::replace(line, node.line);
                 setting.report.add(
@@ -109,10 +109,10 @@ pub(super) fn listen(setting: &mut Setting<'_>) -> Vec<Place> {
                     },
                 );
             }
-            None => places.push((place, node.line)),
+            None => addresses.push((address, node.line)),
         }
     }
-    places.into_iter().map(|(place, _)| place).collect()
+    addresses.into_iter().map(|(address, _)| address).collect()
 }
 
 /// The value of `socket_mode`: octal, as chmod(1) takes it.

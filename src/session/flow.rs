@@ -7,11 +7,11 @@
 use super::deadlines::millis;
 use super::ledger::Share;
 use super::phase::Event;
+use super::shared::{READ_SIZE, Shared};
 use super::side::Side;
-use super::worker::{READ_SIZE, Worker};
 use super::{Session, Tick};
+use crate::proto::xmpp::server_stream::ServerStream;
 use crate::proto::xmpp::starttls::MAX_SAID;
-use crate::proto::xmpp::stream::Stream;
 
 /// Low water is so much of high water (`max_queue_size`): a queue that was full
 /// lets reading go on below it.
@@ -89,13 +89,13 @@ impl Session {
 
     /// Gives the session up, so that the others have memory; to be followed by
     /// `turn`.
-    pub fn shed(&mut self, worker: &mut Worker) {
-        worker.admission.report(
-            &worker.log,
+    pub fn shed(&mut self, shared: &mut Shared) {
+        shared.admission.report(
+            &shared.log,
             self.report.peer(),
             "max_total_memory",
             "this session is among those that hold the most",
-            worker.now,
+            shared.now,
         );
         // A client that does not read cannot be told, nor can half a frame be
         // taken back.
@@ -103,14 +103,14 @@ impl Session {
             true => Event::Shed,
             false => Event::ShedUnread,
         };
-        self.step(event, "max_total_memory", worker);
+        self.step(event, "max_total_memory", shared);
         self.server.close();
-        self.abandon_route(worker);
-        self.stream = Stream::new();
+        self.abandon_route(shared);
+        self.stream = ServerStream::new();
     }
 
     /// Updates its share of the worker's ledger.
-    pub(super) fn enter_in_ledger(&mut self, worker: &mut Worker) {
+    pub(super) fn enter_in_ledger(&mut self, shared: &mut Shared) {
         let sides = [&self.client, &self.server];
         let queues: usize = sides.iter().map(|side| side.memory()).sum();
         let incoming = self.incoming.as_ref();
@@ -120,6 +120,6 @@ impl Session {
             bytes: queues + message + route + self.stream.memory(),
             tls: sides.iter().map(|side| u8::from(side.is_tls())).sum(),
         };
-        worker.ledger.change(&mut self.share, share);
+        shared.ledger.change(&mut self.share, share);
     }
 }

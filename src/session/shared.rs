@@ -9,9 +9,9 @@ use mio::Registry;
 
 use super::Tick;
 use super::admission::Admission;
+use super::interner::Interner;
 use super::ledger::{Ledger, Memory};
 use super::metrics::Metrics;
-use super::names::Names;
 use super::outages::Outages;
 use super::settings::Settings;
 use crate::config::Config;
@@ -19,9 +19,9 @@ use crate::expat::{Limits, heap_bytes};
 use crate::log::Log;
 use crate::meter::{LOOK_UP, Meter};
 use crate::net::dns::locator::{Answer, Locator, Wanted};
-use crate::net::inside::Inside;
+use crate::net::private_addresses::PrivateAddressSet;
 use crate::net::source::Source;
-use crate::net::tls::Contexts;
+use crate::net::tls_client::Contexts;
 use crate::proto::ws::deflate::Codec;
 use crate::proto::xmpp::Parsers;
 
@@ -33,7 +33,7 @@ pub const READ_SIZE: usize = 16 << 10;
 pub const TLS_STEPS_PER_TURN: u32 = 16;
 
 /// The shared parts of a worker.
-pub struct Worker {
+pub struct Shared {
     /// Configuration for new sessions; a session keeps the one it began with.
     pub config: Rc<Settings>,
     /// The log.
@@ -43,7 +43,7 @@ pub struct Worker {
     /// The DNS.
     pub locator: Locator,
     /// The addresses that unlisted domains must not lead to.
-    pub inside: Inside,
+    pub inside: PrivateAddressSet,
     /// Where sockets are registered.
     pub registry: Registry,
     /// Counts by client address.
@@ -68,7 +68,7 @@ pub struct Worker {
     /// Where bytes are read to; its owner for the time of a turn puts it back.
     pub(super) scratch: Vec<u8>,
     /// Texts that many sessions have.
-    pub(super) names: Names,
+    pub(super) names: Interner,
     /// Where small texts are put together.
     pub(super) text: Vec<u8>,
     /// Servers that could not be reached.
@@ -90,7 +90,7 @@ fn xml_limits(config: &Config) -> Limits {
     }
 }
 
-impl Worker {
+impl Shared {
     /// The parts of a worker at the start of its loop.
     pub fn new(
         config: Rc<Config>,
@@ -98,17 +98,17 @@ impl Worker {
         locator: Locator,
         tls: Contexts,
         registry: Registry,
-    ) -> Worker {
+    ) -> Shared {
         let mut parsers = Parsers::new();
         parsers.set_limits(xml_limits(&config));
-        let (inside, read) = Inside::new();
+        let (inside, read) = PrivateAddressSet::new();
         if let Err(error) = read {
             log.warning(format_args!(
                 "cannot read the addresses of this host: {}; 'private_addresses' does not protect them",
                 error.desc()
             ));
         }
-        Worker {
+        Shared {
             metrics: Metrics::new(&config),
             config: Settings::new(config, tls),
             log,
@@ -125,7 +125,7 @@ impl Worker {
             codec: Codec::default(),
             now: 0,
             scratch: vec![0; READ_SIZE],
-            names: Names::default(),
+            names: Interner::default(),
             text: Vec::new(),
             outages: Outages::default(),
             last_session: 0,

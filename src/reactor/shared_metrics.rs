@@ -12,14 +12,14 @@ use std::rc::Rc;
 use crate::net::board::{Board, Writer};
 use crate::session::Tick;
 use crate::session::metrics::Shown;
-use crate::session::worker::Worker;
+use crate::session::shared::Shared;
 
 /// How often a worker shows what has changed, at most.
 const PERIOD_MS: Tick = 1_000;
 
 /// A worker's place among the others; without others, none.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(super) struct SharedMetrics {
     writer: Option<Writer>,
     /// What those before it have counted.
     base: Vec<u8>,
@@ -30,14 +30,14 @@ pub(super) struct Shared {
     failed: bool,
 }
 
-impl Shared {
+impl SharedMetrics {
     /// Takes a place on the board, and shows there that it is one's own.
-    pub fn take(board: &Rc<Board>, place: usize, worker: &Worker) -> Shared {
+    pub fn take(board: &Rc<Board>, place: usize, worker: &Shared) -> SharedMetrics {
         let (writer, before) = board.take(place);
-        let mut shared = Shared {
+        let mut shared = SharedMetrics {
             writer: Some(writer),
             base: worker.inherit_metrics(&before.unwrap_or_default()),
-            ..Shared::default()
+            ..SharedMetrics::default()
         };
         shared.show(worker);
         shared
@@ -62,7 +62,7 @@ impl Shared {
     }
 
     /// Shows what this worker has counted.
-    pub fn show(&mut self, worker: &Worker) {
+    pub fn show(&mut self, worker: &Shared) {
         let Some(writer) = &mut self.writer else {
             return;
         };
@@ -74,7 +74,7 @@ impl Shared {
         self.tell(result, worker);
     }
 
-    fn tell(&mut self, result: io::Result<()>, worker: &Worker) {
+    fn tell(&mut self, result: io::Result<()>, worker: &Shared) {
         if let Err(error) = &result
             && !self.failed
         {
@@ -86,7 +86,7 @@ impl Shared {
     }
 
     /// Shows for the last time, and that the worker is not there any more.
-    pub fn leave(&mut self, worker: &Worker) {
+    pub fn leave(&mut self, worker: &Shared) {
         self.show(worker);
         if let Some(writer) = self.writer.take() {
             writer.board().vacate(writer.place());
@@ -94,7 +94,7 @@ impl Shared {
     }
 
     /// The page of the sum over all workers.
-    pub fn sum(&mut self, worker: &Worker) -> String {
+    pub fn sum(&mut self, worker: &Shared) -> String {
         // A scrape of another worker is not to show less than this one.
         self.show(worker);
         let mut page = String::new();
@@ -103,7 +103,7 @@ impl Shared {
     }
 
     /// The page of each worker's own.
-    pub fn each(&mut self, worker: &Worker) -> String {
+    pub fn each(&mut self, worker: &Shared) -> String {
         self.show(worker);
         let mut page = String::new();
         worker.write_metrics_of_each(&self.others(), &mut page);

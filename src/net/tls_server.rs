@@ -22,7 +22,7 @@ use openssl::x509::{X509, X509Ref};
 
 use super::allot::{Named, allot};
 use super::listener::Socket;
-use super::tls::stop_at_records_without_payload;
+use super::tls_client::stop_at_records_without_payload;
 use crate::config::{Config, Listener, Pair};
 
 /// ALPN, in wire form: WebSocket begins with HTTP/1.1 (RFC 6455, section 1.2).
@@ -32,7 +32,7 @@ const ALPN: &[u8] = b"\x08http/1.1";
 const SOON_DAYS: u32 = 14;
 
 /// A listener, ready for browsers.
-pub struct Entrance {
+pub struct Endpoint {
     /// What is asked of those that come in here.
     pub rules: Listener,
     /// TLS, unless the port is in plain text.
@@ -41,25 +41,25 @@ pub struct Entrance {
     expiring: Vec<String>,
 }
 
-impl Entrance {
-    /// The entrances of a configuration, in the order of its listeners.
+impl Endpoint {
+    /// The endpoints of a configuration, in the order of its listeners.
     ///
     /// # Errors
     /// The certificate or key that cannot be used, and why.
-    pub fn all(config: &Config) -> Result<Vec<Rc<Entrance>>, String> {
-        let entrance = |rules: &Listener| {
+    pub fn all(config: &Config) -> Result<Vec<Rc<Endpoint>>, String> {
+        let endpoint = |rules: &Listener| {
             let mut expiring = Vec::new();
             let context = match rules.certificates.is_empty() {
                 true => None,
                 false => Some(context(&rules.certificates, &mut expiring)?),
             };
-            Ok(Rc::new(Entrance {
+            Ok(Rc::new(Endpoint {
                 rules: rules.clone(),
                 context,
                 expiring,
             }))
         };
-        config.listeners.iter().map(entrance).collect()
+        config.listeners.iter().map(endpoint).collect()
     }
 
     /// Whether browsers speak TLS here.
@@ -78,8 +78,8 @@ impl Entrance {
 }
 
 /// Warnings about certificates that have expired or soon will; each once.
-pub fn expiring(entrances: &[Rc<Entrance>]) -> impl Iterator<Item = &str> {
-    let all = entrances.iter().flat_map(|entrance| &entrance.expiring);
+pub fn expiring(endpoints: &[Rc<Endpoint>]) -> impl Iterator<Item = &str> {
+    let all = endpoints.iter().flat_map(|endpoint| &endpoint.expiring);
     let mut texts: Vec<&str> = all.map(String::as_str).collect();
     texts.sort_unstable();
     texts.dedup();
@@ -108,25 +108,25 @@ fn expiry(path: &Path, certificate: &X509Ref) -> Option<String> {
     Some(format!("{}: the certificate{of} {what}", path.display()))
 }
 
-/// Chooses one of the `entrances` of `config` for each of `sockets`. Without a list of
-/// listeners, a socket from systemd gets the only entrance, wherever it listens.
+/// Chooses one of the `endpoints` of `config` for each of `sockets`. Without a list of
+/// listeners, a socket from systemd gets the only endpoint, wherever it listens.
 ///
 /// # Errors
 /// Names the socket that no listener fits, and the listeners.
 pub fn of_sockets(
     sockets: &[Socket],
     config: &Config,
-    entrances: &[Rc<Entrance>],
-) -> Result<Vec<Rc<Entrance>>, String> {
+    endpoints: &[Rc<Endpoint>],
+) -> Result<Vec<Rc<Endpoint>>, String> {
     let one_rule = config.has_one_rule();
-    let chosen = choose(sockets, entrances);
+    let chosen = choose(sockets, endpoints);
     let mut of_sockets = Vec::with_capacity(sockets.len());
     for (socket, chosen) in sockets.iter().zip(chosen) {
         let whatever = one_rule && socket.bound().is_handed_over();
-        let Some(entrance) = chosen.or(entrances.first().filter(|_| whatever)) else {
-            let known: Vec<_> = entrances
+        let Some(endpoint) = chosen.or(endpoints.first().filter(|_| whatever)) else {
+            let known: Vec<_> = endpoints
                 .iter()
-                .map(|entrance| format!("({})", Named(&entrance.rules)))
+                .map(|endpoint| format!("({})", Named(&endpoint.rules)))
                 .collect();
             return Err(format!(
                 "no entry in 'listeners' fits the socket {socket}{}; the entries are: {}",
@@ -134,38 +134,38 @@ pub fn of_sockets(
                 known.join(", ")
             ));
         };
-        of_sockets.push(Rc::clone(entrance));
+        of_sockets.push(Rc::clone(endpoint));
     }
     Ok(of_sockets)
 }
 
-/// Replaces `old`, which has one entrance for each socket, by the entrances of a new
-/// configuration. If no listener fits a socket, its old entrance stays; returns these
+/// Replaces `old`, which has one endpoint for each socket, by the endpoints of a new
+/// configuration. If no listener fits a socket, its old endpoint stays; returns these
 /// sockets.
 pub fn replace<'a>(
-    old: &mut [Rc<Entrance>],
+    old: &mut [Rc<Endpoint>],
     sockets: &'a [Socket],
     config: &Config,
-    entrances: &[Rc<Entrance>],
+    endpoints: &[Rc<Endpoint>],
 ) -> Vec<&'a Socket> {
     let one_rule =
-        config.has_one_rule() && old.iter().all(|entrance| Rc::ptr_eq(entrance, &old[0]));
+        config.has_one_rule() && old.iter().all(|endpoint| Rc::ptr_eq(endpoint, &old[0]));
     let mut without = Vec::new();
-    for ((socket, chosen), old) in sockets.iter().zip(choose(sockets, entrances)).zip(old) {
+    for ((socket, chosen), old) in sockets.iter().zip(choose(sockets, endpoints)).zip(old) {
         let whatever = one_rule && socket.bound().is_handed_over();
-        match chosen.or(entrances.first().filter(|_| whatever)) {
-            Some(entrance) => *old = Rc::clone(entrance),
+        match chosen.or(endpoints.first().filter(|_| whatever)) {
+            Some(endpoint) => *old = Rc::clone(endpoint),
             None => without.push(socket),
         }
     }
     without
 }
 
-fn choose<'a>(sockets: &[Socket], entrances: &'a [Rc<Entrance>]) -> Vec<Option<&'a Rc<Entrance>>> {
+fn choose<'a>(sockets: &[Socket], endpoints: &'a [Rc<Endpoint>]) -> Vec<Option<&'a Rc<Endpoint>>> {
     let bound: Vec<_> = sockets.iter().map(Socket::bound).collect();
-    let rules: Vec<_> = entrances.iter().map(|entrance| &entrance.rules).collect();
+    let rules: Vec<_> = endpoints.iter().map(|endpoint| &endpoint.rules).collect();
     let chosen = allot(&bound, &rules).into_iter();
-    chosen.map(|at| entrances.get(at?)).collect()
+    chosen.map(|at| endpoints.get(at?)).collect()
 }
 
 /// A certificate and the names that it is for.

@@ -103,7 +103,7 @@ struct Root {
 }
 
 /// A reader of one server stream.
-pub struct Stream {
+pub struct ServerStream {
     state: State,
     /// Bytes not handed out: an unfinished unit, or what follows a pause.
     tail: Buf,
@@ -129,10 +129,10 @@ enum Progress {
     Done(usize, Flow),
 }
 
-impl Stream {
+impl ServerStream {
     /// A reader that expects a stream header.
-    pub fn new() -> Stream {
-        Stream {
+    pub fn new() -> ServerStream {
+        ServerStream {
             state: State::Header,
             tail: Buf::new(),
             unfinished: None,
@@ -455,9 +455,9 @@ impl From<expat::Error> for Error {
     }
 }
 
-impl Default for Stream {
+impl Default for ServerStream {
     fn default() -> Self {
-        Stream::new()
+        ServerStream::new()
     }
 }
 

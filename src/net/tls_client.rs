@@ -38,7 +38,7 @@ static OWNER: LazyLock<Option<Index<Ssl, (String, bool)>>> =
     LazyLock::new(|| Ssl::new_ex_index().ok());
 
 /// What a connection is to be.
-pub struct Wish<'a> {
+pub struct TlsRequest<'a> {
     /// The XMPP domain.
     pub domain: &'a str,
     /// Authorities to trust instead of the system's.
@@ -84,7 +84,7 @@ impl Contexts {
     ///
     /// # Errors
     /// OpenSSL's, in words; or there is no context for its CA file.
-    pub fn connection(&self, wish: &Wish<'_>) -> Result<Ssl, String> {
+    pub fn connection(&self, wish: &TlsRequest<'_>) -> Result<Ssl, String> {
         let context = match wish.ca_file {
             None => &self.system,
             Some(path) => {
@@ -134,7 +134,7 @@ impl Context {
         })
     }
 
-    fn connection(&self, wish: &Wish<'_>) -> Result<Ssl, String> {
+    fn connection(&self, wish: &TlsRequest<'_>) -> Result<Ssl, String> {
         let words = |error: ErrorStack| error.to_string();
         let mut settings = self.connector.configure().map_err(words)?;
         settings.set_verify_hostname(wish.verify);

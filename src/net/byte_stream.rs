@@ -27,7 +27,7 @@ const HEAD_START: Duration = Duration::from_secs(2);
 
 /// A connection of either kind.
 #[derive(Debug)]
-pub enum Stream {
+pub enum ByteStream {
     /// By TCP.
     Tcp(TcpStream, Ration),
     /// By a unix socket: the peer is on this machine, and has no address.
@@ -36,7 +36,7 @@ pub enum Stream {
 
 /// A TLS object has one of these on the heap, in 8 bytes with all that is here.
 #[cfg(not(debug_assertions))]
-const _: () = assert!(size_of::<Stream>() <= 8);
+const _: () = assert!(size_of::<ByteStream>() <= 8);
 
 /// What one call of the TLS library has read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,7 +46,7 @@ pub struct Ration {
     dry: bool,
 }
 
-impl Stream {
+impl ByteStream {
     /// Begins a call of the TLS library.
     pub fn begin_call(&mut self) {
         *self.ration_mut() = Ration::default();
@@ -64,13 +64,13 @@ impl Stream {
 
     fn ration(&self) -> Ration {
         match self {
-            Stream::Tcp(_, ration) | Stream::Unix(_, ration) => *ration,
+            ByteStream::Tcp(_, ration) | ByteStream::Unix(_, ration) => *ration,
         }
     }
 
     fn ration_mut(&mut self) -> &mut Ration {
         match self {
-            Stream::Tcp(_, ration) | Stream::Unix(_, ration) => ration,
+            ByteStream::Tcp(_, ration) | ByteStream::Unix(_, ration) => ration,
         }
     }
 
@@ -80,8 +80,10 @@ impl Stream {
     /// `WouldBlock` when there are none; any other is final.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(socket, _) => socket.peek(buffer),
-            Stream::Unix(socket, _) => Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?),
+            ByteStream::Tcp(socket, _) => socket.peek(buffer),
+            ByteStream::Unix(socket, _) => {
+                Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?)
+            }
         }
     }
 
@@ -91,8 +93,8 @@ impl Stream {
     /// The connection is gone.
     pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket, _) => socket.shutdown(how),
-            Stream::Unix(socket, _) => socket.shutdown(how),
+            ByteStream::Tcp(socket, _) => socket.shutdown(how),
+            ByteStream::Unix(socket, _) => socket.shutdown(how),
         }
     }
 
@@ -102,8 +104,8 @@ impl Stream {
     /// It cannot be asked for.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
         match self {
-            Stream::Tcp(socket, _) => socket.take_error(),
-            Stream::Unix(socket, _) => socket.take_error(),
+            ByteStream::Tcp(socket, _) => socket.take_error(),
+            ByteStream::Unix(socket, _) => socket.take_error(),
         }
     }
 
@@ -113,8 +115,8 @@ impl Stream {
     /// `NotConnected` while there is none.
     pub fn has_peer(&self) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket, _) => socket.peer_addr().map(drop),
-            Stream::Unix(socket, _) => socket.peer_addr().map(drop),
+            ByteStream::Tcp(socket, _) => socket.peer_addr().map(drop),
+            ByteStream::Unix(socket, _) => socket.peer_addr().map(drop),
         }
     }
 
@@ -124,15 +126,15 @@ impl Stream {
     /// There is none, or the connection is gone.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Stream::Tcp(socket, _) => socket.local_addr(),
-            Stream::Unix(..) => Err(io::ErrorKind::AddrNotAvailable.into()),
+            ByteStream::Tcp(socket, _) => socket.local_addr(),
+            ByteStream::Unix(..) => Err(io::ErrorKind::AddrNotAvailable.into()),
         }
     }
 
     /// Does what [`set_patience`] does, and makes the kernel probe a silent host: if the
     /// host answers no probe for `patience`, or for [`MAX_SILENCE`], the connection breaks.
     pub fn watch(&self, patience: Duration) {
-        let Stream::Tcp(socket, _) = self else {
+        let ByteStream::Tcp(socket, _) = self else {
             return;
         };
         let silence = patience.min(MAX_SILENCE);
@@ -158,32 +160,32 @@ pub fn set_patience(socket: &impl AsFd, patience: Duration) {
     let _ = setsockopt(socket, sockopt::TcpUserTimeout, &millis);
 }
 
-impl From<TcpStream> for Stream {
-    fn from(socket: TcpStream) -> Stream {
-        Stream::Tcp(socket, Ration::default())
+impl From<TcpStream> for ByteStream {
+    fn from(socket: TcpStream) -> ByteStream {
+        ByteStream::Tcp(socket, Ration::default())
     }
 }
 
-impl From<UnixStream> for Stream {
-    fn from(socket: UnixStream) -> Stream {
-        Stream::Unix(socket, Ration::default())
+impl From<UnixStream> for ByteStream {
+    fn from(socket: UnixStream) -> ByteStream {
+        ByteStream::Unix(socket, Ration::default())
     }
 }
 
-impl Read for &Stream {
+impl Read for &ByteStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(socket, _) => (&*socket).read(buffer),
-            Stream::Unix(socket, _) => (&*socket).read(buffer),
+            ByteStream::Tcp(socket, _) => (&*socket).read(buffer),
+            ByteStream::Unix(socket, _) => (&*socket).read(buffer),
         }
     }
 }
 
-impl Write for &Stream {
+impl Write for &ByteStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(socket, _) => (&*socket).write(bytes),
-            Stream::Unix(socket, _) => (&*socket).write(bytes),
+            ByteStream::Tcp(socket, _) => (&*socket).write(bytes),
+            ByteStream::Unix(socket, _) => (&*socket).write(bytes),
         }
     }
 
@@ -193,7 +195,7 @@ impl Write for &Stream {
 }
 
 /// For the TLS library, which keeps reading while records bring no data.
-impl Read for Stream {
+impl Read for ByteStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.ration().reads == READS_PER_CALL {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -206,7 +208,7 @@ impl Read for Stream {
     }
 }
 
-impl Write for Stream {
+impl Write for ByteStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (&*self).write(bytes)
     }
@@ -216,7 +218,7 @@ impl Write for Stream {
     }
 }
 
-impl Source for Stream {
+impl Source for ByteStream {
     fn register(
         &mut self,
         registry: &Registry,
@@ -224,8 +226,8 @@ impl Source for Stream {
         interests: Interest,
     ) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket, _) => socket.register(registry, token, interests),
-            Stream::Unix(socket, _) => socket.register(registry, token, interests),
+            ByteStream::Tcp(socket, _) => socket.register(registry, token, interests),
+            ByteStream::Unix(socket, _) => socket.register(registry, token, interests),
         }
     }
 
@@ -236,15 +238,15 @@ impl Source for Stream {
         interests: Interest,
     ) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket, _) => socket.reregister(registry, token, interests),
-            Stream::Unix(socket, _) => socket.reregister(registry, token, interests),
+            ByteStream::Tcp(socket, _) => socket.reregister(registry, token, interests),
+            ByteStream::Unix(socket, _) => socket.reregister(registry, token, interests),
         }
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         match self {
-            Stream::Tcp(socket, _) => socket.deregister(registry),
-            Stream::Unix(socket, _) => socket.deregister(registry),
+            ByteStream::Tcp(socket, _) => socket.deregister(registry),
+            ByteStream::Unix(socket, _) => socket.deregister(registry),
         }
     }
 }

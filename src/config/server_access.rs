@@ -76,7 +76,7 @@ impl ChannelBinding {
 
 /// How a domain's server is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
+pub struct ServerAccess {
     /// Encryption; `None` leaves it to `server_tls`.
     pub tls: Option<Tls>,
     /// Whether the server's certificate is verified.
@@ -90,9 +90,9 @@ pub struct Access {
     pub channel_binding: ChannelBinding,
 }
 
-impl Default for Access {
+impl Default for ServerAccess {
     fn default() -> Self {
-        Access {
+        ServerAccess {
             tls: None,
             verify: true,
             ca_file: None,
@@ -137,7 +137,13 @@ const CHANNEL_BINDING: &[(&str, ChannelBinding)] = &[
 ];
 
 /// Reads the key `name` of a `domains` entry; `key` is its name for messages.
-pub(super) fn read(name: &str, key: &str, node: &Node, access: &mut Access, report: &mut Report) {
+pub(super) fn read(
+    name: &str,
+    key: &str,
+    node: &Node,
+    access: &mut ServerAccess,
+    report: &mut Report,
+) {
     match name {
         "tls" => access.tls = choice(key, node, TLS, report),
         "verify" => access.verify = choice(key, node, YES_NO, report).unwrap_or(true),

@@ -12,13 +12,13 @@ const FEW: usize = 64;
 
 /// The texts in use, and some that were.
 #[derive(Default)]
-pub struct Names {
+pub struct Interner {
     texts: HashSet<Rc<str>>,
     /// Texts that were left when those out of use were dropped.
     left: usize,
 }
 
-impl Names {
+impl Interner {
     /// The one copy of `text`.
     pub fn share(&mut self, text: &str) -> Rc<str> {
         if let Some(found) = self.texts.get(text) {
@@ -41,7 +41,7 @@ mod tests {
 
     #[test]
     fn a_text_has_one_copy_while_it_is_in_use() {
-        let mut names = Names::default();
+        let mut names = Interner::default();
         let first = names.share("a");
         let kept: Vec<_> = (0..200).map(|n| names.share(&n.to_string())).collect();
         assert!(Rc::ptr_eq(&first, &names.share("a")));

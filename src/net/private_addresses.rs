@@ -15,19 +15,19 @@ const PERIOD_MS: u64 = 1000;
 
 /// The inside addresses, recently read.
 #[derive(Debug)]
-pub struct Inside {
+pub struct PrivateAddressSet {
     /// Those of this host's interfaces, in order.
     own: Vec<IpAddr>,
     read_at_ms: u64,
 }
 
-impl Inside {
+impl PrivateAddressSet {
     /// Reads this host's addresses.
     ///
     /// # Errors
     /// They cannot be read; the list is empty then.
-    pub fn new() -> (Inside, Result<(), Errno>) {
-        let mut inside = Inside {
+    pub fn new() -> (PrivateAddressSet, Result<(), Errno>) {
+        let mut inside = PrivateAddressSet {
             own: Vec::new(),
             read_at_ms: 0,
         };

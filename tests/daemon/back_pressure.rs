@@ -1,0 +1,224 @@
+//! A peer that does not read: TCP holds the other one back, the daemon's memory
+//! does not grow, nothing is lost, and other sessions go on. One that never
+//! reads again is dropped in the end.
+
+use std::thread;
+
+use crate::common::stage::*;
+use crate::common::ws_client::{FIN, PING, PONG, TEXT, WsClient, frame};
+use crate::common::{try_write_until_stalled, write_to_the_end, write_until_stalled};
+
+const MIB: usize = 1 << 20;
+/// What is sent at a peer that does not read: far more than the kernel holds.
+const FLOOD_BYTES: usize = 64 * MIB;
+/// What the daemon may grow by meanwhile.
+const GROWTH_BYTES: usize = 4 * MIB;
+/// A stanza's size, but for its tags.
+const BODY_BYTES: usize = 4000;
+const STANZAS: usize = FLOOD_BYTES / BODY_BYTES;
+
+fn stanza(n: usize) -> String {
+    format!("<a xmlns='u' n='{n}'>{}</a>", "x".repeat(BODY_BYTES))
+}
+
+/// Fails unless the daemon has stayed small.
+fn assert_small(stage: &Stage, before: usize) {
+    let now = stage.daemon.resident();
+    let grown = now.saturating_sub(before);
+    assert!(grown < GROWTH_BYTES, "grown by {} KiB", grown / 1024);
+}
+
+/// Fails unless a session works from end to end.
+fn exchange((client, server): &mut (WsClient, crate::common::xmpp_server::Connection)) {
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    server.send("<b xmlns='u'/>");
+    expect_text(client, "<b xmlns='u'/>");
+}
+
+#[test]
+fn a_flood_from_the_server_waits_for_the_client() {
+    let stage = Stage::set("");
+    let mut other = stage.framed();
+    let (mut client, server) = stage.framed();
+    let before = stage.daemon.resident();
+    let mut numbers = 0..STANZAS;
+    let mut next = || numbers.next().map(|n| stanza(n).into_bytes());
+    let mut pending = Vec::new();
+    let done = write_until_stalled(&server.stream, &mut pending, &mut next);
+    assert!(!done, "all was taken, though nobody reads");
+    assert_small(&stage, before);
+    exchange(&mut other);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            write_to_the_end(&server.stream, &mut pending, &mut next);
+        });
+        for n in 0..STANZAS {
+            expect_text(&mut client, &stanza(n));
+        }
+    });
+    assert_small(&stage, before);
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_flood_from_the_client_waits_for_the_server() {
+    let stage = Stage::set("");
+    let mut other = stage.framed();
+    let (client, mut server) = stage.framed();
+    let before = stage.daemon.resident();
+    let mut numbers = 0..STANZAS;
+    let mut next = || {
+        numbers
+            .next()
+            .map(|n| frame(FIN | TEXT, stanza(n).as_bytes()))
+    };
+    let mut pending = Vec::new();
+    let done = write_until_stalled(&client.stream, &mut pending, &mut next);
+    assert!(!done, "all was taken, though nobody reads");
+    assert_small(&stage, before);
+    exchange(&mut other);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            write_to_the_end(&client.stream, &mut pending, &mut next);
+        });
+        for n in 0..STANZAS {
+            server.expect(&stanza(n));
+        }
+    });
+    assert_small(&stage, before);
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_flood_of_pings_waits_for_the_client() {
+    let stage = Stage::set("");
+    let mut other = stage.framed();
+    let (mut client, mut server) = stage.framed();
+    let before = stage.daemon.resident();
+    // Enough for the kernel's buffers both ways.
+    let pings = frame(FIN | PING, &[b'p'; 125]).repeat(1000);
+    let mut sent = 0;
+    let mut next = || {
+        sent += 1000;
+        (sent <= 500_000).then(|| pings.clone())
+    };
+    let mut pending = Vec::new();
+    let done = write_until_stalled(&client.stream, &mut pending, &mut next);
+    assert!(!done, "all was taken, though nobody reads");
+    assert_small(&stage, before);
+    exchange(&mut other);
+    // What was stuck behind the pings arrives once the client reads.
+    let mut reader = WsClient::new(client.stream.try_clone().unwrap());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut left = std::mem::take(&mut pending);
+            write_to_the_end(&client.stream, &mut left, || None);
+            client.send_frame(FIN | PING, b"last").unwrap();
+            client.send_text(PRESENCE).unwrap();
+        });
+        let mut pongs = 0;
+        loop {
+            let pong = reader.read_frame().unwrap().expect("a Pong");
+            assert_eq!((pong.fin, pong.opcode), (true, PONG));
+            if pong.payload == b"last" {
+                break;
+            }
+            assert_eq!(pong.payload, [b'p'; 125]);
+            pongs += 1;
+        }
+        assert!(pongs > 1000, "only {pongs}");
+    });
+    server.expect(PRESENCE);
+    stage.daemon.stop();
+}
+
+#[test]
+fn small_stanzas_with_large_declarations_are_bounded_as_sent() {
+    const COUNT: usize = 16 << 10;
+    let stage = Stage::set("");
+    // Nearly all that a header may declare, longer still when it is escaped; each
+    // stanza of four bytes gets it.
+    let long = "\"".repeat(280);
+    let header = format!(
+        "<stream:stream xmlns='{long}' xmlns:stream='http://etherx.jabber.org/streams' \
+         id='s1' from='example.org' version='1.0' xml:lang='en'>"
+    );
+    let expected = format!("<a xmlns=\"{}\"/>", "&quot;".repeat(280));
+    let flood = "<a/>".repeat(COUNT);
+    let (mut client, server) = stage.greeting(OPEN, OPEN_UP);
+    let before = stage.daemon.resident();
+    let mut floods = 0;
+    let mut next = || {
+        floods += 1;
+        match floods {
+            1 => Some(header.clone().into_bytes()),
+            2..100 => Some(flood.clone().into_bytes()),
+            _ => None,
+        }
+    };
+    let done = write_until_stalled(&server.stream, &mut Vec::new(), &mut next);
+    assert!(!done, "all was taken, though nobody reads");
+    assert_small(&stage, before);
+    expect_text(&mut client, HEADER_DOWN);
+    for _ in 0..COUNT {
+        expect_text(&mut client, &expected);
+    }
+    assert_small(&stage, before);
+    stage.daemon.stop();
+}
+
+/// Sizes of stanzas that leave the daemon's queue at all heights when the kernel
+/// takes no more: above high water, and between low and high.
+const BODIES: [usize; 6] = [700, 2500, 9000, 20_000, 30_000, 50_000];
+
+/// Endless stanzas of one size, each made fit for its way by `wrap`.
+fn flood(stream: &std::net::TcpStream, body: usize, wrap: impl Fn(&str) -> Vec<u8>) {
+    let stanza = wrap(&format!("<a xmlns='u'>{}</a>", "x".repeat(body)));
+    let mut left = FLOOD_BYTES;
+    let done = try_write_until_stalled(stream, &mut Vec::new(), || {
+        left = left.checked_sub(stanza.len())?;
+        Some(stanza.clone())
+    });
+    // It may be dropped before this side has noticed the stall.
+    assert_ne!(done, Ok(true), "all was taken, though nobody reads");
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_dropped() {
+    let stage = Stage::set("write_timeout: 0.5\n");
+    let mut other = stage.framed();
+    for body in BODIES {
+        let (client, mut server) = stage.framed();
+        flood(&server.stream, body, |stanza| stanza.into());
+        let peer = client.stream.local_addr().unwrap();
+        let (_, text) = server.read_end();
+        assert_eq!(text, "", "a cut");
+        drop(server);
+        let line = stage.daemon.wait_for_line(&format!("{peer} origin="));
+        assert!(
+            line.contains("ended by jabsocket: client does not read"),
+            "{line}"
+        );
+    }
+    exchange(&mut other);
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_server_that_takes_nothing_is_lost() {
+    let stage = Stage::set("write_timeout: 0.5\n");
+    let mut other = stage.framed();
+    for body in BODIES {
+        let (mut client, mut server) = stage.framed();
+        flood(&client.stream, body, |stanza| {
+            frame(FIN | TEXT, stanza.as_bytes())
+        });
+        let close = client.read_close().unwrap();
+        assert_eq!(close, (Some(1001), "XMPP server closed".to_owned()));
+        let (_, text) = server.read_end();
+        assert!(!text.contains(END), "a cut");
+    }
+    exchange(&mut other);
+    stage.daemon.stop();
+}

@@ -1,0 +1,26 @@
+//! The daemon as one process between clients and servers that the test plays: sessions,
+//! limits, status and log.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod back_pressure;
+mod closing;
+mod compression;
+mod compression_conformance;
+mod conformance;
+mod discovery;
+mod draft_stream;
+mod drain;
+mod framed_stream;
+mod idle_memory;
+mod limits;
+mod memory;
+mod opening_errors;
+mod opening_handshake;
+mod proxy_header;
+mod reload;
+mod session_log;
+mod status;
+mod trusted_proxies;
+mod unix_socket;

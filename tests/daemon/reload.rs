@@ -1,0 +1,218 @@
+//! SIGHUP: a good file counts from then on, a bad one changes nothing, and
+//! nobody who is connected notices. SIGUSR1: how it goes.
+
+use nix::sys::signal::Signal;
+
+use crate::common::answering::{Answering, daemon_asking, opening, read_id};
+use crate::common::background::{children, descriptors};
+use crate::common::certificates::Authority;
+use crate::common::daemon::Daemon;
+use crate::common::dns_server::{DnsServer, SRV};
+use crate::common::patiently;
+use crate::common::prometheus::{place, sum};
+use crate::common::stage::*;
+use crate::common::tls_server::{TlsServer, entry, expect_greeted, expect_no_way};
+use crate::common::ws_client::WsClient;
+use crate::common::xmpp_server::XmppServer;
+
+/// The HTTP status of a handshake for a path; 101 if it is accepted.
+fn status_of(stage: &Stage, path: &str) -> u16 {
+    let mut client = WsClient::dial(stage.daemon.address).unwrap();
+    client.handshake(path, &[], Some("xmpp")).unwrap().status
+}
+
+#[test]
+fn a_good_file_counts_for_those_who_come_after() {
+    let stage = Stage::set("");
+    let (mut client, mut server) = stage.framed();
+    assert_eq!(status_of(&stage, "/"), 101);
+    stage
+        .daemon
+        .configure("user: nobody\nworkers: 2\nresource: /only\nlog_level: LOG_EMERG\n");
+    stage.daemon.signal(Signal::SIGHUP);
+    let line = stage.daemon.wait_for_line("configuration reloaded");
+    let keys = "restart jabsocket to apply: workers, user";
+    assert!(line.ends_with(keys), "{line}");
+    assert!(line.contains("notice: "), "{line}");
+    assert_eq!(status_of(&stage, "/"), 404);
+    assert_eq!(status_of(&stage, "/only"), 101);
+    // Who was there is as he was.
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    server.send("<a xmlns='u'/>");
+    expect_text(&mut client, "<a xmlns='u'/>");
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_port_that_is_to_change_keeps_its_rules() {
+    let stage = Stage::set("resource: /only\n");
+    stage
+        .daemon
+        .write_config("port: 1\nlisten: 127.0.0.1\nresource: /other\n");
+    stage.daemon.signal(Signal::SIGHUP);
+    let line = stage.daemon.wait_for_line("configuration reloaded");
+    assert!(line.ends_with("to apply: port"), "{line}");
+    let socket = format!("the socket {} has no listener", stage.daemon.address);
+    stage.daemon.wait_for_line(&socket);
+    assert_eq!(status_of(&stage, "/other"), 404);
+    assert_eq!(status_of(&stage, "/only"), 101);
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_every_error_is_told() {
+    let stage = Stage::set("resource: /only\n");
+    for (config, whys) in [
+        (
+            "resource: /other\nport: 99999\nlisten: localhost\n",
+            &[":2: key 'port'", ":3: key 'listen'", "has errors"][..],
+        ),
+        ("", &[": is empty; perhaps another program is writing it"]),
+        ("\n\n", &[": is empty; "]),
+        (
+            "resource: /other\n\0\0\0\0",
+            &[":2: the character U+0000 is"],
+        ),
+        (
+            "resource: /other\nserver_ca_file: /nonexistent/ca.pem\n",
+            &["/nonexistent/ca.pem: No such file"],
+        ),
+    ] {
+        stage.daemon.write_config(config);
+        stage.daemon.signal(Signal::SIGHUP);
+        for why in whys {
+            stage.daemon.wait_for_line(why);
+        }
+        let line = stage.daemon.wait_for_line("keeping the old one: ");
+        assert!(line.contains("err: "), "{line}");
+        assert_eq!(status_of(&stage, "/other"), 404);
+        assert_eq!(status_of(&stage, "/only"), 101);
+    }
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_refused_reload_is_in_the_metrics_until_one_is_taken() {
+    for workers in [1, 2] {
+        let base = format!("workers: {workers}\nstatus_listen: 127.0.0.1:0\n");
+        let daemon = Daemon::start(&base);
+        let at = place(&daemon);
+        let start = sum(at);
+        assert_eq!(start["config_reload_refused"], 0.0);
+        let reload = |config: &str, refused: f64| {
+            daemon.configure(&format!("{base}{config}"));
+            daemon.signal(Signal::SIGHUP);
+            patiently("the metric", || {
+                let now = sum(at);
+                (now["config_reload_refused"] == refused).then(|| now["config_time_seconds"])
+            })
+        };
+        let after = reload("port: x\n", 1.0);
+        assert_eq!(after, start["config_time_seconds"], "it is still that one");
+        assert!(reload("", 0.0) >= after);
+        reload("server_ca_file: /nonexistent\n", 1.0);
+        daemon.stop();
+    }
+}
+
+#[test]
+fn another_certificate_authority_counts_for_the_next_session() {
+    let (wrong, right) = (Authority::new(), Authority::new());
+    let server = TlsServer::start(&right.identity(&["example.org"]));
+    let address = server.tcp.address.to_string();
+    let domains = |authority: &Authority| {
+        let file = authority.ca_file();
+        let text = entry("example.org", &address, Some(&file), &["tls: direct"]);
+        (file, format!("domains:\n{text}"))
+    };
+    let (_file, text) = domains(&wrong);
+    let daemon = Daemon::start(&text);
+    let mut client = daemon.client();
+    client.send_text(OPEN).unwrap();
+    let _ = server.try_handshake(server.tcp.accept().stream);
+    expect_no_way(&mut client, "the wrong authority");
+    let (_file, text) = domains(&right);
+    daemon.configure(&text);
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for_line("configuration reloaded");
+    let mut client = daemon.client();
+    client.send_text(OPEN).unwrap();
+    server.direct().greet(OPEN_UP);
+    expect_greeted(&mut client);
+    daemon.stop();
+}
+
+#[test]
+fn who_waits_for_the_dns_gets_the_answer_of_the_new_server() {
+    let one = Answering::start("one");
+    let zone = format!(
+        "_xmpp-client._tcp.x.example SRV 1 1 {} a.example\na.example A 127.0.0.1",
+        one.port()
+    );
+    let silent = DnsServer::start("_xmpp-client._tcp.x.example SRV HELD");
+    let daemon = daemon_asking(&silent, "domains: [x.example]\n");
+    let mut client = opening(&daemon, "x.example");
+    silent.wait_asked("_xmpp-client._tcp.x.example", SRV);
+    let good = DnsServer::start(&zone);
+    daemon.configure(&format!("dns_servers: {}\n", good.address));
+    daemon.signal(Signal::SIGHUP);
+    assert_eq!(read_id(&mut client, "x.example"), "one");
+    daemon.stop();
+}
+
+#[test]
+fn a_thousand_reloads_leave_nothing_behind() {
+    let authority = Authority::new();
+    let file = authority.ca_file();
+    let path = file.0.to_str().unwrap();
+    let server = XmppServer::start();
+    let address = server.address;
+    let config = format!(
+        "server_ca_file: {path}\ndomains:\n  - name: example.org\n    server: {address}\n    \
+         tls: none\n"
+    );
+    // The system's own authorities would take a tenth of a second each time.
+    let environment = [("SSL_CERT_FILE", path), ("SSL_CERT_DIR", "/nonexistent")];
+    let daemon = Daemon::start_in("127.0.0.1", &config, &environment);
+    let pid = daemon.pid();
+    let stage = Stage { server, daemon };
+    let (mut client, mut server) = stage.framed();
+    let mut looks = 0;
+    let mut reload = |from: usize, to: usize| {
+        for count in from..to {
+            stage.daemon.signal(Signal::SIGHUP);
+            stage
+                .daemon
+                .wait_for_lines("configuration reloaded", count + 1);
+        }
+        // The last one is over when the next signal is taken.
+        looks += 1;
+        stage.daemon.signal(Signal::SIGUSR1);
+        stage.daemon.wait_for_lines("status: ", looks);
+        (descriptors(pid), stage.daemon.resident())
+    };
+    // What is allocated once is there after these.
+    let (open, resident) = reload(0, 100);
+    let (open_then, resident_then) = reload(100, 1100);
+    assert_eq!(open_then, open);
+    assert_eq!(children(pid), [0; 0]);
+    let grown = resident_then.saturating_sub(resident);
+    assert!(grown < 2 << 20, "{grown} bytes more");
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    stage.daemon.stop();
+}
+
+#[test]
+fn the_status_is_told_whatever_the_level() {
+    let stage = Stage::set("log_level: LOG_EMERG\nmax_connections: 7\n");
+    let _framed = stage.framed();
+    let _awaiting = stage.daemon.client();
+    stage.daemon.signal(Signal::SIGUSR1);
+    let line = stage.daemon.wait_for_line("status: ");
+    let text = "notice: status: 2 sessions (1 AwaitOpen, 1 Relaying), at most 7, \
+                2 accepted since the start, ";
+    assert!(line.contains(text), "{line}");
+    stage.daemon.stop();
+}

@@ -1,0 +1,540 @@
+//! `status_listen`: what the metrics say while sessions come and go, that no
+//! peer can add to their number, health while draining, and bounds. Several
+//! workers: `status_workers`.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use nix::sys::signal::Signal;
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+
+use crate::common::answering::daemon_asking;
+use crate::common::certificates::Authority;
+use crate::common::daemon::{Daemon, TempFile};
+use crate::common::dns_server::DnsServer;
+use crate::common::prometheus::{
+    Series, ask, changes, dial, get, metrics, of_each, place, response,
+};
+use crate::common::stage::*;
+use crate::common::tls_server::TlsStage;
+use crate::common::ws_client::WsClient;
+use crate::common::{patiently, reset, write_until_stalled};
+
+const STATUS: &str = "status_listen: 127.0.0.1:0\n";
+
+/// Waits until the session of `client` is over.
+fn end(daemon: &Daemon, client: WsClient) {
+    let peer = client.stream.local_addr().unwrap();
+    drop(client);
+    daemon.wait_for_line(&format!(" {peer} origin="));
+}
+
+/// The changes of all but the memory that is held.
+fn counted(before: &Series, after: &Series) -> Vec<String> {
+    let changes = changes(before, after).into_iter();
+    changes
+        .filter(|change| !change.starts_with("held_bytes"))
+        .collect()
+}
+
+#[test]
+fn values_move_with_sessions() {
+    let stage = Stage::set(STATUS);
+    let daemon = &stage.daemon;
+    let before = metrics(daemon);
+    assert_eq!(before["draining"], 0.0);
+    assert!(before["sessions_max"] >= 1.0);
+    assert!(before["start_time_seconds"] > 1.6e9);
+    let version = format!("build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(before[&version], 1.0);
+
+    let (mut client, mut server) = stage.framed();
+    let open = metrics(daemon);
+    assert_eq!(
+        counted(&before, &open),
+        [
+            "accepted_connections_total 1".to_owned(),
+            "connect_seconds_count 1".to_owned(),
+            "domain_sessions_total{domain=\"example.org\"} 1".to_owned(),
+            "domain_sessions{domain=\"example.org\"} 1".to_owned(),
+            format!(
+                "relayed_bytes_total{{direction=\"down\"}} {}",
+                HEADER_DOWN.len()
+            ),
+            "relayed_messages_total{direction=\"down\"} 1".to_owned(),
+            "sessions{phase=\"relaying\",dialect=\"rfc7395\"} 1".to_owned(),
+            "time_to_open_seconds_count 1".to_owned(),
+        ]
+    );
+
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    server.send("<b xmlns='u'/>");
+    expect_text(&mut client, "<b xmlns='u'/>");
+    let busy = metrics(daemon);
+    assert_eq!(
+        counted(&open, &busy),
+        [
+            "relayed_bytes_total{direction=\"down\"} 14".to_owned(),
+            format!("relayed_bytes_total{{direction=\"up\"}} {}", PRESENCE.len()),
+            "relayed_messages_total{direction=\"down\"} 1".to_owned(),
+            "relayed_messages_total{direction=\"up\"} 1".to_owned(),
+        ]
+    );
+
+    client.send_text(CLIENT_CLOSE).unwrap();
+    expect_stream_close(&mut client, 1000);
+    drop(server);
+    end(daemon, client);
+    assert_eq!(
+        counted(&busy, &metrics(daemon)),
+        [
+            "closed_sessions_total{by=\"client\",why=\"stream_closed\"} 1",
+            "domain_sessions{domain=\"example.org\"} -1",
+            "sessions{phase=\"relaying\",dialect=\"rfc7395\"} -1",
+        ]
+    );
+    stage.daemon.stop();
+}
+
+/// A message so large that moving it takes long, whatever the machine.
+#[test]
+fn a_slow_turn_is_told() {
+    const SIZE: usize = 150 << 20;
+    let limits = "max_message_size: 0\nmax_frame_size: 0\nmax_total_memory: 0\n";
+    let stage = Stage::set(&format!("{STATUS}{limits}log_level: LOG_WARNING\n"));
+    let (mut client, mut server) = stage.framed();
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    assert_eq!(metrics(&stage.daemon)["slow_turns_total"], 0.0);
+    let peer = client.stream.local_addr().unwrap();
+    let message = format!("<a xmlns='u'>{}</a>", "x".repeat(SIZE));
+    client.send_text(&message).unwrap();
+    let line = stage
+        .daemon
+        .wait_for_line(&format!(" {peer}: kept all others waiting for "));
+    assert!(line.contains(" ms in Relaying, over "), "{line}");
+    assert!(metrics(&stage.daemon)["slow_turns_total"] >= 1.0);
+    drop((client, server));
+}
+
+#[test]
+fn every_phase_and_end_has_its_place() {
+    let stage = Stage::set(STATUS);
+    let daemon = &stage.daemon;
+    let before = metrics(daemon);
+    let refused = WsClient::open(daemon.address, "/", &[], None).unwrap();
+    assert_eq!(refused.1.status, 400);
+    end(daemon, refused.0);
+    let probe = WsClient::dial(daemon.address).unwrap();
+    end(daemon, probe);
+    let waiting = daemon.client();
+    let (draft, draft_server) = stage.draft();
+    let (mut wrong, wrong_server) = stage.framed();
+    wrong.send_text("<a>").unwrap();
+    expect_error(&mut wrong, "not-well-formed", "<a>");
+    expect_stream_close(&mut wrong, 1000);
+    drop(wrong_server);
+    end(daemon, wrong);
+    let after = metrics(daemon);
+    let changes = changes(&before, &after);
+    for expected in [
+        "accepted_connections_total 5",
+        "refused_requests_total{reason=\"subprotocol\"} 1",
+        "closed_sessions_total{by=\"jabsocket\",why=\"refused\"} 1",
+        "closed_sessions_total{by=\"client\",why=\"no_request\"} 1",
+        "closed_sessions_total{by=\"jabsocket\",why=\"xmpp_violation\"} 1",
+        "sessions{phase=\"await_open\",dialect=\"none\"} 1",
+        "sessions{phase=\"relaying\",dialect=\"draft\"} 1",
+        "domain_sessions{domain=\"example.org\"} 1",
+        "domain_sessions_total{domain=\"example.org\"} 2",
+    ] {
+        assert!(
+            changes.iter().any(|c| c == expected),
+            "{expected}: {changes:#?}"
+        );
+    }
+    let sessions = changes.iter().filter(|c| c.starts_with("sessions{"));
+    assert_eq!(sessions.count(), 2, "{changes:#?}");
+    drop((waiting, draft, draft_server));
+    stage.daemon.stop();
+}
+
+/// Port checks may come every second.
+#[test]
+fn checks_of_a_port_are_counted_and_fill_no_log() {
+    let authority = Authority::new();
+    let files = authority.identity(&["example.com"]).files(&[]);
+    let (certificate, key) = (files.0.0.display(), files.1.0.display());
+    let listeners = format!(
+        "listeners:\n- {{port: 0, listen: 127.0.0.1}}\n- {{port: 0, listen: 127.0.0.2, \
+         tls_certificate: {certificate}, tls_key: {key}}}\n"
+    );
+    for (level, lines) in [("LOG_DEBUG", 4), ("LOG_INFO", 0)] {
+        let daemon = Daemon::start(&format!("log_level: {level}\n{STATUS}{listeners}"));
+        let line = daemon.wait_for_line("listening on 127.0.0.2:");
+        let secure = line.rsplit(' ').next().unwrap();
+        drop(dial(daemon.address));
+        reset(dial(daemon.address));
+        drop(dial(secure.parse().unwrap()));
+        assert_eq!(get(daemon.address, "/").0, 200);
+        let by_client = "closed_sessions_total{by=\"client\",why=\"no_request\"}";
+        let page = "closed_sessions_total{by=\"jabsocket\",why=\"page\"}";
+        patiently("the counts", || {
+            let now = metrics(&daemon);
+            (now[by_client] == 3.0 && now[page] == 1.0).then_some(())
+        });
+        let (refused, _) = WsClient::open(daemon.address, "/", &[], None).unwrap();
+        end(&daemon, refused);
+        let told = daemon.lines();
+        let sessions = told.iter().filter(|line| line.contains(" ended by "));
+        assert_eq!(sessions.count(), lines + 1, "{level}: {told:#?}");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_hostile_to_makes_no_series() {
+    let stage = Stage::set(STATUS);
+    let before = metrics(&stage.daemon);
+    for n in 0..50 {
+        let mut client = stage.daemon.client();
+        let open = OPEN.replace("example.org", &format!("evil{n}.example"));
+        client.send_text(&open).unwrap();
+        drop(client.read_text().expect("an <open/>"));
+        expect_error(&mut client, "host-unknown", &open);
+    }
+    let changes = changes(&before, &metrics(&stage.daemon));
+    for expected in [
+        "domain_sessions_total{domain=\"other\"} 50",
+        "closed_sessions_total{by=\"jabsocket\",why=\"host_unknown\"} 50",
+    ] {
+        assert!(
+            changes.iter().any(|c| c == expected),
+            "{expected}: {changes:#?}"
+        );
+    }
+    stage.daemon.stop();
+}
+
+#[test]
+fn an_open_proxy_has_one_series_and_the_resolver_is_counted() {
+    let dns = DnsServer::start("");
+    let daemon = daemon_asking(&dns, STATUS);
+    let before = metrics(&daemon);
+    for _ in 0..2 {
+        let mut client = daemon.client();
+        let open = OPEN.replace("example.org", "nowhere.example");
+        client.send_text(&open).unwrap();
+        drop(client.read_text().expect("an <open/>"));
+        expect_error(&mut client, "host-unknown", &open);
+    }
+    let changes = changes(&before, &metrics(&daemon));
+    for expected in [
+        "domain_sessions_total{domain=\"other\"} 2",
+        // Two services, two families of addresses; then all from the cache.
+        "dns_queries_total 4",
+        "dns_cache_hits_total 4",
+    ] {
+        assert!(
+            changes.iter().any(|c| c == expected),
+            "{expected}: {changes:#?}"
+        );
+    }
+    daemon.stop();
+}
+
+#[test]
+fn versions_of_tls_are_counted() {
+    let stage = TlsStage::set(&["tls: required"], STATUS);
+    let before = metrics(&stage.daemon);
+    let (_client, server) = stage.session();
+    let changes = changes(&before, &metrics(&stage.daemon));
+    let version = server.version();
+    let expected = format!("server_tls_handshakes_total{{version=\"{version}\"}} 1");
+    assert!(changes.contains(&expected), "{changes:#?}");
+    stage.daemon.stop();
+}
+
+#[test]
+fn without_other_workers_both_pages_say_the_same() {
+    let stage = Stage::set(STATUS);
+    let session = stage.framed();
+    let sum = metrics(&stage.daemon);
+    let own = of_each(place(&stage.daemon)).into_iter();
+    let own = own
+        .map(|(key, value)| {
+            let key = key.replacen("worker=\"0\",", "", 1);
+            (key.replacen("{worker=\"0\"}", "", 1), value)
+        })
+        .collect();
+    assert_eq!(changes(&sum, &own), [""; 0]);
+    assert_eq!(sum["workers"], 1.0);
+    drop(session);
+    stage.daemon.stop();
+}
+
+#[test]
+fn how_long_messages_take_is_looked_at_now_and_then() {
+    let stage = Stage::set(STATUS);
+    let (mut client, mut server) = stage.framed();
+    let before = metrics(&stage.daemon);
+    // One turn of the session each, as each waits for the one before.
+    const MESSAGES: f64 = 100.0;
+    for _ in 0..MESSAGES as u32 / 2 {
+        client.send_text(PRESENCE).unwrap();
+        server.expect(PRESENCE);
+        server.send("<b xmlns='u'/>");
+        expect_text(&mut client, "<b xmlns='u'/>");
+    }
+    let after = metrics(&stage.daemon);
+    let grown = |key: &str| after[key] - before[key];
+    let looked_at = grown("relay_latency_seconds_count");
+    // One in 16 on average, two at most 31 apart.
+    assert!((3.0..MESSAGES / 4.0).contains(&looked_at), "{looked_at}");
+    let seconds = grown("relay_latency_seconds_sum") / looked_at;
+    assert!(seconds > 0.0 && seconds < 1.0, "{seconds} s");
+    assert_eq!(grown("relay_held_total"), 0.0);
+    drop((client, server));
+    stage.daemon.stop();
+}
+
+#[test]
+fn what_waits_in_a_queue_is_told_apart() {
+    let stage = Stage::set(&format!("{STATUS}max_queue_size: 33554432\n"));
+    let (client, server) = stage.framed();
+    let body = "x".repeat(60_000);
+    let mut left = 1000;
+    let mut next = || {
+        left -= 1;
+        (left > 0).then(|| format!("<a xmlns='u'>{body}</a>").into_bytes())
+    };
+    // Until the queue is full: some hundred turns after the kernel's is.
+    let done = write_until_stalled(&server.stream, &mut Vec::new(), &mut next);
+    assert!(!done, "all was taken, though nobody reads");
+    let values = metrics(&stage.daemon);
+    let held = values["held_bytes{for=\"sessions\"}"];
+    assert!(held > 30e6, "{held}");
+    assert!(values["relay_held_total"] > 0.0);
+    drop((client, server));
+    stage.daemon.stop();
+}
+
+#[test]
+fn tls_with_browsers_is_counted_by_version() {
+    let authority = Authority::new();
+    let (certificate, key) = authority.identity(&["example.com"]).files(&[]);
+    let daemon = Daemon::start(&format!(
+        "{STATUS}domains: [example.org]\ntls_certificate: {}\ntls_key: {}\n",
+        certificate.0.display(),
+        key.0.display()
+    ));
+    let before = metrics(&daemon);
+    let shake_hands = |version| {
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        builder.set_verify(SslVerifyMode::NONE);
+        builder.set_min_proto_version(Some(version)).unwrap();
+        builder.set_max_proto_version(Some(version)).unwrap();
+        let stream = TcpStream::connect(daemon.address).unwrap();
+        builder.build().connect("example.com", stream)
+    };
+    // The answer to a request: then the daemon is done with the handshake too.
+    let ask = |version| {
+        let mut stream = shake_hands(version).expect("TLS");
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1");
+    };
+    ask(SslVersion::TLS1_2);
+    ask(SslVersion::TLS1_3);
+    ask(SslVersion::TLS1_3);
+    // No TLS that it speaks, and none at all.
+    assert!(shake_hands(SslVersion::TLS1_1).is_err());
+    let mut junk = TcpStream::connect(daemon.address).unwrap();
+    junk.write_all(b"\x16junk that is no ClientHello").unwrap();
+    drop(junk.read_to_end(&mut Vec::new()));
+    let changes = changes(&before, &metrics(&daemon));
+    for expected in [
+        "client_tls_handshakes_total{version=\"TLSv1.2\"} 1",
+        "client_tls_handshakes_total{version=\"TLSv1.3\"} 2",
+        "client_tls_failures_total 2",
+    ] {
+        let found = changes.iter().any(|change| change == expected);
+        assert!(found, "{expected}: {changes:#?}");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn paths_and_methods() {
+    let stage = Stage::set(STATUS);
+    let at = place(&stage.daemon);
+    let before = stage.daemon.descriptors();
+    assert_eq!(get(at, "/healthz").2, "ok\n");
+    assert_eq!(get(at, "/readyz").2, "ready\n");
+    assert_eq!(get(at, "/metrics?name[]=x").0, 200);
+    assert_eq!(get(at, "/").0, 404);
+    assert_eq!(get(at, "/metrics/workers").0, 200);
+    assert_eq!(get(at, "/metrics/").0, 404);
+    let (status, head, body) = ask(at, "HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!((status, body.as_str()), (200, ""));
+    assert!(!head.contains("Content-Length: 0\r\n"), "{head}");
+    let post = "POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc";
+    let (status, head, _) = ask(at, post);
+    assert_eq!(status, 405);
+    assert!(head.contains("Allow: GET, HEAD\r\n"), "{head}");
+    assert!(head.contains("Connection: close\r\n"), "{head}");
+    for junk in [
+        "\x16\x03\x01\x02\0",
+        "GET /\r\n\r\n",
+        "GET / HTTP/2\r\n\r\n",
+    ] {
+        assert_eq!(ask(at, junk).0, 400, "{junk:?}");
+    }
+    let long = format!("GET / HTTP/1.1\r\nx: {}\r\n", "y".repeat(5000));
+    assert_eq!(ask(at, &long).0, 431);
+    let lines = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(100));
+    assert_eq!(ask(at, &lines).0, 431);
+    // Whoever ends its direction at once gets its answer too, and no descriptor stays.
+    let mut stream = dial(at);
+    stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(response(&mut stream).0, 200);
+    stage.daemon.wait_for_descriptors(before);
+    stage.daemon.stop();
+}
+
+#[test]
+fn who_asks_by_another_name_gets_nothing() {
+    let config = format!("{STATUS}status_host: [Metrics.example, xmpp.example.com]\n");
+    let mut stage = Stage::set(&config);
+    let at = place(&stage.daemon);
+    let status = |host: &str, path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let (status, _, body) = ask(at, &request);
+        assert_eq!(body.contains("jabsocket_sessions"), status == 200, "{host}");
+        (status, body)
+    };
+    for host in [
+        "127.0.0.1",
+        "127.0.0.1:9150",
+        "192.0.2.7:1",
+        "[::1]",
+        "[2001:db8::1]:9150",
+        "localhost",
+        "LOCALHOST:9150",
+        "metrics.example:9150",
+        "metrics.example.",
+        "XMPP.example.com",
+    ] {
+        assert_eq!(status(host, "/metrics").0, 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:9150",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "example.com",
+        "evil.example:metrics.example",
+        "[evil.example]",
+        "",
+    ] {
+        for path in ["/metrics", "/metrics/workers", "/"] {
+            let (status, body) = status(host, path);
+            assert_eq!(status, 421, "{host}");
+            assert!(body.contains("'status_host'"), "{body}");
+        }
+    }
+    for request in [
+        "GET /metrics HTTP/1.1\r\n\r\n",
+        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+    ] {
+        assert_eq!(ask(at, request).0, 400, "{request}");
+    }
+    assert_eq!(ask(at, "GET /metrics HTTP/1.0\r\n\r\n").0, 200);
+    let line = stage.daemon.wait_for_line("host evil.example; ");
+    assert!(line.contains("warning: status_listen: ") && line.contains("'status_host'"));
+    // New names apply after a reload.
+    stage.daemon.configure("status_host: evil.example\n");
+    stage.daemon.signal(Signal::SIGHUP);
+    stage.daemon.wait_for_line("configuration reloaded");
+    assert_eq!(status("evil.example", "/metrics").0, 200);
+    assert_eq!(status("metrics.example", "/metrics").0, 421);
+    stage.daemon.signal(Signal::SIGTERM);
+    assert_eq!(stage.daemon.wait_exit().code(), Some(0));
+    let lines = stage.daemon.lines();
+    let warnings = lines.iter().filter(|line| line.contains("status_listen: "));
+    assert_eq!(warnings.count(), 1, "{lines:#?}");
+}
+
+#[test]
+fn the_slow_are_cut_and_nobody_else_waits() {
+    let stage = Stage::set(&format!("{STATUS}max_connections: 1\n"));
+    let at = place(&stage.daemon);
+    let before = stage.daemon.descriptors();
+    // As many as are served at a time; none of them is a session.
+    let mut slow: Vec<TcpStream> = (0..16).map(|_| dial(at)).collect();
+    for stream in &mut slow {
+        stream.write_all(b"GET /metrics HT").unwrap();
+    }
+    stage.daemon.wait_for_descriptors(before + 16);
+    // Another waits for a place, the sessions do not.
+    let mut late = dial(at);
+    late.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+    let (mut client, mut server) = stage.framed();
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    for mut stream in slow {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("the end");
+        assert_eq!(text, "");
+    }
+    assert_eq!(response(&mut late).0, 200);
+    // Whoever sends without an end is cut too.
+    let mut endless = dial(at);
+    endless.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
+    let cut = (0..10_000).any(|_| endless.write_all(&[b'x'; 16 << 10]).is_err());
+    assert!(cut, "it goes on reading");
+    drop((client, server, late));
+    stage.daemon.stop();
+}
+
+#[test]
+fn not_ready_while_draining_but_alive_to_the_end() {
+    let mut stage = Stage::set(STATUS);
+    let at = place(&stage.daemon);
+    let (mut client, server) = stage.framed();
+    stage.daemon.signal(Signal::SIGTERM);
+    assert_eq!(client.read_close().unwrap().0, Some(1001));
+    let (status, _, body) = get(at, "/readyz");
+    assert_eq!((status, body.as_str()), (503, "draining\n"));
+    assert_eq!(get(at, "/healthz").0, 200);
+    let values = metrics(&stage.daemon);
+    assert_eq!(values["draining"], 1.0);
+    let drained = "closed_sessions_total{by=\"jabsocket\",why=\"drain\"}";
+    assert_eq!(values[drained], 1.0);
+    client.send_close(1001, "").unwrap();
+    client.read_eof().unwrap();
+    drop((client, server));
+    assert_eq!(stage.daemon.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn off_unless_configured_and_an_address_in_use_is_refused() {
+    let daemon = Daemon::start("");
+    assert!(!daemon.lines().iter().any(|line| line.contains("status at")));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let config = TempFile::new(&format!("port: 0\nstatus_listen: {address}\n"));
+    let output = std::process::Command::new(crate::common::daemon::PROGRAM)
+        .args(["-n", "-c"])
+        .arg(&config.0)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    let expected = format!("status_listen: cannot listen on {address}");
+    assert!(said.contains(&expected), "{said}");
+    daemon.stop();
+}

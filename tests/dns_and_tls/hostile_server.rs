@@ -1,0 +1,309 @@
+//! A server, or somebody on the way to it, that does not want TLS to begin: by
+//! words of its own, by too many words, by none. The session ends, nothing of
+//! it reaches the client, and the session beside it goes on.
+
+use std::io::Write;
+
+use crate::common::stage::*;
+use crate::common::tls_server::*;
+use crate::common::ws_client::WsClient;
+use crate::common::xmpp_server::Connection;
+use crate::common::{PATIENCE, try_write_until_stalled, wait_for};
+use nix::poll::PollFlags;
+
+/// What the daemon may grow by, whatever is sent to it.
+const GROWTH_BYTES: usize = 4 << 20;
+/// What a server sends that never ends.
+const FLOOD_BYTES: usize = 32 << 20;
+
+/// A daemon with a session that works.
+struct Scene {
+    stage: TlsStage,
+    healthy: (WsClient, TlsConnection),
+    before: usize,
+}
+
+impl Scene {
+    fn set(config: &str) -> Scene {
+        let stage = TlsStage::set(&["tls: required"], config);
+        let healthy = stage.session();
+        let before = stage.daemon.resident();
+        Scene {
+            stage,
+            healthy,
+            before,
+        }
+    }
+
+    /// A client and the daemon's connection to the server, its header read.
+    fn arrive(&self) -> (WsClient, Connection) {
+        let client = self.stage.client(OPEN);
+        let mut server = self.stage.server.tcp.accept();
+        server.expect(OPEN_UP);
+        (client, server)
+    }
+
+    /// The same with STARTTLS offered and asked for.
+    fn ask(&self) -> (WsClient, Connection) {
+        let client = self.stage.client(OPEN);
+        (client, self.stage.server.asked())
+    }
+
+    /// Fails unless the session of `client` has ended and the other goes on.
+    fn expect_end(&mut self, client: &mut WsClient, case: &str) {
+        expect_no_way(client, case);
+        expect_alive(&mut self.healthy);
+        let grown = self.stage.daemon.resident().saturating_sub(self.before);
+        assert!(
+            grown < GROWTH_BYTES,
+            "{case}: grown by {} KiB",
+            grown / 1024
+        );
+    }
+
+    /// The healthy session goes on to the end.
+    fn stop(mut self) {
+        expect_alive(&mut self.healthy);
+        self.stage.daemon.stop();
+    }
+}
+
+/// Fails unless the daemon says no more and is gone.
+fn expect_gone(server: &mut Connection, case: &str) {
+    assert_eq!(server.read_end().1, "", "{case}");
+}
+
+#[test]
+fn clear_text_behind_proceed_is_an_injection() {
+    let mut scene = Scene::set("");
+    for injected in [
+        "<message from='mallory@example.org'/>",
+        " \n<message/>",
+        "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
+        CLEAR_HEADER,
+        "garbage",
+        "<",
+        "\u{16}\u{3}\u{3}\0\u{1}\0",
+        "\0",
+        END,
+        PROCEED,
+    ] {
+        let (mut client, mut server) = scene.ask();
+        server.send(&format!("{PROCEED}{injected}"));
+        expect_gone(&mut server, injected);
+        scene.expect_end(&mut client, injected);
+        let peer = client.stream.local_addr().unwrap();
+        let start = format!(" {peer}: cannot reach the server");
+        let line = scene.stage.daemon.wait_for_line(&start);
+        assert!(line.contains("an injection"), "{injected:?}: {line}");
+    }
+    scene.stop();
+}
+
+/// What came before TLS counts for nothing after it, white space included.
+#[test]
+fn white_space_behind_proceed_does_no_harm() {
+    let mut scene = Scene::set("");
+    let (mut client, mut server) = scene.ask();
+    server.send(&format!("{PROCEED}\r\n \t"));
+    let mut server = scene.stage.server.handshake(server.stream);
+    server.greet(OPEN_UP);
+    expect_greeted(&mut client);
+    expect_alive(&mut (client, server));
+    expect_alive(&mut scene.healthy);
+    scene.stop();
+}
+
+/// The same a segment later, where TLS has begun.
+#[test]
+fn clear_text_within_the_handshake_ends_it() {
+    let mut scene = Scene::set("");
+    for garbage in [
+        "<message from='mallory@example.org'/>",
+        "HTTP/1.1 400 Bad Request\r\n\r\n",
+        "\u{16}\u{3}\u{3}\0\u{4}junk",
+        "\u{15}\u{3}\u{1}\0\u{2}\u{2}\u{28}",
+    ] {
+        let (mut client, mut server) = scene.ask();
+        server.send(PROCEED);
+        // The ClientHello is here.
+        let came = wait_for(
+            &server.stream,
+            PollFlags::POLLIN,
+            PATIENCE.as_millis() as u16,
+        );
+        assert!(came, "no ClientHello");
+        server.send(garbage);
+        scene.expect_end(&mut client, garbage);
+        drop(server);
+    }
+    scene.stop();
+}
+
+#[test]
+fn a_server_that_breaks_off_within_the_handshake_has_lost_the_session() {
+    let mut scene = Scene::set("");
+    let (mut client, mut server) = scene.ask();
+    server.send(PROCEED);
+    server.half_close();
+    scene.expect_end(&mut client, "end");
+    let (mut client, mut server) = scene.ask();
+    server.send(PROCEED);
+    server.reset();
+    scene.expect_end(&mut client, "reset");
+    let (mut client, mut server) = scene.ask();
+    // Half a record.
+    server.send(PROCEED);
+    server.stream.write_all(&[22, 3, 3, 1]).unwrap();
+    server.half_close();
+    scene.expect_end(&mut client, "half a record");
+    scene.stop();
+}
+
+/// All of these are answers to our header; the server says no more.
+#[test]
+fn what_a_server_may_not_say_before_tls() {
+    let mut scene = Scene::set("");
+    let no_offer = format!("{CLEAR_HEADER}{FEATURES}");
+    let error = "<stream:error><internal-server-error \
+        xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
+    let other = OFFER.replace("xmpp-tls", "xmpp-sasl");
+    let deep = OFFER.replace("<starttls", "<x xmlns='urn:x'><starttls");
+    let deep = deep.replace("</starttls>", "</starttls></x>");
+    let all = [
+        no_offer.as_str(),
+        &format!("{CLEAR_HEADER}{error}"),
+        &format!("{CLEAR_HEADER}<stream:features/>"),
+        &format!("{CLEAR_HEADER}{other}"),
+        &format!("{CLEAR_HEADER}{deep}"),
+        &format!("{CLEAR_HEADER}<message/>"),
+        &format!("{CLEAR_HEADER}{PROCEED}"),
+        &format!("{CLEAR_HEADER}{OFFER}{PROCEED}"),
+        &format!("{CLEAR_HEADER}{OFFER}<message/>"),
+        &format!("{CLEAR_HEADER}</stream:stream>"),
+        &format!("{CLEAR_HEADER}<!-- no -->{OFFER}"),
+        &format!("<!DOCTYPE a [<!ENTITY b 'c'>]>{CLEAR_HEADER}{OFFER}"),
+        &format!("{CLEAR_HEADER}&amp;{OFFER}"),
+        &format!("{CLEAR_HEADER}</stream:features>"),
+        "SSH-2.0-OpenSSH\r\n",
+        "* OK IMAP4 ready\r\n",
+    ];
+    for said in all {
+        let (mut client, mut server) = scene.arrive();
+        server.send(said);
+        expect_gone(&mut server, said);
+        scene.expect_end(&mut client, said);
+    }
+    scene.stop();
+}
+
+#[test]
+fn what_a_server_may_not_answer_to_starttls() {
+    let mut scene = Scene::set("");
+    for answer in [
+        "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>",
+        "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>",
+        "<proceed/>",
+        "<message/>",
+        OFFER,
+        END,
+        "<stream:error><undefined-condition \
+         xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>",
+    ] {
+        let (mut client, mut server) = scene.ask();
+        server.send(answer);
+        expect_gone(&mut server, answer);
+        scene.expect_end(&mut client, answer);
+    }
+    scene.stop();
+}
+
+/// Sends `start` and then `more` for ever; fails unless the daemon breaks off.
+fn expect_broken_off(server: Connection, start: &str, more: &str, case: &str) {
+    let mut pending = start.as_bytes().to_vec();
+    let piece = more.repeat((16 << 10) / more.len() + 1).into_bytes();
+    let mut left = FLOOD_BYTES;
+    // The test's own patience is in what the client waits for.
+    let sent = try_write_until_stalled(&server.stream, &mut pending, || {
+        left = left.checked_sub(piece.len())?;
+        Some(piece.clone())
+    });
+    assert!(sent.is_err(), "{case}: all was taken");
+}
+
+#[test]
+fn a_server_may_not_say_too_much_before_tls() {
+    let mut scene = Scene::set("");
+    let features = "<stream:features>";
+    let cases: [(&str, &str, &str); 8] = [
+        ("white space first", "", " \n"),
+        ("header", "<stream:stream a='", "x"),
+        ("attributes", "<stream:stream ", "a='b' "),
+        (
+            "features",
+            &format!("{CLEAR_HEADER}{features}"),
+            "<a xmlns='urn:x'/>",
+        ),
+        ("text", &format!("{CLEAR_HEADER}{features}"), "text"),
+        ("depth", &format!("{CLEAR_HEADER}{features}"), "<a>"),
+        ("white space", CLEAR_HEADER, " "),
+        ("elements", CLEAR_HEADER, "<message/>"),
+    ];
+    for (case, start, more) in cases {
+        println!("{case}");
+        let (mut client, server) = scene.arrive();
+        expect_broken_off(server, start, more, case);
+        scene.expect_end(&mut client, case);
+    }
+    for (case, start) in [("answer", "<proceed a='"), ("failure", "<failure>")] {
+        println!("{case}");
+        let (mut client, server) = scene.ask();
+        expect_broken_off(server, start, "x", case);
+        scene.expect_end(&mut client, case);
+    }
+    scene.stop();
+}
+
+/// The time for the way to the server is up.
+#[test]
+fn a_server_that_keeps_the_session_waiting_loses_it() {
+    let mut scene = Scene::set("connect_timeout: 1\n");
+    for said in [
+        "",
+        "<stream:stream",
+        CLEAR_HEADER,
+        &format!("{CLEAR_HEADER}<stream:features>"),
+    ] {
+        let (mut client, mut server) = scene.arrive();
+        server.send(said);
+        expect_gone(&mut server, said);
+        scene.expect_end(&mut client, said);
+    }
+    // Silent where the answer to STARTTLS should come, and within TLS.
+    let (mut client, mut server) = scene.ask();
+    expect_gone(&mut server, "no answer");
+    scene.expect_end(&mut client, "no answer");
+    let (mut client, mut server) = scene.ask();
+    server.send(PROCEED);
+    scene.expect_end(&mut client, "no ServerHello");
+    // TLS stands, but no header comes.
+    let mut client = scene.stage.client(OPEN);
+    let mut server = scene.stage.server.starttls();
+    server.expect(OPEN_UP);
+    scene.expect_end(&mut client, "no header");
+    scene.stop();
+}
+
+/// White space instead of an answer: all that is bounded is the time.
+#[test]
+fn endless_white_space_instead_of_an_answer_runs_into_the_time_limit() {
+    let mut scene = Scene::set("connect_timeout: 1\n");
+    let (mut client, mut server) = scene.ask();
+    let writer = std::thread::spawn(move || {
+        let piece = [b' '; 1024];
+        while server.stream.write_all(&piece).is_ok() {}
+    });
+    scene.expect_end(&mut client, "white space");
+    writer.join().expect("the writer");
+    scene.stop();
+}

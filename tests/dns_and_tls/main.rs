@@ -1,0 +1,25 @@
+//! How servers are found and reached, and TLS on both sides.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod address_race;
+mod certificate_check;
+mod channel_binding;
+mod dns_cache;
+mod dns_load;
+mod hostile_server;
+mod hosts_file;
+mod numeric_server;
+mod private_addresses;
+mod resolv_conf;
+mod see_other_host;
+mod server_finding;
+mod starttls;
+mod time_to_open;
+mod tls_memory;
+mod tls_policy;
+mod tls_records;
+mod tls_session;
+mod wss;
+mod wss_reload;

@@ -1,0 +1,294 @@
+//! TLS records without payload cost work but bring no data: a KeyUpdate, a ticket, a
+//! refused renegotiation. However many a peer sends, one call takes only a few, and the
+//! other sessions have their turns in between.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::common::certificates::Authority;
+use crate::common::daemon::{Daemon, TempFile};
+use crate::common::stage::*;
+use crate::common::tls_records::{Idle, Relay, Renegotiation, TLS12_CIPHER};
+use crate::common::tls_server::{TlsConnection, TlsServer, entry, expect_alive, expect_greeted};
+use crate::common::wait_for;
+use crate::common::ws_client::{HANDSHAKE_ACCEPT, WsClient};
+use crate::common::wss_stage::{WssStage, connected, keys};
+use jabsocket::config;
+use jabsocket::meter::{Meter, TLS_RECORD};
+use jabsocket::net::tls_client::{Contexts, TlsRequest};
+use jabsocket::net::tls_server::Endpoint;
+use jabsocket::net::transport::Transport;
+use mio::{Poll, Token};
+use nix::poll::PollFlags;
+use openssl::ssl::{
+    Ssl, SslConnector, SslContext, SslMethod, SslStream, SslVerifyMode, SslVersion,
+};
+
+/// The most records that one call may take.
+const MOST_RECORDS: u64 = 32;
+/// So many are sent to one transport: fewer than a socket holds.
+const FEW: usize = 100;
+
+/// A transport under TLS, and its peer's side.
+struct Pair {
+    transport: Transport,
+    socket: UnixStream,
+    peer: SslStream<UnixStream>,
+    meter: Meter,
+    poll: Poll,
+}
+
+impl Pair {
+    /// `ssl` is our side, `peer` the other.
+    fn new(ssl: Ssl, peer: Ssl, peer_is_server: bool) -> Pair {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        let peer = thread::spawn(move || {
+            let done = match peer_is_server {
+                true => peer.accept(theirs),
+                false => peer.connect(theirs),
+            };
+            done.expect("the peer's handshake")
+        });
+        ours.set_nonblocking(true).expect("non-blocking");
+        let socket = ours.try_clone().expect("another handle");
+        let poll = Poll::new().expect("a poll");
+        let ours = mio::net::UnixStream::from_std(ours);
+        let plain = Transport::register(ours, poll.registry(), Token(0)).expect("registered");
+        let mut transport = plain.start_tls(ssl).expect("TLS");
+        let mut meter = Meter::new();
+        while let Err(error) = transport.shake_hands(&mut meter) {
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+            assert!(wait_for(&socket, PollFlags::POLLIN, 10_000), "no handshake");
+        }
+        Pair {
+            transport,
+            socket,
+            peer: peer.join().expect("the peer"),
+            meter,
+            poll,
+        }
+    }
+
+    /// Of the daemon's side that servers see.
+    fn with_server(version: SslVersion) -> Pair {
+        let authority = Authority::new();
+        let identity = authority.identity(&["example.org"]);
+        let mut builder = SslContext::builder(SslMethod::tls_server()).expect("a context");
+        builder.set_certificate(&identity.certificate).expect("it");
+        builder.set_private_key(&identity.key).expect("its key");
+        builder.set_max_proto_version(Some(version)).expect("it");
+        let contexts = Contexts::new(std::iter::empty()).expect("contexts");
+        let wish = TlsRequest {
+            domain: "example.org",
+            ca_file: None,
+            verify: false,
+            direct: false,
+        };
+        let ours = contexts.connection(&wish).expect("a connection");
+        let peer = Ssl::new(&builder.build()).expect("a connection");
+        Pair::new(ours, peer, true)
+    }
+
+    /// Of the daemon's side that browsers see.
+    fn with_browser(version: SslVersion) -> Pair {
+        let authority = Authority::new();
+        let files = [authority.identity(&["example.org"]).files(&[])];
+        let file = TempFile::new(&keys(&files));
+        let config = config::load(&file.0).expect("a configuration").config;
+        let endpoints = Endpoint::all(&config).expect("an endpoint");
+        let ours = endpoints[0].connection().expect("TLS").expect("it");
+        Pair::new(ours, browser(version), false)
+    }
+
+    /// Reads until the stanza comes that the peer sent last. How many calls it
+    /// took; none may have taken more than a few records.
+    fn read_to_the_end(&mut self, expected: &[u8]) -> usize {
+        let (mut calls, mut buffer) = (0, [0; 16 << 10]);
+        loop {
+            let before = self.meter.drawn();
+            let done = self.transport.read(&mut buffer, &mut self.meter);
+            let records = (self.meter.drawn() - before) / TLS_RECORD as u64;
+            assert!(records <= MOST_RECORDS, "{records} records in a call");
+            match done {
+                Ok(n) => {
+                    assert_eq!(&buffer[..n], expected);
+                    break calls;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {
+                    assert!(records > 0, "a call that cost nothing and gave nothing");
+                    calls += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+                    assert!(wait_for(&self.socket, PollFlags::POLLIN, 10_000));
+                }
+            }
+        }
+    }
+}
+
+/// A browser's side, which trusts anybody.
+fn browser(version: SslVersion) -> Ssl {
+    let mut builder = SslConnector::builder(SslMethod::tls_client()).expect("a context");
+    builder.set_max_proto_version(Some(version)).expect("it");
+    builder.set_cipher_list(TLS12_CIPHER).expect("a cipher");
+    builder.set_verify(SslVerifyMode::NONE);
+    let settings = builder.build().configure().expect("settings");
+    let settings = settings.verify_hostname(false);
+    settings.into_ssl("example.org").expect("a connection")
+}
+
+#[test]
+fn one_call_takes_one_of_them() {
+    use SslVersion as Version;
+    for (mut pair, idle) in [
+        (Pair::with_browser(Version::TLS1_3), Idle::KeyUpdate),
+        (Pair::with_server(Version::TLS1_3), Idle::KeyUpdate),
+        (Pair::with_server(Version::TLS1_3), Idle::Ticket),
+        (Pair::with_server(Version::TLS1_2), Idle::HelloRequest),
+    ] {
+        for _ in 0..FEW {
+            idle.send(&mut pair.peer);
+        }
+        pair.peer.write_all(b"<a/>").expect("write");
+        let before = pair.meter.drawn();
+        let calls = pair.read_to_the_end(b"<a/>");
+        // A server of TLS 1.3 sends two tickets of its own.
+        assert!((FEW..=FEW + 2).contains(&calls), "{idle:?}: {calls} calls");
+        let drawn = (pair.meter.drawn() - before) as usize / TLS_RECORD;
+        assert!((FEW..=FEW + 2).contains(&drawn), "{idle:?}: {drawn} drawn");
+        drop(pair.poll);
+    }
+}
+
+#[test]
+fn one_call_refuses_a_few_renegotiations() {
+    let mut pair = Pair::with_browser(SslVersion::TLS1_2);
+    let mut renegotiation = Renegotiation::new(pair.peer.ssl());
+    for _ in 0..FEW {
+        let record = renegotiation.record();
+        pair.peer.get_mut().write_all(&record).expect("write");
+    }
+    // Whoever sends such records by hand has lost count inside the library.
+    let before = pair.meter.drawn();
+    let mut buffer = [0; 100];
+    let mut calls = 0;
+    loop {
+        let error = pair.transport.read(&mut buffer, &mut pair.meter);
+        let error = error.expect_err("there is nothing to read");
+        calls += 1;
+        match error.kind() {
+            std::io::ErrorKind::Interrupted => {}
+            std::io::ErrorKind::WouldBlock => break,
+            _ => panic!("{error}"),
+        }
+    }
+    let drawn = (pair.meter.drawn() - before) as usize / TLS_RECORD;
+    assert_eq!(drawn, FEW, "in {calls} calls");
+    assert!(
+        calls >= FEW.div_ceil(MOST_RECORDS as usize),
+        "{calls} calls"
+    );
+}
+
+/// So many are sent to a daemon: seconds of work.
+const MANY: usize = 150_000;
+/// What a session beside them gets done meanwhile, at the least.
+const ROUND_TRIPS: usize = 40;
+
+/// Round trips of `healthy` until `done` returns.
+fn beside<H>(healthy: &mut H, trip: impl Fn(&mut H), done: impl FnOnce() + Send) -> usize {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            done();
+            over.store(true, Ordering::SeqCst);
+        });
+        let mut trips = 0;
+        while !over.load(Ordering::SeqCst) {
+            trip(healthy);
+            trips += 1;
+        }
+        trips
+    })
+}
+
+#[test]
+fn a_browser_that_sends_them_costs_only_itself() {
+    let stage = WssStage::set(&[&["example.org"]], "");
+    let relay = Relay::start(stage.daemon.address);
+    let open = |tls: SslStream<_>| {
+        let mut client = WsClient::new(tls);
+        let response = client.handshake("/", &[], Some("xmpp")).expect("it");
+        let accept = response.field("Sec-WebSocket-Accept");
+        assert_eq!(accept, Some(HANDSHAKE_ACCEPT));
+        client.send_text(OPEN).unwrap();
+        let mut server = stage.server.accept();
+        server.expect(OPEN_UP);
+        server.send(HEADER);
+        expect_text(&mut client, HEADER_DOWN);
+        (client, server)
+    };
+    let mut healthy = open(stage.tls("example.org", SslVersion::TLS1_3));
+    let connector = stage.connector().build();
+    let tls = connector.connect("example.org", connected(relay.address));
+    let (mut client, mut server) = open(tls.expect("TLS"));
+    let held = relay.hold();
+    for _ in 0..MANY {
+        Idle::KeyUpdate.send(&mut client.stream);
+    }
+    held.store(false, Ordering::SeqCst);
+    client.send_text(PRESENCE).unwrap();
+    server.stream.set_read_timeout(None).unwrap();
+    let trip = |(client, server): &mut (WsClient<_>, _)| alive(client, server);
+    let trips = beside(&mut healthy, trip, || server.expect(PRESENCE));
+    assert!(trips >= ROUND_TRIPS, "{trips} round trips");
+    stage.daemon.stop();
+}
+
+/// Fails unless a session works both ways.
+fn alive(
+    client: &mut WsClient<SslStream<std::net::TcpStream>>,
+    server: &mut crate::common::xmpp_server::Connection,
+) {
+    client.send_text(PRESENCE).expect("send");
+    server.expect(PRESENCE);
+    server.send("<a xmlns='urn:x'/>");
+    expect_text(client, "<a xmlns='urn:x'/>");
+}
+
+#[test]
+fn a_server_that_sends_them_costs_only_its_session() {
+    let authority = Authority::new();
+    let server = TlsServer::start(&authority.identity(&["example.org"]));
+    let relay = Relay::start(server.tcp.address);
+    let ca = authority.ca_file();
+    let address = relay.address.to_string();
+    let domain = entry("example.org", &address, Some(&ca), &["tls: direct"]);
+    let daemon = Daemon::start(&format!("domains:\n{domain}"));
+    let session = || -> (WsClient, TlsConnection) {
+        let mut client = daemon.client();
+        client.send_text(OPEN).unwrap();
+        let mut server = server.direct();
+        server.greet(OPEN_UP);
+        expect_greeted(&mut client);
+        (client, server)
+    };
+    let mut healthy = session();
+    for (idle, count) in [(Idle::KeyUpdate, MANY), (Idle::Ticket, MANY / 4)] {
+        let (mut client, mut server) = session();
+        let held = relay.hold();
+        for _ in 0..count {
+            idle.send(&mut server.stream);
+        }
+        held.store(false, Ordering::SeqCst);
+        server.send("<a xmlns='urn:x'/>");
+        client.stream.set_read_timeout(None).unwrap();
+        let done = || expect_text(&mut client, "<a xmlns='urn:x'/>");
+        let trips = beside(&mut healthy, expect_alive, done);
+        assert!(trips >= ROUND_TRIPS, "{idle:?}: {trips} round trips");
+    }
+    daemon.stop();
+}

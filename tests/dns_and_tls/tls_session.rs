@@ -1,0 +1,174 @@
+//! A session under TLS carries what one in plain text does: large stanzas, many
+//! small ones, a flood that TCP holds back. And the resumption of TLS sessions.
+
+use std::io::{Read, Write};
+use std::thread;
+
+use crate::common::certificates::Authority;
+use crate::common::daemon::Daemon;
+use crate::common::stage::*;
+use crate::common::tls_server::*;
+use crate::common::ws_client::{FIN, TEXT, WsClient, frame};
+use crate::common::{write_to_the_end, write_until_stalled};
+use openssl::ssl::SslVersion;
+
+const REQUIRED: &[&str] = &["tls: required"];
+
+#[test]
+fn large_stanzas_go_both_ways() {
+    let stage = TlsStage::set(REQUIRED, "");
+    let (mut client, mut server) = stage.session();
+    // Around the sizes of a TLS record, of a read and of the high-water mark.
+    for size in [16_000, 16_384, 16_400, 32_768, 60_000, 65_536, 300_000] {
+        let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(size));
+        thread::scope(|scope| {
+            scope.spawn(|| client.send_text(&stanza).expect("send"));
+            server.expect(&stanza);
+        });
+        thread::scope(|scope| {
+            scope.spawn(|| server.send(&stanza));
+            expect_text(&mut client, &stanza);
+        });
+    }
+    expect_alive(&mut (client, server));
+    stage.daemon.stop();
+}
+
+#[test]
+fn many_small_stanzas_stay_in_order() {
+    let stage = TlsStage::set(REQUIRED, "");
+    let (mut client, mut server) = stage.session();
+    let stanza = |n| format!("<a xmlns='urn:x' n='{n}'/>");
+    for n in 0..200 {
+        client.send_text(&stanza(n)).unwrap();
+        server.send(&stanza(1000 + n));
+    }
+    for n in 0..200 {
+        server.expect(&stanza(n));
+        expect_text(&mut client, &stanza(1000 + n));
+    }
+    // In one record, and in one segment.
+    server.send(&(0..200).map(stanza).collect::<String>());
+    let frames = (0..200).map(|n| frame(FIN | TEXT, stanza(n).as_bytes()));
+    client
+        .send_raw(&frames.collect::<Vec<_>>().concat())
+        .unwrap();
+    for n in 0..200 {
+        server.expect(&stanza(n));
+        expect_text(&mut client, &stanza(n));
+    }
+    stage.daemon.stop();
+}
+
+/// What is sent at a peer that does not read: far more than the kernel holds.
+const FLOOD_BYTES: usize = 64 << 20;
+const STANZAS: usize = FLOOD_BYTES / (1 << 18);
+/// What the daemon may grow by meanwhile.
+const GROWTH_BYTES: usize = 5 << 20;
+
+/// Most are of 256 KiB; each sixteenth is nearly as large as one may be.
+fn large(n: usize) -> String {
+    let body = match n % 16 {
+        0 => (1 << 20) - 100,
+        _ => 1 << 18,
+    };
+    format!("<a xmlns='urn:x' n='{n}'>{}</a>", "x".repeat(body))
+}
+
+#[test]
+fn an_echo_waits_for_the_client() {
+    let stage = TlsStage::set(REQUIRED, "");
+    let mut other = stage.session();
+    let (client, mut server) = stage.session();
+    let before = stage.daemon.resident();
+    let echo = thread::spawn(move || {
+        let mut piece = [0; 16 << 10];
+        // The end comes as an error or as nothing, as the test ends.
+        while let Ok(n @ 1..) = server.stream.read(&mut piece) {
+            if server.stream.write_all(&piece[..n]).is_err() {
+                break;
+            }
+        }
+    });
+    let mut numbers = 0..STANZAS;
+    let mut next = || {
+        numbers
+            .next()
+            .map(|n| frame(FIN | TEXT, large(n).as_bytes()))
+    };
+    let mut pending = Vec::new();
+    let done = write_until_stalled(&client.stream, &mut pending, &mut next);
+    assert!(!done, "all was taken, though nobody reads");
+    let grown = stage.daemon.resident().saturating_sub(before);
+    assert!(grown < GROWTH_BYTES, "grown by {} KiB", grown / 1024);
+    expect_alive(&mut other);
+    let mut reader = WsClient::new(client.stream.try_clone().unwrap());
+    thread::scope(|scope| {
+        scope.spawn(|| write_to_the_end(&client.stream, &mut pending, &mut next));
+        for n in 0..STANZAS {
+            expect_text(&mut reader, &large(n));
+        }
+    });
+    expect_alive(&mut other);
+    stage.daemon.stop();
+    echo.join().expect("the echo");
+}
+
+/// A session for `domain` from begin to end; whether TLS was resumed in it. The
+/// library forgets the tickets of connections that end in any other way.
+fn resumes(daemon: &Daemon, server: &TlsServer, domain: &str) -> bool {
+    let named = |text: &str| text.replace("example.org", domain);
+    let mut client = daemon.client();
+    client.send_text(&named(OPEN)).unwrap();
+    let mut connection = server.tcp.accept();
+    connection.expect(&named(OPEN_UP));
+    connection.send(&named(&format!("{CLEAR_HEADER}{OFFER}")));
+    connection.expect(STARTTLS);
+    let mut server = server.try_proceed(connection).unwrap();
+    server.expect(&named(OPEN_UP));
+    server.send(&named(&format!("{HEADER}{FEATURES}")));
+    // Tickets came before this.
+    expect_text(&mut client, &named(HEADER_DOWN));
+    expect_text(&mut client, FEATURES_DOWN);
+    assert_eq!(server.sni(), Some(domain));
+    client.send_text(CLIENT_CLOSE).unwrap();
+    expect_stream_close(&mut client, 1000);
+    server.expect_end(END);
+    server.is_resumed()
+}
+
+#[test]
+fn tls_is_resumed_for_the_same_domain_only() {
+    for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
+        let authority = Authority::new();
+        let domains = ["example.org", "example.net"];
+        let server = TlsServer::start_version(&authority.identity(&domains), version);
+        let (address, ca) = (server.tcp.address.to_string(), authority.ca_file());
+        let entries = domains.map(|name| entry(name, &address, Some(&ca), REQUIRED));
+        let daemon = Daemon::start(&format!("domains:\n{}", entries.concat()));
+        let resumed: Vec<_> = [0, 0, 1, 1, 0, 1]
+            .map(|at| resumes(&daemon, &server, domains[at]))
+            .into();
+        assert_eq!(
+            resumed,
+            [false, true, false, true, true, true],
+            "{version:?}"
+        );
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_ticket_that_the_server_forgot_costs_nothing_but_time() {
+    let authority = Authority::new();
+    let identity = authority.identity(&["example.org"]);
+    let stage = TlsStage::set_with(TlsServer::start(&identity), &authority, REQUIRED, "");
+    assert!(!resumes(&stage.daemon, &stage.server, "example.org"));
+    assert!(resumes(&stage.daemon, &stage.server, "example.org"));
+    // The same place, with other keys for its tickets.
+    let mut server = TlsServer::start(&identity);
+    server.tcp = stage.server.tcp;
+    assert!(!resumes(&stage.daemon, &server, "example.org"));
+    assert!(resumes(&stage.daemon, &server, "example.org"));
+    stage.daemon.stop();
+}

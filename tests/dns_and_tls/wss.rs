@@ -1,0 +1,409 @@
+//! wss without a proxy: TLS to the browser in both versions, the choice of a
+//! certificate, what is no TLS at all, and ports with rules of their own.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use crate::common::certificates::{Authority, Content, Identity};
+use crate::common::daemon::{Daemon, PROGRAM, TempFile, by_openssl};
+use crate::common::stage::*;
+use crate::common::ws_client::{FIN, TEXT, WsClient, frame, request};
+use crate::common::wss_stage::{VERSIONS, WssStage, connected, first_name};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use openssl::ssl::{
+    ErrorCode, SslConnector, SslMethod, SslSession, SslSessionCacheMode, SslStream, SslVersion,
+};
+
+fn read_to_end(mut stream: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // A reset behind the answer is no matter.
+    let _ = stream.read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn a_session_from_begin_to_end_in_both_versions() {
+    let stage = WssStage::set(&[&["example.com"]], "");
+    for (version, name) in VERSIONS.into_iter().zip(["TLSv1.2", "TLSv1.3"]) {
+        let mut client = stage.client(version);
+        let ssl = client.stream.ssl();
+        assert_eq!(ssl.version_str(), name);
+        assert_eq!(ssl.selected_alpn_protocol(), Some(&b"http/1.1"[..]));
+        // The chain came too: the certificate and who signed it.
+        assert_eq!(ssl.peer_cert_chain().map(|chain| chain.len()), Some(2));
+        client.send_text(OPEN).unwrap();
+        let mut server = stage.server.accept();
+        server.expect(OPEN_UP);
+        server.send(HEADER);
+        expect_text(&mut client, HEADER_DOWN);
+        for size in [10, 16_384, 65_536, 300_000] {
+            let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(size));
+            thread::scope(|scope| {
+                scope.spawn(|| client.send_text(&stanza).expect("send"));
+                server.expect(&stanza);
+            });
+            thread::scope(|scope| {
+                scope.spawn(|| server.send(&stanza));
+                expect_text(&mut client, &stanza);
+            });
+        }
+        // Each byte in a record of its own.
+        let dribbled = frame(FIN | TEXT, PRESENCE.as_bytes());
+        client.send_chopped(&dribbled, 1).unwrap();
+        server.expect(PRESENCE);
+        client.send_text(CLIENT_CLOSE).unwrap();
+        expect_text(&mut client, CLOSE);
+        assert_eq!(client.read_close().unwrap(), (Some(1000), String::new()));
+        client.send_close(1000, "").unwrap();
+        let end = client
+            .stream
+            .ssl_read(&mut [0; 16])
+            .map_err(|error| error.code());
+        assert_eq!(end, Err(ErrorCode::ZERO_RETURN), "close_notify");
+        stage
+            .daemon
+            .wait_for_line(&format!("{name} with the client, for example.com"));
+    }
+    stage.daemon.stop();
+}
+
+/// Hands every byte on in a segment of its own.
+#[derive(Debug)]
+struct Dribble(TcpStream);
+
+impl Read for Dribble {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Dribble {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(&bytes[..bytes.len().min(1)])
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_handshake_may_come_byte_by_byte() {
+    let stage = WssStage::set(&[&["example.com"]], "");
+    let connector = stage.connector().build();
+    let stream = connector.connect("example.com", Dribble(stage.tcp()));
+    let mut client = WsClient::new(stream.expect("the TLS handshake"));
+    let response = client.handshake("/", &[], Some("xmpp")).unwrap();
+    assert_eq!(response.status, 101);
+    stage.daemon.stop();
+}
+
+#[test]
+fn the_certificate_goes_by_the_name_asked_for() {
+    let names: [&[&str]; 3] = [
+        &["example.com", "www.example.com"],
+        &["*.example.org"],
+        &["chat.example.org", "example.net"],
+    ];
+    let stage = WssStage::set(&names, "");
+    for version in VERSIONS {
+        for (name, first) in [
+            ("example.com", "example.com"),
+            ("www.example.com", "example.com"),
+            ("a.example.org", "*.example.org"),
+            ("chat.example.org", "chat.example.org"),
+            ("EXAMPLE.net", "chat.example.org"),
+        ] {
+            let stream = stage.tls(name, version);
+            assert_eq!(first_name(&stream), first, "{name}");
+            let alpn = stream.ssl().selected_alpn_protocol();
+            assert_eq!(alpn, Some(&b"http/1.1"[..]), "{name}");
+        }
+    }
+    // Names that none has, and no name: the first.
+    for (name, sni) in [("a.b.example.org", true), ("example.com", false)] {
+        let mut settings = stage.connector().build().configure().unwrap();
+        settings.set_verify_hostname(false);
+        settings.set_use_server_name_indication(sni);
+        let stream = settings.connect(name, stage.tcp()).unwrap();
+        assert_eq!(first_name(&stream), "example.com", "{name}");
+    }
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_client_comes_back_with_a_ticket() {
+    let stage = WssStage::set(&[&["example.com"]], "");
+    for version in VERSIONS {
+        let mut builder = stage.connector();
+        builder.set_max_proto_version(Some(version)).unwrap();
+        builder.set_session_cache_mode(SslSessionCacheMode::CLIENT);
+        let (sender, tickets) = std::sync::mpsc::channel::<SslSession>();
+        builder.set_new_session_callback(move |_, session| {
+            let _ = sender.send(session);
+        });
+        let connector = builder.build();
+        let visit = |ticket: Option<&SslSession>| {
+            let mut ssl = connector
+                .configure()
+                .unwrap()
+                .into_ssl("example.com")
+                .unwrap();
+            if let Some(ticket) = ticket {
+                // SAFETY: the ticket is of the same context.
+                unsafe { ssl.set_session(ticket) }.unwrap();
+            }
+            let mut stream = SslStream::new(ssl, stage.tcp()).unwrap();
+            stream.connect().unwrap();
+            let resumed = stream.ssl().session_reused();
+            let mut client = WsClient::new(stream);
+            client.handshake("/", &[], Some("xmpp")).unwrap();
+            // The library forgets the tickets of connections that break off.
+            client.stream.shutdown().unwrap();
+            resumed
+        };
+        assert!(!visit(None), "{version:?}");
+        let ticket = tickets.try_recv().expect("a ticket");
+        assert!(visit(Some(&ticket)), "{version:?}");
+    }
+    stage.daemon.stop();
+}
+
+#[test]
+fn handshakes_that_fail_are_in_the_log_and_cost_nothing_else() {
+    let stage = WssStage::set(&[&["example.com"]], "");
+    let descriptors = stage.daemon.descriptors();
+    // Only an older version.
+    let mut builder = stage.connector();
+    builder.set_cipher_list("DEFAULT:@SECLEVEL=0").unwrap();
+    builder
+        .set_min_proto_version(Some(SslVersion::TLS1))
+        .unwrap();
+    builder
+        .set_max_proto_version(Some(SslVersion::TLS1_1))
+        .unwrap();
+    assert!(builder.build().connect("example.com", stage.tcp()).is_err());
+    stage
+        .daemon
+        .wait_for_line("TLS handshake failed: unsupported protocol");
+    // Only protocols that are not spoken here.
+    let mut builder = stage.connector();
+    builder.set_alpn_protos(b"\x02h2").unwrap();
+    let error = builder.build().connect("example.com", stage.tcp());
+    let error = error.expect_err("an alert").to_string();
+    assert!(error.contains("no application protocol"), "{error}");
+    stage
+        .daemon
+        .wait_for_line("TLS handshake failed: no application protocol");
+    // Bytes of no protocol, and a client that leaves in the middle.
+    let mut tcp = stage.tcp();
+    tcp.write_all(&[0x80, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
+        .unwrap();
+    read_to_end(tcp);
+    let mut tcp = stage.tcp();
+    tcp.write_all(&[0x16, 3, 1]).unwrap();
+    tcp.shutdown(Shutdown::Write).unwrap();
+    read_to_end(tcp);
+    stage
+        .daemon
+        .wait_for_line("TLS handshake failed: the client left");
+    drop(stage.client(SslVersion::TLS1_3));
+    stage.daemon.wait_for_descriptors(descriptors);
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_handshake_has_its_time() {
+    let stage = WssStage::set(&[&["example.com"]], "handshake_timeout: 0.3\n");
+    let silent = stage.tcp();
+    let mut slow = stage.tcp();
+    slow.write_all(&[0x16, 3, 1]).unwrap();
+    assert_eq!((read_to_end(silent), read_to_end(slow)), Default::default());
+    stage.daemon.wait_for_line("no TLS handshake in time");
+    // The same time goes on for the request.
+    let tls = stage.tls("example.com", SslVersion::TLS1_3);
+    assert!(read_to_end(tls).starts_with("HTTP/1.1 408 "));
+    stage.daemon.stop();
+}
+
+#[test]
+fn plain_http_on_a_tls_port_is_told() {
+    let stage = WssStage::set(&[&["example.com"]], "");
+    let mut tcp = stage.tcp();
+    tcp.write_all(&request("/", &[], Some("xmpp"))).unwrap();
+    let answer = read_to_end(tcp);
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("plain HTTP on a TLS port"), "{answer}");
+    stage
+        .daemon
+        .wait_for_line("refused: 400 plain HTTP on a TLS port");
+    stage.daemon.stop();
+}
+
+#[test]
+fn tls_on_a_plain_port_is_told() {
+    let daemon = Daemon::start("");
+    let connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    let refused = connector
+        .build()
+        .connect("localhost", connected(daemon.address));
+    assert!(refused.is_err());
+    daemon.wait_for_line("refused: 400 TLS on a plain port");
+    daemon.stop();
+}
+
+#[test]
+fn a_trusted_proxy_may_tell_the_address_before_tls() {
+    let stage = WssStage::set(&[&["example.com"]], "trusted_proxies: 127.0.0.1\n");
+    let header = "PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n";
+    // In one segment with the ClientHello, or dribbled, or not at all.
+    let mut whole = stage.tcp();
+    whole.write_all(header.as_bytes()).unwrap();
+    let mut dribbled = stage.tcp();
+    for byte in header.as_bytes() {
+        dribbled.write_all(&[*byte]).unwrap();
+    }
+    for (tcp, told) in [(whole, true), (dribbled, true), (stage.tcp(), false)] {
+        let seen = stage.daemon.lines().len();
+        let connector = stage.connector().build();
+        let stream = connector
+            .connect("example.com", tcp)
+            .expect("the handshake");
+        let peer = match told {
+            true => "192.0.2.7:4711".to_owned(),
+            false => stream.get_ref().local_addr().unwrap().to_string(),
+        };
+        let mut client = WsClient::new(stream);
+        client.handshake("/", &[], Some("xmpp")).unwrap();
+        let line = format!(" {peer}: TLSv1.3 with the client");
+        stage.daemon.wait_for_line_behind(seen, &line);
+    }
+    stage.daemon.stop();
+}
+
+#[test]
+fn listeners_have_rules_of_their_own() {
+    let stage = WssStage::set(
+        &[&["example.com"]],
+        "resource: /top\nlisteners:\n  - port: 0\n  - port: 0\n    tls: false\n    \
+         resource: /own\n    origin: https://a.example\n",
+    );
+    let line = stage.daemon.lines();
+    let mut lines = line.iter().filter(|line| line.contains("listening on "));
+    stage.daemon.wait_for_line_behind(0, "listening on ");
+    let second = lines.nth(1).cloned().unwrap_or_else(|| {
+        let first = line.iter().position(|line| line.contains("listening on "));
+        stage
+            .daemon
+            .wait_for_line_behind(first.unwrap() + 1, "listening on ")
+    });
+    let plain: SocketAddr = second.rsplit(' ').next().unwrap().parse().unwrap();
+    let status = |path: &str, origin: &str| {
+        let (_, response) =
+            WsClient::open(plain, path, &[("Origin", origin)], Some("xmpp")).unwrap();
+        response.status
+    };
+    assert_eq!(status("/own", "https://a.example"), 101);
+    assert_eq!(status("/own", "https://b.example"), 403);
+    assert_eq!(status("/top", "https://a.example"), 404);
+    for (path, status) in [("/top", 101), ("/own", 404)] {
+        let mut client = WsClient::new(stage.tls("example.com", SslVersion::TLS1_3));
+        let response = client.handshake(path, &[("Origin", "https://b.example")], Some("xmpp"));
+        assert_eq!(response.unwrap().status, status, "{path}");
+    }
+    stage.daemon.stop();
+}
+
+const IDLE_SESSIONS: usize = 200;
+
+#[test]
+fn an_idle_session_costs_little() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limit on files");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise the limit on files");
+    let stage = WssStage::set(
+        &[&["example.com"]],
+        "ping_interval: 0\nlog_level: LOG_NOTICE\n",
+    );
+    let session = |n: usize| {
+        let mut client = stage.client(VERSIONS[n % 2]);
+        client.send_text(OPEN).unwrap();
+        let mut server = stage.server.accept();
+        server.expect(OPEN_UP);
+        server.send(HEADER);
+        expect_text(&mut client, HEADER_DOWN);
+        let size = if n.is_multiple_of(20) { 60_000 } else { 100 };
+        let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(size));
+        client.send_text(&stanza).unwrap();
+        server.expect(&stanza);
+        server.send(&stanza);
+        expect_text(&mut client, &stanza);
+        (client, server)
+    };
+    // The first ones pay for what all share.
+    let mut sessions: Vec<_> = (0..40).map(session).collect();
+    let before = stage.daemon.resident();
+    sessions.extend((0..IDLE_SESSIONS).map(session));
+    let each = stage.daemon.resident().saturating_sub(before) / IDLE_SESSIONS;
+    println!("idle wss session: {each} bytes");
+    assert!(each < by_openssl(24 << 10, 30 << 10), "{each} bytes");
+    stage.daemon.stop();
+}
+
+/// What a daemon with these keys says on its way out.
+fn refusal(config: &str) -> String {
+    let config = TempFile::new(&format!("port: 0\nlisten: 127.0.0.1\n{config}"));
+    let mut child = Command::new(PROGRAM)
+        .arg("-n")
+        .arg("-c")
+        .arg(&config.0)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start the daemon");
+    let said = read_to_end(child.stderr.take().expect("a pipe"));
+    let status = child.wait().expect("wait");
+    assert_eq!(status.code(), Some(1), "{said}");
+    said
+}
+
+#[test]
+fn a_bad_certificate_keeps_the_daemon_from_starting() {
+    let authority = Authority::new();
+    let one: Identity = authority.identity(&["example.com"]);
+    let other = authority.sign(&Content::default());
+    let (certificate, key) = one.files(&[]);
+    let (_, foreign) = other.files(&[]);
+    let cipher = openssl::symm::Cipher::aes_128_cbc();
+    let locked = one
+        .key
+        .private_key_to_pem_pkcs8_passphrase(cipher, b"secret");
+    let locked = TempFile::new(&String::from_utf8(locked.unwrap()).unwrap());
+    let empty = TempFile::new("nothing\n");
+    let path = |file: &TempFile| file.0.display().to_string();
+    for (certificate, key, named, why) in [
+        (
+            &certificate,
+            &foreign,
+            &foreign,
+            "not the key of the certificate in",
+        ),
+        (
+            &certificate,
+            &locked,
+            &locked,
+            "the key is under a passphrase",
+        ),
+        (&certificate, &empty, &empty, "not a PEM key"),
+        (&empty, &key, &empty, "holds no PEM certificate"),
+        (&key, &key, &key, "holds no PEM certificate"),
+    ] {
+        let (certificate, key) = (path(certificate), path(key));
+        let said = refusal(&format!("tls_certificate: {certificate}\ntls_key: {key}\n"));
+        let told = said.contains(&format!("{}: {why}", path(named)));
+        assert!(told, "{said} instead of {why}");
+    }
+    let said = refusal("tls_certificate: /nowhere\ntls_key: /nowhere\n");
+    assert!(said.contains("/nowhere: No such file"), "{said}");
+}

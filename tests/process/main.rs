@@ -1,0 +1,16 @@
+//! The daemon as a process: command line, files, signals, users, workers, systemd, and
+//! what the kernel withholds from it.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod command_line;
+mod daemonize;
+mod no_descriptors;
+mod privileges;
+mod socket_activation;
+mod socket_file;
+mod status_workers;
+mod systemd_notify;
+mod vanished_host;
+mod workers;

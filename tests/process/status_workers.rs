@@ -1,0 +1,264 @@
+//! `status_listen` with several workers: each tells the sum over all, which does
+//! not fall when one dies, and what each has counted by itself.
+
+use std::fs;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+
+use crate::common::background::{signal_to, status, workers};
+use crate::common::daemon::{Daemon, PROGRAM, TempFile};
+use crate::common::patiently;
+use crate::common::prometheus::{Series, get, of_each, place_of, sum};
+use crate::common::stage::*;
+use crate::common::ws_client::WsClient;
+
+const CONFIG: &str = "workers: 2\nstatus_listen: 127.0.0.1:0\n";
+const ACCEPTED: &str = "accepted_connections_total";
+const WAITING: &str = "sessions{phase=\"await_open\",dialect=\"none\"}";
+const SESSIONS: &str = "domain_sessions_total{domain=\"example.org\"}";
+
+/// The same series on the page of each worker.
+fn of(key: &str, worker: usize) -> String {
+    match key.split_once('{') {
+        Some((name, labels)) => format!("{name}{{worker=\"{worker}\",{labels}"),
+        None => format!("{key}{{worker=\"{worker}\"}}"),
+    }
+}
+
+/// Fails if anything fell that may only grow.
+fn assert_grows(before: &Series, after: &Series) {
+    for (key, value) in before {
+        let name = key.split('{').next().unwrap_or_default();
+        let kinds = ["_total", "_bucket", "_sum", "_count"];
+        if kinds.iter().any(|kind| name.ends_with(kind)) {
+            let now = after.get(key).copied();
+            assert!(
+                now.is_some_and(|now| now >= *value),
+                "{key}: {value}, {now:?}"
+            );
+        }
+    }
+}
+
+/// Waits until the sum has this value.
+fn wait_for_sum(daemon: &Daemon, pid: u32, key: &str, value: f64) -> Series {
+    patiently(&format!("{key} {value}"), || {
+        Some(sum(place_of(daemon, pid))).filter(|sum| sum.get(key) == Some(&value))
+    })
+}
+
+/// Kills a worker and scrapes the other until there is a new one; the last page,
+/// and the new process.
+fn replaced(daemon: &Daemon, staying: u32, old: u32, mut last: Series) -> (Series, u32) {
+    signal_to(old, Signal::SIGKILL);
+    let pid = patiently("another worker", || {
+        let next = sum(place_of(daemon, staying));
+        assert_grows(&last, &next);
+        last = next;
+        let there = workers(daemon.pid(), 2);
+        let pid = there
+            .into_iter()
+            .find(|pid| *pid != staying && *pid != old)?;
+        daemon
+            .lines()
+            .iter()
+            .any(|line| line.contains(&format!("[{pid}]: info: status at")))
+            .then_some(pid)
+    });
+    let next = wait_for_sum(daemon, staying, "workers", 2.0);
+    assert_grows(&last, &next);
+    (next, pid)
+}
+
+/// Clients enough that each worker has some.
+fn clients(daemon: &Daemon) -> Vec<WsClient> {
+    (0..24).map(|_| daemon.client()).collect()
+}
+
+#[test]
+fn each_worker_tells_the_sum_and_what_each_has() {
+    let Stage { server: _, daemon } = Stage::set(CONFIG);
+    let pids = workers(daemon.pid(), 2);
+    let clients = clients(&daemon);
+    for pid in &pids {
+        let sum = wait_for_sum(&daemon, *pid, ACCEPTED, clients.len() as f64);
+        assert_eq!(sum[WAITING], clients.len() as f64);
+        assert_eq!(sum["workers"], 2.0);
+        let each = of_each(place_of(&daemon, *pid));
+        for (key, all) in &sum {
+            let parts = [0, 1].map(|worker| each[&of(key, worker)]);
+            let name = key.split('{').next().unwrap_or_default();
+            match name {
+                "start_time_seconds" => assert_eq!(*all, parts[0].min(parts[1])),
+                "config_time_seconds" => assert_eq!(*all, parts[0].max(parts[1])),
+                "build_info" => assert_eq!([*all; 2], parts),
+                // The scrape before was a turn too.
+                _ if name.starts_with("turn_seconds") => {}
+                _ => assert_eq!(*all, parts[0] + parts[1], "{key}"),
+            }
+        }
+        for worker in [0, 1] {
+            assert!(each[&of(ACCEPTED, worker)] > 0.0, "worker {worker}");
+        }
+        assert_eq!(each.len(), 2 * sum.len());
+    }
+    drop(clients);
+    daemon.stop();
+}
+
+#[test]
+fn what_a_killed_worker_counted_stays_and_what_it_had_goes() {
+    let Stage { server: _, daemon } = Stage::set(CONFIG);
+    let pids = workers(daemon.pid(), 2);
+    let clients = clients(&daemon);
+    let all = clients.len() as f64;
+    let before = wait_for_sum(&daemon, pids[0], WAITING, all);
+    let left = of_each(place_of(&daemon, pids[0]))[&of(WAITING, 0)];
+    let (after, second) = replaced(&daemon, pids[0], pids[1], before);
+    assert_eq!(after[ACCEPTED], all);
+    assert_eq!(after[WAITING], left);
+    // The next begins at nothing, but tells the same sum.
+    let place = place_of(&daemon, second);
+    assert_eq!(of_each(place)[&of(ACCEPTED, 1)], 0.0);
+    let told = sum(place);
+    assert_grows(&after, &told);
+    assert_eq!((told[ACCEPTED], told[WAITING]), (all, left));
+    // And what two have left behind.
+    let mut more: Vec<WsClient> = (0..24).map(|_| daemon.client()).collect();
+    let both = wait_for_sum(&daemon, second, ACCEPTED, all + 24.0);
+    let left = of_each(place)[&of(WAITING, 0)];
+    let (after, third) = replaced(&daemon, pids[0], second, both);
+    for pid in [pids[0], third] {
+        let told = sum(place_of(&daemon, pid));
+        assert_eq!((told[ACCEPTED], told[WAITING]), (all + 24.0, left));
+        assert_grows(&after, &told);
+    }
+    more.extend(clients);
+    drop(more);
+    daemon.stop();
+}
+
+#[test]
+fn domains_of_all_lists_stay_and_a_hostile_to_adds_none() {
+    let Stage { server: _, daemon } = Stage::set(CONFIG);
+    let pids = workers(daemon.pid(), 2);
+    let before = sum(place_of(&daemon, pids[0]));
+    let mut clients = clients(&daemon);
+    for (n, client) in clients.iter_mut().enumerate() {
+        let hostile = OPEN.replace("example.org", &format!("evil{n}.example"));
+        client.send_text(&hostile).unwrap();
+    }
+    let others = "domain_sessions_total{domain=\"other\"}";
+    let after = wait_for_sum(&daemon, pids[0], others, clients.len() as f64);
+    assert!(before.keys().eq(after.keys()), "series came");
+    for _ in 0..24 {
+        let mut client = daemon.client();
+        client.send_text(OPEN).unwrap();
+        clients.push(client);
+    }
+    wait_for_sum(&daemon, pids[0], SESSIONS, 24.0);
+    daemon.configure("domains: [new.example]\nlog_level: LOG_DEBUG\n");
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for_line("configuration reloaded; restart jabsocket to apply");
+    let fresh = "domain_sessions_total{domain=\"new.example\"}";
+    let before = wait_for_sum(&daemon, pids[0], fresh, 0.0);
+    // It knows the new list only, and still tells the metrics.
+    let (after, next) = replaced(&daemon, pids[0], pids[1], before);
+    let told = sum(place_of(&daemon, next));
+    assert!(after.keys().eq(told.keys()), "another has other series");
+    assert_eq!((told[SESSIONS], told[fresh]), (24.0, 0.0));
+    assert_eq!(told[others], 24.0);
+    let own = of_each(place_of(&daemon, next));
+    assert!(own.contains_key(&of(SESSIONS, 0)));
+    assert!(!own.contains_key(&of(SESSIONS, 1)));
+    drop(clients);
+    daemon.stop();
+}
+
+#[test]
+fn who_has_drained_counts_to_the_end() {
+    let Stage {
+        server: _,
+        mut daemon,
+    } = Stage::set(CONFIG);
+    let pids = workers(daemon.pid(), 2);
+    for client in clients(&daemon) {
+        drop(client);
+    }
+    let closed = "closed_sessions_total{by=\"client\",why=\"connection_lost\"}";
+    wait_for_sum(&daemon, pids[0], closed, 24.0);
+    let mut client = daemon.client();
+    wait_for_sum(&daemon, pids[0], WAITING, 1.0);
+    let each = of_each(place_of(&daemon, pids[0]));
+    let staying = pids[usize::from(each[&of(WAITING, 1)] > 0.0)];
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(client.read_close().unwrap().0, Some(1001));
+    let after = wait_for_sum(&daemon, staying, "workers", 1.0);
+    assert_eq!(after["draining"], 1.0);
+    assert_eq!((after[ACCEPTED], after[closed]), (25.0, 24.0));
+    let each = of_each(place_of(&daemon, staying));
+    let there = each.keys().filter(|key| key.starts_with("workers{"));
+    assert_eq!(there.count(), 1);
+    assert_eq!(get(place_of(&daemon, staying), "/readyz").0, 503);
+    client.send_close(1001, "").unwrap();
+    client.read_eof().unwrap();
+    assert_eq!(daemon.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn who_has_nothing_to_do_sleeps() {
+    let config = "workers: 3\nstatus_listen: 127.0.0.1:0\ndomains: [example.org]\n";
+    let daemon = Daemon::start(&format!("{config}handshake_timeout: 2\n"));
+    let pids = workers(daemon.pid(), 3);
+    let wakings = || -> Vec<u32> {
+        let count = |pid: &u32| status(*pid, "voluntary_ctxt_switches:");
+        pids.iter().map(|pid| count(pid).parse().unwrap()).collect()
+    };
+    // Two seconds by the daemon's own clock. Of three workers one has neither
+    // client, and has shown how it started when the second comes.
+    let wait = || {
+        let mut client = WsClient::dial(daemon.address).unwrap();
+        client.read_rest().unwrap();
+    };
+    wait();
+    let before = wakings();
+    wait();
+    let after = wakings();
+    let woken: Vec<u32> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
+    assert!(woken.contains(&0), "all woke: {woken:?}");
+    assert!(woken.iter().any(|count| *count > 0));
+    daemon.stop();
+}
+
+#[test]
+fn one_descriptor_for_all_and_only_where_metrics_are_told() {
+    let boards = |daemon: &Daemon| -> Vec<usize> {
+        let mut pids = workers(daemon.pid(), 2);
+        pids.push(daemon.pid());
+        let count = |pid| {
+            let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+            let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+            links
+                .filter(|link| link.to_string_lossy().contains("memfd:jabsocket-metrics"))
+                .count()
+        };
+        pids.into_iter().map(count).collect()
+    };
+    for (config, expected) in [(CONFIG, 1), ("workers: 2\n", 0)] {
+        let daemon = Daemon::start(&format!("domains: [example.org]\n{config}"));
+        assert_eq!(boards(&daemon), [expected; 3], "{config}");
+        daemon.stop();
+    }
+    // Where such a file may not be as large as it must, the start says so.
+    let config = TempFile::new(&format!("port: 0\nlisten: 127.0.0.1\n{CONFIG}"));
+    let output = Command::new("bash")
+        .args(["-c", "ulimit -f 1000; exec \"$0\" -n -c \"$1\"", PROGRAM])
+        .arg(&config.0)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let expected = "cannot sum up metrics: the limit on the size of files (ulimit -f)";
+    assert!(said.contains(expected), "{said}");
+}

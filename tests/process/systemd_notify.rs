@@ -1,0 +1,145 @@
+//! What systemd is told, by the protocol of sd_notify(3).
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::common::PATIENCE;
+use crate::common::background::{Background, children, signal_to, wait_gone};
+
+/// A socket as systemd has it, and its name in the environment.
+fn ear(daemon: &Background, abstract_name: bool) -> (UnixDatagram, String) {
+    let path = daemon.dir.path("notify");
+    let name = path.to_str().unwrap().to_owned();
+    let (socket, name) = match abstract_name {
+        true => {
+            let address = SocketAddr::from_abstract_name(&name).unwrap();
+            (UnixDatagram::bind_addr(&address), format!("@{name}"))
+        }
+        false => (UnixDatagram::bind(&path), name),
+    };
+    let socket = socket.unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    (socket, name)
+}
+
+fn hear(ear: &UnixDatagram) -> String {
+    let mut message = [0; 4096];
+    let length = ear.recv(&mut message).expect("a message");
+    String::from_utf8(message[..length].to_vec()).unwrap()
+}
+
+fn spawn(command: &mut Command, name: &str) -> Child {
+    command.env("NOTIFY_SOCKET", name).spawn().unwrap()
+}
+
+#[test]
+fn start_reload_and_end_are_told() {
+    for (abstract_name, workers) in [(false, 1), (true, 1), (false, 2)] {
+        let daemon = Background::new(&format!("workers: {workers}\n"));
+        let (ear, name) = ear(&daemon, abstract_name);
+        let mut child = spawn(daemon.command().arg("-n"), &name);
+        let pid = child.id();
+        assert_eq!(
+            hear(&ear),
+            format!("READY=1\nMAINPID={pid}\nSTATUS=serving")
+        );
+        daemon.signal(Signal::SIGHUP);
+        let reloading = hear(&ear);
+        let usec = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+        let usec = usec.and_then(|usec| usec.parse::<u64>().ok());
+        assert!(usec.is_some_and(|usec| usec > 0), "{reloading}");
+        assert_eq!(hear(&ear), "READY=1\nSTATUS=serving");
+        daemon.configure("port: x\n");
+        daemon.signal(Signal::SIGHUP);
+        assert!(hear(&ear).starts_with("RELOADING=1\n"));
+        let refused = "READY=1\nSTATUS=serving; the last reload was refused, see the log";
+        assert_eq!(hear(&ear), refused);
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(hear(&ear), "STOPPING=1\nSTATUS=ending sessions");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn in_the_background_the_process_that_counts_is_named() {
+    let daemon = Background::new("");
+    let (ear, name) = ear(&daemon, false);
+    let status = spawn(&mut daemon.command(), &name).wait().unwrap();
+    assert!(status.success());
+    let ready = format!("READY=1\nMAINPID={}\nSTATUS=serving", daemon.pid());
+    assert_eq!(hear(&ear), ready);
+    daemon.stop();
+}
+
+#[test]
+fn a_start_that_fails_is_not_told_as_ready() {
+    let daemon = Background::new("user: no-such-user\n");
+    let (ear, name) = ear(&daemon, false);
+    let status = spawn(daemon.command().arg("-n"), &name).wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    ear.set_nonblocking(true).unwrap();
+    assert!(ear.recv(&mut [0; 10]).is_err(), "something was told");
+}
+
+#[test]
+fn nobody_at_the_socket_is_no_harm() {
+    let daemon = Background::new("");
+    for name in ["/nonexistent/notify", "@nobody", "relative"] {
+        let status = spawn(&mut daemon.command(), name).wait().unwrap();
+        assert!(status.success(), "{name}");
+        let pid = daemon.pid();
+        daemon.signal(Signal::SIGTERM);
+        wait_gone(pid);
+    }
+}
+
+#[test]
+fn signs_of_life_come_while_the_loop_turns() {
+    for workers in [1, 2] {
+        let daemon = Background::new(&format!("workers: {workers}\n"));
+        let (ear, name) = ear(&daemon, false);
+        let mut command = daemon.command();
+        command.arg("-n").env("WATCHDOG_USEC", "100000");
+        let mut child = spawn(&mut command, &name);
+        assert!(hear(&ear).starts_with("READY=1"));
+        for _ in 0..5 {
+            assert_eq!(hear(&ear), "WATCHDOG=1");
+        }
+        // A worker that hangs counts as much as a process that does.
+        let mut stopped = children(child.id());
+        stopped.push(child.id());
+        signal_to(stopped[0], Signal::SIGSTOP);
+        ear.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut after = 0;
+        while ear.recv(&mut [0; 100]).is_ok() {
+            after += 1;
+            assert!(after < 10, "signs of life of a process that hangs");
+        }
+        signal_to(stopped[0], Signal::SIGCONT);
+        assert_eq!(hear(&ear), "WATCHDOG=1");
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_watchdog_of_another_process_is_not_ours() {
+    let daemon = Background::new("");
+    let (ear, name) = ear(&daemon, false);
+    let mut command = daemon.command();
+    command
+        .arg("-n")
+        .env("WATCHDOG_USEC", "20000")
+        .env("WATCHDOG_PID", "1");
+    let mut child = spawn(&mut command, &name);
+    assert!(hear(&ear).starts_with("READY=1"));
+    ear.set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    assert!(ear.recv(&mut [0; 100]).is_err(), "a sign of life");
+    daemon.signal(Signal::SIGTERM);
+    child.wait().unwrap();
+}

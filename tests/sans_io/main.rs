@@ -1,0 +1,13 @@
+//! The library without a daemon: bytes in, bytes and verdicts out.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod config;
+mod http_handshake;
+mod log;
+mod phase_table;
+mod ws_reader;
+mod xmpp_message;
+mod xmpp_stream;
+mod xmpp_work;

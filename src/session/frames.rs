@@ -2,15 +2,16 @@
 //!
 //! Owns what becomes of each frame: a message goes to `client`, inflated if it
 //! was compressed, a Ping is answered, a Close taken to the phase table. A client
-//! that breaks a rule of RFC 6455 is failed here. What a turn may inflate is
-//! bounded: a few compressed bytes can be a lot of work. A message that takes
-//! several turns to be judged is kept here.
+//! that breaks a rule of RFC 6455 is failed here. A message that takes several turns
+//! to be inflated or judged is kept here.
+
+use std::borrow::Cow;
 
 use super::Session;
 use super::phase::{Event, Phase};
 use super::shared::Shared;
 use crate::expat::Judgement;
-use crate::meter;
+use crate::proto::ws::deflate::Inflation;
 use crate::proto::ws::{self, CloseCode, frame};
 use crate::proto::xmpp::error::StreamError;
 
@@ -18,33 +19,59 @@ use crate::proto::xmpp::error::StreamError;
 #[derive(Default)]
 pub(super) struct Incoming {
     reader: ws::Reader,
-    /// A message that is being judged. Later bytes of the client wait.
-    message: Option<Unjudged>,
+    /// A message that takes several turns. Later bytes of the client wait.
+    message: Option<Unfinished>,
 }
 
-/// A complete message that Expat has begun to parse.
-struct Unjudged {
-    text: String,
-    judgement: Judgement,
+/// A complete message that takes several turns.
+enum Unfinished {
+    Inflating {
+        payload: Vec<u8>,
+        inflation: Inflation,
+    },
+    Judging {
+        text: String,
+        judgement: Judgement,
+    },
+}
+
+impl Unfinished {
+    fn held(&self) -> usize {
+        match self {
+            Unfinished::Inflating { payload, inflation } => payload.len() + inflation.held(),
+            Unfinished::Judging { text, .. } => text.len(),
+        }
+    }
+
+    fn memory(&self) -> usize {
+        match self {
+            Unfinished::Inflating { payload, inflation } => payload.capacity() + inflation.memory(),
+            Unfinished::Judging { text, .. } => text.capacity(),
+        }
+    }
+
+    fn parser_bytes(&self) -> usize {
+        match self {
+            Unfinished::Inflating { .. } => 0,
+            Unfinished::Judging { judgement, .. } => judgement.parser().heap_bytes(),
+        }
+    }
 }
 
 impl Incoming {
     /// Bytes of messages held.
     pub(super) fn held(&self) -> usize {
-        let message = self.message.as_ref();
-        self.reader.held() + message.map_or(0, |message| message.text.len())
+        self.reader.held() + self.message.as_ref().map_or(0, Unfinished::held)
     }
 
     /// Bytes of memory in them.
     pub(super) fn memory(&self) -> usize {
-        let message = self.message.as_ref();
-        self.reader.memory() + message.map_or(0, |message| message.text.capacity())
+        self.reader.memory() + self.message.as_ref().map_or(0, Unfinished::memory)
     }
 
     /// Bytes of memory in a parser that is not in the pool at the moment.
     pub(super) fn parser_bytes(&self) -> usize {
-        let message = self.message.as_ref();
-        message.map_or(0, |message| message.judgement.parser().heap_bytes())
+        self.message.as_ref().map_or(0, Unfinished::parser_bytes)
     }
 
     fn is_idle(&self) -> bool {
@@ -53,7 +80,7 @@ impl Incoming {
 }
 
 impl Session {
-    /// Whether a message of the client is being judged.
+    /// Whether a message of the client is being inflated or judged.
     pub(super) fn is_judging(&self) -> bool {
         let incoming = self.incoming.as_ref();
         incoming.is_some_and(|incoming| incoming.message.is_some())
@@ -66,16 +93,23 @@ impl Session {
         up + self.stream.parser_bytes()
     }
 
-    /// Goes on judging a message, or drops it if its result does not matter any more.
+    /// Goes on with a message, or drops it if its result does not matter any more.
     pub(super) fn judge_on(&mut self, shared: &mut Shared) {
         let Some(mut incoming) = self.incoming.take() else {
             return;
         };
-        if let Some(Unjudged { text, judgement }) = incoming.message.take()
+        if let Some(message) = incoming.message.take()
             && self.phase.is_open()
         {
-            let judgement = self.take_message(&text, Some(judgement), shared);
-            incoming.message = judgement.map(|judgement| Unjudged { text, judgement });
+            incoming.message = match message {
+                Unfinished::Inflating { payload, inflation } => {
+                    self.take_compressed(payload.into(), Some(inflation), shared)
+                }
+                Unfinished::Judging { text, judgement } => {
+                    let judgement = self.take_message(&text, Some(judgement), shared);
+                    judgement.map(|judgement| Unfinished::Judging { text, judgement })
+                }
+            };
         }
         if self.phase < Phase::Lingering && !incoming.is_idle() {
             self.incoming = Some(incoming);
@@ -132,19 +166,19 @@ impl Session {
         most as u64
     }
 
-    /// Takes one frame, or message. Returns a message that is not completely judged; the
-    /// meter is then spent.
-    fn take_frame(&mut self, event: ws::Event<'_>, shared: &mut Shared) -> Option<Unjudged> {
+    /// Takes one frame, or message. Returns a message that takes another turn; the meter is
+    /// then spent.
+    fn take_frame(&mut self, event: ws::Event<'_>, shared: &mut Shared) -> Option<Unfinished> {
         // Once our Close is sent only the client's is of interest.
         let open = self.phase.is_open();
         match event {
             ws::Event::Text(text) if open => {
                 let judgement = self.take_message(text, None, shared)?;
                 let text = text.to_owned();
-                return Some(Unjudged { text, judgement });
+                return Some(Unfinished::Judging { text, judgement });
             }
             ws::Event::Compressed { payload, .. } if open => {
-                return self.take_compressed(payload, shared);
+                return self.take_compressed(payload.into(), None, shared);
             }
             ws::Event::Ping(payload) if open => frame::write_pong(&mut self.client.out, payload),
             ws::Event::Close { code, reason } => {
@@ -159,21 +193,28 @@ impl Session {
         None
     }
 
-    fn take_compressed(&mut self, payload: &[u8], shared: &mut Shared) -> Option<Unjudged> {
-        let message = match shared.codec.inflate(payload, self.max_message_size()) {
-            Ok(message) => message,
+    fn take_compressed(
+        &mut self,
+        payload: Cow<'_, [u8]>,
+        mut begun: Option<Inflation>,
+        shared: &mut Shared,
+    ) -> Option<Unfinished> {
+        let (limit, meter) = (self.max_message_size(), &mut shared.meter);
+        let inflated = shared.codec.inflate(&payload, limit, &mut begun, meter);
+        if let Some(inflation) = begun {
+            let payload = payload.into_owned();
+            return Some(Unfinished::Inflating { payload, inflation });
+        }
+        let message = match inflated {
+            Ok(message) => String::from_utf8(message.unwrap_or_default()),
             Err(error) => {
                 self.fail(error, shared);
                 return None;
             }
         };
-        // Blocks without content are work too.
-        shared
-            .meter
-            .draw(payload.len() + message.len() / meter::INFLATED_BYTES);
-        let message = match String::from_utf8(message) {
+        let message = match message {
             Ok(text) => match self.take_message(&text, None, shared) {
-                Some(judgement) => return Some(Unjudged { text, judgement }),
+                Some(judgement) => return Some(Unfinished::Judging { text, judgement }),
                 None => text.into_bytes(),
             },
             Err(error) => {

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use jabsocket::buf::Buf;
+use jabsocket::meter::Meter;
 use jabsocket::proto::http::extensions::Deflate;
 use jabsocket::proto::http::{self, Policy, Subprotocol};
 use jabsocket::proto::ws::deflate::Codec;
@@ -227,7 +228,14 @@ fn answer(
         Event::Text(text) => echo(codec, Opcode::Text, text.as_bytes()),
         Event::Binary(bytes) => echo(codec, Opcode::Binary, bytes),
         Event::Compressed { text, payload } => {
-            let message = codec.inflate(payload, limits.max_message_size)?;
+            let (mut begun, mut meter) = (None, Meter::new());
+            let message = loop {
+                meter.refill();
+                let limit = limits.max_message_size;
+                if let Some(message) = codec.inflate(payload, limit, &mut begun, &mut meter)? {
+                    break message;
+                }
+            };
             if text && std::str::from_utf8(&message).is_err() {
                 return Err(Error::TextNotUtf8);
             }

@@ -1,13 +1,14 @@
 //! permessage-deflate: messages inflated and compressed (RFC 7692 7.2).
 //!
-//! Owns the one inflater and the compressors that all connections of a worker
-//! share: no context goes from message to message, so that a connection keeps
-//! nothing. A message is inflated when all of it is there, and never beyond its
-//! limit: what would be larger is given up there. It knows no frames.
+//! Owns the inflater and the compressors that all connections of a worker share: no
+//! context goes from message to message, so a connection keeps nothing between two of
+//! them. A message is inflated once all of it is there, in slices, over several turns if
+//! it is large, and never beyond its limit. It knows no frames.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::Error;
+use crate::meter::{INFLATED_BYTES, Meter};
 
 /// What a compressed message lacks at its end (RFC 7692 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
@@ -30,8 +31,11 @@ const MAX_KEPT: usize = 64 << 10;
 const COMPRESSOR_BYTES: usize = 320 << 10;
 const INFLATER_BYTES: usize = 48 << 10;
 
-/// Room made at once for what comes out.
-const STEP: usize = 16 << 10;
+/// Bytes inflated at once.
+const SLICE: usize = 16 << 10;
+/// Room made at once for what comes out: it grows with the message.
+const MIN_ROOM: usize = 1 << 10;
+const MAX_ROOM: usize = 64 << 10;
 
 /// Inflates and compresses the messages of any number of connections.
 #[derive(Default)]
@@ -43,24 +47,53 @@ pub struct Codec {
     compressed: Vec<u8>,
 }
 
+/// A message that is being inflated.
+pub struct Inflation {
+    inflater: Decompress,
+    /// Bytes of the payload, and of the [`TAIL`] behind it, that the inflater got.
+    fed: usize,
+    message: Vec<u8>,
+}
+
 impl Codec {
-    /// The message whose payload came as `payload`; `max_size` is the most bytes
-    /// that it may have, 0 = no limit. To be given back by [`Codec::recycle`].
+    /// Inflates the message whose payload came as `payload`; `max_size` is the most bytes
+    /// that it may have, 0 = no limit. Returns `None` if this must go on in another turn;
+    /// `begun` then keeps the state. The message is to be given back by
+    /// [`Codec::recycle`].
     ///
     /// # Errors
     /// It is larger, or not DEFLATE.
-    pub fn inflate(&mut self, payload: &[u8], max_size: u64) -> Result<Vec<u8>, Error> {
-        let mut message = std::mem::take(&mut self.inflated);
-        let inflater = self.inflater.get_or_insert_with(|| Decompress::new(false));
-        inflater.reset(false);
-        let done = inflate(inflater, payload, max_size, &mut message)
-            .and_then(|()| inflate(inflater, &TAIL, max_size, &mut message));
+    pub fn inflate(
+        &mut self,
+        payload: &[u8],
+        max_size: u64,
+        begun: &mut Option<Inflation>,
+        meter: &mut Meter,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let mut inflation = begun.take().unwrap_or_else(|| self.begin());
+        let done = inflation.proceed(payload, max_size, meter);
+        if done == Ok(false) {
+            *begun = Some(inflation);
+            return Ok(None);
+        }
+        self.inflater = Some(inflation.inflater);
         match done {
-            Ok(()) => Ok(message),
+            Ok(_) => Ok(Some(inflation.message)),
             Err(error) => {
-                self.recycle(message);
+                self.recycle(inflation.message);
                 Err(error)
             }
+        }
+    }
+
+    fn begin(&mut self) -> Inflation {
+        let inflater = self.inflater.take();
+        let mut inflater = inflater.unwrap_or_else(|| Decompress::new(false));
+        inflater.reset(false);
+        Inflation {
+            inflater,
+            fed: 0,
+            message: std::mem::take(&mut self.inflated),
         }
     }
 
@@ -105,35 +138,60 @@ impl Codec {
     }
 }
 
-fn inflate(
-    inflater: &mut Decompress,
-    mut input: &[u8],
-    max_size: u64,
-    message: &mut Vec<u8>,
-) -> Result<(), Error> {
-    loop {
-        if message.len() == message.capacity() {
-            message.reserve(STEP);
-        }
-        let (read, written) = (inflater.total_in(), message.len());
-        let status = inflater
-            .decompress_vec(input, message, FlushDecompress::Sync)
-            .map_err(|_| Error::NotDeflate)?;
-        let read = usize::try_from(inflater.total_in() - read).unwrap_or(usize::MAX);
-        input = input.get(read..).unwrap_or_default();
-        let size = message.len() as u64;
-        if max_size != 0 && size > max_size {
-            return Err(Error::MessageTooBig(size));
-        }
-        if status == Status::StreamEnd {
-            // A final block, behind which others may begin (7.2.3.4).
-            inflater.reset(false);
-        } else if message.len() < message.capacity() || (read == 0 && message.len() == written) {
-            // All is out that can be; a block that is not over waits for more.
-            return match input {
-                [] => Ok(()),
-                _ => Err(Error::NotDeflate),
+impl Inflation {
+    /// Bytes of the message so far.
+    pub(crate) fn held(&self) -> usize {
+        self.message.len()
+    }
+
+    /// Bytes of memory in it.
+    pub(crate) fn memory(&self) -> usize {
+        INFLATER_BYTES + self.message.capacity()
+    }
+
+    /// Inflates more of `payload`, at least one slice, until the meter is spent. True if
+    /// all of the message is there.
+    fn proceed(&mut self, payload: &[u8], max_size: u64, meter: &mut Meter) -> Result<bool, Error> {
+        let end = payload.len() + TAIL.len();
+        loop {
+            let slice = match payload.get(self.fed..) {
+                Some(rest @ [_, ..]) => &rest[..rest.len().min(SLICE)],
+                _ => &TAIL[self.fed - payload.len()..],
             };
+            let len = self.message.len();
+            let room = (4 * slice.len()).max(len).clamp(MIN_ROOM, MAX_ROOM);
+            self.message.resize(len + room, 0);
+            let (read, written) = (self.inflater.total_in(), self.inflater.total_out());
+            let status = self
+                .inflater
+                .decompress(slice, &mut self.message[len..], FlushDecompress::Sync)
+                .map_err(|_| Error::NotDeflate)?;
+            let read = (self.inflater.total_in() - read) as usize;
+            let written = (self.inflater.total_out() - written) as usize;
+            self.message.truncate(len + written);
+            self.fed += read;
+            // Blocks without content are work too.
+            let of_payload = read.min(payload.len().saturating_sub(self.fed - read));
+            meter.draw(of_payload + written / INFLATED_BYTES);
+            let size = self.message.len() as u64;
+            if max_size != 0 && size > max_size {
+                return Err(Error::MessageTooBig(size));
+            }
+            if status == Status::StreamEnd {
+                // A final block, behind which others may begin (7.2.3.4).
+                self.inflater.reset(false);
+            } else if written < room {
+                // All is out that can be; a block that is not over waits for more.
+                if read < slice.len() {
+                    return Err(Error::NotDeflate);
+                }
+                if self.fed == end {
+                    return Ok(true);
+                }
+            }
+            if meter.is_spent() {
+                return Ok(false);
+            }
         }
     }
 }
@@ -176,24 +234,70 @@ mod tests {
         ],
     ];
 
+    /// Inflates a message in as many turns as it takes.
+    fn inflate(codec: &mut Codec, payload: &[u8], max_size: u64) -> Result<Vec<u8>, Error> {
+        let (mut begun, mut meter) = (None, Meter::new());
+        loop {
+            meter.refill();
+            if let Some(message) = codec.inflate(payload, max_size, &mut begun, &mut meter)? {
+                return Ok(message);
+            }
+            assert!(meter.is_spent());
+        }
+    }
+
     #[test]
     fn inflates_the_examples_of_the_rfc() {
         let mut codec = Codec::default();
         for payload in HELLO {
-            let message = codec.inflate(payload, 5);
+            let message = inflate(&mut codec, payload, 5);
             assert_eq!(message.as_deref(), Ok(&b"Hello"[..]));
             codec.recycle(message.unwrap());
         }
-        assert_eq!(codec.inflate(&[0x00], 5).as_deref(), Ok(&b""[..]));
-        assert_eq!(codec.inflate(&[], 5).as_deref(), Ok(&b""[..]));
+        assert_eq!(inflate(&mut codec, &[0x00], 5).as_deref(), Ok(&b""[..]));
+        assert_eq!(inflate(&mut codec, &[], 5).as_deref(), Ok(&b""[..]));
+    }
+
+    #[test]
+    fn messages_of_several_connections_are_inflated_side_by_side() {
+        let mut codec = Codec::default();
+        let messages: [Vec<u8>; 3] = [7, 11, 13].map(|n| {
+            let byte = |at: usize| (at * at / n % 251) as u8;
+            (0..600_000).map(byte).collect()
+        });
+        let payloads = messages.each_ref().map(|message| {
+            let payload = codec.compress(&[message], None).unwrap();
+            [payload, &TAIL, HELLO[2]].concat()
+        });
+        let mut begun = [None, None, None];
+        let mut inflated = [None, None, None];
+        let mut rounds = 0;
+        while inflated.iter().any(Option::is_none) {
+            rounds += 1;
+            for at in 0..3 {
+                if inflated[at].is_none() {
+                    let mut meter = Meter::new();
+                    let (payload, begun) = (&payloads[at], &mut begun[at]);
+                    inflated[at] = codec.inflate(payload, 0, begun, &mut meter).unwrap();
+                    let most = crate::meter::UNITS_PER_TURN + SLICE + MAX_ROOM / INFLATED_BYTES;
+                    assert!(meter.drawn() <= most as u64, "{} units", meter.drawn());
+                    let memory = begun.as_ref().map_or(0, Inflation::memory);
+                    assert!(memory == 0 || memory > INFLATER_BYTES);
+                }
+            }
+        }
+        assert!(rounds > 2, "{rounds} rounds");
+        for (message, inflated) in messages.iter().zip(inflated) {
+            assert!(inflated.unwrap() == [message, &b"Hello"[..]].concat());
+        }
     }
 
     #[test]
     fn no_context_is_taken_over() {
         let mut codec = Codec::default();
-        codec.inflate(HELLO[0], 0).unwrap();
+        inflate(&mut codec, HELLO[0], 0).unwrap();
         // The second "Hello" of 7.2.3.2, by reference to the first.
-        let second = codec.inflate(&[0xf2, 0x00, 0x11, 0x00, 0x00], 0);
+        let second = inflate(&mut codec, &[0xf2, 0x00, 0x11, 0x00, 0x00], 0);
         assert_eq!(second, Err(Error::NotDeflate));
         let same = |codec: &mut Codec| codec.compress(&[&[b'a'; 50]], None).map(<[u8]>::to_vec);
         assert_eq!(same(&mut codec), same(&mut codec));
@@ -205,23 +309,23 @@ mod tests {
         let zeros = vec![0; 10 << 20];
         let bomb = codec.compress(&[&zeros], None).unwrap().to_vec();
         assert!(bomb.len() < 64 << 10);
-        let refused = codec.inflate(&bomb, 1 << 20).err();
+        let refused = inflate(&mut codec, &bomb, 1 << 20).err();
         let Some(Error::MessageTooBig(size)) = refused else {
             panic!("{refused:?}");
         };
-        assert!(size <= (2 << 20) + STEP as u64, "{size}");
+        assert!(size <= (1 << 20) + MAX_ROOM as u64, "{size}");
         assert!(codec.inflated.capacity() <= MAX_KEPT);
-        assert_eq!(codec.inflate(&bomb, 0).map(|m| m.len()), Ok(10 << 20));
+        assert_eq!(inflate(&mut codec, &bomb, 0).map(|m| m.len()), Ok(10 << 20));
     }
 
     #[test]
     fn refuses_what_is_not_deflate() {
         let mut codec = Codec::default();
         for payload in [&[0xff, 0xff, 0xff][..], &[0x01, 0x05, 0x00, 0x00, 0x00]] {
-            assert_eq!(codec.inflate(payload, 0), Err(Error::NotDeflate));
+            assert_eq!(inflate(&mut codec, payload, 0), Err(Error::NotDeflate));
         }
         assert_eq!(
-            codec.inflate(HELLO[0], 0).as_deref(),
+            inflate(&mut codec, HELLO[0], 0).as_deref(),
             Ok(&b"Hello"[..]),
             "after a failure"
         );
@@ -236,7 +340,7 @@ mod tests {
         for bits in [None, Some(8), Some(9), Some(12), Some(15)] {
             let payload = codec.compress(&[head, b"", tail], bits).unwrap().to_vec();
             assert!(payload.len() < 400, "{bits:?}: {}", payload.len());
-            let message = codec.inflate(&payload, 0).unwrap();
+            let message = inflate(&mut codec, &payload, 0).unwrap();
             assert_eq!(message, text.as_bytes(), "{bits:?}");
         }
     }

@@ -170,6 +170,52 @@ fn what_a_turn_inflates_is_bounded() {
     assert!(turns > 10, "{turns} turns");
 }
 
+/// A large message is inflated over several turns, and what follows it waits.
+#[test]
+fn what_a_turn_inflates_of_one_message_is_bounded() {
+    let mut random = Random::new(0);
+    let letter = |_| char::from(b'a' + random.below(26) as u8);
+    let letters: String = (0..190_000).map(letter).collect();
+    let large = format!("<a>{letters}</a>");
+    let small = "<b/>";
+    let mut codec = Codec::default();
+    let payload = codec.compress(&[large.as_bytes()], None).unwrap();
+    let whole = payload.len() + large.len() / meter::INFLATED_BYTES;
+    assert!(whole > 2 * meter::UNITS_PER_TURN);
+    let mut frames = Vec::new();
+    frame(&mut frames, 0xc1, payload, &mut random);
+    frame(&mut frames, 0x81, small.as_bytes(), &mut random);
+    let (_poll, mut shared) = shared();
+    let mut run = Run::with_frames(&frames, &mut shared);
+    let before = run.got.len();
+    let (mut all, mut turns, mut most_memory, mut still) = (0, 0, 0, 0);
+    while still < 3 {
+        let (units, again) = run.metered_turn();
+        // The last draw: a slice of the payload, and what came out of it.
+        let slice = (16 << 10) + (64 << 10) / meter::INFLATED_BYTES;
+        let scanned = large.len() / meter::LOOKED_AT_BYTES;
+        let most = meter::UNITS_PER_TURN + slice + scanned;
+        assert!(units <= most as u64, "{units} units");
+        turns += usize::from(units > 0);
+        all += units;
+        most_memory = most_memory.max(run.session.memory());
+        let taken = run.got.len();
+        run.peers_take();
+        still = if again || run.got.len() > taken {
+            0
+        } else {
+            still + 1
+        };
+    }
+    assert!(run.got[before..] == *format!("{large}{small}").as_bytes());
+    assert!(
+        all >= whole as u64 && turns > 2,
+        "{all} units, {turns} turns"
+    );
+    let least = payload.len() + large.len() / 2;
+    assert!(most_memory > least, "{most_memory} bytes counted");
+}
+
 /// So are many bytes that become none: blocks without content.
 #[test]
 fn what_a_turn_inflates_to_nothing_is_bounded() {

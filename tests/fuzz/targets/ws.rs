@@ -3,6 +3,7 @@
 //! the rules. What is compressed is inflated, and may not pass its limit.
 #![no_main]
 
+use jabsocket::meter::Meter;
 use jabsocket::proto::ws::deflate::Codec;
 use jabsocket::proto::ws::{CloseCode, Error, Event, Limits, Reader};
 use jabsocket_fuzz::pieces;
@@ -44,9 +45,16 @@ fuzz_target!(|input: &[u8]| {
 fn inflate(events: &[Seen]) {
     let mut codec = Codec::default();
     for event in events {
-        if let Seen::Compressed(_, payload) = event
-            && let Ok(message) = codec.inflate(payload, MAX_INFLATED)
-        {
+        let Seen::Compressed(_, payload) = event else {
+            continue;
+        };
+        let (mut begun, mut meter) = (None, Meter::new());
+        let mut inflated = Ok(None);
+        while inflated == Ok(None) {
+            meter.refill();
+            inflated = codec.inflate(payload, MAX_INFLATED, &mut begun, &mut meter);
+        }
+        if let Ok(Some(message)) = inflated {
             assert!(message.len() as u64 <= MAX_INFLATED);
             codec.recycle(message);
         }

@@ -8,7 +8,7 @@
 //! The house, and who may know whom:
 //!
 //! ```text
-//! main -> master, check, daemon -> reactor -> session -> { net, proto } -> { expat, buf, meter }
+//! main -> master, check, daemon -> reactor -> session -> metrics -> { net, proto } -> { expat, buf, meter }
 //! ```
 //!
 //! - [`cli`]: the command line.
@@ -19,6 +19,7 @@
 //! - [`master`]: the worker processes, if there are several.
 //! - [`reactor`]: the loop, the clock, deadlines, new clients.
 //! - [`session`]: one browser and its server; `phase` decides what happens.
+//! - [`metrics`]: counters and their page for Prometheus.
 //! - [`net`]: sockets, names, signals; knows no protocol.
 //! - [`proto`]: HTTP, WebSocket and XMPP as bytes; knows no socket, clock or log.
 //! - [`expat`]: the XML parser behind a safe face.
@@ -36,6 +37,7 @@ pub mod expat;
 pub mod log;
 pub mod master;
 pub mod meter;
+pub mod metrics;
 pub mod net;
 pub mod proto;
 pub mod reactor;

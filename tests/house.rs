@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may name. A room may always name itself.
-const KNOWS: [(&str, &[&str]); 14] = [
+const KNOWS: [(&str, &[&str]); 15] = [
     (
         "main",
         &[
@@ -18,11 +18,17 @@ const KNOWS: [(&str, &[&str]); 14] = [
     ("cli", &[]),
     ("config", &["log"]),
     ("log", &[]),
-    ("reactor", &["config", "log", "meter", "net", "session"]),
+    (
+        "reactor",
+        &["config", "log", "meter", "metrics", "net", "session"],
+    ),
     (
         "session",
-        &["config", "log", "net", "proto", "expat", "buf", "meter"],
+        &[
+            "config", "log", "metrics", "net", "proto", "expat", "buf", "meter",
+        ],
     ),
+    ("metrics", &["config", "proto"]),
     ("net", &["config", "log", "buf", "meter"]),
     ("proto", &["expat", "buf", "meter"]),
     ("expat", &["meter"]),

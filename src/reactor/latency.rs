@@ -9,8 +9,8 @@
 use std::time::Instant;
 
 use super::status::micros_since;
+use crate::metrics::Metrics;
 use crate::session::Session;
-use crate::session::metrics::Metrics;
 
 /// One turn in so many is measured.
 const EVERY: u32 = 16;

@@ -9,9 +9,9 @@
 use std::io;
 use std::rc::Rc;
 
+use crate::metrics::Shown;
 use crate::net::board::{Board, Writer};
 use crate::session::Tick;
-use crate::session::metrics::Shown;
 use crate::session::shared::Shared;
 
 /// How often a worker shows what has changed, at most.
@@ -36,7 +36,9 @@ impl SharedMetrics {
         let (writer, before) = board.take(place);
         let mut shared = SharedMetrics {
             writer: Some(writer),
-            base: worker.inherit_metrics(&before.unwrap_or_default()),
+            base: worker
+                .metrics
+                .inherit(&worker.gauges(), &before.unwrap_or_default()),
             ..SharedMetrics::default()
         };
         shared.show(worker);
@@ -69,7 +71,7 @@ impl SharedMetrics {
         self.due = None;
         self.shown_at = worker.now;
         let mut page = Vec::new();
-        worker.show_metrics(&self.base, &mut page);
+        worker.metrics.show(&worker.gauges(), &self.base, &mut page);
         let result = writer.show(&page);
         self.tell(result, worker);
     }
@@ -98,7 +100,10 @@ impl SharedMetrics {
         // A scrape of another worker is not to show less than this one.
         self.show(worker);
         let mut page = String::new();
-        worker.write_metrics(&self.base, &self.others(), &mut page);
+        let gauges = worker.gauges();
+        worker
+            .metrics
+            .write_sum(&gauges, &self.base, &self.others(), &mut page);
         page
     }
 
@@ -106,7 +111,10 @@ impl SharedMetrics {
     pub fn each(&mut self, worker: &Shared) -> String {
         self.show(worker);
         let mut page = String::new();
-        worker.write_metrics_of_each(&self.others(), &mut page);
+        let gauges = worker.gauges();
+        worker
+            .metrics
+            .write_each(&gauges, &self.others(), &mut page);
         page
     }
 

@@ -395,7 +395,7 @@ impl Reactor {
         worker.metrics.draining = draining;
         worker.metrics.max_sessions = self.max_sessions;
         let mut shared = std::mem::take(&mut status.shared);
-        worker.metrics.reload_refused_above = shared.has_refused_reload();
+        worker.metrics.reload_refused_by_master = shared.has_refused_reload();
         if shared.due().is_some_and(|at| worker.now >= at) {
             shared.show(worker);
         }

@@ -9,7 +9,7 @@
 //! all sessions share, `names` shared texts, `settings` the configuration, `outages`
 //! servers that cannot be reached, `admission` the limits by address, `bounds` what
 //! one session may hold, `ledger` what all of them hold, `deadlines` the time limits,
-//! `report` the log line at the end, `metrics` the counters.
+//! `report` the log line at the end, `tally` what the session is counted as.
 
 pub mod admission;
 mod client;
@@ -19,7 +19,6 @@ mod flow;
 mod frames;
 mod interner;
 pub mod ledger;
-pub mod metrics;
 mod outages;
 pub mod phase;
 mod redirect;
@@ -34,6 +33,7 @@ pub mod shared;
 mod side;
 #[cfg(test)]
 mod simulation;
+mod tally;
 
 use std::rc::Rc;
 
@@ -52,12 +52,12 @@ use crate::proto::xmpp::server_stream::ServerStream;
 use admission::{Excess, Standing};
 use deadlines::millis;
 use ledger::Share;
-use metrics::Tally;
 use phase::{Actions, Event, Phase, Refuse, Server};
 use report::{Name, Report};
 use settings::Settings;
 use shared::Shared;
 use side::Side;
+use tally::Tally;
 
 /// Milliseconds since the reactor started.
 pub type Tick = u64;
@@ -345,10 +345,10 @@ impl Session {
             self.enter(after, shared.now);
             self.tally(shared);
             if before.is_open() && !after.is_open() {
-                shared.metrics.close(before, event);
+                shared.metrics.count_end(report::cause(before, event));
             }
             if first && let Some((total, connect)) = self.report.opening_ms() {
-                shared.metrics.relays(total, connect);
+                shared.metrics.count_opening(total, connect);
             }
             self.note_server(before, event, detail, shared);
         }

@@ -11,6 +11,7 @@ use super::Tick;
 use super::phase::{Event, Phase, Server};
 use crate::config::Config;
 use crate::log::Escaped;
+use crate::metrics::{Cause, Traffic};
 use crate::net::peer::Peer;
 use crate::proto::ws::CloseCode;
 use crate::proto::xmpp::Dialect;
@@ -18,23 +19,6 @@ use crate::proto::xmpp::error::StreamError;
 
 /// Longest peer-chosen text in the line, in bytes.
 const MAX_TEXT: usize = 128;
-
-/// Payload passed on in one direction.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Traffic {
-    /// Without framing.
-    pub bytes: u64,
-    /// In either dialect.
-    pub messages: u64,
-}
-
-impl Traffic {
-    /// Counts one message.
-    pub fn count(&mut self, bytes: usize) {
-        self.bytes += bytes as u64;
-        self.messages += 1;
-    }
-}
 
 /// Milliseconds since the client was accepted, and one more.
 type Age = Option<NonZeroU32>;
@@ -200,7 +184,7 @@ pub fn limit(phase: Phase, event: Event, config: &Config) -> Option<&'static str
 }
 
 /// All that [`cause`] can say.
-pub const CAUSES: &[(&str, &str)] = &[
+pub const CAUSES: &[Cause] = &[
     ("client", "stream_closed"),
     ("client", "close_frame"),
     ("client", "connection_lost"),
@@ -227,10 +211,10 @@ pub const CAUSES: &[(&str, &str)] = &[
 ];
 
 /// Causes of sessions that may only be port checks.
-const CHECKS: [(&str, &str); 2] = [("client", "no_request"), ("jabsocket", "page")];
+const CHECKS: [Cause; 2] = [("client", "no_request"), ("jabsocket", "page")];
 
 /// Who ended a session and why, in words of a fixed set.
-pub fn cause(phase: Phase, event: Event) -> (&'static str, &'static str) {
+pub fn cause(phase: Phase, event: Event) -> Cause {
     match event {
         Event::Ended => ("client", "stream_closed"),
         Event::CloseFrame => ("client", "close_frame"),

@@ -7,11 +7,11 @@ use std::cell::RefCell;
 
 use super::Session;
 use super::admission::{self, Excess};
-use super::metrics::reason;
 use super::phase::{Event, Phase};
 use super::shared::Shared;
 use crate::config::ForwardedHeader;
 use crate::log::Escaped;
+use crate::metrics::reason;
 use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
 use crate::proto::proxy_protocol::{self, Proxied};
 

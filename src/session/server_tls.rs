@@ -133,7 +133,7 @@ impl Session {
         match self.server.shake_hands(&mut shared.meter) {
             None => {}
             Some(Ok(version)) => {
-                shared.metrics.tls.count(version);
+                shared.metrics.server_tls.count(version);
                 shared.log.debug(format_args!(
                     "session {}: {version} with the server of {}",
                     self.report.name(),
@@ -183,7 +183,7 @@ impl Session {
             self.report.name(),
             Escaped(self.domain.as_deref().unwrap_or_default()),
         ));
-        shared.metrics.insecure += 1;
+        shared.metrics.server_insecure += 1;
         self.server.close();
         if let Some(route) = &mut self.route {
             route.securing = Securing::No;

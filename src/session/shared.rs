@@ -11,13 +11,15 @@ use super::Tick;
 use super::admission::Admission;
 use super::interner::Interner;
 use super::ledger::{Ledger, Memory};
-use super::metrics::Metrics;
 use super::outages::Outages;
+use super::report::CAUSES;
 use super::settings::Settings;
+use super::tally::PHASES;
 use crate::config::Config;
 use crate::expat::{Limits, heap_bytes};
 use crate::log::Log;
 use crate::meter::{LOOK_UP, Meter};
+use crate::metrics::{Gauges, Metrics};
 use crate::net::dns::locator::{Answer, Locator, Wanted};
 use crate::net::private_addresses::PrivateAddressSet;
 use crate::net::source::Source;
@@ -109,7 +111,7 @@ impl Shared {
             ));
         }
         Shared {
-            metrics: Metrics::new(&config),
+            metrics: Metrics::new(&config, PHASES, CAUSES),
             config: Settings::new(config, tls),
             log,
             parsers,
@@ -137,7 +139,7 @@ impl Shared {
     /// Sets the configuration, and the TLS to servers, of future sessions.
     pub fn set_config(&mut self, config: Rc<Config>, tls: Contexts) {
         self.parsers.set_limits(xml_limits(&config));
-        self.metrics.know(&config);
+        self.metrics.add_domains(&config);
         self.config = Settings::new(config, tls);
     }
 
@@ -154,6 +156,22 @@ impl Shared {
             compression: self.codec.memory(),
             names: self.locator.held_bytes(),
             ..self.ledger.memory()
+        }
+    }
+
+    /// The numbers of a snapshot of the metrics that nobody counts.
+    pub fn gauges(&self) -> Gauges {
+        let dns = self.locator.counts();
+        Gauges {
+            held_bytes: self.memory().parts(),
+            dns_queries: dns.queries,
+            dns_hits: dns.hits,
+            dns_failures: dns.failures,
+            parsers_parked: [
+                ("stream", self.parsers.stream.parked()),
+                ("message", self.parsers.message.parked()),
+            ],
+            log_lines_lost: self.log.lost_lines(),
         }
     }
 

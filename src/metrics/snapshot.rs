@@ -91,14 +91,14 @@ pub(super) struct Values<'a> {
 
 /// The metrics in the order of the page, and this worker's numbers.
 #[derive(Debug)]
-pub(super) struct Sheet<'a> {
+pub(super) struct Snapshot<'a> {
     pub metrics: Vec<Metric>,
     pub values: Values<'a>,
 }
 
-impl<'a> Sheet<'a> {
-    pub fn new() -> Sheet<'a> {
-        Sheet {
+impl<'a> Snapshot<'a> {
+    pub fn new() -> Snapshot<'a> {
+        Snapshot {
             metrics: Vec::new(),
             values: Values {
                 numbers: Vec::new(),
@@ -162,7 +162,7 @@ impl<'a> Sheet<'a> {
         // Most often the list is the same: then nothing is looked up.
         let mut index: Option<HashMap<&str, usize>> = None;
         for (at, (name, [now, ever])) in other.domains.iter().enumerate() {
-            let place = match to.domains.get(at) {
+            let entry = match to.domains.get(at) {
                 Some((known, _)) if known == name => at,
                 _ => {
                     let index = index.get_or_insert_with(|| {
@@ -180,7 +180,7 @@ impl<'a> Sheet<'a> {
                     }
                 }
             };
-            let counts = &mut to.domains[place].1;
+            let counts = &mut to.domains[entry].1;
             counts[0] = counts[0].saturating_add(if alive { *now } else { 0 });
             counts[1] = counts[1].saturating_add(*ever);
         }
@@ -235,8 +235,8 @@ mod tests {
     use super::*;
 
     /// A metric of each kind.
-    fn sheet<'a>(numbers: [u64; 5], domains: &[(&'a str, [u64; 2])]) -> Sheet<'a> {
-        let mut sheet = Sheet::new();
+    fn snapshot<'a>(numbers: [u64; 5], domains: &[(&'a str, [u64; 2])]) -> Snapshot<'a> {
+        let mut snapshot = Snapshot::new();
         let kinds = [
             Kind::Counter,
             Kind::Histogram,
@@ -245,49 +245,53 @@ mod tests {
             Kind::Start,
         ];
         for (kind, number) in kinds.into_iter().zip(numbers) {
-            sheet.metric("x", kind, "X.").number(String::new(), number);
+            snapshot
+                .metric("x", kind, "X.")
+                .number(String::new(), number);
         }
-        sheet.metric("d", Kind::Gauge, "D.").by_domain(Column::Now);
-        sheet.values.domains = [&[(OTHER, [0; 2])], domains].concat();
-        sheet
+        snapshot
+            .metric("d", Kind::Gauge, "D.")
+            .by_domain(Column::Now);
+        snapshot.values.domains = [&[(OTHER, [0; 2])], domains].concat();
+        snapshot
     }
 
     #[test]
     fn what_was_written_is_read_and_nothing_else() {
-        let sheet = sheet([1, 2, 3, 4, u64::MAX], &[("bücher.example", [5, 6])]);
+        let snapshot = snapshot([1, 2, 3, 4, u64::MAX], &[("bücher.example", [5, 6])]);
         let mut bytes = Vec::new();
-        sheet.values.write(&mut bytes);
+        snapshot.values.write(&mut bytes);
         let whole = bytes.len();
-        sheet.zero().write(&mut bytes);
+        snapshot.zero().write(&mut bytes);
         let mut rest = &bytes[..];
-        assert_eq!(sheet.read(&mut rest), Some(sheet.values.clone()));
-        assert_eq!(sheet.read(&mut rest), Some(sheet.zero()));
+        assert_eq!(snapshot.read(&mut rest), Some(snapshot.values.clone()));
+        assert_eq!(snapshot.read(&mut rest), Some(snapshot.zero()));
         assert!(rest.is_empty());
         for end in 0..whole {
-            assert_eq!(sheet.read(&mut &bytes[..end]), None, "{end}");
+            assert_eq!(snapshot.read(&mut &bytes[..end]), None, "{end}");
         }
         // Another shape, too many domains, a name that is no text.
         for (at, byte) in [(0, 6), (6 * 8 + 2, 1), (whole - 1, 0xff)] {
             let mut wrong = bytes.clone();
             wrong[at] = byte;
-            assert_eq!(sheet.read(&mut &wrong[..]), None, "{at}");
+            assert_eq!(snapshot.read(&mut &wrong[..]), None, "{at}");
         }
     }
 
     #[test]
     fn the_living_add_up_and_of_the_dead_counters_stay() {
-        let own = sheet([10, 20, 30, 0, 500], &[("a", [1, 2]), ("b", [3, 4])]);
-        let other = sheet([1, 2, 3, 1, 400], &[("b", [10, 20]), ("c", [30, 40])]);
+        let own = snapshot([10, 20, 30, 0, 500], &[("a", [1, 2]), ("b", [3, 4])]);
+        let other = snapshot([1, 2, 3, 1, 400], &[("b", [10, 20]), ("c", [30, 40])]);
         let mut sum = own.values.clone();
         own.add(&mut sum, &other.values, true);
-        let all = sheet(
+        let all = snapshot(
             [11, 22, 33, 1, 400],
             &[("a", [1, 2]), ("b", [13, 24]), ("c", [30, 40])],
         );
         assert_eq!(sum, all.values);
         let mut sum = own.values.clone();
         own.add(&mut sum, &other.values, false);
-        let kept = sheet(
+        let kept = snapshot(
             [11, 22, 30, 0, 400],
             &[("a", [1, 2]), ("b", [3, 24]), ("c", [0, 40])],
         );
@@ -307,8 +311,8 @@ mod tests {
                 .map(|name| (name.as_str(), [1, 2]))
                 .collect()
         };
-        let own = sheet([0; 5], &list(0..MAX_DOMAINS - 1));
-        let other = sheet([0; 5], &list(MAX_DOMAINS - 2..2 * MAX_DOMAINS - 2));
+        let own = snapshot([0; 5], &list(0..MAX_DOMAINS - 1));
+        let other = snapshot([0; 5], &list(MAX_DOMAINS - 2..2 * MAX_DOMAINS - 2));
         let mut sum = own.values.clone();
         own.add(&mut sum, &other.values, true);
         assert_eq!(sum.domains.len(), MAX_DOMAINS + 1);

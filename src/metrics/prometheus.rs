@@ -7,9 +7,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use super::Shown;
-use super::sheet::{Column, Kind, Metric, Samples, Sheet, Values};
-use crate::session::shared::Shared;
+use super::snapshot::{Column, Kind, Metric, Samples, Snapshot, Values};
+use super::{Gauges, Metrics, Shown};
 
 /// Writing to a `String` does not fail.
 const STRING: &str = "a String takes all";
@@ -148,24 +147,24 @@ fn write(metrics: &[Metric], workers: &[(String, Values<'_>)], out: &mut String)
 }
 
 /// What a worker showed, of itself and of those before it in its place.
-fn read<'b>(sheet: &Sheet<'_>, shown: &mut &'b [u8]) -> Option<[Values<'b>; 2]> {
-    Some([sheet.read(shown)?, sheet.read(shown)?])
+fn read<'b>(snapshot: &Snapshot<'_>, shown: &mut &'b [u8]) -> Option<[Values<'b>; 2]> {
+    Some([snapshot.read(shown)?, snapshot.read(shown)?])
 }
 
-impl Shared {
+impl Metrics {
     /// Appends what this worker shows the others: its numbers, and `base`.
-    pub fn show_metrics(&self, base: &[u8], out: &mut Vec<u8>) {
-        self.sheet().values.write(out);
+    pub fn show(&self, gauges: &Gauges, base: &[u8], out: &mut Vec<u8>) {
+        self.snapshot(gauges).values.write(out);
         out.extend_from_slice(base);
     }
 
     /// What is to be kept of a worker that showed this and died: the base of its
     /// successor.
-    pub fn inherit_metrics(&self, mut shown: &[u8]) -> Vec<u8> {
-        let sheet = self.sheet();
-        let mut base = sheet.zero();
-        for values in read(&sheet, &mut shown).iter().flatten() {
-            sheet.add(&mut base, values, false);
+    pub fn inherit(&self, gauges: &Gauges, mut shown: &[u8]) -> Vec<u8> {
+        let snapshot = self.snapshot(gauges);
+        let mut base = snapshot.zero();
+        for values in read(&snapshot, &mut shown).iter().flatten() {
+            snapshot.add(&mut base, values, false);
         }
         let mut bytes = Vec::new();
         base.write(&mut bytes);
@@ -174,30 +173,30 @@ impl Shared {
 
     /// Appends the page of the sum over this worker, its `base` (empty if there
     /// is none) and the `others`.
-    pub fn write_metrics(&self, mut base: &[u8], others: &[Shown], out: &mut String) {
-        let sheet = self.sheet();
-        let mut sum = sheet.values.clone();
-        if let Some(base) = sheet.read(&mut base) {
-            sheet.add(&mut sum, &base, false);
+    pub fn write_sum(&self, gauges: &Gauges, mut base: &[u8], others: &[Shown], out: &mut String) {
+        let snapshot = self.snapshot(gauges);
+        let mut sum = snapshot.values.clone();
+        if let Some(base) = snapshot.read(&mut base) {
+            snapshot.add(&mut sum, &base, false);
         }
         for other in others {
-            if let Some([own, base]) = read(&sheet, &mut &other.bytes[..]) {
-                sheet.add(&mut sum, &own, other.alive);
-                sheet.add(&mut sum, &base, false);
+            if let Some([own, base]) = read(&snapshot, &mut &other.bytes[..]) {
+                snapshot.add(&mut sum, &own, other.alive);
+                snapshot.add(&mut sum, &base, false);
             }
         }
-        write(&sheet.metrics, &[(String::new(), sum)], out);
+        write(&snapshot.metrics, &[(String::new(), sum)], out);
     }
 
     /// Appends the page of each worker's own numbers; of those that are there.
-    pub fn write_metrics_of_each(&self, others: &[Shown], out: &mut String) {
-        let sheet = self.sheet();
+    pub fn write_each(&self, gauges: &Gauges, others: &[Shown], out: &mut String) {
+        let snapshot = self.snapshot(gauges);
         let named = |worker: u16| label("worker", &worker.to_string());
-        let own = self.metrics.worker;
-        let mut workers = vec![(own, sheet.values.clone())];
+        let own = self.worker;
+        let mut workers = vec![(own, snapshot.values.clone())];
         let alive = others.iter().filter(|other| other.alive);
         workers.extend(alive.filter_map(|other| {
-            let [own, _] = read(&sheet, &mut &other.bytes[..])?;
+            let [own, _] = read(&snapshot, &mut &other.bytes[..])?;
             Some((other.worker, own))
         }));
         workers.sort_by_key(|(worker, _)| *worker);
@@ -205,7 +204,7 @@ impl Shared {
             .into_iter()
             .map(|(worker, values)| (named(worker), values))
             .collect();
-        write(&sheet.metrics, &workers, out);
+        write(&snapshot.metrics, &workers, out);
     }
 }
 
@@ -225,20 +224,20 @@ mod tests {
         for value in [0, 5, 6, 10, 11, 4000] {
             histogram.observe(value);
         }
-        let mut sheet = Sheet::new();
-        sheet.histogram("x_seconds", "X.", &histogram);
-        sheet.values.domains.push(("a", [1, 2]));
-        let gauge = sheet.metric("d", Kind::Gauge, "D.");
+        let mut snapshot = Snapshot::new();
+        snapshot.histogram("x_seconds", "X.", &histogram);
+        snapshot.values.domains.push(("a", [1, 2]));
+        let gauge = snapshot.metric("d", Kind::Gauge, "D.");
         gauge.by_domain(Column::Now);
-        let start = sheet.metric("start_seconds", Kind::Start, "S.");
+        let start = snapshot.metric("start_seconds", Kind::Start, "S.");
         start.number(String::new(), 1_700_000_000_123);
         start.per_second(1000);
         let mut out = String::new();
         let workers = [
-            (label("worker", "3"), sheet.values.clone()),
-            (String::new(), sheet.values.clone()),
+            (label("worker", "3"), snapshot.values.clone()),
+            (String::new(), snapshot.values.clone()),
         ];
-        write(&sheet.metrics, &workers, &mut out);
+        write(&snapshot.metrics, &workers, &mut out);
         let expected = "# HELP jabsocket_x_seconds X.\n\
             # TYPE jabsocket_x_seconds histogram\n\
             jabsocket_x_seconds_bucket{worker=\"3\",le=\"0.005\"} 2\n\

@@ -1,17 +1,31 @@
-//! Which metrics there are, in the order of the page.
-//!
-//! Owns their names and helps. What a number of several workers means follows
-//! from its kind (`sheet`).
+//! The metrics in the order of the page: names, help texts and values.
 
 use std::time::SystemTime;
 
-use super::page::{label, seconds};
-use super::sheet::{Column, Kind, Sheet};
-use super::{DIALECTS, Family, Histogram, Metrics, PHASES};
+use super::counters::{Family, Histogram};
+use super::prometheus::{label, seconds};
+use super::snapshot::{Column, Kind, Snapshot};
+use super::{DIALECTS, Metrics};
 use crate::proto::xmpp::Dialect;
-use crate::session::shared::Shared;
 
-impl Sheet<'_> {
+/// Numbers that nobody counts: they are read when a snapshot is taken.
+#[derive(Debug)]
+pub struct Gauges {
+    /// Memory held for sessions, by purpose, in bytes.
+    pub held_bytes: [(&'static str, usize); 5],
+    /// DNS queries sent.
+    pub dns_queries: u64,
+    /// DNS queries answered from the cache.
+    pub dns_hits: u64,
+    /// DNS queries without an answer.
+    pub dns_failures: u64,
+    /// Idle XML parsers, by pool.
+    pub parsers_parked: [(&'static str, usize); 2],
+    /// Lines that the log has lost.
+    pub log_lines_lost: u64,
+}
+
+impl Snapshot<'_> {
     fn one(&mut self, kind: Kind, name: &'static str, help: &'static str, number: u64) {
         self.metric(name, kind, help).number(String::new(), number);
     }
@@ -51,75 +65,48 @@ fn since_epoch(time: SystemTime) -> u64 {
     u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Shared {
-    /// All metrics with this worker's numbers.
-    pub(super) fn sheet(&self) -> Sheet<'_> {
-        let metrics = &self.metrics;
-        let mut sheet = Sheet::new();
-        let domains = metrics.places.iter();
-        sheet.values.domains = domains
-            .map(|place| (place.name.as_str(), [place.sessions, place.opened]))
+impl Metrics {
+    /// The values of this worker.
+    pub(super) fn snapshot(&self, gauges: &Gauges) -> Snapshot<'_> {
+        let mut snapshot = Snapshot::new();
+        let domains = self.domains.iter();
+        snapshot.values.domains = domains
+            .map(|domain| (domain.name.as_str(), [domain.sessions, domain.opened]))
             .collect();
-        let page = &mut sheet;
+        let page = &mut snapshot;
+        self.list_process(page);
+        self.list_sessions(page);
+        self.list_traffic(page);
+        gauges.list(page);
+        snapshot
+    }
+
+    fn list_process(&self, page: &mut Snapshot<'_>) {
         let version = label("version", env!("CARGO_PKG_VERSION"));
         page.metric("build_info", Kind::Flag, "What was built; always 1.")
             .number(version, 1);
         let help = "When the first of the workers started, since the epoch.";
-        let started = since_epoch(metrics.started);
+        let started = since_epoch(self.started);
         page.one(Kind::Start, "start_time_seconds", help, started);
         page.per_second(1000);
         page.gauge("workers", "Worker processes that are there.", 1);
         let help = "1 while the daemon is stopping.";
-        page.one(Kind::Flag, "draining", help, u64::from(metrics.draining));
+        page.one(Kind::Flag, "draining", help, u64::from(self.draining));
         let help = "1 if the last reload was refused and the old configuration stays in force.";
-        let refused = metrics.reload_refused || metrics.reload_refused_above;
-        page.one(
-            Kind::Flag,
-            "config_reload_refused",
-            help,
-            u64::from(refused),
-        );
+        let refused = u64::from(self.reload_refused || self.reload_refused_by_master);
+        page.one(Kind::Flag, "config_reload_refused", help, refused);
         let help = "When the configuration in force was read, since the epoch.";
-        let configured = since_epoch(metrics.configured);
+        let configured = since_epoch(self.configured);
         page.one(Kind::Flag, "config_time_seconds", help, configured);
         page.per_second(1000);
-        metrics.list_sessions(page);
-        metrics.list_traffic(page);
-        let help = "Memory held for sessions, by what it is for.";
-        page.metric("held_bytes", Kind::Gauge, help);
-        for (part, bytes) in self.memory().parts() {
-            page.number(label("for", part), bytes as u64);
-        }
-        let dns = self.locator.counts();
-        let help = "Queries sent to the DNS.";
-        page.counter("dns_queries_total", help, dns.queries);
-        let help = "Queries answered from the cache.";
-        page.counter("dns_cache_hits_total", help, dns.hits);
-        let help =
-            "DNS queries without an answer. A reply that the name does not exist is an answer.";
-        page.counter("dns_failures_total", help, dns.failures);
-        let help = "XML parsers kept for the next message.";
-        page.metric("parsers_parked", Kind::Gauge, help);
-        for (pool, parked) in [
-            ("stream", self.parsers.stream.parked()),
-            ("message", self.parsers.message.parked()),
-        ] {
-            page.number(label("pool", pool), parked as u64);
-        }
-        let help = "Log lines lost since the last that told of losses.";
-        let lost = self.log.lost_lines();
-        page.one(Kind::Gauge, "log_lines_lost", help, lost);
-        sheet
     }
-}
 
-impl Metrics {
-    fn list_sessions(&self, page: &mut Sheet<'_>) {
+    fn list_sessions(&self, page: &mut Snapshot<'_>) {
         let help = "Sessions that there is room for at a time.";
         page.gauge("sessions_max", help, self.max_sessions);
         let help = "Sessions there now.";
         page.metric("sessions", Kind::Gauge, help);
-        for (phase, row) in PHASES.iter().zip(&self.sessions) {
+        for (phase, row) in self.phases.iter().zip(&self.sessions) {
             for (dialect, count) in DIALECTS.iter().zip(row) {
                 let dialect = label("dialect", dialect.map_or("none", Dialect::name));
                 page.number(format!("{},{dialect}", label("phase", phase)), *count);
@@ -147,7 +134,7 @@ impl Metrics {
         page.histogram("connect_seconds", help, &self.connect);
     }
 
-    fn list_traffic(&self, page: &mut Sheet<'_>) {
+    fn list_traffic(&self, page: &mut Snapshot<'_>) {
         let both = [("up", self.up), ("down", self.down)];
         let help = "Payload passed on, to servers (up) and to browsers (down).";
         page.metric("relayed_bytes_total", Kind::Counter, help);
@@ -171,13 +158,42 @@ impl Metrics {
         let help = "TLS handshakes with browsers that failed.";
         page.counter("client_tls_failures_total", help, self.client_tls_failed);
         let help = "TLS handshakes with servers.";
-        page.family("server_tls_handshakes_total", help, "version", &self.tls);
+        page.family(
+            "server_tls_handshakes_total",
+            help,
+            "version",
+            &self.server_tls,
+        );
         let help = "Connections to servers given up as not secure, or lost before they were.";
-        page.counter("server_insecure_total", help, self.insecure);
+        page.counter("server_insecure_total", help, self.server_insecure);
         let help =
             "Turns of the event loop, without waiting: what passes through waits one at most.";
         page.histogram("turn_seconds", help, &self.turns);
         let help = "Turns of one session that took longer than 50 ms, while all others waited.";
         page.counter("slow_turns_total", help, self.slow_turns);
+    }
+}
+
+impl Gauges {
+    fn list(&self, page: &mut Snapshot<'_>) {
+        let help = "Memory held for sessions, by what it is for.";
+        page.metric("held_bytes", Kind::Gauge, help);
+        for (part, bytes) in self.held_bytes {
+            page.number(label("for", part), bytes as u64);
+        }
+        let help = "Queries sent to the DNS.";
+        page.counter("dns_queries_total", help, self.dns_queries);
+        let help = "Queries answered from the cache.";
+        page.counter("dns_cache_hits_total", help, self.dns_hits);
+        let help =
+            "DNS queries without an answer. A reply that the name does not exist is an answer.";
+        page.counter("dns_failures_total", help, self.dns_failures);
+        let help = "XML parsers kept for the next message.";
+        page.metric("parsers_parked", Kind::Gauge, help);
+        for (pool, parked) in self.parsers_parked {
+            page.number(label("pool", pool), parked as u64);
+        }
+        let help = "Log lines lost since the last that told of losses.";
+        page.one(Kind::Gauge, "log_lines_lost", help, self.log_lines_lost);
     }
 }

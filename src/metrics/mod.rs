@@ -1,0 +1,304 @@
+//! The metrics of a worker: counters and how they are published.
+//!
+//! Owns the counters, plain numbers that the rest of the program adds to. `catalog` names
+//! them, `snapshot` holds their values at one moment and adds up those of several
+//! workers, `prometheus` writes the page. All label values are fixed
+//! except the domains, which are entries of the configured list. Everything else counts
+//! as `other`, so a peer cannot create a series. Counting never allocates for a session
+//! or a message.
+
+mod catalog;
+mod counters;
+mod prometheus;
+mod snapshot;
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use crate::config::Config;
+use crate::proto::http::Refusal;
+use crate::proto::xmpp::Dialect;
+pub use catalog::Gauges;
+pub(crate) use counters::Traffic;
+use counters::{Family, Histogram};
+
+/// Domains with a series of their own; those beyond are `other`.
+const MAX_DOMAINS: usize = 1000;
+
+/// The label value of what no other fits.
+const OTHER: &str = "other";
+
+const DIALECTS: [Option<Dialect>; 3] = [None, Some(Dialect::Framed), Some(Dialect::Draft)];
+
+/// Why requests are refused.
+const REFUSALS: &[&str] = &[
+    "max_connections",
+    "max_connections_per_address",
+    "max_handshakes_per_address",
+    "max_request_size",
+    "max_request_lines",
+    "host",
+    "origin",
+    "resource",
+    "subprotocol",
+    "method",
+    "not_websocket",
+    "timeout",
+    "stopping",
+    "malformed",
+    // Over a limit, and closed without a response.
+    "unanswered",
+    OTHER,
+];
+
+const TLS_VERSIONS: &[&str] = &["TLSv1.2", "TLSv1.3", OTHER];
+
+/// Bucket bounds of durations that a browser sees, in milliseconds.
+const OPENING_MS: &[u64] = &[
+    5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 45_000,
+];
+
+/// Bucket bounds of durations within the loop, in microseconds.
+const TURN_US: &[u64] = &[
+    10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000,
+];
+
+/// What another worker of the daemon shows of its counters.
+#[derive(Debug)]
+pub struct Shown {
+    /// Which one it is.
+    pub worker: u16,
+    /// Whether it is there; what stays of a dead one counts too.
+    pub alive: bool,
+    /// As [`Metrics::show`] wrote it.
+    pub bytes: Vec<u8>,
+}
+
+/// The counters of one domain of the list.
+#[derive(Debug)]
+struct DomainTotals {
+    name: String,
+    sessions: u64,
+    opened: u64,
+}
+
+/// The phase of a session, as an index of the phase names, and its dialect.
+pub(crate) type State = (u8, Option<Dialect>);
+
+/// Who ended a session and why.
+pub(crate) type Cause = (&'static str, &'static str);
+
+/// The counters of a worker.
+#[derive(Debug)]
+pub struct Metrics {
+    pub(crate) worker: u16,
+    /// Sessions that there is room for.
+    pub(crate) max_sessions: usize,
+    /// Whether the daemon is stopping.
+    pub(crate) draining: bool,
+    /// Whether this worker refused the configuration at the last reload.
+    pub(crate) reload_refused: bool,
+    /// Whether its master refused it.
+    pub(crate) reload_refused_by_master: bool,
+    /// When the configuration in force was read.
+    pub(crate) configured: SystemTime,
+    /// Connections accepted.
+    pub(crate) accepted: u64,
+    /// Requests refused, by reason.
+    pub(crate) refused: Family,
+    /// Relayed to servers.
+    pub(crate) up: Traffic,
+    /// Relayed to clients.
+    pub(crate) down: Traffic,
+    /// TLS handshakes with servers, by version.
+    pub(crate) server_tls: Family,
+    /// Connections to servers that could not be secured as required.
+    pub(crate) server_insecure: u64,
+    /// TLS handshakes with clients, by version.
+    pub(crate) client_tls: Family,
+    pub(crate) client_tls_failed: u64,
+    /// Turns of a session that kept the others waiting.
+    pub(crate) slow_turns: u64,
+    /// Turns of the loop, in microseconds.
+    pub(crate) turns: Histogram,
+    relay_latency: Histogram,
+    relay_held: u64,
+    phases: &'static [&'static str],
+    /// By phase and dialect.
+    sessions: Vec<[u64; DIALECTS.len()]>,
+    domains: Vec<DomainTotals>,
+    domain_index: HashMap<String, u16>,
+    closed: Vec<(Cause, u64)>,
+    time_to_open: Histogram,
+    connect: Histogram,
+    started: SystemTime,
+}
+
+impl Metrics {
+    /// All zero, with the domains of `config`; sessions are counted by these `phases`
+    /// and `causes`.
+    pub(crate) fn new(
+        config: &Config,
+        phases: &'static [&'static str],
+        causes: &[Cause],
+    ) -> Metrics {
+        let now = SystemTime::now();
+        let mut metrics = Metrics {
+            worker: 0,
+            max_sessions: 0,
+            draining: false,
+            reload_refused: false,
+            reload_refused_by_master: false,
+            configured: now,
+            accepted: 0,
+            refused: Family::new(REFUSALS),
+            up: Traffic::default(),
+            down: Traffic::default(),
+            server_tls: Family::new(TLS_VERSIONS),
+            server_insecure: 0,
+            client_tls: Family::new(TLS_VERSIONS),
+            client_tls_failed: 0,
+            slow_turns: 0,
+            turns: Histogram::new(TURN_US, 1_000_000),
+            relay_latency: Histogram::new(TURN_US, 1_000_000),
+            relay_held: 0,
+            phases,
+            sessions: vec![Default::default(); phases.len()],
+            domains: Vec::new(),
+            domain_index: HashMap::new(),
+            closed: causes.iter().map(|cause| (*cause, 0)).collect(),
+            time_to_open: Histogram::new(OPENING_MS, 1000),
+            connect: Histogram::new(OPENING_MS, 1000),
+            started: now,
+        };
+        metrics.domain(OTHER);
+        metrics.add_domains(config);
+        metrics
+    }
+
+    /// Makes a series for each domain in the list of `config`. Those of earlier lists
+    /// stay, because sessions may still be counted there.
+    pub(crate) fn add_domains(&mut self, config: &Config) {
+        for domain in config.domains.iter().flat_map(|domains| domains.iter()) {
+            self.domain(&domain.name);
+        }
+    }
+
+    /// The series of an entry of the list; that of `other` if there is no room.
+    fn domain(&mut self, name: &str) -> u16 {
+        if let Some(at) = self.domain_index.get(name) {
+            return *at;
+        }
+        let at = u16::try_from(self.domains.len()).unwrap_or(u16::MAX);
+        if usize::from(at) > MAX_DOMAINS {
+            return 0;
+        }
+        self.domains.push(DomainTotals {
+            name: name.to_owned(),
+            sessions: 0,
+            opened: 0,
+        });
+        self.domain_index.insert(name.to_owned(), at);
+        at
+    }
+
+    /// Counts a session in the state `to`, and not in `from` any more.
+    pub(crate) fn change_state(&mut self, from: Option<State>, to: Option<State>) {
+        let column = |dialect| DIALECTS.iter().position(|d| *d == dialect).unwrap_or(0);
+        if let Some((phase, dialect)) = from {
+            self.sessions[usize::from(phase)][column(dialect)] -= 1;
+        }
+        if let Some((phase, dialect)) = to {
+            self.sessions[usize::from(phase)][column(dialect)] += 1;
+        }
+    }
+
+    /// Counts a session that named its domain, which is this entry of the list, if any;
+    /// returns the number of the series.
+    pub(crate) fn enter_domain(&mut self, entry: Option<&str>) -> u16 {
+        let at = entry.map_or(0, |name| self.domain(name));
+        let domain = &mut self.domains[usize::from(at)];
+        domain.sessions += 1;
+        domain.opened += 1;
+        at
+    }
+
+    /// A session of this series is over.
+    pub(crate) fn leave_domain(&mut self, at: u16) {
+        self.domains[usize::from(at)].sessions -= 1;
+    }
+
+    /// Counts the end of a session.
+    pub(crate) fn count_end(&mut self, cause: Cause) {
+        let entry = self.closed.iter_mut().find(|(known, _)| *known == cause);
+        debug_assert!(entry.is_some(), "{cause:?}");
+        if let Some((_, count)) = entry {
+            *count += 1;
+        }
+    }
+
+    /// Relayed messages, both ways.
+    pub(crate) fn relayed(&self) -> u64 {
+        self.up.messages + self.down.messages
+    }
+
+    /// Counts a turn of a session that relayed messages: its duration, or `None` if
+    /// something stayed in a queue.
+    pub(crate) fn relay_turn(&mut self, micros: Option<u64>) {
+        match micros {
+            Some(micros) => self.relay_latency.observe(micros),
+            None => self.relay_held += 1,
+        }
+    }
+
+    /// Counts a session whose server has answered: milliseconds since it was accepted
+    /// and since its first message.
+    pub(crate) fn count_opening(&mut self, time_to_open: u64, connect: u64) {
+        self.time_to_open.observe(time_to_open);
+        self.connect.observe(connect);
+    }
+}
+
+/// The label value for why a request is refused.
+pub(crate) fn reason(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Overloaded { .. } => "max_connections",
+        Refusal::HeadTooLarge => "max_request_size",
+        Refusal::TooManyHeaders => "max_request_lines",
+        Refusal::HostMissing
+        | Refusal::HostDuplicated
+        | Refusal::HostInvalid
+        | Refusal::HostDiffers => "host",
+        Refusal::Origin | Refusal::OriginInvalid => "origin",
+        Refusal::Resource | Refusal::Target => "resource",
+        Refusal::Subprotocol => "subprotocol",
+        Refusal::Method { .. } => "method",
+        Refusal::Upgrade | Refusal::Connection | Refusal::Version { .. } => "not_websocket",
+        Refusal::Timeout => "timeout",
+        Refusal::Stopping { .. } => "stopping",
+        Refusal::Malformed | Refusal::TlsOnPlainPort | Refusal::PlainOnTlsPort | Refusal::Body => {
+            "malformed"
+        }
+        _ => OTHER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_of_domains_are_bounded() {
+        let mut list = "domains:\n  - other\n".to_owned();
+        for n in 0..2 * MAX_DOMAINS {
+            list += &format!("  - d{n}.example\n");
+        }
+        let loaded = crate::config::parse("-", &list).unwrap();
+        let mut metrics = Metrics::new(&loaded.config, &[], &[]);
+        metrics.add_domains(&loaded.config);
+        assert_eq!(metrics.domains.len(), MAX_DOMAINS + 1);
+        assert_eq!(metrics.domain("d0.example"), 1);
+        assert_eq!(metrics.domain("one.too.many"), 0);
+        assert_eq!(metrics.domain(OTHER), 0);
+    }
+}

@@ -1,0 +1,58 @@
+//! What a session is counted as in the metrics.
+
+use super::Session;
+use super::phase::Phase;
+use super::shared::Shared;
+use crate::config::DomainRule;
+use crate::metrics::State;
+
+/// The names of the phases, in their order.
+pub(super) const PHASES: &[&str; Phase::Gone as usize + 1] = &[
+    "accepting",
+    "opening",
+    "await_open",
+    "locating",
+    "connecting",
+    "securing",
+    "greeting",
+    "relaying",
+    "closing",
+    "lingering",
+    "gone",
+];
+
+/// What a session is counted as at the moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    state: Option<State>,
+    /// The series of its domain.
+    domain: Option<u16>,
+}
+
+impl Session {
+    /// Counts the session in its present state; once before its first turn, and again
+    /// whenever the state has changed.
+    pub fn tally(&mut self, shared: &mut Shared) {
+        let metrics = &mut shared.metrics;
+        let state = Some((self.phase as u8, self.dialect));
+        metrics.change_state(std::mem::replace(&mut self.tally.state, state), state);
+        if self.tally.domain.is_none()
+            && let Some(domain) = &self.domain
+        {
+            let entry = match self.config.domain(domain) {
+                DomainRule::Listed(entry) => Some(entry.name.as_str()),
+                DomainRule::Any | DomainRule::Unlisted => None,
+            };
+            self.tally.domain = Some(metrics.enter_domain(entry));
+        }
+    }
+
+    /// Takes a session that is over out of the counts.
+    pub(super) fn untally(&mut self, shared: &mut Shared) {
+        let Tally { state, domain } = std::mem::take(&mut self.tally);
+        shared.metrics.change_state(state, None);
+        if let Some(at) = domain {
+            shared.metrics.leave_domain(at);
+        }
+    }
+}

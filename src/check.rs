@@ -11,7 +11,7 @@ use std::path::Path;
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use crate::config::{Config, ListenAddress, Listener};
+use crate::config::{self, Config, ListenAddress, Listener, Loaded};
 use crate::daemon::privileges::Identity;
 use crate::net::listener;
 use crate::net::tls_client::Contexts;
@@ -26,6 +26,36 @@ pub struct Findings {
     pub warnings: Vec<String>,
     /// What cannot be checked.
     pub notes: Vec<String>,
+}
+
+/// Checks the configuration file at `path` and everything that it names. Prints what it
+/// found, except for the line that it returns, which says that the file can be used.
+pub fn tell(path: &Path) -> Option<String> {
+    let file = path.display();
+    let (problems, config) = match config::load(path) {
+        Ok(Loaded { config, warnings }) => (warnings, Some(config)),
+        Err(problems) => (problems, None),
+    };
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    let findings = config.map(|config| look(path, &config));
+    if let Some(findings) = &findings {
+        for text in &findings.errors {
+            eprintln!("{file}: {text}");
+        }
+        for text in &findings.warnings {
+            eprintln!("{file}: warning: {text}");
+        }
+        for text in &findings.notes {
+            println!("{file}: note: {text}");
+        }
+    }
+    if findings.is_none_or(|findings| !findings.errors.is_empty()) {
+        eprintln!("{file}: this configuration cannot be used");
+        return None;
+    }
+    Some(format!("{file}: the configuration is good\n"))
 }
 
 /// Checks what the configuration in the file at `path` names.

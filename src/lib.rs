@@ -8,10 +8,11 @@
 //! The house, and who may know whom:
 //!
 //! ```text
-//! main -> master, check, daemon -> reactor -> session -> metrics -> { net, proto } -> { expat, buf, meter }
+//! main -> { start, check } -> master -> daemon, reactor -> session -> metrics -> { net, proto } -> { expat, buf, meter }
 //! ```
 //!
 //! - [`cli`]: the command line.
+//! - [`start`]: start-up, step by step.
 //! - [`check`]: what `--check-config` looks at beside the file itself.
 //! - [`config`]: the configuration file; read by all but `proto`.
 //! - [`log`]: syslog and standard error without waiting; the same.
@@ -42,3 +43,4 @@ pub mod net;
 pub mod proto;
 pub mod reactor;
 pub mod session;
+pub mod start;

@@ -1,0 +1,61 @@
+//! What the log says at the start about a configuration that works but may surprise.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::config::{Config, Listener};
+use crate::daemon::privileges::Identity;
+use crate::log::{Level, Log};
+use crate::net::allot::Named;
+use crate::net::tls_server::Endpoint;
+
+/// Warns of root, and of a configuration that the user of the daemon cannot read.
+pub(super) fn of_identity(identity: &Identity, path: &Path, log: &Log) {
+    if identity.is_root_by_default() {
+        let text = "serving as root; set 'user' to run as another user";
+        log.startup(Level::Warning, format_args!("{text}"));
+    }
+    if let Err(error) = std::fs::File::open(path) {
+        let path = path.display();
+        let user = identity.user().unwrap_or_default();
+        let text =
+            format_args!("{path} cannot be read as user '{user}': {error}; a reload will fail");
+        log.startup(Level::Warning, text);
+    }
+}
+
+/// Names the listeners that no socket from systemd fits.
+pub(super) fn of_unserved_listeners(endpoints: &[Rc<Endpoint>], config: &Config, log: &Log) {
+    let is_bound = |rules: &&Listener| endpoints.iter().any(|endpoint| endpoint.rules == **rules);
+    for rules in config.listeners.iter().filter(|rules| !is_bound(rules)) {
+        let named = Named(rules);
+        let text =
+            format_args!("the listener {named} has no socket in LISTEN_FDS and is not served");
+        log.startup(Level::Warning, text);
+    }
+}
+
+/// Warns if browsers may reach any domain, and of servers whose certificates are not
+/// checked.
+pub(super) fn of_domains(config: &Config, path: &Path, log: &Log) {
+    if config.domains.is_none() {
+        log.startup(
+            Level::Warning,
+            format_args!(
+                "no 'domains' in {}: browsers may reach the XMPP server of any domain through this host",
+                path.display()
+            ),
+        );
+    }
+    for domain in config.domains.iter().flat_map(|domains| domains.iter()) {
+        if !domain.access.verify {
+            log.startup(
+                Level::Warning,
+                format_args!(
+                    "'verify: false': any certificate is taken for the server of {}",
+                    domain.name
+                ),
+            );
+        }
+    }
+}

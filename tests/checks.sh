@@ -31,7 +31,7 @@ finish_as() {
     exit
 }
 
-has() { grep -q -- "$2" "$1" || { echo "no '$2' in $1:"; head -n 50 "$1"; return 1; }; }
+has() { grep -q -- "$2" "$1" || { echo "no '$2' in $1, which ends:"; tail -n 25 "$1"; return 1; }; }
 
 # Another version of the package $1 as $2: version, and a sed script for its
 # configuration.

@@ -2,7 +2,8 @@
 # Every check there is: format, lints, build, cargo's tests, a minute of fuzzing
 # for each parser, the demo, real clients against real servers, real proxies, a real
 # browser, and the Debian package. It installs what is missing first. A failing step
-# does not stop the others; the last line is "N passed, M failed".
+# does not stop the others. The end of the output has how long each step took, what
+# each failed step said, and as the last line "N passed, M failed".
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -11,25 +12,56 @@ exec </dev/null
 
 passed=0
 failed=0
-log=$(mktemp) || exit 1
-trap 'rm -f "$log"' EXIT
+work=$(mktemp -d) || exit 1
+log=$work/log
+: >"$work/times"
+failures=()
+trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # Runs a command, keeps its output in $log, gives its status.
 run() {
+    local status began=$SECONDS
     printf '\n== %s\n' "$*"
     "$@" 2>&1 | tee "$log"
-    return "${PIPESTATUS[0]}"
+    status=${PIPESTATUS[0]}
+    printf '%5d s  %s\n' $((SECONDS - began)) "$*" >>"$work/times"
+    return "$status"
+}
+
+# The lines of $log that say why a command failed: the names of failed tests, and
+# the first lines of each message. The last lines if there are none of these.
+why() {
+    sed 's/\x1b[[(][0-9;]*[A-Za-z]//g' "$log" | awk '
+        /^(failures:$|stack backtrace:|ok |test .* ok$|test result: )/ { left = 0 }
+        /^(test .* FAILED$|error: test failed)/ { left = 1; print_it() ; next }
+        /^(FAIL |not ok |error|Diff in )|panicked at |ERROR: |SUMMARY: |^\*\* / { left = 12 }
+        left > 0 { print_it() }
+        function print_it() { left--; print substr($0, 1, 300); found = 1 }
+        END { exit !found }
+    ' || tail -n 12 "$log"
+}
+
+# Keeps for the end what a failed command said. $1: its status.
+fail() {
+    local status=$1 file=$work/failure${#failures[@]}
+    shift
+    printf '** failed: %s (status %s)\n' "$*" "$status" | tee "$file"
+    why | sed 's/^/    /' >>"$file"
+    failures+=("$file")
 }
 
 # A command that is one test.
 step() {
-    if run "$@"; then
+    local status
+    run "$@"
+    status=$?
+    if [ $status -eq 0 ]; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
-        printf '** failed: %s\n' "$*"
+        fail $status "$@"
     fi
 }
 
@@ -44,12 +76,12 @@ counted() {
     pass=$(sed -nE "$pass_pattern" "$log" | awk '{ n += $1 } END { print n + 0 }')
     fail=$(sed -nE "$fail_pattern" "$log" | awk '{ n += $1 } END { print n + 0 }')
     if [ "$fail" -eq 0 ] && { [ $status -ne 0 ] || [ "$pass" -eq 0 ]; }; then fail=1; fi
-    [ "$fail" -eq 0 ] || printf '** failed: %s (status %s)\n' "$*" $status
+    [ "$fail" -eq 0 ] || fail $status "$@"
     passed=$((passed + pass))
     failed=$((failed + fail))
 }
 
-run bash tests/install.sh all || { failed=$((failed + 1)); echo '** failed: tests/install.sh all'; }
+run bash tests/install.sh all || { status=$?; failed=$((failed + 1)); fail $status bash tests/install.sh all; }
 
 step cargo fmt --check
 step cargo clippy --all-targets -- -D warnings
@@ -78,5 +110,11 @@ counted 's/^package: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^package: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
         bash tests/package.sh
 
+printf '\n== How long each took\n'
+cat "$work/times"
+if [ $failed -gt 0 ]; then
+    printf '\n== What failed\n'
+    head -q -n $((100 / ${#failures[@]})) "${failures[@]}"
+fi
 printf '\n%d passed, %d failed\n' $passed $failed
 [ $failed -eq 0 ] && [ $passed -gt 0 ]

@@ -8,7 +8,7 @@
 //! The house, and who may know whom:
 //!
 //! ```text
-//! main -> { start, check } -> master -> daemon, reactor -> session -> metrics -> { net, proto } -> { expat, buf, meter }
+//! main -> { start, check } -> master -> daemon, reactor -> session -> metrics -> { net, proto } -> { expat, buf, meter, shared_memory }
 //! ```
 //!
 //! - [`cli`]: the command line.
@@ -26,6 +26,7 @@
 //! - [`expat`]: the XML parser behind a safe face.
 //! - [`buf`]: a byte queue.
 //! - [`meter`]: the work that one session may cause in a turn.
+//! - [`shared_memory`]: words and texts that several processes share.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -43,4 +44,5 @@ pub mod net;
 pub mod proto;
 pub mod reactor;
 pub mod session;
+pub mod shared_memory;
 pub mod start;

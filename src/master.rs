@@ -21,7 +21,7 @@ use nix::unistd::{ForkResult, Pid, getpid, getppid};
 use crate::config::Config;
 use crate::daemon;
 use crate::log::{Level, Log};
-use crate::net::board::{Board, Writer};
+use crate::metrics::SharedMetrics;
 use crate::net::listener::Socket;
 use crate::net::notify::{self, Listening, Notify, Word};
 use crate::net::signals::{OF_MASTER, Signals};
@@ -30,6 +30,7 @@ use crate::reactor::upkeep::{
     Fresh, Membership, announce, monotonic_us, read_again, tell_expiring, tell_refused,
     tell_reloaded, tell_without_rules,
 };
+use crate::shared_memory::SharedText;
 
 /// The wait before a dead worker is replaced; doubled each time.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -60,8 +61,8 @@ pub struct WorkerSetup {
     pub listeners: Vec<Socket>,
     /// The way to its master.
     pub notify: Notify,
-    /// Where the workers show each other their metrics.
-    pub board: Option<Rc<Board>>,
+    /// The metrics of all workers, if they are served.
+    pub metrics: Option<SharedMetrics>,
 }
 
 struct WorkerSlot {
@@ -92,10 +93,10 @@ pub struct Master {
     path: PathBuf,
     log: Rc<Log>,
     notify: Notify,
-    /// Made at the start, if metrics are told; outlives each worker.
-    board: Option<Rc<Board>>,
-    /// Shows workers the text of the configuration in force; created at the start.
-    text: Option<Writer>,
+    /// Made at the start, if metrics are served.
+    metrics: Option<SharedMetrics>,
+    /// The text of the configuration in force; made at the start.
+    text: Option<SharedText>,
     slots: Vec<WorkerSlot>,
     /// All workers served once.
     serves: bool,
@@ -135,7 +136,7 @@ impl Master {
             path,
             log,
             notify,
-            board: None,
+            metrics: None,
             text: None,
             slots: sets.into_iter().map(slot).collect(),
             serves: false,
@@ -153,13 +154,16 @@ impl Master {
             Err(error) => return self.fail(format!("cannot take signals: {error}")),
         };
         if !self.config.status_listen.is_empty() {
-            match Board::new("metrics", self.slots.len()) {
-                Ok(board) => self.board = Some(Rc::new(board)),
+            match SharedMetrics::new(self.slots.len()) {
+                Ok(metrics) => {
+                    metrics.add_domains(&self.config);
+                    self.metrics = Some(metrics);
+                }
                 Err(error) => return self.fail(format!("cannot sum up metrics: {error}")),
             }
         }
-        match Board::new("configuration", 1) {
-            Ok(board) => self.text = Some(Rc::new(board).take(0).0),
+        match SharedText::new() {
+            Ok(text) => self.text = Some(text),
             Err(error) => return self.fail(format!("cannot share the configuration: {error}")),
         }
         loop {
@@ -221,19 +225,18 @@ impl Master {
                     // It died before it could be said what is to happen then.
                     std::process::exit(1);
                 }
-                let text = self.text.as_ref().map(|text| Rc::clone(text.board()));
                 let workers = self.slots.len();
                 Ok(Some(WorkerSetup {
                     membership: Membership {
                         worker: at,
                         workers,
-                        text,
+                        text: self.text,
                     },
                     config: Rc::new(self.config.share(at, workers)),
                     endpoints: self.endpoints.clone(),
                     listeners: std::mem::take(&mut self.slots[at].listeners),
                     notify: Notify::to_master(telling, self.notify.watchdog()),
-                    board: self.board.clone(),
+                    metrics: self.metrics,
                 }))
             }
         }
@@ -316,6 +319,9 @@ impl Master {
             let Fresh {
                 config, endpoints, ..
             } = fresh;
+            if let Some(metrics) = self.metrics {
+                metrics.add_domains(&config);
+            }
             self.log.set_level(config.log_level);
             tell_reloaded(&self.start_config, &config, &self.log);
             let sockets = &self.slots[0].listeners;
@@ -331,19 +337,16 @@ impl Master {
             self.relay(Signal::SIGHUP);
             taken = true;
         }
-        if let Some(board) = &self.board {
-            board.note_refused_reload(!taken);
+        if let Some(metrics) = self.metrics {
+            metrics.set_reload_refused(!taken);
         }
         self.notify.reloaded(taken);
     }
 
     /// Shows workers the text of a configuration. On failure it logs a line and returns
     /// false.
-    fn show(&mut self, text: &str) -> bool {
-        let shown = self
-            .text
-            .as_mut()
-            .map(|writer| writer.show(text.as_bytes()));
+    fn show(&self, text: &str) -> bool {
+        let shown = self.text.map(|shared| shared.write(text));
         if let Some(Err(error)) = shown {
             let why = format!("cannot pass it to the workers: {error}");
             tell_refused(&why, &self.log);
@@ -416,8 +419,8 @@ impl Master {
             };
             // What it said last may have come after the look before.
             self.listen();
-            if let Some(board) = &self.board {
-                board.vacate(at);
+            if let Some(metrics) = self.metrics {
+                metrics.vacate(at);
             }
             let slot = &mut self.slots[at];
             let running = slot.running.take();

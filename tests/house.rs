@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may name. A room may always name itself.
-const KNOWS: [(&str, &[&str]); 16] = [
+const KNOWS: [(&str, &[&str]); 17] = [
     ("main", &["check", "cli", "start"]),
     (
         "start",
@@ -13,7 +13,18 @@ const KNOWS: [(&str, &[&str]); 16] = [
             "config", "daemon", "expat", "log", "master", "net", "reactor",
         ],
     ),
-    ("master", &["config", "daemon", "log", "net", "reactor"]),
+    (
+        "master",
+        &[
+            "config",
+            "daemon",
+            "log",
+            "metrics",
+            "net",
+            "reactor",
+            "shared_memory",
+        ],
+    ),
     ("check", &["config", "daemon", "net"]),
     ("daemon", &["log", "net"]),
     ("cli", &[]),
@@ -21,7 +32,15 @@ const KNOWS: [(&str, &[&str]); 16] = [
     ("log", &[]),
     (
         "reactor",
-        &["config", "log", "meter", "metrics", "net", "session"],
+        &[
+            "config",
+            "log",
+            "meter",
+            "metrics",
+            "net",
+            "session",
+            "shared_memory",
+        ],
     ),
     (
         "session",
@@ -29,20 +48,22 @@ const KNOWS: [(&str, &[&str]); 16] = [
             "config", "log", "metrics", "net", "proto", "expat", "buf", "meter",
         ],
     ),
-    ("metrics", &["config", "proto"]),
+    ("metrics", &["config", "proto", "shared_memory"]),
     ("net", &["config", "log", "buf", "meter"]),
     ("proto", &["expat", "buf", "meter"]),
     ("expat", &["meter"]),
     ("buf", &[]),
     ("meter", &[]),
+    ("shared_memory", &[]),
 ];
 
 /// Rooms that may hold `unsafe`.
 const UNSAFE: [&str; 1] = ["expat"];
 
 /// Files elsewhere: OpenSSL's binding marks the use of a session ticket so, and
-/// there is no other way to resume a session; and what a daemon does to itself.
-const UNSAFE_FILES: [&str; 2] = ["net/tls_client.rs", "src/daemon.rs"];
+/// there is no other way to resume a session; what a daemon does to itself; and memory
+/// that processes share.
+const UNSAFE_FILES: [&str; 3] = ["net/tls_client.rs", "src/daemon.rs", "src/shared_memory.rs"];
 
 const MAX_LINES: usize = 500;
 

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::counters::{Family, Histogram};
 use super::prometheus::{label, seconds};
+use super::shared::FIXED_VALUES;
 use super::snapshot::{Column, Kind, Snapshot};
 use super::{DIALECTS, Metrics};
 use crate::proto::xmpp::Dialect;
@@ -25,23 +26,23 @@ pub struct Gauges {
     pub log_lines_lost: u64,
 }
 
-impl Snapshot<'_> {
-    fn one(&mut self, kind: Kind, name: &'static str, help: &'static str, number: u64) {
-        self.metric(name, kind, help).number(String::new(), number);
+impl Snapshot {
+    fn one(&mut self, kind: Kind, name: &'static str, help: &'static str, value: u64) {
+        self.metric(name, kind, help).value(String::new(), value);
     }
 
-    fn counter(&mut self, name: &'static str, help: &'static str, number: u64) {
-        self.one(Kind::Counter, name, help, number);
+    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.one(Kind::Counter, name, help, value);
     }
 
-    fn gauge(&mut self, name: &'static str, help: &'static str, number: usize) {
-        self.one(Kind::Gauge, name, help, number as u64);
+    fn gauge(&mut self, name: &'static str, help: &'static str, value: usize) {
+        self.one(Kind::Gauge, name, help, value as u64);
     }
 
     fn family(&mut self, name: &'static str, help: &'static str, by: &str, family: &Family) {
         self.metric(name, Kind::Counter, help);
         for (value, count) in family.labels.iter().zip(&family.counts) {
-            self.number(label(by, value), *count);
+            self.value(label(by, value), *count);
         }
     }
 
@@ -53,9 +54,9 @@ impl Snapshot<'_> {
                 Some(bound) => seconds(*bound, of.per_second).to_string(),
                 None => "+Inf".to_owned(),
             };
-            self.number(label("le", &bound), *count);
+            self.value(label("le", &bound), *count);
         }
-        self.number(String::new(), of.sum);
+        self.value(String::new(), of.sum);
     }
 }
 
@@ -67,24 +68,20 @@ fn since_epoch(time: SystemTime) -> u64 {
 
 impl Metrics {
     /// The values of this worker.
-    pub(super) fn snapshot(&self, gauges: &Gauges) -> Snapshot<'_> {
-        let mut snapshot = Snapshot::new();
-        let domains = self.domains.iter();
-        snapshot.values.domains = domains
-            .map(|domain| (domain.name.as_str(), [domain.sessions, domain.opened]))
-            .collect();
-        let page = &mut snapshot;
-        self.list_process(page);
-        self.list_sessions(page);
-        self.list_traffic(page);
-        gauges.list(page);
-        snapshot
+    pub(super) fn snapshot(&self, gauges: &Gauges, reload_refused_by_master: bool) -> Snapshot {
+        let mut page = Snapshot::default();
+        self.list_process(&mut page, reload_refused_by_master);
+        self.list_sessions(&mut page);
+        self.list_traffic(&mut page);
+        gauges.list(&mut page);
+        debug_assert!(page.values.len() <= FIXED_VALUES, "no room in memory");
+        page
     }
 
-    fn list_process(&self, page: &mut Snapshot<'_>) {
+    fn list_process(&self, page: &mut Snapshot, reload_refused_by_master: bool) {
         let version = label("version", env!("CARGO_PKG_VERSION"));
         page.metric("build_info", Kind::Flag, "What was built; always 1.")
-            .number(version, 1);
+            .value(version, 1);
         let help = "When the first of the workers started, since the epoch.";
         let started = since_epoch(self.started);
         page.one(Kind::Start, "start_time_seconds", help, started);
@@ -93,7 +90,7 @@ impl Metrics {
         let help = "1 while the daemon is stopping.";
         page.one(Kind::Flag, "draining", help, u64::from(self.draining));
         let help = "1 if the last reload was refused and the old configuration stays in force.";
-        let refused = u64::from(self.reload_refused || self.reload_refused_by_master);
+        let refused = u64::from(self.reload_refused || reload_refused_by_master);
         page.one(Kind::Flag, "config_reload_refused", help, refused);
         let help = "When the configuration in force was read, since the epoch.";
         let configured = since_epoch(self.configured);
@@ -101,7 +98,7 @@ impl Metrics {
         page.per_second(1000);
     }
 
-    fn list_sessions(&self, page: &mut Snapshot<'_>) {
+    fn list_sessions(&self, page: &mut Snapshot) {
         let help = "Sessions that there is room for at a time.";
         page.gauge("sessions_max", help, self.max_sessions);
         let help = "Sessions there now.";
@@ -109,15 +106,15 @@ impl Metrics {
         for (phase, row) in self.phases.iter().zip(&self.sessions) {
             for (dialect, count) in DIALECTS.iter().zip(row) {
                 let dialect = label("dialect", dialect.map_or("none", Dialect::name));
-                page.number(format!("{},{dialect}", label("phase", phase)), *count);
+                page.value(format!("{},{dialect}", label("phase", phase)), *count);
             }
         }
         let help = "Sessions there now that have named their domain, by entry of the list.";
         page.metric("domain_sessions", Kind::Gauge, help)
-            .by_domain(Column::Now);
+            .by_domain(Column::Sessions);
         let help = "Sessions that have named their domain, by entry of the list.";
         page.metric("domain_sessions_total", Kind::Counter, help)
-            .by_domain(Column::Ever);
+            .by_domain(Column::Opened);
         let help = "Connections accepted.";
         page.counter("accepted_connections_total", help, self.accepted);
         let help = "Opening handshakes refused.";
@@ -126,7 +123,7 @@ impl Metrics {
         page.metric("closed_sessions_total", Kind::Counter, help);
         for ((by, why), count) in &self.closed {
             let why = label("why", why);
-            page.number(format!("{},{why}", label("by", by)), *count);
+            page.value(format!("{},{why}", label("by", by)), *count);
         }
         let help = "From the connection to the server's stream header.";
         page.histogram("time_to_open_seconds", help, &self.time_to_open);
@@ -134,17 +131,17 @@ impl Metrics {
         page.histogram("connect_seconds", help, &self.connect);
     }
 
-    fn list_traffic(&self, page: &mut Snapshot<'_>) {
+    fn list_traffic(&self, page: &mut Snapshot) {
         let both = [("up", self.up), ("down", self.down)];
         let help = "Payload passed on, to servers (up) and to browsers (down).";
         page.metric("relayed_bytes_total", Kind::Counter, help);
         for (direction, traffic) in both {
-            page.number(label("direction", direction), traffic.bytes);
+            page.value(label("direction", direction), traffic.bytes);
         }
         let help = "Messages passed on, to servers (up) and to browsers (down).";
         page.metric("relayed_messages_total", Kind::Counter, help);
         for (direction, traffic) in both {
-            page.number(label("direction", direction), traffic.messages);
+            page.value(label("direction", direction), traffic.messages);
         }
         let help = "From the loop's waking to the last byte given to the kernel, of one in about \
                     16 turns of sessions that passed messages on and left nothing queued.";
@@ -175,11 +172,11 @@ impl Metrics {
 }
 
 impl Gauges {
-    fn list(&self, page: &mut Snapshot<'_>) {
+    fn list(&self, page: &mut Snapshot) {
         let help = "Memory held for sessions, by what it is for.";
         page.metric("held_bytes", Kind::Gauge, help);
         for (part, bytes) in self.held_bytes {
-            page.number(label("for", part), bytes as u64);
+            page.value(label("for", part), bytes as u64);
         }
         let help = "Queries sent to the DNS.";
         page.counter("dns_queries_total", help, self.dns_queries);
@@ -191,7 +188,7 @@ impl Gauges {
         let help = "XML parsers kept for the next message.";
         page.metric("parsers_parked", Kind::Gauge, help);
         for (pool, parked) in self.parsers_parked {
-            page.number(label("pool", pool), parked as u64);
+            page.value(label("pool", pool), parked as u64);
         }
         let help = "Log lines lost since the last that told of losses.";
         page.one(Kind::Gauge, "log_lines_lost", help, self.log_lines_lost);

@@ -1,8 +1,8 @@
 //! The metrics of a worker: counters and how they are published.
 //!
 //! Owns the counters, plain numbers that the rest of the program adds to. `catalog` names
-//! them, `snapshot` holds their values at one moment and adds up those of several
-//! workers, `prometheus` writes the page. All label values are fixed
+//! them, `snapshot` holds their values at one moment, `shared` those of all workers of the
+//! daemon, `slot` publishes those of this one, `prometheus` writes the page. All label values are fixed
 //! except the domains, which are entries of the configured list. Everything else counts
 //! as `other`, so a peer cannot create a series. Counting never allocates for a session
 //! or a message.
@@ -10,6 +10,8 @@
 mod catalog;
 mod counters;
 mod prometheus;
+mod shared;
+mod slot;
 mod snapshot;
 
 use std::collections::HashMap;
@@ -21,6 +23,8 @@ use crate::proto::xmpp::Dialect;
 pub use catalog::Gauges;
 pub(crate) use counters::Traffic;
 use counters::{Family, Histogram};
+pub use shared::SharedMetrics;
+pub(crate) use slot::Slot;
 
 /// Domains with a series of their own; those beyond are `other`.
 const MAX_DOMAINS: usize = 1000;
@@ -63,17 +67,6 @@ const TURN_US: &[u64] = &[
     10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000,
 ];
 
-/// What another worker of the daemon shows of its counters.
-#[derive(Debug)]
-pub struct Shown {
-    /// Which one it is.
-    pub worker: u16,
-    /// Whether it is there; what stays of a dead one counts too.
-    pub alive: bool,
-    /// As [`Metrics::show`] wrote it.
-    pub bytes: Vec<u8>,
-}
-
 /// The counters of one domain of the list.
 #[derive(Debug)]
 struct DomainTotals {
@@ -91,15 +84,12 @@ pub(crate) type Cause = (&'static str, &'static str);
 /// The counters of a worker.
 #[derive(Debug)]
 pub struct Metrics {
-    pub(crate) worker: u16,
     /// Sessions that there is room for.
     pub(crate) max_sessions: usize,
     /// Whether the daemon is stopping.
     pub(crate) draining: bool,
     /// Whether this worker refused the configuration at the last reload.
     pub(crate) reload_refused: bool,
-    /// Whether its master refused it.
-    pub(crate) reload_refused_by_master: bool,
     /// When the configuration in force was read.
     pub(crate) configured: SystemTime,
     /// Connections accepted.
@@ -144,11 +134,9 @@ impl Metrics {
     ) -> Metrics {
         let now = SystemTime::now();
         let mut metrics = Metrics {
-            worker: 0,
             max_sessions: 0,
             draining: false,
             reload_refused: false,
-            reload_refused_by_master: false,
             configured: now,
             accepted: 0,
             refused: Family::new(REFUSALS),
@@ -179,8 +167,8 @@ impl Metrics {
     /// Makes a series for each domain in the list of `config`. Those of earlier lists
     /// stay, because sessions may still be counted there.
     pub(crate) fn add_domains(&mut self, config: &Config) {
-        for domain in config.domains.iter().flat_map(|domains| domains.iter()) {
-            self.domain(&domain.name);
+        for name in domain_names(config) {
+            self.domain(name);
         }
     }
 
@@ -257,6 +245,12 @@ impl Metrics {
         self.time_to_open.observe(time_to_open);
         self.connect.observe(connect);
     }
+}
+
+/// The entries of the list of `config`.
+fn domain_names(config: &Config) -> impl Iterator<Item = &str> {
+    let entries = config.domains.iter().flat_map(|domains| domains.iter());
+    entries.map(|domain| domain.name.as_str())
 }
 
 /// The label value for why a request is refused.

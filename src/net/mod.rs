@@ -7,11 +7,9 @@
 //! connected socket, `stream` the layer below its TLS, `tls` its encryption to
 //! servers; `dns` finds places to dial, `inside` knows which are not public, `dial`
 //! races connects, `signals` turns signals into readiness, `notify` reports the state
-//! of a process to systemd and to our own processes, `board` is memory that these
-//! share. Nothing here blocks.
+//! of a process to systemd and to our own processes. Nothing here blocks.
 
 pub mod allot;
-pub mod board;
 pub mod byte_stream;
 pub mod dial;
 pub mod dns;

@@ -8,7 +8,6 @@
 //! done beside serving.
 
 mod latency;
-mod shared_metrics;
 mod shed;
 mod slow;
 mod status;

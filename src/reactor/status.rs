@@ -9,17 +9,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown};
-use std::rc::Rc;
 use std::time::Instant;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
-use super::shared_metrics::SharedMetrics;
 use super::token::{FIRST_STATUS, STATUS_TOKENS};
 use super::{Reactor, now};
 use crate::log::Escaped;
-use crate::net::board::Board;
+use crate::metrics::{SharedMetrics, Slot};
 use crate::session::Tick;
 use crate::session::shared::Shared;
 
@@ -58,7 +56,8 @@ pub(super) struct Status {
     rest_until: Tick,
     /// When the log last mentioned a request for another name.
     warned_at: Option<Tick>,
-    shared: SharedMetrics,
+    /// The slot of this worker in the shared metrics.
+    slot: Option<Slot>,
 }
 
 /// A connection: its request while `out` is empty, then the answer.
@@ -108,7 +107,8 @@ impl Status {
         let nearest = connections.map(|connection| connection.deadline).min();
         let has_room = self.connections.iter().any(Option::is_none);
         let accept = (self.accept_due && has_room).then_some(self.rest_until);
-        let deadlines = [nearest, accept, self.shared.due()];
+        let publish = self.slot.as_ref().and_then(Slot::due);
+        let deadlines = [nearest, accept, publish];
         deadlines.into_iter().flatten().min()
     }
 
@@ -344,16 +344,15 @@ fn misdirected(host: &str, warned_at: &mut Option<Tick>, worker: &Shared) -> Ans
 }
 
 impl Reactor {
-    /// Tells metrics and health at `listeners`, as this `worker` (the first is
-    /// 0), which shows the others on the `board` what it has counted.
+    /// Serves metrics and health at `listeners`, as this `worker` (the first is 0).
     ///
     /// # Errors
     /// There are too many, or the kernel refuses; in words for the operator.
     pub fn serve_status(
         &mut self,
         mut listeners: Vec<TcpListener>,
-        worker: u16,
-        board: Option<&Rc<Board>>,
+        worker: usize,
+        metrics: SharedMetrics,
     ) -> Result<(), String> {
         if listeners.len() > LISTENERS {
             return Err(format!("more than {LISTENERS} addresses in status_listen"));
@@ -366,38 +365,41 @@ impl Reactor {
                 .map_err(|error| format!("cannot poll a listener: {error}"))?;
         }
         self.status.listeners = listeners;
-        self.shared.metrics.worker = worker;
         self.shared.metrics.max_sessions = self.max_sessions;
-        if let Some(board) = board {
-            self.status.shared = SharedMetrics::take(board, usize::from(worker), &self.shared);
-        }
+        let gauges = self.shared.gauges();
+        let slot = Slot::take(metrics, worker, &self.shared.metrics, &gauges);
+        self.status.slot = Some(slot);
         Ok(())
     }
 
-    /// Ends a turn that began at `woken`: serves who asks for the status, shows
-    /// the other workers what is due, and measures the turn, these included.
+    /// Ends a turn that began at `woken`: serves the clients of the status, publishes the
+    /// metrics if that is due, and measures the turn, these included.
     pub(super) fn answer_status(&mut self, woken: Instant) {
         if !self.status.is_on() {
             return;
         }
-        // Not after it was shown: then one showing would lead to the next.
-        self.status.shared.note(self.shared.now);
+        // Not after publishing, or each publication would lead to the next.
+        if let Some(slot) = &mut self.status.slot {
+            slot.note_turn(self.shared.now);
+        }
         let due = self.status.deadline();
         if self.status.woken || due.is_some_and(|at| self.shared.now >= at) {
-            self.serve_those_who_ask();
+            self.serve_status_clients();
         }
         self.shared.metrics.turns.observe(micros_since(woken));
     }
 
-    fn serve_those_who_ask(&mut self) {
+    fn serve_status_clients(&mut self) {
         let (status, worker) = (&mut self.status, &mut self.shared);
         let draining = self.drain_deadline.is_some();
         worker.metrics.draining = draining;
         worker.metrics.max_sessions = self.max_sessions;
-        let mut shared = std::mem::take(&mut status.shared);
-        worker.metrics.reload_refused_by_master = shared.has_refused_reload();
-        if shared.due().is_some_and(|at| worker.now >= at) {
-            shared.show(worker);
+        let Some(mut slot) = status.slot.take() else {
+            return;
+        };
+        let now = worker.now;
+        if slot.due().is_some_and(|at| now >= at) {
+            slot.publish(&worker.metrics, &worker.gauges(), now);
         }
         let mut warned_at = status.warned_at;
         let names = &worker.config.status_hosts;
@@ -405,8 +407,10 @@ impl Reactor {
             _ if host.is_some_and(|host| !is_ours(host, names)) => {
                 misdirected(host.unwrap_or_default(), &mut warned_at, worker)
             }
-            "/metrics" => Answer::metrics(shared.sum(worker)),
-            "/metrics/workers" => Answer::metrics(shared.each(worker)),
+            "/metrics" => Answer::metrics(slot.sum(&worker.metrics, &worker.gauges(), now)),
+            "/metrics/workers" => {
+                Answer::metrics(slot.each(&worker.metrics, &worker.gauges(), now))
+            }
             "/healthz" => Answer::text("200 OK", "ok"),
             "/readyz" if draining => Answer::text("503 Service Unavailable", "draining"),
             "/readyz" => Answer::text("200 OK", "ready"),
@@ -416,12 +420,15 @@ impl Reactor {
             ),
         });
         status.warned_at = warned_at;
-        status.shared = shared;
+        status.slot = Some(slot);
     }
 
-    /// Shows the other workers the last, before this one ends.
+    /// Publishes the metrics for the last time, before this worker ends.
     pub(super) fn leave_status(&mut self) {
-        self.status.shared.leave(&self.shared);
+        let worker = &self.shared;
+        if let Some(slot) = &mut self.status.slot {
+            slot.leave(&worker.metrics, &worker.gauges(), worker.now);
+        }
     }
 }
 

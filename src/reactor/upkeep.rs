@@ -17,13 +17,14 @@ use nix::unistd::geteuid;
 use super::{REFUSALS, Reactor, token};
 use crate::config::{self, Config, Loaded, Problem};
 use crate::log::{Level, Log};
-use crate::net::board::Board;
+use crate::metrics::SharedMetrics;
 use crate::net::dns::resolver::Resolver;
 use crate::net::listener::{self, Socket};
 use crate::net::notify::Notify;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
 use crate::session::Tick;
+use crate::shared_memory::SharedText;
 
 /// Descriptors that are no client's or server's: log, resolver, listeners.
 const SPARE_DESCRIPTORS: u64 = 64 + REFUSALS as u64;
@@ -38,8 +39,8 @@ pub struct Upkeep {
     pub notify: Notify,
     /// Which of several workers this is; `None` is the only one, without master.
     pub membership: Option<Membership>,
-    /// Where the workers show each other their metrics.
-    pub board: Option<Rc<Board>>,
+    /// The metrics of all workers, if there is a master and they are served.
+    pub metrics: Option<SharedMetrics>,
 }
 
 /// Which of several workers a process is.
@@ -49,9 +50,9 @@ pub struct Membership {
     pub worker: usize,
     /// How many there are, whatever a new configuration asks for.
     pub workers: usize,
-    /// Where the master shows the text of the configuration in force. All workers read
-    /// the same text from it, even if the file changes meanwhile.
-    pub text: Option<Rc<Board>>,
+    /// The text of the configuration in force. All workers read the same text, even if
+    /// the file changes meanwhile.
+    pub text: Option<SharedText>,
 }
 
 /// Writes what is wrong with a configuration file to the log.
@@ -207,7 +208,7 @@ impl Reactor {
             return read_again(path, log).map(|(_, fresh)| fresh);
         };
         // Without a text, the signal did not come from the master.
-        let page = membership.text.as_ref()?.read(0)?;
+        let page = membership.text?.read()?;
         let (fresh, _) = judge(path, &String::from_utf8_lossy(&page), log)?;
         let config = fresh.config.share(membership.worker, membership.workers);
         Some(Fresh { config, ..fresh })
@@ -260,16 +261,23 @@ impl Reactor {
     pub fn open_status(&mut self) -> Result<(), String> {
         let membership = self.upkeep.membership.as_ref();
         let worker = membership.map_or(0, |membership| membership.worker);
-        let worker = u16::try_from(worker).unwrap_or(u16::MAX);
-        let addresses = self.shared.config.status_addresses(worker);
+        let offset = u16::try_from(worker).unwrap_or(u16::MAX);
+        let addresses = self.shared.config.status_addresses(offset);
         let listeners = listener::bind_each(&addresses);
         let listeners = listeners.map_err(|error| format!("status_listen: {error}"))?;
         for address in listeners.iter().filter_map(|l| l.local_addr().ok()) {
             let text = format_args!("status at http://{address}/metrics");
             self.shared.log.startup(Level::Info, text);
         }
-        let board = self.upkeep.board.take();
-        self.serve_status(listeners, worker, board.as_ref())
+        if listeners.is_empty() {
+            return Ok(());
+        }
+        let metrics = self
+            .upkeep
+            .metrics
+            .map_or_else(|| SharedMetrics::new(1), Ok);
+        let metrics = metrics.map_err(|error| format!("cannot publish metrics: {error}"))?;
+        self.serve_status(listeners, worker, metrics)
     }
 
     fn new_resolver(&self, config: &Config) -> Result<Resolver, String> {

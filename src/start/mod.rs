@@ -163,7 +163,7 @@ impl Plan {
                 path,
                 notify,
                 membership: None,
-                board: None,
+                metrics: None,
             };
             let listeners = self.sets.swap_remove(0);
             run(Rc::new(self.config), self.endpoints, listeners, upkeep, log)
@@ -220,13 +220,13 @@ fn work(setup: WorkerSetup, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
         endpoints,
         listeners,
         notify,
-        board,
+        metrics,
     } = setup;
     let upkeep = Upkeep {
         path,
         notify,
         membership: Some(membership),
-        board,
+        metrics,
     };
     run(config, endpoints, listeners, upkeep, log).map_err(|_| ())
 }

@@ -2,12 +2,11 @@
 //! not fall when one dies, and what each has counted by itself.
 
 use std::fs;
-use std::process::Command;
 
 use nix::sys::signal::Signal;
 
 use crate::common::background::{signal_to, status, workers};
-use crate::common::daemon::{Daemon, PROGRAM, TempFile};
+use crate::common::daemon::Daemon;
 use crate::common::patiently;
 use crate::common::prometheus::{Series, get, of_each, place_of, sum};
 use crate::common::stage::*;
@@ -232,33 +231,25 @@ fn who_has_nothing_to_do_sleeps() {
 }
 
 #[test]
-fn one_descriptor_for_all_and_only_where_metrics_are_told() {
-    let boards = |daemon: &Daemon| -> Vec<usize> {
+fn metrics_need_no_descriptor_and_memory_only_where_they_are_served() {
+    let shared = |daemon: &Daemon| -> Vec<usize> {
         let mut pids = workers(daemon.pid(), 2);
         pids.push(daemon.pid());
         let count = |pid| {
+            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+            let shared = |line: &&str| line.contains(" rw-s ") && line.contains("/dev/zero");
             let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
             let links = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-            links
-                .filter(|link| link.to_string_lossy().contains("memfd:jabsocket-metrics"))
-                .count()
+            let files = links.filter(|link| link.to_string_lossy().contains("memfd:"));
+            assert_eq!(files.count(), 0);
+            maps.lines().filter(shared).count()
         };
         pids.into_iter().map(count).collect()
     };
-    for (config, expected) in [(CONFIG, 1), ("workers: 2\n", 0)] {
+    // The text of the configuration is shared too.
+    for (config, expected) in [(CONFIG, 2), ("workers: 2\n", 1)] {
         let daemon = Daemon::start(&format!("domains: [example.org]\n{config}"));
-        assert_eq!(boards(&daemon), [expected; 3], "{config}");
+        assert_eq!(shared(&daemon), [expected; 3], "{config}");
         daemon.stop();
     }
-    // Where such a file may not be as large as it must, the start says so.
-    let config = TempFile::new(&format!("port: 0\nlisten: 127.0.0.1\n{CONFIG}"));
-    let output = Command::new("bash")
-        .args(["-c", "ulimit -f 1000; exec \"$0\" -n -c \"$1\"", PROGRAM])
-        .arg(&config.0)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    let expected = "cannot sum up metrics: the limit on the size of files (ulimit -f)";
-    assert!(said.contains(expected), "{said}");
 }

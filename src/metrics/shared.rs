@@ -1,0 +1,211 @@
+//! The metrics of all workers, in memory that they share.
+//!
+//! Owns its layout: the names of the domains, then a slot for each worker. A slot has two
+//! records, of which one is current. A record has the values of the worker, and the kept
+//! values of the workers that had the slot before. Each value is written as a whole, so
+//! nothing is lost or torn when a worker is killed. Only the master adds domains, or the
+//! worker of a daemon without a master.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::snapshot::COLUMNS;
+use super::{MAX_DOMAINS, OTHER, domain_names};
+use crate::config::Config;
+use crate::shared_memory::{Words, map, read_bytes, words_for, write_bytes};
+
+/// Words for the name of a domain: those of the list are shorter than the kilobyte.
+const NAME: usize = words_for(1 << 10);
+/// Values that are not of a domain.
+pub(super) const FIXED_VALUES: usize = 1024;
+/// The most values that one worker has.
+const VALUES: usize = FIXED_VALUES + COLUMNS * (MAX_DOMAINS + 1);
+/// Whether the master refused the last reload, the number of domains, their names.
+const HEADER: usize = 2 + (MAX_DOMAINS + 1) * NAME;
+/// Whether the worker is alive, the generation, two records.
+const SLOT: usize = 2 + 2 * RECORD;
+/// The worker's own values and the kept ones.
+const RECORD: usize = 2 * VALUES;
+
+/// The metrics of all workers.
+#[derive(Clone, Copy)]
+pub struct SharedMetrics(Words);
+
+/// The values in a slot.
+pub(super) struct Record {
+    /// Whether the worker is alive.
+    pub alive: bool,
+    pub own: Vec<u64>,
+    /// Those of the workers before.
+    pub kept: Vec<u64>,
+}
+
+impl SharedMetrics {
+    /// Maps memory for so many workers.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn new(workers: usize) -> io::Result<SharedMetrics> {
+        let shared = SharedMetrics(map(HEADER + workers * SLOT)?);
+        shared.add_names([OTHER].into_iter());
+        Ok(shared)
+    }
+
+    pub(super) fn slots(self) -> usize {
+        (self.0.len() - HEADER) / SLOT
+    }
+
+    /// Makes a series for each domain in the list of `config`.
+    pub fn add_domains(self, config: &Config) {
+        self.add_names(domain_names(config));
+    }
+
+    /// Adds the names that are not there yet, while there is room.
+    pub(super) fn add_names<'a>(self, names: impl Iterator<Item = &'a str>) {
+        let mut known: HashSet<String> = self.names().into_iter().collect();
+        for name in names {
+            let at = known.len();
+            if at <= MAX_DOMAINS
+                && !known.contains(name)
+                && write_bytes(self.name(at), name.as_bytes())
+            {
+                self.0[1].store(at as u64 + 1, Release);
+                known.insert(name.to_owned());
+            }
+        }
+    }
+
+    fn name(self, at: usize) -> &'static [AtomicU64] {
+        &self.0[2 + at * NAME..][..NAME]
+    }
+
+    /// The names of all domains that have a series; the first is `other`.
+    pub(super) fn names(self) -> Vec<String> {
+        let count = usize::try_from(self.0[1].load(Acquire)).unwrap_or(0);
+        let names = (0..count).map(|at| read_bytes(self.name(at)));
+        names
+            .map(|name| String::from_utf8_lossy(&name).into_owned())
+            .collect()
+    }
+
+    /// Notes whether the master has refused the configuration at the last reload.
+    pub fn set_reload_refused(self, refused: bool) {
+        self.0[0].store(u64::from(refused), Relaxed);
+    }
+
+    pub(super) fn reload_refused(self) -> bool {
+        self.0[0].load(Relaxed) > 0
+    }
+
+    fn slot(self, worker: usize) -> &'static [AtomicU64] {
+        &self.0[HEADER + worker * SLOT..][..SLOT]
+    }
+
+    /// The worker's own values and the kept ones of a generation.
+    fn record(self, worker: usize, generation: u64) -> [&'static [AtomicU64]; 2] {
+        let record = &self.slot(worker)[2 + (generation % 2) as usize * RECORD..];
+        [&record[..VALUES], &record[VALUES..RECORD]]
+    }
+
+    fn set_alive(self, worker: usize, alive: bool) {
+        self.slot(worker)[0].store(u64::from(alive), Release);
+    }
+
+    /// Notes that a worker has ended. Its counters stay.
+    pub fn vacate(self, worker: usize) {
+        self.set_alive(worker, false);
+    }
+
+    /// The first `len` values in a worker's slot.
+    pub(super) fn read(self, worker: usize, len: usize) -> Record {
+        let slot = self.slot(worker);
+        // Before the values: a worker that has ended by then has written its last.
+        let alive = slot[0].load(Acquire) > 0;
+        let values = self.record(worker, slot[1].load(Acquire));
+        let [own, kept] = values.map(|values| {
+            let values = values[..len].iter();
+            values.map(|value| value.load(Relaxed)).collect()
+        });
+        Record { alive, own, kept }
+    }
+
+    /// Writes the values of a worker, which counts as alive from then on.
+    pub(super) fn write(self, worker: usize, values: &[u64]) {
+        let generation = self.slot(worker)[1].load(Relaxed);
+        store(self.record(worker, generation)[0], values);
+        self.set_alive(worker, true);
+    }
+
+    /// Begins the next generation of a slot, with nothing but kept values. A worker that
+    /// is killed in here leaves the slot as it was.
+    pub(super) fn begin(self, worker: usize, kept: &[u64]) {
+        let generation = &self.slot(worker)[1];
+        let next = generation.load(Relaxed) + 1;
+        let record = self.record(worker, next);
+        store(record[0], &[0; VALUES]);
+        store(record[1], kept);
+        generation.store(next, Release);
+    }
+}
+
+fn store(words: &[AtomicU64], values: &[u64]) {
+    for (word, value) in words.iter().zip(values) {
+        word.store(*value, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_apart_and_a_new_generation_keeps_what_it_is_given() {
+        let shared = SharedMetrics::new(3).unwrap();
+        assert_eq!(shared.slots(), 3);
+        shared.begin(1, &[0; 2]);
+        assert!(!shared.read(1, 2).alive);
+        shared.write(1, &[1, 2]);
+        for worker in 0..3 {
+            let Record { alive, own, kept } = shared.read(worker, 2);
+            let expected = [vec![0, 0], vec![1, 2]][usize::from(worker == 1)].clone();
+            assert_eq!((alive, own, kept), (worker == 1, expected, vec![0, 0]));
+        }
+        shared.vacate(1);
+        let Record { alive, own, .. } = shared.read(1, 2);
+        assert_eq!((alive, own), (false, vec![1, 2]));
+        for n in 3..6 {
+            shared.begin(1, &[n, n]);
+            let Record { alive, own, kept } = shared.read(1, 2);
+            assert_eq!((alive, own, kept), (false, vec![0, 0], vec![n, n]));
+            shared.write(1, &[n + 1, 0]);
+            assert_eq!(shared.read(1, 2).own, [n + 1, 0]);
+            shared.vacate(1);
+        }
+    }
+
+    #[test]
+    fn names_of_many_lists_are_bounded() {
+        let shared = SharedMetrics::new(1).unwrap();
+        let names: Vec<String> = (0..2 * MAX_DOMAINS).map(|n| format!("d{n}")).collect();
+        let some = |range: std::ops::Range<usize>| names[range].iter().map(String::as_str);
+        shared.add_names(some(0..10));
+        shared.add_names(some(5..15));
+        let long = "x".repeat(2 << 10);
+        shared.add_names([OTHER, &long].into_iter());
+        let known: Vec<&str> = [OTHER].into_iter().chain(some(0..15)).collect();
+        assert_eq!(shared.names(), known);
+        shared.add_names(some(0..2 * MAX_DOMAINS));
+        assert_eq!(shared.names().len(), MAX_DOMAINS + 1);
+    }
+
+    #[test]
+    fn a_reload_that_was_refused_shows() {
+        let shared = SharedMetrics::new(1).unwrap();
+        for refused in [false, true, false] {
+            shared.set_reload_refused(refused);
+            assert_eq!(shared.reload_refused(), refused);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! This worker's slot in the shared metrics, and the pages.
+//!
+//! Owns when the worker publishes its values: at most once per second, only after
+//! another turn of the loop, when it is asked for a page, and before it ends. A worker
+//! that has nothing to do is never woken for it.
+
+use std::collections::HashMap;
+
+use super::shared::SharedMetrics;
+use super::snapshot::{Column, Snapshot};
+use super::{Gauges, Metrics, prometheus};
+
+/// The shortest time between two publications, in milliseconds.
+const PERIOD_MS: u64 = 1_000;
+
+/// A worker's slot. All times are in milliseconds since the worker started.
+pub struct Slot {
+    shared: SharedMetrics,
+    worker: usize,
+    /// The shared number of each domain of this worker.
+    domains: Vec<usize>,
+    /// When values are to be published that have changed.
+    due: Option<u64>,
+    published_at: u64,
+}
+
+impl Slot {
+    /// Takes the slot of this `worker` and publishes its values. The counters of the
+    /// workers before it are kept.
+    pub(crate) fn take(
+        shared: SharedMetrics,
+        worker: usize,
+        metrics: &Metrics,
+        gauges: &Gauges,
+    ) -> Slot {
+        let mut slot = Slot {
+            shared,
+            worker,
+            domains: Vec::new(),
+            due: None,
+            published_at: 0,
+        };
+        let snapshot = metrics.snapshot(gauges, false);
+        let before = shared.read(worker, snapshot.len(shared.names().len()));
+        let mut kept = vec![0; before.kept.len()];
+        for values in [before.kept, before.own] {
+            snapshot.add(&mut kept, &values, false);
+        }
+        shared.begin(worker, &kept);
+        slot.publish(metrics, gauges, 0);
+        slot
+    }
+
+    /// When `publish` is due.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.due
+    }
+
+    /// There was a turn: its changes are to be published.
+    pub(crate) fn note_turn(&mut self, now: u64) {
+        let earliest = now.max(self.published_at + PERIOD_MS);
+        self.due.get_or_insert(earliest);
+    }
+
+    /// Publishes the values of this worker.
+    pub(crate) fn publish(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) {
+        self.snapshot(metrics, gauges, now);
+    }
+
+    /// Publishes a snapshot and returns it.
+    fn snapshot(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> Snapshot {
+        self.due = None;
+        self.published_at = now;
+        self.find_domains(metrics);
+        let snapshot = metrics.snapshot(gauges, self.shared.reload_refused());
+        let mut values = snapshot.values.clone();
+        values.resize(snapshot.len(self.shared.names().len()), 0);
+        for (domain, at) in metrics.domains.iter().zip(&self.domains) {
+            values[snapshot.domain_value(*at, Column::Sessions)] += domain.sessions;
+            values[snapshot.domain_value(*at, Column::Opened)] += domain.opened;
+            values[snapshot.domain_value(*at, Column::Known)] = 1;
+        }
+        self.shared.write(self.worker, &values);
+        snapshot
+    }
+
+    /// Finds the shared numbers of domains that are new in this worker.
+    fn find_domains(&mut self, metrics: &Metrics) {
+        let new = metrics.domains[self.domains.len()..].iter();
+        let new = new.map(|domain| domain.name.as_str());
+        if new.len() == 0 {
+            return;
+        }
+        if self.shared.slots() == 1 {
+            self.shared.add_names(new.clone());
+        }
+        let names = self.shared.names();
+        let index: HashMap<_, _> = names.iter().map(String::as_str).zip(0..).collect();
+        // Those that are not found are `other`.
+        self.domains
+            .extend(new.map(|name| index.get(name).copied().unwrap_or(0)));
+    }
+
+    /// Publishes for the last time, and that the worker ends.
+    pub(crate) fn leave(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) {
+        self.publish(metrics, gauges, now);
+        self.shared.vacate(self.worker);
+    }
+
+    /// The page with the sum over all workers.
+    pub(crate) fn sum(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> String {
+        let snapshot = self.snapshot(metrics, gauges, now);
+        let names = self.shared.names();
+        let mut sum = vec![0; snapshot.len(names.len())];
+        for worker in 0..self.shared.slots() {
+            let record = self.shared.read(worker, sum.len());
+            snapshot.add(&mut sum, &record.own, record.alive);
+            snapshot.add(&mut sum, &record.kept, false);
+        }
+        prometheus::page(&snapshot, &names, &[(None, sum)])
+    }
+
+    /// The page with the values of each worker that is alive.
+    pub(crate) fn each(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> String {
+        let snapshot = self.snapshot(metrics, gauges, now);
+        let names = self.shared.names();
+        let len = snapshot.len(names.len());
+        let workers = (0..self.shared.slots()).filter_map(|worker| {
+            let record = self.shared.read(worker, len);
+            record.alive.then_some((Some(worker), record.own))
+        });
+        prometheus::page(&snapshot, &names, &workers.collect::<Vec<_>>())
+    }
+}

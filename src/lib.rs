@@ -8,7 +8,8 @@
 //! The house, and who may know whom:
 //!
 //! ```text
-//! main -> { start, check } -> master -> daemon, reactor -> session -> metrics -> { net, proto } -> { expat, buf, meter, shared_memory }
+//! main -> { start, check } -> master -> daemon, reactor -> { session, status } -> metrics -> { net, proto }
+//!     -> { expat, buf, meter, shared_memory }
 //! ```
 //!
 //! - [`cli`]: the command line.
@@ -20,6 +21,7 @@
 //! - [`master`]: the worker processes, if there are several.
 //! - [`reactor`]: the loop, the clock, deadlines, new clients.
 //! - [`session`]: one browser and its server; `phase` decides what happens.
+//! - `status`: the status port.
 //! - [`metrics`]: counters and their page for Prometheus.
 //! - [`net`]: sockets, names, signals; knows no protocol.
 //! - [`proto`]: HTTP, WebSocket and XMPP as bytes; knows no socket, clock or log.
@@ -46,3 +48,4 @@ pub mod reactor;
 pub mod session;
 pub mod shared_memory;
 pub mod start;
+mod status;

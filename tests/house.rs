@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may name. A room may always name itself.
-const KNOWS: [(&str, &[&str]); 17] = [
+const KNOWS: [(&str, &[&str]); 18] = [
     ("main", &["check", "cli", "start"]),
     (
         "start",
@@ -40,6 +40,7 @@ const KNOWS: [(&str, &[&str]); 17] = [
             "net",
             "session",
             "shared_memory",
+            "status",
         ],
     ),
     (
@@ -48,6 +49,7 @@ const KNOWS: [(&str, &[&str]); 17] = [
             "config", "log", "metrics", "net", "proto", "expat", "buf", "meter",
         ],
     ),
+    ("status", &["buf", "log", "metrics", "proto"]),
     ("metrics", &["config", "proto", "shared_memory"]),
     ("net", &["config", "log", "buf", "meter"]),
     ("proto", &["expat", "buf", "meter"]),

@@ -33,9 +33,9 @@ use crate::net::tls_client::Contexts;
 use crate::net::tls_server::Endpoint;
 use crate::session::shared::{Shared, TLS_STEPS_PER_TURN};
 use crate::session::{Session, Tick, Turn};
+use crate::status::Status;
 use latency::Sampler;
 use slow::SlowTurns;
-use status::Status;
 use timers::{Armed, Timers};
 use token::Owner;
 use upkeep::Upkeep;
@@ -70,7 +70,8 @@ pub struct Reactor {
     listeners: Vec<Socket>,
     /// What each of the listeners is for.
     endpoints: Vec<Rc<Endpoint>>,
-    status: Status,
+    /// Unless nobody may ask.
+    status: Option<Status>,
     sampler: Sampler,
     slow_turns: SlowTurns,
     sessions: Slab<Slot>,
@@ -159,7 +160,7 @@ impl Reactor {
             signals,
             endpoints,
             listeners,
-            status: Status::default(),
+            status: None,
             sampler: Sampler::NEW,
             slow_turns: SlowTurns::new(started),
             sessions: Slab::with_capacity(max_sessions.min(ROOM)),
@@ -215,7 +216,11 @@ impl Reactor {
                 Owner::Signals => signalled = true,
                 Owner::Resolver => resolved = true,
                 Owner::Listener(_) => self.accept_due = true,
-                Owner::Status(at) => self.status.edge(at),
+                Owner::Status(at) => {
+                    if let Some(status) = &mut self.status {
+                        status.edge(at);
+                    }
+                }
                 Owner::Session { slot, side } => {
                     if let Some(entry) = self.sessions.get_mut(slot) {
                         entry.session.edge(side, event);
@@ -242,7 +247,7 @@ impl Reactor {
         self.give_sign_of_life();
         // Look-ups that the hosts file answered at once.
         self.take_answers();
-        self.answer_status(woken);
+        self.serve_status(woken);
         Ok(())
     }
 
@@ -256,7 +261,7 @@ impl Reactor {
             self.accept_rest,
             self.drain_deadline,
             self.alive_at,
-            self.status.deadline(),
+            self.status.as_ref().and_then(Status::deadline),
             self.shared.locator.due_ms(),
         ];
         let nearest = deadlines.into_iter().flatten().min();
@@ -343,7 +348,7 @@ impl Reactor {
             };
             entry.listed = false;
             let metrics = &self.shared.metrics;
-            let before = self.status.is_on().then(|| metrics.relayed());
+            let before = self.status.is_some().then(|| metrics.relayed());
             let turn = entry.session.turn(&mut self.shared);
             self.slow_turns.end(now(), &entry.session, &mut self.shared);
             if let Some(before) = before {

@@ -3,6 +3,7 @@
 use mio::Token;
 
 use crate::session::TOKENS;
+use crate::status;
 
 /// The signal descriptor.
 pub const SIGNALS: Token = Token(0);
@@ -13,9 +14,7 @@ pub const FIRST_LISTENER: usize = 2;
 /// The first token of the first session.
 const FIRST_SESSION: usize = 1024;
 /// Listeners and connections of the status, the last before the sessions.
-pub const FIRST_STATUS: usize = FIRST_SESSION - STATUS_TOKENS;
-/// Tokens of the status.
-pub const STATUS_TOKENS: usize = 32;
+pub const FIRST_STATUS: usize = FIRST_SESSION - status::TOKENS;
 /// Listeners that have a token.
 pub const MAX_LISTENERS: usize = FIRST_STATUS - FIRST_LISTENER;
 
@@ -73,8 +72,8 @@ mod tests {
         }
         assert_eq!(owner(Token(FIRST_LISTENER + 3)), Owner::Listener(3));
         assert_eq!(owner(Token(FIRST_STATUS)), Owner::Status(0));
-        let last = Token(FIRST_STATUS + STATUS_TOKENS - 1);
-        assert_eq!(owner(last), Owner::Status(STATUS_TOKENS - 1));
+        let last = Token(FIRST_STATUS + status::TOKENS - 1);
+        assert_eq!(owner(last), Owner::Status(status::TOKENS - 1));
         assert_eq!(owner(SIGNALS), Owner::Signals);
     }
 }

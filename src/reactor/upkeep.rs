@@ -19,7 +19,7 @@ use crate::config::{self, Config, Loaded, Problem};
 use crate::log::{Level, Log};
 use crate::metrics::SharedMetrics;
 use crate::net::dns::resolver::Resolver;
-use crate::net::listener::{self, Socket};
+use crate::net::listener::Socket;
 use crate::net::notify::Notify;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
@@ -252,32 +252,6 @@ impl Reactor {
         }
         self.shared.metrics.reload_refused = !taken;
         self.upkeep.notify.reloaded(taken);
-    }
-
-    /// Binds and serves `status_listen`, each worker its own ports.
-    ///
-    /// # Errors
-    /// The address that cannot be bound, and why.
-    pub fn open_status(&mut self) -> Result<(), String> {
-        let membership = self.upkeep.membership.as_ref();
-        let worker = membership.map_or(0, |membership| membership.worker);
-        let offset = u16::try_from(worker).unwrap_or(u16::MAX);
-        let addresses = self.shared.config.status_addresses(offset);
-        let listeners = listener::bind_each(&addresses);
-        let listeners = listeners.map_err(|error| format!("status_listen: {error}"))?;
-        for address in listeners.iter().filter_map(|l| l.local_addr().ok()) {
-            let text = format_args!("status at http://{address}/metrics");
-            self.shared.log.startup(Level::Info, text);
-        }
-        if listeners.is_empty() {
-            return Ok(());
-        }
-        let metrics = self
-            .upkeep
-            .metrics
-            .map_or_else(|| SharedMetrics::new(1), Ok);
-        let metrics = metrics.map_err(|error| format!("cannot publish metrics: {error}"))?;
-        self.serve_status(listeners, worker, metrics)
     }
 
     fn new_resolver(&self, config: &Config) -> Result<Resolver, String> {

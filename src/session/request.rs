@@ -3,8 +3,6 @@
 //! Owns the result of a request, which is a WebSocket, a page or a refusal, and decides
 //! whose report of the client's address to trust. `proto::http` judges the request.
 
-use std::cell::RefCell;
-
 use super::Session;
 use super::admission::{self, Excess};
 use super::phase::{Event, Phase};
@@ -12,7 +10,8 @@ use super::shared::Shared;
 use crate::config::ForwardedHeader;
 use crate::log::Escaped;
 use crate::metrics::reason;
-use crate::proto::http::{self, Accept, Policy, Refusal, Subprotocol, forwarded};
+use crate::proto::http::host_meta::PageRequest;
+use crate::proto::http::{self, Accept, Head, Policy, Refusal, Request, Subprotocol, forwarded};
 use crate::proto::proxy_protocol::{self, Proxied};
 
 /// When a client may try again if there was no room.
@@ -30,45 +29,67 @@ impl Session {
                 return;
             }
         }
-        let (config, rules) = (&self.config, &self.endpoint.rules);
         let limits = http::Limits {
-            head_size: config.max_request_bytes,
-            lines: config.max_request_lines,
+            head_size: self.config.max_request_bytes,
+            lines: self.config.max_request_lines,
         };
         if !http::worth_parsing(self.client.tail.as_slice(), old_len, &limits) {
             return;
         }
-        // Kept also for the log line of a refusal.
-        let origin = RefCell::new(None);
-        let policy = Policy {
-            host: rules.host.as_deref(),
-            resource: rules.resource.as_deref(),
-            origin_allowed: &|value| {
-                *origin.borrow_mut() = value.map(str::to_owned);
-                rules.origin_allowed(value)
-            },
-            subprotocol: Subprotocol::Xmpp,
-            limits,
-            host_meta: !config.host_meta.is_empty(),
-            deflate: config.compression,
-        };
-        let verdict = http::parse(self.client.tail.as_slice(), &policy);
-        self.report.origin = origin
-            .into_inner()
-            .map(|origin| shared.names.share(&origin));
-        match verdict.and_then(|accept| self.admit(accept, shared)) {
+        match self.judge_request(&limits, shared) {
             Ok(None) => {}
-            Ok(Some(accept)) => {
-                accept.write(&mut self.client.out);
-                self.deflate = accept.deflate;
-                self.client.tail.consume(accept.consumed);
-                self.step(Event::Accepted, "", shared);
-            }
-            Err(refusal) => self.refuse_request(refusal, shared),
+            Ok(Some(Request::Page(page))) => self.serve_page(page, shared),
+            Ok(Some(Request::WebSocket(accept))) => match self.admit(&accept, shared) {
+                Ok(()) => {
+                    accept.write(&mut self.client.out);
+                    self.deflate = accept.deflate;
+                    self.client.tail.consume(accept.consumed);
+                    self.step(Event::Accepted, "", shared);
+                }
+                Err(refusal) => self.refuse_request(refusal, "", shared),
+            },
+            Err((refusal, asked)) => self.refuse_request(refusal, &asked, shared),
         }
     }
 
-    fn refuse_request(&mut self, refusal: Refusal, shared: &mut Shared) {
+    /// Judges the request; `None` while it is incomplete. A refusal comes with what the
+    /// request asked for, for the log.
+    fn judge_request(
+        &mut self,
+        limits: &http::Limits,
+        shared: &mut Shared,
+    ) -> Result<Option<Request>, (Refusal, String)> {
+        let head = Head::parse(self.client.tail.as_slice(), limits);
+        let Some(head) = head.map_err(|refusal| (refusal, String::new()))? else {
+            return Ok(None);
+        };
+        let origin = head.origin().ok().flatten();
+        self.report.origin = origin.map(|origin| shared.names.share(origin));
+        let rules = &self.endpoint.rules;
+        let policy = Policy {
+            host: rules.host.as_deref(),
+            resource: rules.resource.as_deref(),
+            origin_allowed: &|origin| rules.origin_allowed(origin),
+            subprotocol: Subprotocol::Xmpp,
+            host_meta: !self.config.host_meta.is_empty(),
+            deflate: self.config.compression,
+        };
+        let verdict = policy.judge(&head);
+        verdict.map(Some).map_err(|refusal| {
+            let asked = match refusal {
+                Refusal::Resource => format!(": {}", Escaped(head.target)),
+                Refusal::HostDiffers | Refusal::HostInvalid => {
+                    let host = head.host().ok().flatten().unwrap_or_default();
+                    format!(": {}", Escaped(&String::from_utf8_lossy(host)))
+                }
+                _ => String::new(),
+            };
+            (refusal, asked)
+        })
+    }
+
+    /// Refuses the request; `asked` is what it asked for, for the log.
+    fn refuse_request(&mut self, refusal: Refusal, asked: &str, shared: &mut Shared) {
         let key = match refusal {
             Refusal::HeadTooLarge => Some("max_request_size"),
             Refusal::TooManyHeaders => Some("max_request_lines"),
@@ -81,22 +102,14 @@ impl Session {
             admission.report(&shared.log, peer, key, "", now);
         }
         self.refuse(refusal, shared);
-        let status = refusal.status();
-        let asked = http::asked(self.client.tail.as_slice());
-        let detail = match (refusal, asked) {
-            (Refusal::Resource, (Some(target), _)) => {
-                format!("{status} {refusal}: {}", Escaped(&target))
-            }
-            (Refusal::HostDiffers | Refusal::HostInvalid, (_, Some(host))) => {
-                format!("{status} {refusal}: {}", Escaped(&host))
-            }
-            _ => format!("{status} {refusal}"),
-        };
-        let event = match refusal {
-            Refusal::Plain(_) => Event::Served,
-            _ => Event::Refused,
-        };
-        self.step(event, &detail, shared);
+        let detail = format!("{} {refusal}{asked}", refusal.status());
+        self.step(Event::Refused, &detail, shared);
+    }
+
+    fn serve_page(&mut self, page: PageRequest, shared: &mut Shared) {
+        page.write(&self.config.host_meta, &mut self.client.out);
+        let detail = format!("{} plain request", page.status());
+        self.step(Event::Served, &detail, shared);
     }
 
     /// Reads the PROXY header that a proxy may send first; false while bytes of it are
@@ -136,14 +149,7 @@ impl Session {
 
     /// Admits a valid request: takes the client's address from a trusted proxy, and checks
     /// the limits.
-    fn admit(
-        &mut self,
-        accept: Option<Accept>,
-        shared: &mut Shared,
-    ) -> Result<Option<Accept>, Refusal> {
-        let Some(accept) = accept else {
-            return Ok(None);
-        };
+    fn admit(&mut self, accept: &Accept, shared: &mut Shared) -> Result<(), Refusal> {
         let peer = self.report.peer();
         if admission::is_believed(peer, &self.config) {
             let named = self.config.forwarded_header;
@@ -157,7 +163,7 @@ impl Session {
             }
         }
         match self.excess {
-            None => Ok(Some(accept)),
+            None => Ok(()),
             Some(Excess::Connections) => Err(Refusal::Overloaded {
                 retry_after_secs: RETRY_AFTER_SECS,
             }),
@@ -174,13 +180,7 @@ impl Session {
             Some(excess) if address_limit => excess.key(),
             _ => reason(&refusal),
         };
-        // A page is not a refusal.
-        if !matches!(refusal, Refusal::Plain(_)) {
-            shared.metrics.refused.count(reason);
-        }
-        match refusal {
-            Refusal::Plain(plain) => plain.write(&self.config.host_meta, &mut self.client.out),
-            other => other.write(&mut self.client.out),
-        }
+        shared.metrics.refused.count(reason);
+        refusal.write(&mut self.client.out);
     }
 }

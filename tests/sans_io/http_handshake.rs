@@ -3,14 +3,14 @@
 
 use crate::common::chop::chop;
 use jabsocket::buf::Buf;
-use jabsocket::proto::http::{self, Accept, Limits, Policy, Refusal, Subprotocol};
+use jabsocket::proto::http::host_meta::{Method, Page, PageRequest};
+use jabsocket::proto::http::{self, Accept, Head, Limits, Policy, Refusal, Request, Subprotocol};
 
 const POLICY: Policy<'static> = Policy {
     host: Some("example.com"),
     resource: Some("/ws"),
     origin_allowed: &|origin| origin != Some("https://evil.example"),
     subprotocol: Subprotocol::Xmpp,
-    limits: Limits::DEFAULT,
     host_meta: true,
     deflate: false,
 };
@@ -20,13 +20,20 @@ const GOOD: &str = "GET /ws HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Protocol: xmpp\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-fn feed(pieces: &[&[u8]], policy: &Policy<'_>) -> Result<Option<Accept>, Refusal> {
+type Outcome = Result<Option<Request>, Refusal>;
+
+fn parse(input: &[u8], policy: &Policy<'_>) -> Outcome {
+    let head = Head::parse(input, &Limits::DEFAULT)?;
+    head.map(|head| policy.judge(&head)).transpose()
+}
+
+fn feed(pieces: &[&[u8]], policy: &Policy<'_>) -> Outcome {
     let mut gathered = Vec::new();
     for piece in pieces {
         let old_len = gathered.len();
         gathered.extend_from_slice(piece);
         if http::worth_parsing(&gathered, old_len, &Limits::DEFAULT) {
-            match http::parse(&gathered, policy) {
+            match parse(&gathered, policy) {
                 Ok(None) => {}
                 outcome => return outcome,
             }
@@ -36,19 +43,23 @@ fn feed(pieces: &[&[u8]], policy: &Policy<'_>) -> Result<Option<Accept>, Refusal
 }
 
 /// The outcome of a request, however it is cut.
-fn outcome(request: &str) -> Result<Option<Accept>, Refusal> {
+fn outcome(request: &str) -> Outcome {
     chop(request.as_bytes(), |pieces| feed(pieces, &POLICY))
 }
 
-fn whole(request: &str) -> Result<Option<Accept>, Refusal> {
-    http::parse(request.as_bytes(), &POLICY)
+fn whole(request: &str) -> Outcome {
+    parse(request.as_bytes(), &POLICY)
+}
+
+fn accepted(outcome: Outcome) -> Accept {
+    match outcome {
+        Ok(Some(Request::WebSocket(accept))) => accept,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn accept(request: &str) -> Accept {
-    match whole(request) {
-        Ok(Some(accept)) => accept,
-        other => panic!("{other:?} for {request}"),
-    }
+    accepted(whole(request))
 }
 
 /// `GOOD` with one line exchanged; an empty `new` takes it out.
@@ -73,7 +84,7 @@ fn bytes(write: impl FnOnce(&mut Buf)) -> String {
 
 #[test]
 fn accepts_with_the_answer_of_the_rfc() {
-    let accept = outcome(GOOD).unwrap().unwrap();
+    let accept = accepted(outcome(GOOD));
     assert_eq!(accept.consumed, GOOD.len());
     assert_eq!(
         bytes(|out| accept.write(out)),
@@ -127,10 +138,10 @@ fn echoes_one_token_in_the_clients_spelling() {
         subprotocol: Subprotocol::Any,
         ..POLICY
     };
-    let parse = |request: &str| http::parse(request.as_bytes(), &any).unwrap().unwrap();
-    let foo = parse(&with(line, "Sec-WebSocket-Protocol: foo, xmpp"));
+    let any = |request: &str| accepted(parse(request.as_bytes(), &any));
+    let foo = any(&with(line, "Sec-WebSocket-Protocol: foo, xmpp"));
     assert_eq!(foo.subprotocol.as_deref(), Some("foo"));
-    let none = parse(&with(line, ""));
+    let none = any(&with(line, ""));
     assert!(!bytes(|out| none.write(out)).contains("Protocol:"));
 }
 
@@ -138,8 +149,10 @@ fn echoes_one_token_in_the_clients_spelling() {
 fn hands_on_what_the_session_needs() {
     let request =
         plus("Origin: https://Example.com\r\nX-Forwarded-For: ::1\r\nx-forwarded-for: a,b");
+    let head = Head::parse(request.as_bytes(), &Limits::DEFAULT);
+    let origin = head.unwrap().unwrap().origin();
+    assert_eq!(origin, Ok(Some("https://Example.com")));
     let accept = accept(&request);
-    assert_eq!(accept.origin.as_deref(), Some("https://Example.com"));
     assert_eq!(accept.forwarded_for.as_deref(), Some("::1, a,b"));
     assert_eq!(accept.forwarded, None);
 }
@@ -154,8 +167,8 @@ fn asks_for_the_origin_once() {
         },
         ..POLICY
     };
-    http::parse(GOOD.as_bytes(), &policy).unwrap();
-    http::parse(plus("Origin: A").as_bytes(), &policy).unwrap();
+    parse(GOOD.as_bytes(), &policy).unwrap();
+    parse(plus("Origin: A").as_bytes(), &policy).unwrap();
     assert_eq!(asked.take(), [None, Some("A".to_owned())]);
 }
 
@@ -287,7 +300,7 @@ fn the_version_is_judged_before_the_key() {
 fn only_who_asks_for_a_websocket_gets_a_handshake() {
     let plain = |lines: &str| {
         let request = format!("GET /ws HTTP/1.1\r\nHost: example.com\r\n{lines}\r\n");
-        matches!(outcome(&request), Err(Refusal::Plain(_)))
+        matches!(outcome(&request), Ok(Some(Request::Page(_))))
     };
     for lines in [
         "Connection: upgrade\r\n",
@@ -367,9 +380,8 @@ fn refusals_end_the_connection_and_carry_their_length() {
 
 #[test]
 fn who_wants_no_websocket_gets_a_page() {
-    use jabsocket::proto::http::page::{Method, Page, Plain};
-    let asked = |request: &str| http::parse(request.as_bytes(), &POLICY).err();
-    let plain = |page, method| Some(Refusal::Plain(Plain { page, method }));
+    let asked = |request: &str| parse(request.as_bytes(), &POLICY);
+    let plain = |page, method| Ok(Some(Request::Page(PageRequest { page, method })));
     let meta = "/.well-known/host-meta";
     for (line, answer) in [
         ("GET /ws HTTP/1.1", plain(Page::Resource, Method::Get)),
@@ -387,26 +399,20 @@ fn who_wants_no_websocket_gets_a_page() {
             &format!("GET {meta}.json HTTP/1.1"),
             plain(Page::HostMetaJson, Method::Get),
         ),
-        ("GET /other HTTP/1.1", Some(Refusal::Resource)),
-        ("POST /ws HTTP/1.1", Some(Refusal::Method { head: false })),
+        ("GET /other HTTP/1.1", Err(Refusal::Resource)),
+        ("POST /ws HTTP/1.1", Err(Refusal::Method { head: false })),
     ] {
         let request = format!("{line}\r\nHost: example.com\r\n\r\n");
         assert_eq!(asked(&request), answer, "{line}");
     }
     let old = asked("OPTIONS /ws HTTP/1.0\r\n\r\n");
     assert_eq!(old, plain(Page::Resource, Method::Options));
-    assert_eq!(
-        asked("GET /ws HTTP/1.1\r\n\r\n"),
-        Some(Refusal::HostMissing)
-    );
+    assert_eq!(asked("GET /ws HTTP/1.1\r\n\r\n"), Err(Refusal::HostMissing));
     let off = Policy {
         host_meta: false,
         deflate: false,
         ..POLICY
     };
     let request = format!("GET {meta} HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(
-        http::parse(request.as_bytes(), &off),
-        Err(Refusal::Resource)
-    );
+    assert_eq!(parse(request.as_bytes(), &off), Err(Refusal::Resource));
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jabsocket::buf::Buf;
 use jabsocket::meter::Meter;
 use jabsocket::proto::http::extensions::Deflate;
-use jabsocket::proto::http::{self, Policy, Subprotocol};
+use jabsocket::proto::http::{self, Head, Policy, Request, Subprotocol};
 use jabsocket::proto::ws::deflate::Codec;
 use jabsocket::proto::ws::frame::{write_close, write_compressed, write_header, write_pong};
 use jabsocket::proto::ws::{Error, Event, Limits, Opcode, Reader};
@@ -147,18 +147,26 @@ impl Connection {
                     resource: None,
                     origin_allowed: &|_| true,
                     subprotocol: Subprotocol::Any,
-                    limits: http::Limits::DEFAULT,
                     host_meta: false,
                     deflate: shared.limits.deflate,
                 };
-                match http::parse(head.as_slice(), &policy) {
-                    Ok(None) => {}
-                    Ok(Some(accept)) => {
+                let request = Head::parse(head.as_slice(), &http::Limits::DEFAULT);
+                let verdict = match request {
+                    Ok(None) => return,
+                    Ok(Some(head)) => policy.judge(&head),
+                    Err(refusal) => Err(refusal),
+                };
+                match verdict {
+                    Ok(Request::WebSocket(accept)) => {
                         accept.write(&mut self.out);
                         let mut rest = std::mem::take(head);
                         rest.consume(accept.consumed);
                         self.phase = Phase::Open(Reader::new(), accept.deflate);
                         self.feed_frames(rest.as_mut_slice(), shared);
+                    }
+                    Ok(Request::Page(page)) => {
+                        page.write(&[], &mut self.out);
+                        self.phase = Phase::Closing { shut: false };
                     }
                     Err(refusal) => {
                         refusal.write(&mut self.out);

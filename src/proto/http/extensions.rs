@@ -6,8 +6,9 @@
 //! so a connection needs no memory of its own for it. Other extensions, and
 //! offers that cannot be kept, are passed over.
 
-use super::request::is_token_byte;
-use crate::buf::Buf;
+use std::fmt;
+
+use super::head::is_token_byte;
 
 /// permessage-deflate as it was agreed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,13 +22,14 @@ pub struct Deflate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-impl Deflate {
-    /// Appends the answer to the offer (RFC 7692 5.1, 7.1).
-    pub fn write(self, out: &mut Buf) {
+/// The answer to the offer (RFC 7692 5.1, 7.1).
+impl fmt::Display for Deflate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A client has to keep the second, offered or not (7.1.1.2).
-        out.extend(b"permessage-deflate; server_no_context_takeover; client_no_context_takeover");
-        if let Some(bits) = self.window_bits {
-            out.extend(format!("; server_max_window_bits={bits}").as_bytes());
+        f.write_str("permessage-deflate; server_no_context_takeover; client_no_context_takeover")?;
+        match self.window_bits {
+            Some(bits) => write!(f, "; server_max_window_bits={bits}"),
+            None => Ok(()),
         }
     }
 }
@@ -240,11 +242,7 @@ mod tests {
 
     #[test]
     fn answers_an_offer() {
-        let answer = |window_bits| {
-            let mut out = Buf::new();
-            Deflate { window_bits }.write(&mut out);
-            String::from_utf8(out.take()).unwrap()
-        };
+        let answer = |window_bits| Deflate { window_bits }.to_string();
         let usual = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
         assert_eq!(answer(None), usual);
         assert_eq!(

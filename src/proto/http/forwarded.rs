@@ -9,7 +9,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::request::is_token;
+use super::head::is_token;
 
 /// The client that `list` (all X-Forwarded-For fields) or else `forwarded` (all
 /// Forwarded fields) names: the last one that `trusted` does not hold for.

@@ -1,18 +1,20 @@
-//! The opening handshake: an HTTP request becomes a WebSocket or is refused.
+//! HTTP as far as this program needs it.
 //!
-//! Owns the bytes of the request's header block ([`request`]), the rules it has
-//! to keep, what extensions it offers ([`extensions`]), the two kinds of response
-//! ([`response`]), the address that proxies tell ([`forwarded`]), and the pages
-//! for who wants no WebSocket ([`page`]). It never reads a body (a handshake has
-//! none), never touches the bytes after the blank line and keeps no state: the
-//! caller gathers bytes and asks again. RFC 6455 4.2, RFC 9110 (fields, status
-//! codes, Upgrade), RFC 9112 2 to 6 (syntax, framing).
+//! `head` reads requests and `response` writes responses, for every port that speaks
+//! HTTP. `handshake` judges opening handshakes, `extensions` what they offer; `refusal`
+//! says which rule a request breaks, `host_meta` has the pages, `forwarded` reads the
+//! client's address as proxies report it. RFC 6455 4.2, RFC 9110 (fields, status codes,
+//! Upgrade), RFC 9112 2 to 6 (syntax, framing).
 
 pub mod extensions;
 pub mod forwarded;
-pub mod page;
-pub mod request;
+pub mod handshake;
+pub mod head;
+pub mod host_meta;
+pub mod refusal;
 pub mod response;
 
-pub use request::{Limits, Policy, Subprotocol, asked, parse, worth_parsing};
-pub use response::{Accept, Refusal};
+pub use handshake::{Accept, Policy, Request, Subprotocol};
+pub use head::{Head, Limits, worth_parsing};
+pub use refusal::Refusal;
+pub use response::Response;

@@ -1,233 +1,56 @@
-//! The responses of the opening handshake.
-//!
-//! Owns the bytes of the 101 and of every refusal, and what the operator is
-//! told about one. A refusal always ends the connection and says so, carries
-//! its length, and tells its rule in one line of text. It never decides.
-//! RFC 6455 4.2.2, RFC 9110 15 (status codes) and 7.8 (Upgrade), RFC 9112 9.6.
+//! Responses as bytes, for every port that speaks HTTP.
 
-use std::fmt;
-
-use super::extensions::Deflate;
-use super::page::Plain;
 use crate::buf::Buf;
 
-/// A request that becomes a WebSocket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accept {
-    /// Bytes of the header block; those after it are frames.
-    pub consumed: usize,
-    /// The value of Sec-WebSocket-Accept.
-    pub accept_key: String,
-    /// The sub-protocol, in the client's own spelling; `None` if it offered
-    /// none.
-    pub subprotocol: Option<Box<str>>,
-    /// How the messages may be compressed, if they may.
-    pub deflate: Option<Deflate>,
-    /// The Origin field as it came.
-    pub origin: Option<Box<str>>,
-    /// All X-Forwarded-For fields in one list.
-    pub forwarded_for: Option<Box<str>>,
-    /// All Forwarded fields in one list.
-    pub forwarded: Option<Box<str>>,
-}
+/// The content type of text.
+pub const TEXT: &str = "text/plain; charset=utf-8";
 
-impl Accept {
-    /// Appends the 101 response.
-    pub fn write(&self, out: &mut Buf) {
-        out.extend(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n");
-        out.extend(b"Connection: Upgrade\r\nSec-WebSocket-Accept: ");
-        out.extend(self.accept_key.as_bytes());
-        if let Some(subprotocol) = &self.subprotocol {
-            out.extend(b"\r\nSec-WebSocket-Protocol: ");
-            out.extend(subprotocol.as_bytes());
-        }
-        if let Some(deflate) = self.deflate {
-            out.extend(b"\r\nSec-WebSocket-Extensions: ");
-            deflate.write(out);
-        }
-        out.extend(b"\r\n\r\n");
-    }
-}
-
-/// Why a request is refused, one rule each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// A TLS handshake arrived where plain HTTP is spoken.
-    TlsOnPlainPort,
-    /// Plain HTTP arrived where TLS is spoken.
-    PlainOnTlsPort,
-    /// The request line or a header line breaks the syntax, folding and white
-    /// space before a colon included (RFC 9112 2.2, 3, 5.1, 5.2).
-    Malformed,
-    /// The header block keeps to [`super::Limits::head_size`] (RFC 6585 5).
-    HeadTooLarge,
-    /// There are [`super::Limits::lines`] header lines at most (RFC 6585 5).
-    TooManyHeaders,
-    /// The request is HTTP/1.1; older versions know no Upgrade (RFC 6455
-    /// 4.2.1, RFC 9110 7.8).
-    Version {
-        /// Whether the method is HEAD: the response has no body.
-        head: bool,
-    },
-    /// The method is GET (RFC 6455 4.2.1).
-    Method {
-        /// Whether the method is HEAD: the response has no body.
-        head: bool,
-    },
-    /// Origin stands once at most and is UTF-8 (RFC 6454 7.3).
-    OriginInvalid,
-    /// The origin is one that may use this endpoint (RFC 6455 4.2.2, 10.2).
-    Origin,
-    /// `xmpp` is among the sub-protocols (RFC 7395 3.1).
-    Subprotocol,
-    /// There is a Sec-WebSocket-Key (RFC 6455 4.2.1).
-    KeyMissing,
-    /// Sec-WebSocket-Key stands once (RFC 6455 11.3.1).
-    KeyDuplicated,
-    /// Sec-WebSocket-Key is base64 of 1 to 64 bytes (RFC 6455 4.2.1: of 16).
-    KeyInvalid,
-    /// The target is a path or an absolute http URI (RFC 9112 3.2).
-    Target,
-    /// There is a Host field (RFC 9112 3.2).
-    HostMissing,
-    /// Host stands once (RFC 9112 3.2).
-    HostDuplicated,
-    /// Host names a host and perhaps a port (RFC 9110 7.2).
-    HostInvalid,
-    /// The host is the one that is served (RFC 6455 4.2.1).
-    HostDiffers,
-    /// Upgrade lists `websocket` (RFC 6455 4.2.1).
-    Upgrade,
-    /// Connection lists `upgrade` (RFC 6455 4.2.1).
-    Connection,
-    /// The path is the one that is served (RFC 6455 4.2.2).
-    Resource,
-    /// Sec-WebSocket-Version stands once (RFC 6455 11.3.5).
-    WebSocketVersionDuplicated,
-    /// The version is 13 (RFC 6455 4.2.2, 4.4).
-    WebSocketVersion,
-    /// Sec-WebSocket-Extensions keeps to its grammar (RFC 6455 9.1).
-    Extensions,
-    /// The request has no body, which would be read as frames (RFC 9112 6).
-    Body,
-    /// No WebSocket is asked for, and there is a page (RFC 9110 15.3).
-    Plain(Plain),
-    /// The request was not complete in time (RFC 9110 15.5.9).
-    Timeout,
-    /// There is no room for another client (RFC 6455 10.4, RFC 9110 15.6.4).
-    Overloaded {
-        /// When to come again.
-        retry_after_secs: u32,
-    },
-    /// The client's address has its share of connections, or comes too often
-    /// (RFC 6455 10.4, RFC 9110 15.6.4).
-    AddressOverloaded {
-        /// When to come again.
-        retry_after_secs: u32,
-    },
-    /// The server is stopping (RFC 9110 15.6.4).
-    Stopping {
-        /// When to come again.
-        retry_after_secs: u32,
-    },
-}
-
-impl Refusal {
+/// A response.
+#[derive(Debug, Clone, Copy)]
+pub struct Response<'a> {
     /// The status code.
-    pub fn status(self) -> u16 {
-        self.status_line().0
-    }
+    pub status: u16,
+    /// The header lines except those of the content, each with its line end.
+    pub fields: &'a str,
+    /// The content type, and the body.
+    pub content: Option<(&'a str, &'a [u8])>,
+    /// The request was HEAD: the body is left out.
+    pub head_only: bool,
+}
 
-    fn status_line(self) -> (u16, &'static str) {
-        match self {
-            Refusal::Plain(plain) => (plain.status(), "OK"),
-            Refusal::Origin => (403, "Forbidden"),
-            Refusal::Resource => (404, "Not Found"),
-            Refusal::Method { .. } => (405, "Method Not Allowed"),
-            Refusal::Timeout => (408, "Request Timeout"),
-            Refusal::WebSocketVersion => (426, "Upgrade Required"),
-            Refusal::HeadTooLarge | Refusal::TooManyHeaders => {
-                (431, "Request Header Fields Too Large")
-            }
-            Refusal::Overloaded { .. }
-            | Refusal::AddressOverloaded { .. }
-            | Refusal::Stopping { .. } => (503, "Service Unavailable"),
-            _ => (400, "Bad Request"),
-        }
-    }
-
-    /// Appends the response; a page is written with no links.
+impl Response<'_> {
+    /// Appends the response.
     pub fn write(self, out: &mut Buf) {
-        if let Refusal::Plain(plain) = self {
-            return plain.write(&[], out);
+        let (status, reason, fields) = (self.status, reason(self.status), self.fields);
+        out.extend(format!("HTTP/1.1 {status} {reason}\r\n{fields}").as_bytes());
+        if let Some((content_type, body)) = self.content {
+            let length = body.len();
+            let fields = format!("Content-Type: {content_type}\r\nContent-Length: {length}\r\n");
+            out.extend(fields.as_bytes());
         }
-        let (status, reason) = self.status_line();
-        let body = format!("{self}\n");
-        let fields = match self {
-            Refusal::Method { .. } => {
-                "Connection: close\r\nAllow: GET, HEAD, OPTIONS\r\n".to_owned()
-            }
-            Refusal::WebSocketVersion => "Connection: Upgrade, close\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Version: 13\r\n"
-                .to_owned(),
-            Refusal::Overloaded { retry_after_secs }
-            | Refusal::AddressOverloaded { retry_after_secs }
-            | Refusal::Stopping { retry_after_secs } => {
-                format!("Connection: close\r\nRetry-After: {retry_after_secs}\r\n")
-            }
-            _ => "Connection: close\r\n".to_owned(),
-        };
-        let head = format!(
-            "HTTP/1.1 {status} {reason}\r\n{fields}Content-Type: text/plain; charset=utf-8\r\n\
-             Content-Length: {}\r\n\r\n",
-            body.len()
-        );
-        out.extend(head.as_bytes());
-        let to_head =
-            Refusal::Method { head: true } == self || Refusal::Version { head: true } == self;
-        if !to_head {
-            out.extend(body.as_bytes());
+        out.extend(b"\r\n");
+        if let Some((_, body)) = self.content
+            && !self.head_only
+        {
+            out.extend(body);
         }
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Refusal::TlsOnPlainPort => "TLS on a plain port",
-            Refusal::PlainOnTlsPort => {
-                "plain HTTP on a TLS port (wss:// or https:// is spoken here)"
-            }
-            Refusal::Malformed => "malformed HTTP request",
-            Refusal::HeadTooLarge => "request header block is too large",
-            Refusal::TooManyHeaders => "too many request header fields",
-            Refusal::Version { .. } => "HTTP version is not 1.1",
-            Refusal::Method { .. } => "method is not GET",
-            Refusal::OriginInvalid => "Origin is repeated or not UTF-8",
-            Refusal::Origin => "origin is not allowed",
-            Refusal::Subprotocol => "sub-protocol xmpp is not offered",
-            Refusal::KeyMissing => "Sec-WebSocket-Key is missing",
-            Refusal::KeyDuplicated => "Sec-WebSocket-Key is repeated",
-            Refusal::KeyInvalid => "Sec-WebSocket-Key is not base64",
-            Refusal::Target => "request target is not a path or an http URI",
-            Refusal::HostMissing => "Host is missing",
-            Refusal::HostDuplicated => "Host is repeated",
-            Refusal::HostInvalid => "Host is not a host name",
-            Refusal::HostDiffers => "host is not served here",
-            Refusal::Upgrade => "Upgrade does not list websocket",
-            Refusal::Connection => "Connection does not list Upgrade",
-            Refusal::Resource => "resource is not served here",
-            Refusal::WebSocketVersionDuplicated => "Sec-WebSocket-Version is repeated",
-            Refusal::WebSocketVersion => "Sec-WebSocket-Version is not 13",
-            Refusal::Extensions => "Sec-WebSocket-Extensions is malformed",
-            Refusal::Body => "opening handshake with a body",
-            Refusal::Plain(_) => "plain request",
-            Refusal::Timeout => "request was not complete in time",
-            Refusal::Overloaded { .. } => "too many connections",
-            Refusal::AddressOverloaded { .. } => "too many connections from your address",
-            Refusal::Stopping { .. } => "this server is stopping",
-        })
+/// The reason phrase (RFC 9110 15, RFC 6585 5).
+fn reason(status: u16) -> &'static str {
+    match status {
+        101 => "Switching Protocols",
+        200 => "OK",
+        204 => "No Content",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        421 => "Misdirected Request",
+        426 => "Upgrade Required",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "Bad Request",
     }
 }
-
-impl std::error::Error for Refusal {}

@@ -5,7 +5,7 @@
 
 use jabsocket::buf::Buf;
 use jabsocket::proto::http::{
-    Accept, Limits, Policy, Refusal, Subprotocol, forwarded, parse, worth_parsing,
+    Accept, Head, Limits, Policy, Refusal, Request, Subprotocol, forwarded, worth_parsing,
 };
 use jabsocket_fuzz::pieces;
 use libfuzzer_sys::fuzz_target;
@@ -24,14 +24,13 @@ fuzz_target!(|input: &[u8]| {
             resource,
             origin_allowed: &|origin| origin != Some("https://evil.example"),
             subprotocol,
-            limits: Limits::DEFAULT,
             host_meta: resource.is_none(),
             deflate: true,
         };
         let whole = parse(input, &policy);
         match &whole {
-            Ok(Some(accept)) => check_answer(input, accept),
-            Ok(None) => {}
+            Ok(Some(Request::WebSocket(accept))) => check_answer(input, accept),
+            Ok(_) => {}
             Err(refusal) => check_refusal(*refusal),
         }
         match in_pieces(input, &policy) {
@@ -78,12 +77,13 @@ fn behind_a_proxy(input: &[u8]) {
                 resource: None,
                 origin_allowed: &|_| true,
                 subprotocol: Subprotocol::Any,
-                limits: Limits::DEFAULT,
-                host_meta: false,
+                    host_meta: false,
                 deflate: false,
             };
-            let accept = parse(request.as_bytes(), &policy).expect("a good request");
-            let accept = accept.expect("all of it");
+            let verdict = parse(request.as_bytes(), &policy);
+            let Ok(Some(Request::WebSocket(accept))) = verdict else {
+                panic!("{verdict:?}: {request}");
+            };
             let (list, elements) = (accept.forwarded_for.as_deref(), accept.forwarded.as_deref());
             let client = forwarded::client(list, elements, 7, |ip| ip.is_loopback());
             assert_eq!(client, address.parse().ok(), "{request}");
@@ -91,16 +91,21 @@ fn behind_a_proxy(input: &[u8]) {
     }
 }
 
+fn parse(input: &[u8], policy: &Policy<'_>) -> Result<Option<Request>, Refusal> {
+    let head = Head::parse(input, &Limits::DEFAULT)?;
+    head.map(|head| policy.judge(&head)).transpose()
+}
+
 /// The verdict of a reader that gathers bytes as a session does.
-fn in_pieces(input: &[u8], policy: &Policy<'_>) -> Result<Option<Accept>, Refusal> {
+fn in_pieces(input: &[u8], policy: &Policy<'_>) -> Result<Option<Request>, Refusal> {
     let mut len = 0;
     for piece in pieces(input) {
         let old_len = len;
         len += piece.len();
-        if worth_parsing(&input[..len], old_len, &policy.limits)
-            && let Some(accept) = parse(&input[..len], policy)?
+        if worth_parsing(&input[..len], old_len, &Limits::DEFAULT)
+            && let Some(request) = parse(&input[..len], policy)?
         {
-            return Ok(Some(accept));
+            return Ok(Some(request));
         }
     }
     Ok(None)

@@ -1,16 +1,17 @@
-//! What a request that asks for no WebSocket is answered.
+//! host-meta (XEP-0156, RFC 6415), which leads the clients of a domain here.
 //!
-//! Owns the pages there are: a line of text on the resource, for clients that poll
-//! it to see whether the endpoint is alive, and host-meta (XEP-0156, RFC 6415),
-//! which leads clients of a domain here. Any web page may read both.
+//! Owns the pages for requests that ask for no WebSocket: host-meta, and a line of text
+//! on the resource for clients that poll it to see whether the endpoint is alive. Any web
+//! page may read both.
 
+use super::response::{Response, TEXT};
 use crate::buf::Buf;
 use crate::proto::xmpp::escape;
 
 /// Where host-meta is served.
-pub const HOST_META: &str = "/.well-known/host-meta";
+pub(super) const PATH: &str = "/.well-known/host-meta";
 /// The same as JSON.
-pub const HOST_META_JSON: &str = "/.well-known/host-meta.json";
+pub(super) const JSON_PATH: &str = "/.well-known/host-meta.json";
 
 /// The relation of a WebSocket endpoint (XEP-0156, section 4).
 const RELATION: &str = "urn:xmpp:alt-connections:websocket";
@@ -43,14 +44,14 @@ pub enum Method {
 
 /// A request for a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plain {
+pub struct PageRequest {
     /// Which.
     pub page: Page,
     /// How.
     pub method: Method,
 }
 
-impl Plain {
+impl PageRequest {
     /// The status code of the answer.
     pub fn status(self) -> u16 {
         match self.method {
@@ -62,25 +63,21 @@ impl Plain {
     /// Appends the response. `links` are the endpoints that host-meta names.
     pub fn write(self, links: &[String], out: &mut Buf) {
         let (content_type, body) = match self.page {
-            Page::Resource => ("text/plain; charset=utf-8", RESOURCE_TEXT.into()),
+            Page::Resource => (TEXT, RESOURCE_TEXT.into()),
             Page::HostMeta => ("application/xrd+xml", xrd(links)),
             Page::HostMetaJson => ("application/json", jrd(links).into_bytes()),
         };
-        let head = match self.method {
-            Method::Options => format!(
-                "HTTP/1.1 204 No Content\r\nConnection: close\r\nAllow: GET, HEAD, OPTIONS\r\n\
-                 {CORS}\r\n"
-            ),
-            Method::Get | Method::Head => format!(
-                "HTTP/1.1 200 OK\r\nConnection: close\r\n{CORS}Content-Type: {content_type}\r\n\
-                 Content-Length: {}\r\n\r\n",
-                body.len()
-            ),
+        let (allow, content) = match self.method {
+            Method::Options => ("Allow: GET, HEAD, OPTIONS\r\n", None),
+            Method::Get | Method::Head => ("", Some((content_type, &body[..]))),
         };
-        out.extend(head.as_bytes());
-        if self.method == Method::Get {
-            out.extend(&body);
-        }
+        let response = Response {
+            status: self.status(),
+            fields: &format!("Connection: close\r\n{allow}{CORS}"),
+            content,
+            head_only: self.method == Method::Head,
+        };
+        response.write(out);
     }
 }
 
@@ -117,7 +114,7 @@ mod tests {
             "wss://example.org/ws?a=1&b=2".to_owned(),
             "wss://b.example.org/".to_owned(),
         ];
-        Plain { page, method }.write(&links, &mut out);
+        PageRequest { page, method }.write(&links, &mut out);
         let text = String::from_utf8(out.take()).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), body.to_owned())

@@ -1,0 +1,233 @@
+//! The header block of a request, for every port that speaks HTTP.
+//!
+//! Owns its syntax and its limits, and the rules that hold for every request: Host
+//! (RFC 9112 3.2), the target (3.2), lists (RFC 9110 5.6.1), tokens (5.6.2). Never reads a
+//! body, never touches the bytes after the blank line and keeps no state: the caller
+//! gathers bytes and asks again.
+
+use super::refusal::Refusal;
+
+/// The bounds of a header block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest header block, request line and blank line included, in bytes.
+    pub head_size: usize,
+    /// The most header lines.
+    pub lines: usize,
+}
+
+impl Limits {
+    /// Room for the largest cookies that browsers send.
+    pub const DEFAULT: Limits = Limits {
+        head_size: 16 * 1024,
+        lines: 100,
+    };
+}
+
+/// The most bytes of empty lines before the request line (RFC 9112 2.2).
+const MAX_LEADING_EMPTY: usize = 16;
+
+/// Whether bytes beyond the first `old_len` of `input` can change the outcome
+/// of [`Head::parse`]. Asking keeps the cost of a request that comes byte by byte
+/// linear in its lines.
+pub fn worth_parsing(input: &[u8], old_len: usize, limits: &Limits) -> bool {
+    old_len == 0
+        || input.len() >= limits.head_size
+        || memchr::memchr(b'\n', &input[old_len..]).is_some()
+}
+
+/// A complete header block.
+#[derive(Debug)]
+pub struct Head<'a> {
+    /// Its length; the bytes after it are not part of it.
+    pub consumed: usize,
+    /// As it came.
+    pub method: &'a str,
+    /// The request target as it came.
+    pub target: &'a str,
+    /// Whether the version is HTTP/1.1, not 1.0.
+    pub is_1_1: bool,
+    fields: Vec<httparse::Header<'a>>,
+}
+
+impl<'a> Head<'a> {
+    /// Reads the header block at the start of `input`; `None` if it is incomplete.
+    ///
+    /// # Errors
+    /// It breaks the syntax or a limit, or it is TLS.
+    pub fn parse(input: &'a [u8], limits: &Limits) -> Result<Option<Head<'a>>, Refusal> {
+        if input.first() == Some(&0x16) {
+            return Err(Refusal::TlsOnPlainPort);
+        }
+        let empty = input.iter().take_while(|b| matches!(b, b'\r' | b'\n'));
+        if empty.count() > MAX_LEADING_EMPTY {
+            return Err(Refusal::Malformed);
+        }
+        let mut fields = vec![httparse::EMPTY_HEADER; limits.lines];
+        let mut request = httparse::Request::new(&mut fields);
+        let block = &input[..input.len().min(limits.head_size)];
+        let consumed = match request.parse(block) {
+            Ok(httparse::Status::Complete(consumed)) => consumed,
+            Ok(httparse::Status::Partial) if input.len() >= limits.head_size => {
+                return Err(Refusal::HeadTooLarge);
+            }
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyHeaders),
+            Err(httparse::Error::Version) => return Err(Refusal::Version { head: false }),
+            Err(_) => return Err(Refusal::Malformed),
+        };
+        let (method, target) = (request.method, request.path);
+        let (version, lines) = (request.version, request.headers.len());
+        fields.truncate(lines);
+        Ok(Some(Head {
+            consumed,
+            method: method.unwrap_or_default(),
+            target: target.unwrap_or_default(),
+            is_1_1: version == Some(1),
+            fields,
+        }))
+    }
+
+    /// The values of all lines of this name, without white space around them. Names
+    /// compare without case.
+    pub(super) fn all<'n>(
+        &self,
+        name: &'n str,
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, '_, 'n> {
+        let fields = self.fields.iter();
+        let named = fields.filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.map(|field| field.value.trim_ascii())
+    }
+
+    /// The value of a field that may appear once.
+    pub(super) fn single(
+        &self,
+        name: &str,
+        repeated: Refusal,
+    ) -> Result<Option<&'a [u8]>, Refusal> {
+        let mut values = self.all(name);
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            _ => Err(repeated),
+        }
+    }
+
+    /// The elements of a comma list over all lines of this name.
+    pub(super) fn list<'n>(
+        &self,
+        name: &'n str,
+    ) -> impl Iterator<Item = &'a [u8]> + use<'a, '_, 'n> {
+        let elements = self.all(name).flat_map(|value| value.split(|&b| b == b','));
+        elements.map(<[u8]>::trim_ascii).filter(|e| !e.is_empty())
+    }
+
+    pub(super) fn lists(&self, name: &str, token: &[u8]) -> bool {
+        self.list(name).any(|e| e.eq_ignore_ascii_case(token))
+    }
+
+    /// Whether the name of any field begins with `start`.
+    pub(super) fn has_prefix(&self, start: &str) -> bool {
+        let start = start.as_bytes();
+        self.fields.iter().any(|field| {
+            let name = field.name.as_bytes().get(..start.len());
+            name.is_some_and(|name| name.eq_ignore_ascii_case(start))
+        })
+    }
+
+    /// All lines of this name as one comma list; `None` without any.
+    pub(super) fn joined(&self, name: &str) -> Option<Box<str>> {
+        let values: Vec<_> = self.all(name).map(String::from_utf8_lossy).collect();
+        (!values.is_empty()).then(|| values.join(", ").into())
+    }
+
+    /// The value of Host; HTTP/1.0 may have none.
+    ///
+    /// # Errors
+    /// It is missing or repeated.
+    pub fn host(&self) -> Result<Option<&'a [u8]>, Refusal> {
+        match self.single("Host", Refusal::HostDuplicated)? {
+            None if self.is_1_1 => Err(Refusal::HostMissing),
+            host => Ok(host),
+        }
+    }
+
+    /// The value of Origin.
+    ///
+    /// # Errors
+    /// It is repeated or not UTF-8.
+    pub fn origin(&self) -> Result<Option<&'a str>, Refusal> {
+        let origin = self.single("Origin", Refusal::OriginInvalid)?;
+        let origin = origin.map(str::from_utf8).transpose();
+        origin.map_err(|_| Refusal::OriginInvalid)
+    }
+}
+
+/// The request target (RFC 9112 3.2).
+pub(super) struct Target<'a> {
+    /// Present in the absolute form.
+    pub authority: Option<&'a str>,
+    /// The path without the query.
+    pub path: &'a str,
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn parse(target: &'a str) -> Result<Target<'a>, Refusal> {
+        if target.contains('#') {
+            return Err(Refusal::Target);
+        }
+        let (authority, rest) = if target.starts_with('/') {
+            (None, target)
+        } else {
+            let (scheme, rest) = target.split_once("://").ok_or(Refusal::Target)?;
+            let schemes = ["http", "https", "ws", "wss"];
+            if !schemes.iter().any(|s| scheme.eq_ignore_ascii_case(s)) {
+                return Err(Refusal::Target);
+            }
+            let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            (Some(authority), rest)
+        };
+        let path = rest.split_once('?').map_or(rest, |(path, _)| path);
+        Ok(Target {
+            authority,
+            path: if path.is_empty() { "/" } else { path },
+        })
+    }
+}
+
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
+}
+
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        let parts = |t| Target::parse(t).ok().map(|t| (t.authority, t.path));
+        assert_eq!(parts("/ws?x=/y"), Some((None, "/ws")));
+        assert_eq!(parts("HTTP://h:1?x"), Some((Some("h:1"), "/")));
+        assert_eq!(parts("ws://h/p/q"), Some((Some("h"), "/p/q")));
+        for bad in ["*", "host:80", "/a#b", "ftp://h/", ""] {
+            assert_eq!(parts(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn is_worth_parsing_when_a_line_ends() {
+        let limits = Limits {
+            head_size: 32,
+            lines: 1,
+        };
+        let worth = |input: &[u8], old_len| worth_parsing(input, old_len, &limits);
+        assert!(worth(b"G", 0));
+        assert!(!worth(b"GE", 1));
+        assert!(worth(b"GET / HTTP/1.1\r\n", 15));
+        assert!(!worth(b"GET / HTTP/1.1\r\nH", 16));
+        assert!(worth(&[b'a'; 32], 31));
+    }
+}

@@ -10,7 +10,7 @@ use super::{DIALECTS, Metrics};
 use crate::proto::xmpp::Dialect;
 
 /// Numbers that nobody counts: they are read when a snapshot is taken.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Gauges {
     /// Memory held for sessions, by purpose, in bytes.
     pub held_bytes: [(&'static str, usize); 5],

@@ -132,3 +132,83 @@ impl Slot {
         prometheus::page(&snapshot, &names, &workers.collect::<Vec<_>>())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counters with this list of domains.
+    fn counters(domain: &str) -> (crate::config::Config, Metrics) {
+        let loaded = crate::config::parse("-", &format!("domains: [{domain}]\n")).unwrap();
+        let metrics = Metrics::new(&loaded.config, &[], &[]);
+        (loaded.config, metrics)
+    }
+
+    fn lines<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
+        let lines = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("jabsocket_"));
+        lines.filter(|line| line.starts_with(name)).collect()
+    }
+
+    #[test]
+    fn counters_of_killed_workers_stay_in_the_sum() {
+        let gauges = Gauges::default();
+        let (config, mut old) = counters("a.example");
+        let shared = SharedMetrics::new(2).unwrap();
+        shared.add_domains(&config);
+        let mut other = Slot::take(shared, 1, &old, &gauges);
+        old.accepted = 3;
+        old.enter_domain(Some("a.example"));
+        Slot::take(shared, 0, &old, &gauges);
+        // Two generations are killed; the list has changed before the third.
+        let (config, mut new) = counters("b.example");
+        shared.add_domains(&config);
+        for alive in [2, 1] {
+            let sum = other.sum(&old, &gauges, 0);
+            assert_eq!(lines(&sum, "workers"), [format!("workers {alive}")]);
+            shared.vacate(0);
+        }
+        new.accepted = 1;
+        for _ in 0..2 {
+            Slot::take(shared, 0, &new, &gauges);
+            shared.vacate(0);
+        }
+        let (_, new) = counters("b.example");
+        let mut slot = Slot::take(shared, 0, &new, &gauges);
+        let sum = slot.sum(&new, &gauges, 0);
+        // The other published three as well.
+        assert_eq!(lines(&sum, "accepted"), ["accepted_connections_total 8"]);
+        let domains = [
+            "domain_sessions{domain=\"other\"} 0",
+            "domain_sessions{domain=\"a.example\"} 1",
+            "domain_sessions{domain=\"b.example\"} 0",
+            "domain_sessions_total{domain=\"other\"} 0",
+            "domain_sessions_total{domain=\"a.example\"} 2",
+            "domain_sessions_total{domain=\"b.example\"} 0",
+        ];
+        assert_eq!(lines(&sum, "domain_"), domains);
+        let each = slot.each(&new, &gauges, 0);
+        let own = [
+            "domain_sessions{worker=\"0\",domain=\"other\"} 0",
+            "domain_sessions{worker=\"0\",domain=\"b.example\"} 0",
+            "domain_sessions{worker=\"1\",domain=\"other\"} 0",
+            "domain_sessions{worker=\"1\",domain=\"a.example\"} 1",
+        ];
+        assert_eq!(lines(&each, "domain_sessions{"), own);
+    }
+
+    #[test]
+    fn publishes_once_per_second_at_most_and_only_after_a_turn() {
+        let (gauges, (_, metrics)) = (Gauges::default(), counters("a.example"));
+        let mut slot = Slot::take(SharedMetrics::new(1).unwrap(), 0, &metrics, &gauges);
+        assert_eq!(slot.due(), None);
+        slot.note_turn(400);
+        slot.note_turn(700);
+        assert_eq!(slot.due(), Some(1000));
+        slot.publish(&metrics, &gauges, 1000);
+        assert_eq!(slot.due(), None);
+        slot.note_turn(5000);
+        assert_eq!(slot.due(), Some(5000));
+    }
+}

@@ -26,10 +26,11 @@ use crate::net::listener::Socket;
 use crate::net::notify::{self, Listening, Notify, Word};
 use crate::net::signals::{OF_MASTER, Signals};
 use crate::net::tls_server::{self, Endpoint};
-use crate::reactor::upkeep::{
-    Fresh, Membership, announce, monotonic_us, read_again, tell_expiring, tell_refused,
-    tell_reloaded, tell_without_rules,
+use crate::reactor::Membership;
+use crate::reactor::notices::{
+    announce, tell_expiring, tell_refused, tell_reloaded, tell_without_rules,
 };
+use crate::reactor::reload::{Fresh, monotonic_us, read_again};
 use crate::shared_memory::SharedText;
 
 /// The wait before a dead worker is replaced; doubled each time.

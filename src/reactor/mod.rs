@@ -4,16 +4,19 @@
 //! for readiness; let each event set bits and put its session on the run list
 //! once; let every session on the list work within its budget; then what is due;
 //! then new clients; then free the slots of those that are over, last, so that
-//! no event of this turn meets a newcomer in an old slot. `upkeep` has what is
-//! done beside serving.
+//! no event of this turn meets a newcomer in an old slot.
 
 mod latency;
+pub mod notices;
+mod open_files;
+pub mod reload;
+mod setup;
 mod shed;
 mod slow;
 mod status;
 mod timers;
 mod token;
-pub mod upkeep;
+mod watchdog;
 
 use std::io;
 use std::rc::Rc;
@@ -35,10 +38,10 @@ use crate::session::shared::{Shared, TLS_STEPS_PER_TURN};
 use crate::session::{Session, Tick, Turn};
 use crate::status::Status;
 use latency::Sampler;
+pub use setup::{Membership, Upkeep};
 use slow::SlowTurns;
 use timers::{Armed, Timers};
 use token::Owner;
-use upkeep::Upkeep;
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -148,7 +151,7 @@ impl Reactor {
                 .map_err(words("cannot poll a listener"))?;
             listener.set_patience(config.write_timeout);
         }
-        let max_sessions = upkeep::most_sessions(&config, &log);
+        let max_sessions = open_files::most_sessions(&config, &log);
         let started = now();
         Ok(Reactor {
             poll,

@@ -1,70 +1,24 @@
-//! What the loop does beside serving: reload, status, signs of life.
+//! Reload: a changed configuration in the running process, all or nothing.
 //!
-//! Owns the way of a changed configuration into a running process. It is taken
-//! as a whole or not at all: the file and every file it names must be good
-//! before anything is swapped. Sessions keep what they began with. The keys of
-//! the start (port, user and the like) are only compared, and told.
+//! The file and every file it names must be valid before anything is swapped. Existing
+//! sessions keep their configuration. Start-up keys (port, user and so on) are only
+//! compared; changes to them are logged.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 
-use super::{REFUSALS, Reactor, token};
+use super::notices::{report, tell_expiring, tell_refused, tell_reloaded, tell_without_rules};
+use super::open_files::most_sessions;
+use super::{Reactor, token};
 use crate::config::{self, Config, Loaded, Problem};
-use crate::log::{Level, Log};
-use crate::metrics::SharedMetrics;
+use crate::log::Log;
 use crate::net::dns::resolver::Resolver;
-use crate::net::listener::Socket;
-use crate::net::notify::Notify;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
-use crate::session::Tick;
-use crate::shared_memory::SharedText;
-
-/// Descriptors that are no client's or server's: log, resolver, listeners.
-const SPARE_DESCRIPTORS: u64 = 64 + REFUSALS as u64;
-/// Descriptors of a session: one to each side.
-const DESCRIPTORS_PER_SESSION: u64 = 2;
-
-/// What a loop needs beside sockets to serve on.
-pub struct Upkeep {
-    /// The configuration file, from the root.
-    pub path: PathBuf,
-    /// Who is told how it goes.
-    pub notify: Notify,
-    /// Which of several workers this is; `None` is the only one, without master.
-    pub membership: Option<Membership>,
-    /// The metrics of all workers, if there is a master and they are served.
-    pub metrics: Option<SharedMetrics>,
-}
-
-/// Which of several workers a process is.
-#[derive(Clone)]
-pub struct Membership {
-    /// Its number, from 0 on.
-    pub worker: usize,
-    /// How many there are, whatever a new configuration asks for.
-    pub workers: usize,
-    /// The text of the configuration in force. All workers read the same text, even if
-    /// the file changes meanwhile.
-    pub text: Option<SharedText>,
-}
-
-/// Writes what is wrong with a configuration file to the log.
-pub fn report(log: &Log, problems: &[Problem]) {
-    for problem in problems {
-        let level = match problem.what.is_warning() {
-            true => Level::Warning,
-            false => Level::Err,
-        };
-        log.startup(level, format_args!("{problem:#}"));
-    }
-}
 
 /// A configuration read again, and what was made of the files that it names.
 pub struct Fresh {
@@ -119,84 +73,10 @@ fn refuse(path: &Path, problems: &[Problem], log: &Log) {
     tell_refused(&why, log);
 }
 
-/// Logs that a configuration cannot be used.
-pub fn tell_refused(why: &str, log: &Log) {
-    log.startup(
-        Level::Err,
-        format_args!("configuration not reloaded, keeping the old one: {why}"),
-    );
-}
-
-/// Says that a new configuration is in force, and what of it is not.
-pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
-    let waiting = old.start_keys_changed(new);
-    let waiting = match waiting.as_slice() {
-        [] => String::new(),
-        keys => format!("; restart jabsocket to apply: {}", keys.join(", ")),
-    };
-    log.startup(
-        Level::Notice,
-        format_args!("configuration reloaded{waiting}"),
-    );
-}
-
-/// Logs the sockets without a listener in a new configuration.
-pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
-    for socket in sockets {
-        let text = format_args!(
-            "the socket {socket}{} has no listener in the new configuration; it keeps its old \
-             rules and certificates until a restart",
-            socket.bound()
-        );
-        log.startup(Level::Warning, text);
-    }
-}
-
-/// Logs the certificates that have expired or soon will.
-pub fn tell_expiring(endpoints: &[Rc<Endpoint>], log: &Log) {
-    for text in tls_server::expiring(endpoints) {
-        log.startup(Level::Warning, format_args!("{text}"));
-    }
-}
-
-/// Says where the daemon listens.
-pub fn announce(listeners: &[Socket], log: &Log) {
-    let version = env!("CARGO_PKG_VERSION");
-    for place in listeners {
-        let text = format_args!("version {version} listening on {place}");
-        log.startup(Level::Notice, text);
-    }
-}
-
 /// The kernel's monotonic clock in microseconds, as systemd wants it.
 pub fn monotonic_us() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
     time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(0))
-}
-
-/// The largest number of sessions that the limit of open files allows.
-fn session_limit() -> usize {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
-    let files = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => soft,
-    };
-    let sessions = files.saturating_sub(SPARE_DESCRIPTORS) / DESCRIPTORS_PER_SESSION;
-    usize::try_from(sessions).unwrap_or(usize::MAX).max(1)
-}
-
-/// The most sessions at a time that configuration and kernel allow.
-pub(super) fn most_sessions(config: &Config, log: &Log) -> usize {
-    let limit = session_limit();
-    if config.max_connections.is_some_and(|max| max > limit) {
-        log.startup(
-            Level::Warning,
-            format_args!(
-                "max_connections is {limit}: the limit on open files (ulimit -n) has no room for more"
-            ),
-        );
-    }
-    config.max_connections.map_or(limit, |max| max.min(limit))
 }
 
 impl Reactor {
@@ -216,97 +96,54 @@ impl Reactor {
 
     /// Puts the current configuration in force, if it is valid.
     pub(super) fn reload(&mut self) {
-        let log = Rc::clone(&self.shared.log);
         self.upkeep.notify.reloading(monotonic_us());
-        let mut taken = false;
-        if let Some(Fresh {
+        let taken = self.take_configuration();
+        self.shared.metrics.reload_refused = !taken;
+        self.upkeep.notify.reloaded(taken);
+    }
+
+    /// Returns whether a new configuration is in force; if not, the log says why.
+    fn take_configuration(&mut self) -> bool {
+        let log = Rc::clone(&self.shared.log);
+        let Some(fresh) = self.fresh(&log) else {
+            return false;
+        };
+        let Fresh {
             config,
             contexts,
             endpoints,
-        }) = self.fresh(&log)
-        {
-            match self.new_resolver(&config) {
-                Ok(resolver) => {
-                    log.set_level(config.log_level);
-                    if self.upkeep.membership.is_none() {
-                        tell_reloaded(&self.start_config, &config, &log);
-                    }
-                    self.max_sessions = most_sessions(&config, &log);
-                    let now = self.shared.now;
-                    self.shared.locator.replace_resolver(resolver, now);
-                    for listener in &self.listeners {
-                        listener.set_patience(config.write_timeout);
-                    }
-                    let old = &mut self.endpoints;
-                    let without = tls_server::replace(old, &self.listeners, &config, &endpoints);
-                    if self.upkeep.membership.is_none() {
-                        tell_without_rules(&without, &log);
-                        tell_expiring(&endpoints, &log);
-                    }
-                    self.shared.metrics.configured = SystemTime::now();
-                    taken = true;
-                    self.shared.set_config(Rc::new(config), contexts);
-                }
-                Err(why) => tell_refused(&why, &log),
+        } = fresh;
+        let resolver = match self.new_resolver(&config) {
+            Ok(resolver) => resolver,
+            Err(why) => {
+                tell_refused(&why, &log);
+                return false;
             }
+        };
+        log.set_level(config.log_level);
+        self.max_sessions = most_sessions(&config, &log);
+        let now = self.shared.now;
+        self.shared.locator.replace_resolver(resolver, now);
+        for listener in &self.listeners {
+            listener.set_patience(config.write_timeout);
         }
-        self.shared.metrics.reload_refused = !taken;
-        self.upkeep.notify.reloaded(taken);
+        let old = &mut self.endpoints;
+        let without_rules = tls_server::replace(old, &self.listeners, &config, &endpoints);
+        let config = Rc::new(config);
+        self.shared.metrics.configured = SystemTime::now();
+        self.shared.set_config(Rc::clone(&config), contexts);
+        // With several workers the master says this.
+        if self.upkeep.membership.is_none() {
+            tell_reloaded(&self.start_config, &config, &log);
+            tell_without_rules(&without_rules, &log);
+            tell_expiring(&endpoints, &log);
+        }
+        true
     }
 
     fn new_resolver(&self, config: &Config) -> Result<Resolver, String> {
         let registry = self.shared.registry.try_clone();
         let registry = registry.map_err(|error| format!("epoll: {error}"))?;
         Resolver::new(registry, token::RESOLVER, &config.dns_servers)
-    }
-
-    /// Writes a line on what the process is doing, whatever the level.
-    pub(super) fn tell_status(&self) {
-        let mut phases = BTreeMap::new();
-        for (_, slot) in &self.sessions {
-            *phases.entry(slot.session.phase()).or_insert(0_usize) += 1;
-        }
-        let phases: Vec<String> = phases
-            .iter()
-            .map(|(phase, count)| format!("{count} {phase:?}"))
-            .collect();
-        let parsers = &self.shared.parsers;
-        let held = self.shared.memory().bounded();
-        self.shared.log.startup(
-            Level::Notice,
-            format_args!(
-                "status: {} sessions ({}), at most {}, {} accepted since the start, {held} bytes held, {} parsers parked",
-                self.sessions.len(),
-                phases.join(", "),
-                self.max_sessions,
-                self.accepted,
-                parsers.stream.parked() + parsers.message.parked(),
-            ),
-        );
-    }
-
-    /// Gives a sign of life if one is due.
-    pub(super) fn give_sign_of_life(&mut self) {
-        if self.alive_at.is_some_and(|at| self.shared.now >= at) {
-            self.upkeep.notify.alive();
-            self.alive_at = self.next_sign_of_life();
-        }
-    }
-
-    pub(super) fn next_sign_of_life(&self) -> Option<Tick> {
-        let period = self.upkeep.notify.watchdog()?;
-        let period = Tick::try_from(period.as_millis()).unwrap_or(Tick::MAX / 2);
-        Some(self.shared.now + period.max(1))
-    }
-
-    /// Tells `notify` now and from now on that this process serves: the log too, unless
-    /// its master does. Signals are taken by now: who reads it may send one.
-    pub fn tell_ready(&mut self, notify: Notify) {
-        self.upkeep.notify = notify;
-        if self.upkeep.membership.is_none() {
-            announce(&self.listeners, &self.shared.log);
-        }
-        self.upkeep.notify.ready(std::process::id());
-        self.alive_at = self.next_sign_of_life();
     }
 }

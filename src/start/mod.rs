@@ -24,8 +24,8 @@ use crate::net::listener::{self, Socket};
 use crate::net::notify::Notify;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
-use crate::reactor::Reactor;
-use crate::reactor::upkeep::{Upkeep, report, tell_expiring};
+use crate::reactor::notices::{report, tell_expiring};
+use crate::reactor::{Reactor, Upkeep};
 use owned_files::OwnedFiles;
 
 /// Starts the daemon and serves until a signal ends it. Returns false if it did not start

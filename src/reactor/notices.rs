@@ -1,0 +1,97 @@
+//! What the operator is told about the process as a whole: lines of the log.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::Reactor;
+use crate::config::{Config, Problem};
+use crate::log::{Level, Log};
+use crate::net::listener::Socket;
+use crate::net::tls_server::{self, Endpoint};
+
+/// Writes what is wrong with a configuration file to the log.
+pub fn report(log: &Log, problems: &[Problem]) {
+    for problem in problems {
+        let level = match problem.what.is_warning() {
+            true => Level::Warning,
+            false => Level::Err,
+        };
+        log.startup(level, format_args!("{problem:#}"));
+    }
+}
+
+/// Logs that a configuration cannot be used.
+pub fn tell_refused(why: &str, log: &Log) {
+    log.startup(
+        Level::Err,
+        format_args!("configuration not reloaded, keeping the old one: {why}"),
+    );
+}
+
+/// Says that a new configuration is in force, and what of it is not.
+pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
+    let waiting = old.start_keys_changed(new);
+    let waiting = match waiting.as_slice() {
+        [] => String::new(),
+        keys => format!("; restart jabsocket to apply: {}", keys.join(", ")),
+    };
+    log.startup(
+        Level::Notice,
+        format_args!("configuration reloaded{waiting}"),
+    );
+}
+
+/// Logs the sockets without a listener in a new configuration.
+pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
+    for socket in sockets {
+        let text = format_args!(
+            "the socket {socket}{} has no listener in the new configuration; it keeps its old \
+             rules and certificates until a restart",
+            socket.bound()
+        );
+        log.startup(Level::Warning, text);
+    }
+}
+
+/// Logs the certificates that have expired or soon will.
+pub fn tell_expiring(endpoints: &[Rc<Endpoint>], log: &Log) {
+    for text in tls_server::expiring(endpoints) {
+        log.startup(Level::Warning, format_args!("{text}"));
+    }
+}
+
+/// Says where the daemon listens.
+pub fn announce(listeners: &[Socket], log: &Log) {
+    let version = env!("CARGO_PKG_VERSION");
+    for listener in listeners {
+        let text = format_args!("version {version} listening on {listener}");
+        log.startup(Level::Notice, text);
+    }
+}
+
+impl Reactor {
+    /// Writes a line on what the process is doing, whatever the level.
+    pub(super) fn tell_status(&self) {
+        let mut phases = BTreeMap::new();
+        for (_, slot) in &self.sessions {
+            *phases.entry(slot.session.phase()).or_insert(0_usize) += 1;
+        }
+        let phases: Vec<String> = phases
+            .iter()
+            .map(|(phase, count)| format!("{count} {phase:?}"))
+            .collect();
+        let parsers = &self.shared.parsers;
+        let held = self.shared.memory().bounded();
+        self.shared.log.startup(
+            Level::Notice,
+            format_args!(
+                "status: {} sessions ({}), at most {}, {} accepted since the start, {held} bytes held, {} parsers parked",
+                self.sessions.len(),
+                phases.join(", "),
+                self.max_sessions,
+                self.accepted,
+                parsers.stream.parked() + parsers.message.parked(),
+            ),
+        );
+    }
+}

@@ -32,3 +32,16 @@ for path in /metrics /metrics/workers; do
     promtool check metrics <"$work/page" || exit 1
     echo "metrics: promtool finds nothing in $lines samples at $path"
 done
+
+# The alert rules: each fires in time, names metrics that exist, and has a test.
+rules=conf/prometheus-alerts.yml
+promtool check rules $rules || exit 1
+sed '/^ *annotations:/d; /^ *summary:/d; /^ *description:/d' $rules >"$work/rules.yml"
+cp tests/alerts.yml "$work/"
+promtool test rules "$work/alerts.yml" || exit 1
+for metric in $(grep '^ *expr:\|^ *sum\|^ *>' $rules | grep -o 'jabsocket_[a-z_]*' | sort -u); do
+    grep -q "^$metric[{ ]" "$work/page" || { echo "metrics: no $metric, which a rule names"; exit 1; }
+done
+for alert in $(sed -n 's/.*alert: //p' $rules); do
+    grep -q "alertname: $alert" tests/alerts.yml || { echo "metrics: no test of $alert"; exit 1; }
+done

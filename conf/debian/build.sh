@@ -43,7 +43,8 @@ put conf/debian/copyright 644 usr/share/doc/jabsocket/copyright
 put_gz conf/debian/changelog usr/share/doc/jabsocket/changelog.Debian
 put conf/debian/lintian-overrides 644 usr/share/lintian/overrides/jabsocket
 put_gz README.md usr/share/doc/jabsocket/README.md
-for file in jabsocket.conf nginx.conf haproxy.cfg fail2ban.conf jabsocket.socket; do
+for file in jabsocket.conf nginx.conf haproxy.cfg fail2ban.conf jabsocket.socket \
+    prometheus-alerts.yml; do
     put "conf/$file" 644 "usr/share/doc/jabsocket/examples/$file"
 done
 

@@ -157,10 +157,10 @@ pub fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, high | 0x80, low, count)
 }
 
-/// A port where nobody listens.
-pub fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-    listener.local_addr().expect("address").port()
+/// Where nobody listens: a port of 127.0.0.1 might go to another test.
+pub fn closed() -> SocketAddr {
+    let listener = TcpListener::bind((own_address(), 0)).expect("bind");
+    listener.local_addr().expect("address")
 }
 
 /// Servers on the same port of 127.0.0.1 and ::1.

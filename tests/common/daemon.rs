@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -18,6 +19,9 @@ use super::ws_client::WsClient;
 
 /// The daemon's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_jabsocket");
+
+/// Size of the pipe for the daemon's log: the most that a user who is not root may have.
+const PIPE_BYTES: i32 = 1 << 20;
 
 /// A file for one test, removed with it.
 pub struct TempFile(pub PathBuf);
@@ -92,6 +96,9 @@ impl Daemon {
             .spawn()
             .expect("start the daemon");
         let stderr = child.stderr.take().expect("a pipe");
+        // The daemon drops lines that do not fit, and this process may be slow to read.
+        // Whoever has many pipes may have no larger one.
+        let _ = fcntl(&stderr, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
         let said = Shared::default();
         let shared = Arc::clone(&said);
         std::thread::spawn(move || {
@@ -122,6 +129,14 @@ impl Daemon {
     /// reads it before a signal.
     pub fn configure(&self, config: &str) {
         self.write_config(&format!("{}{config}", self.ports));
+    }
+
+    /// The same, and waits until the daemon goes by it.
+    pub fn reload(&self, config: &str) {
+        self.configure(config);
+        let seen = self.lines().len();
+        self.signal(Signal::SIGHUP);
+        self.wait_for_line_behind(seen, "configuration reloaded");
     }
 
     /// Writes a configuration file with only this text.
@@ -174,7 +189,16 @@ impl Daemon {
         waited.unwrap().0
     }
 
-    /// All lines so far.
+    /// All lines that were written before this call. The answer to a signal comes behind
+    /// them.
+    pub fn all_lines(&self) -> Vec<String> {
+        let seen = self.lines().len();
+        self.signal(Signal::SIGUSR1);
+        self.wait_for_line_behind(seen, ": status: ");
+        self.lines()
+    }
+
+    /// All lines read so far. Others may have been written.
     pub fn lines(&self) -> Vec<String> {
         self.said.0.lock().unwrap().lines.clone()
     }
@@ -233,12 +257,13 @@ impl Daemon {
         if std::env::var_os("MEMCHECK").is_some() {
             return 0;
         }
-        let path = format!("/proc/{}/status", self.pid());
-        let status = fs::read_to_string(path).expect("the daemon's status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        // VmRSS of /proc/PID/status may be wrong by a few dozen pages for each processor.
+        let path = format!("/proc/{}/smaps_rollup", self.pid());
+        let rollup = fs::read_to_string(path).expect("the daemon's memory");
+        let line = rollup.lines().find(|line| line.starts_with("Rss:"));
         let kib = line.and_then(|line| line.split_whitespace().nth(1));
         kib.and_then(|kib| kib.parse::<usize>().ok())
-            .expect("VmRSS in kB")
+            .expect("Rss in kB")
             * 1024
     }
 }

@@ -27,8 +27,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 
-/// How long anything may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long anything may take before a test fails, also on a machine that is busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a socket must stay unwritable for its reader to count as stalled.
 const STALL_MS: u16 = 300;

@@ -166,6 +166,8 @@ pub fn changes(before: &Series, after: &Series) -> Vec<String> {
         let wanders = [
             "log_lines_lost",
             "turn_seconds",
+            // A machine that is busy makes any turn slow.
+            "slow_turns",
             "relay_latency",
             "_seconds_bucket",
             "_seconds_sum",

@@ -55,12 +55,15 @@ impl Stage {
     /// Starts both; `config` is added to the daemon's configuration.
     pub fn set(config: &str) -> Stage {
         let server = XmppServer::start();
-        let domains = format!(
-            "domains:\n  - name: example.org\n    server: {}\n    tls: none\n",
-            server.address
-        );
-        let daemon = Daemon::start(&format!("{domains}{config}"));
+        let daemon = Daemon::start(&format!("{}{config}", domains(&server)));
         Stage { server, daemon }
+    }
+
+    /// Gives the running daemon another `config`.
+    pub fn reload(&self, config: &str) {
+        let domains = domains(&self.server);
+        self.daemon
+            .reload(&format!("{domains}log_level: LOG_DEBUG\n{config}"));
     }
 
     /// A client that has sent `first`, and the server's side of it with the
@@ -89,6 +92,14 @@ impl Stage {
         expect_text(&mut client, HEADER);
         (client, server)
     }
+}
+
+/// The entry of the one domain.
+fn domains(server: &XmppServer) -> String {
+    format!(
+        "domains:\n  - name: example.org\n    server: {}\n    tls: none\n",
+        server.address
+    )
 }
 
 /// Fails unless the next message is this.

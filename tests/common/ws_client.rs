@@ -3,7 +3,8 @@
 
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+
+use super::PATIENCE;
 
 pub const CONTINUATION: u8 = 0;
 pub const TEXT: u8 = 1;
@@ -14,9 +15,6 @@ pub const PONG: u8 = 10;
 
 /// The first byte's FIN bit.
 pub const FIN: u8 = 0x80;
-
-/// How long a read waits before it fails.
-pub const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The masking key of every frame, unless a test gives its own.
 pub const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -122,8 +120,8 @@ impl WsClient<TcpStream> {
     pub fn dial(addr: impl ToSocketAddrs) -> io::Result<WsClient> {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(READ_TIMEOUT))?;
-        stream.set_write_timeout(Some(READ_TIMEOUT))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         Ok(WsClient::new(stream))
     }
 

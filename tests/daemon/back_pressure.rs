@@ -2,11 +2,13 @@
 //! does not grow, nothing is lost, and other sessions go on. One that never
 //! reads again is dropped in the end.
 
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
 use std::thread;
 
 use crate::common::stage::*;
 use crate::common::ws_client::{FIN, PING, PONG, TEXT, WsClient, frame};
-use crate::common::{try_write_until_stalled, write_to_the_end, write_until_stalled};
+use crate::common::{write_to_the_end, write_until_stalled};
 
 const MIB: usize = 1 << 20;
 /// What is sent at a peer that does not read: far more than the kernel holds.
@@ -172,16 +174,13 @@ fn small_stanzas_with_large_declarations_are_bounded_as_sent() {
 /// takes no more: above high water, and between low and high.
 const BODIES: [usize; 6] = [700, 2500, 9000, 20_000, 30_000, 50_000];
 
-/// Endless stanzas of one size, each made fit for its way by `wrap`.
-fn flood(stream: &std::net::TcpStream, body: usize, wrap: impl Fn(&str) -> Vec<u8>) {
+/// Sends stanzas of one size, each made fit for its way by `wrap`, until the other side
+/// breaks off.
+fn flood(mut stream: &TcpStream, body: usize, wrap: impl Fn(&str) -> Vec<u8>) {
     let stanza = wrap(&format!("<a xmlns='u'>{}</a>", "x".repeat(body)));
-    let mut left = FLOOD_BYTES;
-    let done = try_write_until_stalled(stream, &mut Vec::new(), || {
-        left = left.checked_sub(stanza.len())?;
-        Some(stanza.clone())
-    });
-    // It may be dropped before this side has noticed the stall.
-    assert_ne!(done, Ok(true), "all was taken, though nobody reads");
+    let mut stanzas = std::iter::repeat_n(stanza, FLOOD_BYTES / body);
+    let taken = stanzas.all(|stanza| stream.write_all(&stanza).is_ok());
+    assert!(!taken, "all was taken, though nobody reads");
 }
 
 #[test]
@@ -190,11 +189,14 @@ fn a_client_that_takes_nothing_is_dropped() {
     let mut other = stage.framed();
     for body in BODIES {
         let (client, mut server) = stage.framed();
-        flood(&server.stream, body, |stanza| stanza.into());
+        let flooded = server.stream.try_clone().unwrap();
         let peer = client.stream.local_addr().unwrap();
-        let (_, text) = server.read_end();
-        assert_eq!(text, "", "a cut");
-        drop(server);
+        thread::scope(|scope| {
+            scope.spawn(|| flood(&flooded, body, |stanza| stanza.into()));
+            let (_, text) = server.read_end();
+            assert_eq!(text, "", "a cut");
+        });
+        drop((server, flooded));
         let line = stage.daemon.wait_for_line(&format!("{peer} origin="));
         assert!(
             line.contains("ended by jabsocket: client does not read"),
@@ -211,11 +213,14 @@ fn a_server_that_takes_nothing_is_lost() {
     let mut other = stage.framed();
     for body in BODIES {
         let (mut client, mut server) = stage.framed();
-        flood(&client.stream, body, |stanza| {
-            frame(FIN | TEXT, stanza.as_bytes())
+        let flooded = client.stream.try_clone().unwrap();
+        let framed = |stanza: &str| frame(FIN | TEXT, stanza.as_bytes());
+        thread::scope(|scope| {
+            scope.spawn(|| flood(&flooded, body, framed));
+            let close = client.read_close().unwrap();
+            assert_eq!(close, (Some(1001), "XMPP server closed".to_owned()));
+            flooded.shutdown(Shutdown::Both).unwrap();
         });
-        let close = client.read_close().unwrap();
-        assert_eq!(close, (Some(1001), "XMPP server closed".to_owned()));
         let (_, text) = server.read_end();
         assert!(!text.contains(END), "a cut");
     }

@@ -9,12 +9,12 @@ use openssl::ssl::SslVersion;
 
 use crate::common::daemon::Daemon;
 use crate::common::dns_server::DnsServer;
-use crate::common::patiently;
 use crate::common::prometheus::{Series, metrics};
 use crate::common::stage::*;
 use crate::common::ws_client::{CONTINUATION, FIN, PING, TEXT, WsClient, header};
 use crate::common::wss_stage::WssStage;
 use crate::common::xmpp_server::Connection;
+use crate::common::{patiently, write_until_stalled};
 
 /// With the status port, and without limits that would stop an attack.
 const CONFIG: &str = "status_listen: 127.0.0.1:0\nmax_first_message_size: 1000000\n\
@@ -168,11 +168,15 @@ fn queues_that_nobody_takes() {
     let stage = Stage::set(&format!("{CONFIG}max_queue_size: 4000000\n"));
     let sessions = sessions(&stage, 10);
     let stanza = format!("<a xmlns='u'>{}</a>", "x".repeat(60_000));
+    let mut pending = vec![Vec::new(); sessions.len()];
     in_the_ledger(&stage.daemon, 10 * 4_000_000, || {
-        for (_, server) in &sessions {
-            let mut next = || Some(stanza.clone().into_bytes());
-            crate::common::write_until_stalled(&server.stream, &mut Vec::new(), &mut next);
-        }
+        patiently("full queues", || {
+            for ((_, server), pending) in sessions.iter().zip(&mut pending) {
+                let next = || Some(stanza.clone().into_bytes());
+                write_until_stalled(&server.stream, pending, next);
+            }
+            (held(&metrics(&stage.daemon)) >= 10 * 4_000_000).then_some(())
+        });
     });
 }
 

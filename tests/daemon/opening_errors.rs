@@ -4,7 +4,7 @@
 
 use crate::common::daemon::Daemon;
 use crate::common::stage::*;
-use crate::common::ws_client::WsClient;
+use crate::common::ws_client::{FIN, TEXT, WsClient, frame, request};
 
 const FRAMING: &str = "xmlns='urn:ietf:params:xml:ns:xmpp-framing'";
 
@@ -228,8 +228,16 @@ fn a_silent_client_is_given_up() {
     let stage = Stage::set("open_timeout: 0.3\n");
     let mut client = stage.daemon.client();
     expect_opening_error(&mut client, "connection-timeout", "", "silent");
-    // One that opened its stream in time has no such limit.
-    let (mut client, mut server) = stage.framed();
+    // One that opened its stream in time, with the request, has no such limit.
+    let mut client = WsClient::dial(stage.daemon.address).unwrap();
+    let mut request = request("/", &[], Some("xmpp"));
+    request.extend(frame(FIN | TEXT, OPEN.as_bytes()));
+    client.send_raw(&request).unwrap();
+    assert_eq!(client.read_response().unwrap().status, 101);
+    let mut server = stage.server.accept();
+    server.expect(OPEN_UP);
+    server.send(HEADER);
+    expect_text(&mut client, HEADER_DOWN);
     let mut silent = stage.daemon.client();
     expect_opening_error(&mut silent, "connection-timeout", "", "silent");
     client.send_text(PRESENCE).unwrap();

@@ -155,7 +155,7 @@ fn a_request_may_come_byte_by_byte() {
 
 #[test]
 fn a_slow_request_is_given_up() {
-    let daemon = Daemon::start("handshake_timeout: 0.3\n");
+    let daemon = Daemon::start("handshake_timeout: 2\n");
     for start in ["", "GET / HTTP/1.1\r\nHost: localhost\r\nUpgr"] {
         let (response, _) = refused(&daemon, start.as_bytes());
         assert_eq!(response.status, 408, "{start:?}");

@@ -1,6 +1,6 @@
 //! The line that the log has of every session, and what must never be in it.
 
-use crate::common::answering::{Answering, closed_port, daemon_asking, opening};
+use crate::common::answering::{Answering, closed, daemon_asking, opening};
 use crate::common::daemon::Daemon;
 use crate::common::dns_server::DnsServer;
 use crate::common::stage::*;
@@ -192,7 +192,7 @@ fn secrets_and_stanzas_are_never_logged() {
     client.send_raw(request.as_bytes()).unwrap();
     client.read_rest().unwrap();
     line_of(&stage.daemon, client);
-    let log = stage.daemon.lines();
+    let log = stage.daemon.all_lines();
     assert!(log.len() > lines, "{log:#?}");
     let leaks: Vec<_> = log.iter().filter(|line| line.contains(SECRET)).collect();
     assert!(leaks.is_empty(), "{leaks:#?}");
@@ -265,7 +265,7 @@ fn no_credential_is_logged_at_any_level() {
     let (mut last, _server) = stage.framed();
     last.send_text(CLIENT_CLOSE).unwrap();
     expect_stream_close(&mut last, 1000);
-    let all = stage.daemon.lines().join("\n");
+    let all = stage.daemon.all_lines().join("\n");
     assert!(all.contains("example.org"), "nothing was logged");
     for secret in [secret, "c2VjcmV0LXRva2Vu"] {
         assert!(!all.contains(secret), "{all}");
@@ -275,30 +275,28 @@ fn no_credential_is_logged_at_any_level() {
 /// Many sessions fail, and the log has one line until the server is back.
 #[test]
 fn a_server_that_is_down_leaves_one_line() {
-    let port = closed_port();
+    let closed = closed();
     let daemon = Daemon::start(&format!(
-        "log_level: LOG_NOTICE\ndomains:\n  - name: example.org\n    server: 127.0.0.1:{port}\n    \
+        "log_level: LOG_NOTICE\ndomains:\n  - name: example.org\n    server: {closed}\n    \
          tls: none\n"
     ));
-    let down = format!("cannot reach the server of example.org: 127.0.0.1:{port}: ");
+    let down = format!("cannot reach the server of example.org: {closed}: ");
     for _ in 0..3 {
         let mut client = daemon.client();
         client.send_text(OPEN).unwrap();
         client.read_text().expect("<open/>");
         expect_error(&mut client, "remote-connection-failed", "down");
     }
-    let told = |daemon: &Daemon, text: &str| {
-        let lines = daemon.lines();
-        lines.iter().filter(|line| line.contains(text)).count()
-    };
     daemon.wait_for_line(&down);
-    let _server = Answering::start_at(([127, 0, 0, 1], port), "back");
+    let _server = Answering::start_at(closed, "back");
     let mut client = daemon.client();
     client.send_text(OPEN).unwrap();
     client.read_text().expect("<open/>");
     let line = daemon.wait_for_line("the server of example.org answers again, after ");
     assert!(line.ends_with(" s and 3 failed sessions"), "{line}");
-    assert_eq!(told(&daemon, &down), 1);
+    let lines = daemon.all_lines();
+    let told = lines.iter().filter(|line| line.contains(&down));
+    assert_eq!(told.count(), 1, "{lines:#?}");
     daemon.stop();
 }
 
@@ -364,6 +362,7 @@ fn a_failure_names_what_was_tried() {
     assert!(line(daemon, client).contains(&why));
 
     // A server that says why it ends the stream.
+    stage.reload("resource: /ws\nhost: chat.example\n");
     let (mut client, _) = open("/ws", "chat.example");
     client.send_text(OPEN).unwrap();
     let mut server = stage.server.accept();

@@ -106,7 +106,7 @@ fn a_slow_turn_is_told() {
     let (mut client, mut server) = stage.framed();
     client.send_text(PRESENCE).unwrap();
     server.expect(PRESENCE);
-    assert_eq!(metrics(&stage.daemon)["slow_turns_total"], 0.0);
+    let before = metrics(&stage.daemon)["slow_turns_total"];
     let peer = client.stream.local_addr().unwrap();
     let message = format!("<a xmlns='u'>{}</a>", "x".repeat(SIZE));
     client.send_text(&message).unwrap();
@@ -114,7 +114,7 @@ fn a_slow_turn_is_told() {
         .daemon
         .wait_for_line(&format!(" {peer}: kept all others waiting for "));
     assert!(line.contains(" ms in Relaying, over "), "{line}");
-    assert!(metrics(&stage.daemon)["slow_turns_total"] >= 1.0);
+    assert!(metrics(&stage.daemon)["slow_turns_total"] > before);
     drop((client, server));
 }
 
@@ -293,7 +293,7 @@ fn how_long_messages_take_is_looked_at_now_and_then() {
     // One in 16 on average, two at most 31 apart.
     assert!((3.0..MESSAGES / 4.0).contains(&looked_at), "{looked_at}");
     let seconds = grown("relay_latency_seconds_sum") / looked_at;
-    assert!(seconds > 0.0 && seconds < 1.0, "{seconds} s");
+    assert!(seconds > 0.0, "{seconds} s");
     assert_eq!(grown("relay_held_total"), 0.0);
     drop((client, server));
     stage.daemon.stop();
@@ -310,11 +310,12 @@ fn what_waits_in_a_queue_is_told_apart() {
         (left > 0).then(|| format!("<a xmlns='u'>{body}</a>").into_bytes())
     };
     // Until the queue is full: some hundred turns after the kernel's is.
-    let done = write_until_stalled(&server.stream, &mut Vec::new(), &mut next);
-    assert!(!done, "all was taken, though nobody reads");
-    let values = metrics(&stage.daemon);
-    let held = values["held_bytes{for=\"sessions\"}"];
-    assert!(held > 30e6, "{held}");
+    let mut pending = Vec::new();
+    let values = patiently("a full queue", || {
+        let done = write_until_stalled(&server.stream, &mut pending, &mut next);
+        assert!(!done, "all was taken, though nobody reads");
+        Some(metrics(&stage.daemon)).filter(|values| values["held_bytes{for=\"sessions\"}"] > 30e6)
+    });
     assert!(values["relay_held_total"] > 0.0);
     drop((client, server));
     stage.daemon.stop();

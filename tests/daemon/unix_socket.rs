@@ -14,10 +14,10 @@ use openssl::x509::store::X509StoreBuilder;
 use crate::common::background::{TempDir, children, signal_to, state};
 use crate::common::certificates::Authority;
 use crate::common::daemon::Daemon;
-use crate::common::patiently;
 use crate::common::stage::*;
-use crate::common::ws_client::{READ_TIMEOUT, Response, WsClient, request};
+use crate::common::ws_client::{Response, WsClient, request};
 use crate::common::xmpp_server::XmppServer;
+use crate::common::{PATIENCE, patiently};
 
 type UnixClient = WsClient<UnixStream>;
 
@@ -77,8 +77,8 @@ impl Scene {
 }
 
 fn client_of(stream: UnixStream) -> UnixClient {
-    stream.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
-    stream.set_write_timeout(Some(READ_TIMEOUT)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     WsClient::new(stream)
 }
 

@@ -86,7 +86,7 @@ fn a_place_without_a_port_is_at_the_standard_one() {
         // A host, not a domain: its SRV records are not asked for.
         dns.add(&format!(
             "_xmpp-client._tcp.b.example SRV 1 1 {} b.example",
-            closed_port()
+            closed().port()
         ));
         let daemon = daemon_asking(&dns, LISTED);
         drop(reach(&daemon, "x.example", "there"));
@@ -186,7 +186,7 @@ fn a_loop_ends() {
 
 #[test]
 fn a_place_that_is_none_is_a_failure() {
-    let closed = format!("127.0.0.1:{}", closed_port());
+    let closed = closed().to_string();
     for place in [
         "",
         "b.example:0",

@@ -107,9 +107,10 @@ fn weights_are_shares_of_a_priority() {
         let mut client = opening(&daemon, "x.example");
         read_id(&mut client, "x.example");
     }
-    // 270 and 30 expected, 5 the standard deviation.
+    // 270 and 30 expected, 5 the standard deviation. Less often than once in a thousand
+    // million runs it is outside these bounds.
     let shares = (heavy.connections(), light.connections());
-    assert!((235..=292).contains(&shares.0), "{shares:?}");
+    assert!((235..=297).contains(&shares.0), "{shares:?}");
     assert_eq!(shares.0 + shares.1, 300);
     assert_eq!(backup.connections(), 0);
     daemon.stop();
@@ -117,17 +118,19 @@ fn weights_are_shares_of_a_priority() {
 
 #[test]
 fn a_target_that_refuses_is_followed_by_the_next() {
-    let two = Answering::start("two");
+    let (closed, two) = (closed(), Answering::start("two"));
     let dns = DnsServer::start(&format!(
-        "{CLEAR} SRV 1 1 {} a.example
+        "{CLEAR} SRV 1 1 {} b.example
          {CLEAR} SRV 2 1 {} missing.example
          {CLEAR} SRV 3 1 {} a.example
          a.example A {}
-         a.example A 127.0.0.1",
-        closed_port(),
+         a.example A 127.0.0.1
+         b.example A {}",
+        closed.port(),
         two.port(),
         two.port(),
         own_address(),
+        closed.ip(),
     ));
     let daemon = daemon_asking(&dns, LISTED);
     let _client = reach(&daemon, "x.example", "two");
@@ -136,17 +139,18 @@ fn a_target_that_refuses_is_followed_by_the_next() {
 
 #[test]
 fn records_that_lead_nowhere_are_no_reason_to_fall_back() {
-    let own = own_address();
+    let (own, closed) = (own_address(), closed());
     let standard = Answering::start_at((own, PORT), "standard");
     let dns = DnsServer::start(&format!(
         "{CLEAR} SRV 1 1 {} a.example
-         a.example A 127.0.0.1
+         a.example A {}
          x.example A {own}",
-        closed_port(),
+        closed.port(),
+        closed.ip(),
     ));
     let daemon = daemon_asking(&dns, LISTED);
     reach_nothing(&daemon, "x.example", "remote-connection-failed");
-    daemon.wait_for_line("cannot reach the server of x.example: 127.0.0.1:");
+    daemon.wait_for_line(&format!("cannot reach the server of x.example: {closed}:"));
     daemon.stop();
     expect_no_fallback(&dns);
     assert_eq!(standard.connections(), 0);
@@ -301,22 +305,17 @@ fn the_domain_itself_counts_when_services_stay_unanswered() {
 
 #[test]
 fn a_lost_packet_is_no_silence() {
-    let own = own_address();
-    let standard = Answering::start_at((own, PORT), "standard");
-    let one = Answering::start("one");
     let dns = DnsServer::start(&format!(
-        "{CLEAR} SRV 1 1 {} a.example
-         a.example A 127.0.0.1
-         x.example A {own}",
-        one.port()
+        "{CLEAR} SRV 1 1 5269 a.example
+         a.example A 192.0.2.7
+         x.example A 192.0.2.9"
     ));
     for service in [CLEAR, DIRECT] {
         dns.lose(service, 1);
     }
-    let daemon = daemon_asking(&dns, LISTED);
-    drop(reach(&daemon, "x.example", "one"));
-    assert_eq!(standard.connections(), 0);
-    daemon.stop();
+    let mut looking_up = LookingUp::asking(&dns);
+    looking_up.look_up(1, "x.example", Source::Unix, 0);
+    assert_eq!(looking_up.place(1, 1499), "192.0.2.7:5269");
 }
 
 /// No answer for either service, but the domain itself has an address.
@@ -463,11 +462,13 @@ fn the_hosts_file_counts_before_the_dns() {
 #[test]
 fn a_configured_server_is_not_looked_for() {
     let one = Answering::start("one");
+    let closed = closed();
     let dns = DnsServer::start(&format!(
         "{CLEAR} SRV 1 1 {} wrong.example
-         wrong.example A 127.0.0.1
+         wrong.example A {}
          a.example A 127.0.0.1",
-        closed_port(),
+        closed.port(),
+        closed.ip(),
     ));
     let config = format!(
         "domains:\n  - name: x.example\n    server: a.example:{}\n",

@@ -9,6 +9,7 @@ use std::thread;
 
 use crate::common::certificates::Authority;
 use crate::common::daemon::{Daemon, TempFile};
+use crate::common::prometheus::metrics;
 use crate::common::stage::*;
 use crate::common::tls_records::{Idle, Relay, Renegotiation, TLS12_CIPHER};
 use crate::common::tls_server::{TlsConnection, TlsServer, entry, expect_alive, expect_greeted};
@@ -16,7 +17,7 @@ use crate::common::wait_for;
 use crate::common::ws_client::{HANDSHAKE_ACCEPT, WsClient};
 use crate::common::wss_stage::{WssStage, connected, keys};
 use jabsocket::config;
-use jabsocket::meter::{Meter, TLS_RECORD};
+use jabsocket::meter::{Meter, TLS_RECORD, UNITS_PER_TURN};
 use jabsocket::net::tls_client::{Contexts, TlsRequest};
 use jabsocket::net::tls_server::Endpoint;
 use jabsocket::net::transport::Transport;
@@ -193,31 +194,36 @@ fn one_call_refuses_a_few_renegotiations() {
     );
 }
 
-/// So many are sent to a daemon: seconds of work.
-const MANY: usize = 150_000;
-/// What a session beside them gets done meanwhile, at the least.
-const ROUND_TRIPS: usize = 40;
+/// So many are sent to a daemon.
+const MANY: usize = 40_000;
+const STATUS: &str = "status_listen: 127.0.0.1:0\n";
 
-/// Round trips of `healthy` until `done` returns.
-fn beside<H>(healthy: &mut H, trip: impl Fn(&mut H), done: impl FnOnce() + Send) -> usize {
-    let over = AtomicBool::new(false);
+/// Runs `done` while `trip` makes round trips of another session. Fails unless the daemon
+/// divides `records` among as many turns as they are worth; in each of these the other
+/// session had its turn too.
+fn beside(daemon: &Daemon, records: usize, mut trip: impl FnMut(), done: impl FnOnce() + Send) {
+    let turns = || metrics(daemon)["turn_seconds_count"];
+    let (before, over) = (turns(), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {
             done();
             over.store(true, Ordering::SeqCst);
         });
-        let mut trips = 0;
         while !over.load(Ordering::SeqCst) {
-            trip(healthy);
-            trips += 1;
+            trip();
         }
-        trips
-    })
+    });
+    // A turn may end somewhat late.
+    let (turns, least) = (
+        turns() - before,
+        records * TLS_RECORD / UNITS_PER_TURN * 3 / 4,
+    );
+    assert!(turns >= least as f64, "{turns} turns, not {least}");
 }
 
 #[test]
 fn a_browser_that_sends_them_costs_only_itself() {
-    let stage = WssStage::set(&[&["example.org"]], "");
+    let stage = WssStage::set(&[&["example.org"]], STATUS);
     let relay = Relay::start(stage.daemon.address);
     let open = |tls: SslStream<_>| {
         let mut client = WsClient::new(tls);
@@ -242,9 +248,8 @@ fn a_browser_that_sends_them_costs_only_itself() {
     held.store(false, Ordering::SeqCst);
     client.send_text(PRESENCE).unwrap();
     server.stream.set_read_timeout(None).unwrap();
-    let trip = |(client, server): &mut (WsClient<_>, _)| alive(client, server);
-    let trips = beside(&mut healthy, trip, || server.expect(PRESENCE));
-    assert!(trips >= ROUND_TRIPS, "{trips} round trips");
+    let trip = || alive(&mut healthy.0, &mut healthy.1);
+    beside(&stage.daemon, MANY, trip, || server.expect(PRESENCE));
     stage.daemon.stop();
 }
 
@@ -267,7 +272,7 @@ fn a_server_that_sends_them_costs_only_its_session() {
     let ca = authority.ca_file();
     let address = relay.address.to_string();
     let domain = entry("example.org", &address, Some(&ca), &["tls: direct"]);
-    let daemon = Daemon::start(&format!("domains:\n{domain}"));
+    let daemon = Daemon::start(&format!("{STATUS}domains:\n{domain}"));
     let session = || -> (WsClient, TlsConnection) {
         let mut client = daemon.client();
         client.send_text(OPEN).unwrap();
@@ -287,8 +292,7 @@ fn a_server_that_sends_them_costs_only_its_session() {
         server.send("<a xmlns='urn:x'/>");
         client.stream.set_read_timeout(None).unwrap();
         let done = || expect_text(&mut client, "<a xmlns='urn:x'/>");
-        let trips = beside(&mut healthy, expect_alive, done);
-        assert!(trips >= ROUND_TRIPS, "{idle:?}: {trips} round trips");
+        beside(&daemon, count, || expect_alive(&mut healthy), done);
     }
     daemon.stop();
 }

@@ -216,7 +216,7 @@ fn handshakes_that_fail_are_in_the_log_and_cost_nothing_else() {
 
 #[test]
 fn a_handshake_has_its_time() {
-    let stage = WssStage::set(&[&["example.com"]], "handshake_timeout: 0.3\n");
+    let stage = WssStage::set(&[&["example.com"]], "handshake_timeout: 2\n");
     let silent = stage.tcp();
     let mut slow = stage.tcp();
     slow.write_all(&[0x16, 3, 1]).unwrap();

@@ -20,7 +20,7 @@ const HIGH_WATER: usize = 1 << 20;
 const BUDGET: usize = 16;
 
 /// How long a client may take to close after the server did.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(60);
 
 /// What a turn left behind.
 pub enum Turn {

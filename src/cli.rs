@@ -1,10 +1,9 @@
 //! The command line: arguments in, one [`Command`] out.
 //!
-//! Owns the options, their defaults, and the texts of `--help` and
-//! `--version`. Prints nothing, reads no file and never ends the process: the
-//! caller puts help and version on standard output (exit status 0), and a
-//! [`UsageError`] with the usage text on standard error
-//! ([`USAGE_EXIT_STATUS`]).
+//! Owns the options, their defaults, and the texts of `--help` and `--version`.
+//! Prints nothing, reads no file and never ends the process: the caller prints help
+//! and version on standard output (exit status 0), and a [`UsageError`] with the
+//! usage text on standard error ([`USAGE_EXIT_STATUS`]).
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -28,7 +27,7 @@ pub enum Command {
         /// Stay in the foreground and log to standard error too.
         foreground: bool,
     },
-    /// Read the configuration file, say what is wrong with it, and end.
+    /// Check the configuration file, report all errors, and exit.
     CheckConfig {
         /// The configuration file.
         config: PathBuf,
@@ -41,76 +40,45 @@ pub enum Command {
 
 /// Why a command line is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UsageError {
-    /// An option that does not exist.
-    UnknownOption(String),
-    /// An option that needs a value stands without one.
-    MissingValue(String),
-    /// An option that takes no value was given one.
-    UnexpectedValue(String),
-    /// An argument that belongs to no option.
-    StrayArgument(String),
-    /// An argument that is not UTF-8 text, shown with replacement characters.
-    NotUtf8(String),
-}
+pub struct UsageError(String);
 
 impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownOption(name) => write!(f, "unknown option {}", Dashed(name)),
-            Self::MissingValue(name) => write!(f, "option {} needs a value", Dashed(name)),
-            Self::UnexpectedValue(name) => write!(f, "option {} takes no value", Dashed(name)),
-            Self::StrayArgument(text) => write!(
-                f,
-                "unexpected argument '{text}'; a configuration file is named by --config"
-            ),
-            Self::NotUtf8(text) => write!(f, "argument '{text}' is not UTF-8 text"),
-        }
+        f.write_str(&self.0)
     }
 }
 
 impl std::error::Error for UsageError {}
 
-/// An option's name with the dashes the operator typed.
-struct Dashed<'a>(&'a str);
-
-impl fmt::Display for Dashed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dashes = if self.0.chars().count() == 1 {
-            "-"
-        } else {
-            "--"
-        };
-        write!(f, "{dashes}{}", self.0)
-    }
-}
-
-/// Reads the arguments that follow the program's name. An option given twice
-/// counts as given last.
+/// Reads the arguments after the program's name. If an option is given twice, the last
+/// one applies.
 pub fn parse(arguments: &[OsString]) -> Result<Command, UsageError> {
-    let mut texts = Vec::with_capacity(arguments.len());
-    for argument in arguments {
-        match argument.to_str() {
-            Some(text) => texts.push(text),
-            None => {
-                return Err(UsageError::NotUtf8(argument.to_string_lossy().into_owned()));
+    let text = |argument: &OsString| match argument.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => {
+            let shown = argument.to_string_lossy();
+            Err(UsageError(format!("argument '{shown}' is not UTF-8 text")))
+        }
+    };
+    let texts = arguments.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let matches = options().parse(texts).map_err(|fail| {
+        UsageError(match fail {
+            Fail::ArgumentMissing(name) | Fail::OptionMissing(name) => {
+                format!("option {} needs a value", dashed(&name))
             }
-        }
-    }
-    let matches = options().parse(texts).map_err(|fail| match fail {
-        Fail::ArgumentMissing(name) | Fail::OptionMissing(name) => UsageError::MissingValue(name),
-        Fail::UnexpectedArgument(name) => UsageError::UnexpectedValue(name),
-        Fail::UnrecognizedOption(name) | Fail::OptionDuplicated(name) => {
-            UsageError::UnknownOption(name)
-        }
+            Fail::UnexpectedArgument(name) => format!("option {} takes no value", dashed(&name)),
+            Fail::UnrecognizedOption(name) | Fail::OptionDuplicated(name) => {
+                format!("unknown option {}", dashed(&name))
+            }
+        })
     })?;
-    if let Some(stray) = matches.free.first() {
-        return Err(UsageError::StrayArgument(stray.clone()));
+    if let Some(text) = matches.free.first() {
+        return Err(UsageError(format!(
+            "unexpected argument '{text}'; use --config to name a configuration file"
+        )));
     }
-    let config = matches
-        .opt_strs("config")
-        .pop()
-        .map_or_else(|| PathBuf::from(DEFAULT_CONFIG_PATH), PathBuf::from);
+    let config = matches.opt_strs("config").pop();
+    let config = config.map_or_else(|| PathBuf::from(DEFAULT_CONFIG_PATH), PathBuf::from);
     Ok(if matches.opt_present("help") {
         Command::Help
     } else if matches.opt_present("version") {
@@ -125,7 +93,13 @@ pub fn parse(arguments: &[OsString]) -> Result<Command, UsageError> {
     })
 }
 
-/// The options. Only names and shapes: [`usage_text`] keeps the wording.
+/// An option's name with the dashes that the operator typed.
+fn dashed(name: &str) -> String {
+    let dashes = if name.chars().count() == 1 { "-" } else { "--" };
+    format!("{dashes}{name}")
+}
+
+/// The names of the options; [`usage_text`] has their descriptions.
 fn options() -> Options {
     let mut options = Options::new();
     for (short, long, has_arg) in [
@@ -142,12 +116,9 @@ fn options() -> Options {
 
 /// The name the program was called by: the last part of `argv[0]`.
 pub fn program_name(argv0: Option<&OsStr>) -> String {
-    argv0
-        .and_then(|path| Path::new(path).file_name())
-        .map_or_else(
-            || "jabsocket".to_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        )
+    let name = argv0.and_then(|path| Path::new(path).file_name());
+    let name = name.unwrap_or(OsStr::new("jabsocket"));
+    name.to_string_lossy().into_owned()
 }
 
 /// The text of `--help`, ending in a newline.
@@ -161,7 +132,7 @@ Lets web browsers talk to XMPP servers over WebSocket.
   --nodaemon, -n              - Don't run as daemon (default is running as daemon)
   --version, -v               - Display the version
   --help, -h                  - Help message
-  --check-config              - Check the configuration file, say what is wrong with it, and exit
+  --check-config              - Check the configuration file, report all errors, and exit
 "
     )
 }
@@ -227,7 +198,7 @@ mod tests {
             ("--help=1", "option --help takes no value"),
             (
                 "a.conf",
-                "unexpected argument 'a.conf'; a configuration file is named by --config",
+                "unexpected argument 'a.conf'; use --config to name a configuration file",
             ),
         ] {
             assert_eq!(parsed(line).unwrap_err().to_string(), message, "{line}");

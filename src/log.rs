@@ -1,11 +1,11 @@
 //! The log: syslog over our own socket, and standard error with `--nodaemon`.
 //!
-//! Owns the levels, the datagram socket to the system's log, the shape of a
-//! line, and the count of lines that could not be written. Never waits: a line
-//! that nobody takes is counted and dropped, and the count is told with the next
-//! line that gets through. A missing socket is no error; it is looked for again
-//! at most once a second of [`Log::tick`]. Never writes a control character, or
-//! more than 1 KiB a line. Stanzas and credentials are not to be passed in.
+//! Owns the levels, the datagram socket of syslog, the form of a line, and the number
+//! of lines that could not be written. Never waits: a line that syslog does not accept
+//! is dropped and counted, and the next line that gets through is preceded by the
+//! count. A missing socket is no error; the log looks for it again at most once per
+//! second of [`Log::tick`]. Never writes a control character, or more than 1 KiB per
+//! line. Callers pass no stanzas and no credentials.
 
 mod stderr;
 
@@ -21,90 +21,62 @@ use syslog::{Facility, Formatter3164, LogFormat, Severity};
 
 use stderr::Stderr;
 
-/// Where the system's log takes datagrams.
+/// The socket of syslog.
 pub const SYSLOG_PATH: &str = "/dev/log";
 
 /// The name on every line.
 const IDENT: &str = "jabsocket";
 
-/// The longest line, all told.
+/// The longest line.
 const LINE_CAP_BYTES: usize = 1024;
 
-/// What is left for the text when level, date, name and process id stand before it.
+/// The longest text: level, date, name and process id go before it.
 const TEXT_CAP_BYTES: usize = LINE_CAP_BYTES - 64;
 
-/// What a text that was too long ends with.
+/// The end of a text that was too long.
 const CUT_MARK: &str = "...";
 
-/// How long a socket that could not be opened is left alone.
+/// The time between two attempts to open the socket.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How important a line is: the levels of syslog, most important first.
+/// The levels of syslog, most important first.
+#[expect(missing_docs, reason = "their names are those of syslog(3)")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// The system is unusable.
     Emerg,
-    /// Somebody has to act at once.
     Alert,
-    /// Critical.
     Crit,
-    /// Something failed.
     Err,
-    /// Something may fail.
     Warning,
-    /// Normal, and worth a look.
     Notice,
-    /// For the record.
     Info,
-    /// For whoever looks for a fault.
     Debug,
 }
 
-impl Level {
-    /// All levels, most important first.
-    pub const ALL: [Level; 8] = [
-        Level::Emerg,
-        Level::Alert,
-        Level::Crit,
-        Level::Err,
-        Level::Warning,
-        Level::Notice,
-        Level::Info,
-        Level::Debug,
-    ];
+/// The names of all levels, and what the `syslog` crate calls them.
+const LEVELS: [(Level, &str, Severity); 8] = [
+    (Level::Emerg, "emerg", Severity::LOG_EMERG),
+    (Level::Alert, "alert", Severity::LOG_ALERT),
+    (Level::Crit, "crit", Severity::LOG_CRIT),
+    (Level::Err, "err", Severity::LOG_ERR),
+    (Level::Warning, "warning", Severity::LOG_WARNING),
+    (Level::Notice, "notice", Severity::LOG_NOTICE),
+    (Level::Info, "info", Severity::LOG_INFO),
+    (Level::Debug, "debug", Severity::LOG_DEBUG),
+];
 
+impl Level {
     /// The name in lower case, as on standard error: `err`.
     pub fn name(self) -> &'static str {
-        match self {
-            Level::Emerg => "emerg",
-            Level::Alert => "alert",
-            Level::Crit => "crit",
-            Level::Err => "err",
-            Level::Warning => "warning",
-            Level::Notice => "notice",
-            Level::Info => "info",
-            Level::Debug => "debug",
-        }
+        LEVELS[self as usize].1
     }
 
     /// The level of a name such as `LOG_ERR`, in any case, or without `LOG_`.
     pub fn from_name(name: &str) -> Option<Level> {
         let name = name.to_ascii_lowercase();
         let name = name.strip_prefix("log_").unwrap_or(&name);
-        Level::ALL.into_iter().find(|level| level.name() == name)
-    }
-
-    fn severity(self) -> Severity {
-        match self {
-            Level::Emerg => Severity::LOG_EMERG,
-            Level::Alert => Severity::LOG_ALERT,
-            Level::Crit => Severity::LOG_CRIT,
-            Level::Err => Severity::LOG_ERR,
-            Level::Warning => Severity::LOG_WARNING,
-            Level::Notice => Severity::LOG_NOTICE,
-            Level::Info => Severity::LOG_INFO,
-            Level::Debug => Severity::LOG_DEBUG,
-        }
+        let found = LEVELS.iter().find(|(_, known, _)| *known == name);
+        found.map(|(level, ..)| *level)
     }
 }
 
@@ -144,12 +116,12 @@ fn write_escape(out: &mut impl fmt::Write, c: char) -> fmt::Result {
     }
 }
 
-/// A time of the day, as a clock on the wall has it.
+/// A local date and time, without the year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// 0 is January.
+    /// From 0.
     pub month: u8,
-    /// From 1 on.
+    /// From 1.
     pub day: u8,
     /// 0 to 23.
     pub hour: u8,
@@ -159,7 +131,7 @@ pub struct Moment {
     pub second: u8,
 }
 
-/// Local time from seconds since 1970.
+/// Converts seconds since 1970 to local time.
 pub type LocalTime = fn(i64) -> Option<Moment>;
 
 /// The log of one process. Callers share it by reference.
@@ -186,8 +158,7 @@ impl Log {
         Self::with_sinks(Path::new(SYSLOG_PATH), None, now)
     }
 
-    /// A log to other places: a socket elsewhere, and a descriptor that stands
-    /// in for standard error.
+    /// A log to another socket, and perhaps to another descriptor than standard error.
     pub fn with_sinks(syslog_path: &Path, stderr: Option<OwnedFd>, now: Instant) -> Self {
         Log {
             level: Cell::new(Level::Err),
@@ -215,13 +186,13 @@ impl Log {
         }
     }
 
-    /// Lines to the system's log have the time that `local_time` says, as those
-    /// of syslog(3); without it, UTC.
+    /// Sets how lines for syslog get the local time, as syslog(3) has it; the default is
+    /// UTC.
     pub fn set_local_time(&self, local_time: LocalTime) {
         self.sinks.borrow_mut().syslog.local_time = Some(local_time);
     }
 
-    /// This process is a fork of that which made the log.
+    /// Must be called in a fork of the process that made the log.
     pub fn forked(&self) {
         let syslog = &mut self.sinks.borrow_mut().syslog;
         syslog.formatter.pid = std::process::id();
@@ -229,17 +200,17 @@ impl Log {
         syslog.retry_at = self.now.get();
     }
 
-    /// Tells the time, once a turn of the loop.
+    /// Sets the time, once per turn of the loop.
     pub fn tick(&self, now: Instant) {
         self.now.set(now);
     }
 
-    /// Lines less important than `level` are dropped from now on.
+    /// Drops lines less important than `level`.
     pub fn set_level(&self, level: Level) {
         self.level.set(level);
     }
 
-    /// Whether lines go to standard error too.
+    /// Sets whether lines go to standard error too.
     pub fn set_stderr(&self, on: bool) {
         self.on_stderr.set(on);
     }
@@ -255,7 +226,7 @@ impl Log {
         level <= self.level.get()
     }
 
-    /// Lines that the system's log has not taken and has not yet been told of.
+    /// Lines that syslog did not accept, and that no line has reported yet.
     pub fn lost_lines(&self) -> u64 {
         self.sinks.borrow().syslog.lost_lines
     }
@@ -299,7 +270,7 @@ impl Log {
     }
 
     fn write(&self, level: Level, text: fmt::Arguments<'_>, on_stderr: bool) {
-        // Taken only when a text logs while it is being written.
+        // Borrowed only if a text logs while it is being formatted.
         let Ok(mut sinks) = self.sinks.try_borrow_mut() else {
             return;
         };
@@ -356,11 +327,23 @@ impl fmt::Write for Text {
     }
 }
 
-fn lost_text(lines: u64) -> String {
-    format!("{lines} log lines were lost")
+/// Sends a line by `send`, after the number of lines that were lost before, if any.
+/// Returns whether it was accepted.
+fn send_after_losses(
+    lost_lines: &mut u64,
+    (level, text): (Level, &str),
+    mut send: impl FnMut(Level, &str) -> bool,
+) -> bool {
+    if *lost_lines > 0 && send(Level::Warning, &format!("{lost_lines} log lines were lost")) {
+        *lost_lines = 0;
+    }
+    // If even the number was not accepted, there is no room for this line either.
+    let accepted = *lost_lines == 0 && send(level, text);
+    *lost_lines += u64::from(!accepted);
+    accepted
 }
 
-/// The datagram socket of the system's log.
+/// The datagram socket of syslog.
 #[derive(Debug)]
 struct Syslog {
     path: PathBuf,
@@ -373,18 +356,14 @@ struct Syslog {
 }
 
 impl Syslog {
-    /// Whether the line was taken.
+    /// Returns whether the line was accepted.
     fn write(&mut self, level: Level, text: &str, line: &mut Vec<u8>, now: Instant) -> bool {
-        if self.lost_lines > 0 {
-            let lost = lost_text(self.lost_lines);
-            if self.send_line(Level::Warning, &lost, line, now) {
-                self.lost_lines = 0;
-            }
-        }
-        // With losses still untold there is no room for this line either.
-        let taken = self.lost_lines == 0 && self.send_line(level, text, line, now);
-        self.lost_lines += u64::from(!taken);
-        taken
+        let mut lost_lines = self.lost_lines;
+        let accepted = send_after_losses(&mut lost_lines, (level, text), |level, text| {
+            self.send_line(level, text, line, now)
+        });
+        self.lost_lines = lost_lines;
+        accepted
     }
 
     fn send_line(&mut self, level: Level, text: &str, line: &mut Vec<u8>, now: Instant) -> bool {
@@ -392,56 +371,47 @@ impl Syslog {
             return false;
         }
         line.clear();
-        let formatted = self.formatter.format(line, level.severity(), text).is_ok();
+        let formatted = self
+            .formatter
+            .format(line, LEVELS[level as usize].2, text)
+            .is_ok();
         self.stamp(line);
         formatted
             && (self.send(line) || (self.socket.is_none() && self.open(now) && self.send(line)))
     }
 
-    /// Puts local time, shaped as RFC 3164 has it, in the place of the
-    /// formatter's UTC.
+    /// Replaces the formatter's time, which is UTC, by local time in the form of RFC 3164.
     fn stamp(&self, line: &mut [u8]) {
-        const MONTHS: &[u8] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).ok();
-        let seconds = unix.and_then(|time| i64::try_from(time.as_secs()).ok());
-        let moment = seconds
-            .zip(self.local_time)
-            .and_then(|(at, local)| local(at));
-        let from = line.iter().position(|byte| *byte == b'>');
-        if let (Some(moment), Some(from)) = (moment, from) {
-            let rest = format!(
-                " {:2} {:02}:{:02}:{:02}",
-                moment.day, moment.hour, moment.minute, moment.second
-            );
+        const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+        let local = || {
+            let seconds = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+            let moment = (self.local_time?)(i64::try_from(seconds).ok()?)?;
             let month = usize::from(moment.month) * 3;
-            let Some(month) = MONTHS.get(month..month + 3) else {
-                return;
-            };
-            let stamp = line.iter_mut().skip(from + 1);
-            for (place, byte) in stamp.zip(month.iter().chain(rest.as_bytes())) {
-                *place = *byte;
-            }
+            let (day, hour) = (moment.day, moment.hour);
+            let (minute, second) = (moment.minute, moment.second);
+            let month = MONTHS.get(month..month + 3)?;
+            Some(format!("{month} {day:2} {hour:02}:{minute:02}:{second:02}"))
+        };
+        let from = line.iter().position(|byte| *byte == b'>');
+        if let (Some(local), Some(from)) = (local(), from)
+            && let Some(place) = line.get_mut(from + 1..from + 1 + local.len())
+        {
+            place.copy_from_slice(local.as_bytes());
         }
     }
 
-    /// Sends a datagram. Gives the socket up when nobody is behind it.
+    /// Sends a datagram. Closes the socket if nobody listens on it.
     fn send(&mut self, line: &[u8]) -> bool {
-        let Some(socket) = &self.socket else {
-            return false;
+        let Some(Err(error)) = self.socket.as_ref().map(|socket| socket.send(line)) else {
+            return self.socket.is_some();
         };
-        match socket.send(line) {
-            Ok(_) => true,
-            Err(error) => {
-                const ENOBUFS: i32 = nix::errno::Errno::ENOBUFS as i32;
-                let full = error.kind() == ErrorKind::WouldBlock
-                    || error.kind() == ErrorKind::Interrupted
-                    || error.raw_os_error() == Some(ENOBUFS);
-                if !full {
-                    self.socket = None;
-                }
-                false
-            }
+        const ENOBUFS: i32 = nix::errno::Errno::ENOBUFS as i32;
+        let is_full = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+            || error.raw_os_error() == Some(ENOBUFS);
+        if !is_full {
+            self.socket = None;
         }
+        false
     }
 
     fn open(&mut self, now: Instant) -> bool {

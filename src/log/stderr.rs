@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{IDENT, Level, lost_text};
+use super::{IDENT, Level, send_after_losses};
 
 /// Standard error, written only if that does not block.
 #[derive(Debug)]
@@ -27,17 +27,13 @@ impl Stderr {
         }
     }
 
-    /// Writes a line, which it assembles in `line`.
+    /// Writes a line, which is formatted in `line`.
     pub fn write(&mut self, level: Level, text: &str, line: &mut Vec<u8>, pid: u32) {
-        if self.lost_lines > 0 {
-            let lost = lost_text(self.lost_lines);
-            if self.write_line(Level::Warning, &lost, line, pid) {
-                self.lost_lines = 0;
-            }
-        }
-        if self.lost_lines > 0 || !self.write_line(level, text, line, pid) {
-            self.lost_lines += 1;
-        }
+        let mut lost_lines = self.lost_lines;
+        send_after_losses(&mut lost_lines, (level, text), |level, text| {
+            self.write_line(level, text, line, pid)
+        });
+        self.lost_lines = lost_lines;
     }
 
     fn write_line(&self, level: Level, text: &str, line: &mut Vec<u8>, pid: u32) -> bool {

@@ -302,13 +302,16 @@ fn a_text_that_logs_while_it_is_written_does_no_harm() {
 
 #[test]
 fn level_names_are_those_of_syslog() {
-    for level in Level::ALL {
+    let names = [
+        "EMERG", "ALERT", "CRIT", "ERR", "WARNING", "NOTICE", "INFO", "DEBUG",
+    ];
+    let levels = names.map(|name| Level::from_name(&format!("LOG_{name}")).unwrap());
+    assert!(levels.is_sorted() && levels[0] == Level::Emerg && levels[7] == Level::Debug);
+    for (level, name) in levels.into_iter().zip(names) {
+        assert_eq!(level.name(), name.to_lowercase());
         assert_eq!(Level::from_name(level.name()), Some(level));
-        let long = format!("LOG_{}", level.name().to_uppercase());
-        assert_eq!(Level::from_name(&long), Some(level));
     }
     assert_eq!(Level::from_name("log_log_err"), None);
-    assert!(Level::Emerg < Level::Debug);
 }
 
 #[test]

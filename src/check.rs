@@ -1,13 +1,15 @@
-//! `--check-config`: what a start or a reload needs besides the file itself.
+//! `--check-config`: what a start or a reload needs besides the configuration itself.
 //!
 //! Opens the files that the configuration names, as this user and as the configured
 //! user, and tries to bind addresses. Keeps nothing, and does not disturb a running
 //! daemon: an address in use may be in use by the daemon that is about to reload.
 //! Drops this process's privileges if it has any.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Error, ErrorKind};
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
@@ -17,19 +19,8 @@ use crate::net::listener;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
 
-/// What was found.
-#[derive(Debug, Default)]
-pub struct Findings {
-    /// Reasons why the daemon would not start, or would refuse a reload.
-    pub errors: Vec<String>,
-    /// What may fail now or soon.
-    pub warnings: Vec<String>,
-    /// What cannot be checked.
-    pub notes: Vec<String>,
-}
-
-/// Checks the configuration file at `path` and everything that it names. Prints what it
-/// found, except for the line that it returns, which says that the file can be used.
+/// Checks the configuration file at `path` and everything that it names. Prints the
+/// findings, except for the line that it returns, which says that the file can be used.
 pub fn tell(path: &Path) -> Option<String> {
     let file = path.display();
     let (problems, config) = match config::load(path) {
@@ -39,61 +30,74 @@ pub fn tell(path: &Path) -> Option<String> {
     for problem in &problems {
         eprintln!("{problem}");
     }
-    let findings = config.map(|config| look(path, &config));
-    if let Some(findings) = &findings {
-        for text in &findings.errors {
-            eprintln!("{file}: {text}");
-        }
-        for text in &findings.warnings {
-            eprintln!("{file}: warning: {text}");
-        }
-        for text in &findings.notes {
-            println!("{file}: note: {text}");
-        }
+    let mut check = Check {
+        path,
+        failed: config.is_none(),
+    };
+    if let Some(config) = config {
+        check.look(&config);
     }
-    if findings.is_none_or(|findings| !findings.errors.is_empty()) {
+    if check.failed {
         eprintln!("{file}: this configuration cannot be used");
         return None;
     }
     Some(format!("{file}: the configuration is good\n"))
 }
 
-/// Checks what the configuration in the file at `path` names.
-pub fn look(path: &Path, config: &Config) -> Findings {
-    let mut findings = Findings::default();
-    let identity = Identity::look_up(config.user.as_deref(), config.group.as_deref());
-    findings.errors.extend(identity.as_ref().err().cloned());
-    findings
-        .errors
-        .extend(Contexts::new(config.ca_files()).err());
-    match Endpoint::all(config) {
-        Ok(endpoints) => {
-            let expiring = tls_server::expiring(&endpoints);
-            findings.warnings.extend(expiring.map(str::to_owned));
-        }
-        Err(why) => findings.errors.push(why),
-    }
-    for listener in &config.listeners {
-        findings.try_listener(listener);
-    }
-    for worker in 0..config.workers {
-        let worker = u16::try_from(worker).unwrap_or(u16::MAX);
-        for address in config.status_addresses(worker) {
-            findings.tell_bound(&address, listener::try_bind(address, address.is_ipv6()));
-        }
-    }
-    // Last, because the privileges cannot be regained.
-    if findings.errors.is_empty()
-        && let Ok(identity) = identity
-        && (config.user.is_some() || config.group.is_some())
-    {
-        findings.look_as(&identity, path, config);
-    }
-    findings
+/// A check of what a configuration names.
+struct Check<'a> {
+    path: &'a Path,
+    /// There is a reason why the daemon would not start, or would refuse a reload.
+    failed: bool,
 }
 
-impl Findings {
-    fn try_listener(&mut self, listener: &Listener) {
+impl Check<'_> {
+    fn error(&mut self, text: &str) {
+        eprintln!("{}: {text}", self.path.display());
+        self.failed = true;
+    }
+
+    /// Prints what may fail.
+    fn warn(&self, text: &str) {
+        eprintln!("{}: warning: {text}", self.path.display());
+    }
+
+    /// Prints what cannot be checked.
+    fn note(&self, text: &str) {
+        println!("{}: note: {text}", self.path.display());
+    }
+
+    fn look(&mut self, config: &Config) {
+        let identity = Identity::look_up(config.user.as_deref(), config.group.as_deref());
+        if let Err(why) = &identity {
+            self.error(why);
+        }
+        if let Err(why) = Contexts::new(config.ca_files()) {
+            self.error(&why);
+        }
+        match Endpoint::all(config) {
+            Ok(endpoints) => tls_server::expiring(&endpoints).for_each(|text| self.warn(text)),
+            Err(why) => self.error(&why),
+        }
+        for listener in &config.listeners {
+            self.try_listener(listener);
+        }
+        for worker in 0..config.workers {
+            let worker = u16::try_from(worker).unwrap_or(u16::MAX);
+            for address in config.status_addresses(worker) {
+                self.tell_bound(&address, listener::try_bind(address, address.is_ipv6()));
+            }
+        }
+        // Last, because the privileges cannot be regained.
+        if let Ok(identity) = identity
+            && !self.failed
+            && (config.user.is_some() || config.group.is_some())
+        {
+            self.look_as(&identity, config);
+        }
+    }
+
+    fn try_listener(&self, listener: &Listener) {
         for (address, only_v6) in listener::addresses(listener) {
             self.tell_bound(&address, listener::try_bind(address, only_v6));
         }
@@ -101,31 +105,29 @@ impl Findings {
             let directory = path.parent().unwrap_or(Path::new("/"));
             if let Err(why) = access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
                 let (path, why) = (path.display(), why.desc());
-                let text = format!("cannot listen on unix:{path}: its directory: {why}");
-                self.warnings.push(text);
+                self.warn(&format!(
+                    "cannot listen on unix:{path}: its directory: {why}"
+                ));
             }
         }
     }
 
     /// Never an error: another user may start the daemon, and systemd may pass sockets.
-    fn tell_bound(&mut self, address: &impl ToString, bound: Result<(), Error>) {
-        let address = address.to_string();
+    fn tell_bound(&self, address: &SocketAddr, bound: Result<(), Error>) {
         match bound {
             Ok(()) => {}
-            Err(why) if why.kind() == ErrorKind::AddrInUse => self.notes.push(format!(
+            Err(why) if why.kind() == ErrorKind::AddrInUse => self.note(&format!(
                 "{address} is in use, by the running daemon or by another program"
             )),
-            Err(why) => self
-                .warnings
-                .push(format!("cannot listen on {address}: {why}")),
+            Err(why) => self.warn(&format!("cannot listen on {address}: {why}")),
         }
     }
 
     /// Opens all files as the user who reads them at a reload.
-    fn look_as(&mut self, identity: &Identity, path: &Path, config: &Config) {
+    fn look_as(&mut self, identity: &Identity, config: &Config) {
         let user = identity.user().unwrap_or("the user of the start");
         if !identity.is_reachable() {
-            self.notes.push(format!(
+            self.note(&format!(
                 "only root can check whether user '{user}' can read the files"
             ));
             return;
@@ -134,24 +136,19 @@ impl Findings {
             return;
         }
         if let Err(why) = identity.assume() {
-            self.errors.push(why);
-            return;
+            return self.error(&why);
         }
         let pairs = config.listeners.iter().flat_map(|l| &l.certificates);
         let pairs = pairs.flat_map(|pair| [pair.certificate.as_path(), &pair.key]);
-        let mut files: Vec<&Path> = [path]
-            .into_iter()
-            .chain(pairs)
-            .chain(config.ca_files())
-            .collect();
-        files.sort();
-        files.dedup();
+        let included = config.included.iter().map(PathBuf::as_path);
+        let named = pairs.chain(config.ca_files()).chain(included);
+        let files: BTreeSet<&Path> = named.chain([self.path]).collect();
         for file in files {
             if let Err(why) = File::open(file) {
                 let file = file.display();
-                let text =
-                    format!("{file} cannot be read as user '{user}': {why}; a reload will fail");
-                self.warnings.push(text);
+                self.warn(&format!(
+                    "{file} cannot be read as user '{user}': {why}; a reload will fail"
+                ));
             }
         }
     }

@@ -1,17 +1,17 @@
 //! The `domains` list: which XMPP domains browsers may reach, and how.
 //!
 //! Owns the reading of the list and the look-up in it. Names are compared in
-//! Unicode lower case without a final dot; `xn--` labels are not decoded. A
-//! key of an entry that is not known is an error, not a warning: it may have
-//! asked for more security. Never looks anything up in DNS.
+//! Unicode lower case without a final dot; `xn--` labels are not decoded. An
+//! unknown key of an entry is an error: it may have asked for more security. Never
+//! looks anything up in DNS.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::problem::{Report, What, meant};
-use super::server_access::{self, ServerAccess};
-use super::value::{last_of_each, refuse, text, whole};
+use super::problem::{Place, Report};
+use super::server_access::ServerAccess;
+use super::value::{Setting, applicable, whole};
 use super::yaml::{Node, Value};
 
 /// RFC 6122 2.2: a domain is not longer than this.
@@ -21,7 +21,7 @@ const NAME_ALLOWED: &str =
     "a domain such as example.com, or '*.example.com' in quotes for all its subdomains";
 const SERVER_ALLOWED: &str =
     "host:port, such as xmpp.example.com:5222, 192.0.2.1:5222 or '[2001:db8::1]:5222' in quotes";
-const INNER_KEYS: [&str; 7] = [
+const KEYS: [&str; 7] = [
     "name",
     "server",
     "tls",
@@ -36,27 +36,25 @@ const INNER_KEYS: [&str; 7] = [
 pub struct Domain {
     /// `example.com`, or `*.example.org` for all its subdomains, in lower case.
     pub name: String,
-    /// Where its server is; `None` asks DNS.
+    /// `None` asks DNS.
     pub server: Option<ServerAddress>,
     /// How its server is reached.
     pub access: ServerAccess,
 }
 
-/// A server's place, not yet looked up.
+/// Host and port of a server, before any look-up.
+#[expect(missing_docs, reason = "the names say it")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddress {
-    /// The machine.
     pub host: Host,
-    /// The TCP port.
     pub port: u16,
 }
 
-/// A machine, by name or by address.
+/// A DNS name or a numeric address.
+#[expect(missing_docs, reason = "the names say it")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
-    /// A DNS name.
     Name(String),
-    /// A numeric address.
     Address(IpAddr),
 }
 
@@ -64,21 +62,19 @@ impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
             Host::Name(name) => write!(f, "{name}:{}", self.port),
-            Host::Address(address) => {
-                write!(f, "{}", std::net::SocketAddr::new(*address, self.port))
-            }
+            Host::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
         }
     }
 }
 
-/// What the configuration says about a domain.
+/// The result of looking a domain up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DomainRule<'a> {
     /// There is no list: any domain may be reached.
     Any,
-    /// The list has it.
+    /// This entry of the list applies.
     Listed(&'a Domain),
-    /// There is a list, and it does not have it.
+    /// There is a list without it.
     Unlisted,
 }
 
@@ -86,43 +82,33 @@ pub enum DomainRule<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Domains {
     entries: Vec<Domain>,
-    /// Exact names, and patterns without their `*.`, to indexes of `entries`.
-    names: HashMap<String, usize>,
-    suffixes: HashMap<String, usize>,
+    /// Indexes of `entries` by exact name, or by pattern without its `*`.
+    indexes: HashMap<String, usize>,
 }
 
 impl Domains {
-    /// All entries, in the order of the file.
+    /// All entries, in the order of the files.
     pub fn iter(&self) -> impl Iterator<Item = &Domain> {
         self.entries.iter()
     }
 
-    /// The entry that counts for a domain.
+    /// The entry that applies to a domain.
     pub(super) fn find(&self, domain: &str) -> Option<&Domain> {
         if domain.len() > MAX_DOMAIN_BYTES {
             return None;
         }
         let domain = folded(domain);
-        self.names
-            .get(&domain)
-            .or_else(|| self.cover(&domain))
-            .map(|index| &self.entries[*index])
+        let exact = self.indexes.get(&domain);
+        let exact = exact.filter(|_| !domain.starts_with('.'));
+        let index = exact.or_else(|| self.cover(&domain))?;
+        Some(&self.entries[*index])
     }
 
     /// The longest pattern that covers a folded name.
     fn cover(&self, domain: &str) -> Option<&usize> {
-        domain
-            .match_indices('.')
-            .filter(|(at, _)| *at > 0)
-            .find_map(|(at, _)| self.suffixes.get(&domain[at + 1..]))
-    }
-
-    /// The map for a name, and the name's key in it.
-    fn place<'n>(&mut self, name: &'n str) -> (&mut HashMap<String, usize>, &'n str) {
-        match name.strip_prefix("*.") {
-            Some(suffix) => (&mut self.suffixes, suffix),
-            None => (&mut self.names, name),
-        }
+        let dots = domain.match_indices('.').filter(|(at, _)| *at > 0);
+        let mut suffixes = dots.map(|(at, _)| &domain[at..]);
+        suffixes.find_map(|suffix| self.indexes.get(suffix))
     }
 }
 
@@ -131,155 +117,124 @@ fn folded(domain: &str) -> String {
     domain.strip_suffix('.').unwrap_or(domain).to_lowercase()
 }
 
-/// Reads the value of `domains`. `None` when none of it can be used.
-pub(super) fn read(node: &Node, report: &mut Report) -> Option<Domains> {
-    let allowed = "a list of one or more domains (every browser would be refused); \
-                   without the key any domain may be reached";
-    let nodes = match &node.value {
+/// Reads the value of `domains`. `None` if none of it can be used.
+pub(super) fn read(setting: &mut Setting<'_>) -> Option<Domains> {
+    let nodes = match &setting.node.value {
         Value::List(nodes) if !nodes.is_empty() => nodes,
-        Value::List(_) => {
-            report.add(
-                node.line,
-                What::NotAllowed {
-                    key: "domains".to_owned(),
-                    found: "an empty list".to_owned(),
-                    allowed: allowed.to_owned(),
-                },
-            );
-            return None;
-        }
-        Value::Null => {
-            refuse("domains", node, allowed, report);
-            return None;
-        }
-        _ => {
-            let allowed = "a list, each domain on its own line behind '- '; \
-                           without the key any domain may be reached";
-            refuse("domains", node, allowed, report);
+        value => {
+            let is_empty = matches!(value, Value::List(_) | Value::Null);
+            let allowed = match is_empty {
+                true => "a list of one or more domains (every browser would be refused)",
+                false => "a list, each domain on its own line after '- '",
+            };
+            let allowed = format!("{allowed}; without the key any domain may be reached");
+            match value {
+                Value::List(_) => {
+                    let place = setting.node.place;
+                    let report = &mut setting.report;
+                    report.not_allowed(place, "domains", "an empty list", &allowed);
+                }
+                _ => setting.refuse(setting.node, &allowed),
+            }
             return None;
         }
     };
     let mut domains = Domains::default();
-    let mut lines: Vec<usize> = Vec::new();
+    let mut places: Vec<Place> = Vec::new();
     for node in nodes {
-        let Some(domain) = domain(node, report) else {
-            continue;
-        };
-        let index = domains.entries.len();
-        let (map, key) = domains.place(&domain.name);
-        match map.get(key).copied() {
-            Some(before) => {
-                report.add(
-                    node.line,
-                    What::Repeated {
-                        key: "domains".to_owned(),
-                        value: Some(domain.name.clone()),
-                        first_line: lines[before],
-                    },
-                );
-                domains.entries[before] = domain;
-                lines[before] = node.line;
-            }
-            None => {
-                map.insert(key.to_owned(), index);
-                domains.entries.push(domain);
-                lines.push(node.line);
-            }
+        if let Some(domain) = domain(node, setting.report) {
+            domains.add(domain, node.place, &mut places, setting.report);
         }
     }
-    for (domain, line) in domains.entries.iter().zip(&lines) {
-        let bare = domain.name.strip_prefix("*.").unwrap_or(&domain.name);
-        if let Some(by) = domains.cover(bare).map(|by| &domains.entries[*by])
-            && by.server == domain.server
-            && by.access == domain.access
-        {
-            report.add(
-                *line,
-                What::Covered {
-                    name: domain.name.clone(),
-                    by: by.name.clone(),
-                },
-            );
-        }
-    }
+    domains.warn_of_covered(&places, setting.report);
     Some(domains)
+}
+
+impl Domains {
+    /// Adds an entry, or replaces the one with the same name in the same file.
+    fn add(&mut self, domain: Domain, at: Place, places: &mut Vec<Place>, report: &mut Report) {
+        let key = domain.name.strip_prefix('*').unwrap_or(&domain.name);
+        let Some(before) = self.indexes.get(key).copied() else {
+            self.indexes.insert(key.to_owned(), self.entries.len());
+            self.entries.push(domain);
+            places.push(at);
+            return;
+        };
+        let name = &domain.name;
+        let earlier = report.earlier(places[before], at);
+        if places[before].file == at.file {
+            let text = format!(
+                "key 'domains': '{name}' is already listed on {earlier}; this entry replaces it"
+            );
+            report.warn(at, text);
+        } else {
+            let found = format!("'{name}', which is already listed on {earlier},");
+            report.not_allowed(at, "domains", &found, "each domain in one file");
+        }
+        self.entries[before] = domain;
+        places[before] = at;
+    }
+
+    /// Warns of entries that a pattern makes superfluous.
+    fn warn_of_covered(&self, places: &[Place], report: &mut Report) {
+        for (domain, place) in self.entries.iter().zip(places) {
+            let bare = domain.name.strip_prefix("*.").unwrap_or(&domain.name);
+            if let Some(by) = self.cover(bare).map(|by| &self.entries[*by])
+                && by.server == domain.server
+                && by.access == domain.access
+            {
+                let text = format!(
+                    "key 'domains': '{}' adds nothing, '{}' covers it with the same settings",
+                    domain.name, by.name
+                );
+                report.warn(*place, text);
+            }
+        }
+    }
 }
 
 /// Reads one entry: a name, or a mapping with a name.
 fn domain(node: &Node, report: &mut Report) -> Option<Domain> {
-    let Value::Mapping(entries) = &node.value else {
-        let name = text("domains", node, NAME_ALLOWED, report)?;
-        let name = checked_name("domains", node, name, report)?;
-        return Some(Domain {
-            name,
-            server: None,
-            access: ServerAccess::default(),
-        });
+    let mut domain = Domain {
+        name: String::new(),
+        server: None,
+        access: ServerAccess::default(),
     };
-    let last = last_of_each(entries, "domains.", report);
-    let mut name = None;
-    let mut server = None;
-    let mut access = ServerAccess::default();
-    for (index, entry) in entries.iter().enumerate() {
-        let key = format!("domains.{}", entry.key);
-        if !INNER_KEYS.contains(&entry.key.as_str()) {
-            report.add(
-                entry.line,
-                What::UnknownInnerKey {
-                    key,
-                    allowed: INNER_KEYS.join(", "),
-                    meant: meant(&entry.key, INNER_KEYS),
-                },
-            );
-        } else if last[entry.key.as_str()] != index {
-            // A later one counts.
-        } else if entry.key == "name" {
-            name = text(&key, &entry.node, NAME_ALLOWED, report)
-                .and_then(|name| checked_name(&key, &entry.node, name, report));
-        } else if matches!(entry.node.value, Value::Null) {
-            // As good as absent.
-        } else if entry.key != "server" {
-            server_access::read(&entry.key, &key, &entry.node, &mut access, report);
-        } else {
-            let address = text(&key, &entry.node, SERVER_ALLOWED, report)?;
-            server = server_address(address);
-            if server.is_none() {
-                refuse(&key, &entry.node, SERVER_ALLOWED, report);
-            }
+    let Value::Mapping(entries) = &node.value else {
+        let key = "domains".to_owned();
+        let mut setting = Setting { key, node, report };
+        domain.name = setting.one(NAME_ALLOWED, checked_name)?;
+        return Some(domain);
+    };
+    for entry in applicable(entries, "domains.", &KEYS, report) {
+        let mut setting = Setting {
+            key: format!("domains.{}", entry.key),
+            node: &entry.node,
+            report,
+        };
+        match entry.key.as_str() {
+            "name" => domain.name = setting.one(NAME_ALLOWED, checked_name).unwrap_or_default(),
+            _ if entry.node.value.is_absent() => {}
+            "server" => domain.server = setting.one(SERVER_ALLOWED, server_address),
+            key => domain.access.set(key, &mut setting),
         }
     }
-    if !last.contains_key("name") {
-        report.add(
-            node.line,
-            What::NotAllowed {
-                key: "domains".to_owned(),
-                found: "an entry without 'name'".to_owned(),
-                allowed: format!("a 'name' with {NAME_ALLOWED}"),
-            },
-        );
+    if !entries.iter().any(|entry| entry.key == "name") {
+        let allowed = format!("a 'name' with {NAME_ALLOWED}");
+        report.not_allowed(node.place, "domains", "an entry without 'name'", &allowed);
     }
-    Some(Domain {
-        name: name?,
-        server,
-        access,
-    })
+    Some(domain).filter(|domain| !domain.name.is_empty())
 }
 
-/// The folded name, or `None` and an error.
-fn checked_name(key: &str, node: &Node, name: &str, report: &mut Report) -> Option<String> {
+/// The name in the form in which names are compared.
+fn checked_name(name: &str) -> Option<String> {
     let folded = folded(name);
     let bare = folded.strip_prefix("*.").unwrap_or(&folded);
-    let good = !bare.is_empty()
-        && bare.len() <= MAX_DOMAIN_BYTES
+    let bad = |c: char| c.is_whitespace() || c.is_control() || "*?@/:\\\"'&<>[],;".contains(c);
+    let good = bare.len() <= MAX_DOMAIN_BYTES
         && bare.split('.').all(|label| !label.is_empty())
-        && !bare.contains(|c: char| {
-            c.is_whitespace() || c.is_control() || "*?@/:\\\"'&<>[],;".contains(c)
-        });
-    if !good {
-        refuse(key, node, NAME_ALLOWED, report);
-        return None;
-    }
-    Some(folded)
+        && !bare.contains(bad);
+    good.then_some(folded)
 }
 
 fn server_address(text: &str) -> Option<ServerAddress> {

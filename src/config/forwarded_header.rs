@@ -11,7 +11,7 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
-pub(super) const FORWARDED_HEADER: &[(&str, ForwardedHeader)] = &[
-    ("x-forwarded-for", ForwardedHeader::XForwardedFor),
-    ("forwarded", ForwardedHeader::Forwarded),
+pub(super) const NAMES: &[(&str, Option<ForwardedHeader>)] = &[
+    ("x-forwarded-for", Some(ForwardedHeader::XForwardedFor)),
+    ("forwarded", Some(ForwardedHeader::Forwarded)),
 ];

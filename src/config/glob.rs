@@ -1,156 +1,114 @@
-//! Patterns as fnmatch(3) reads them without flags, for the `origin` list.
+//! Patterns as fnmatch(3) reads them without flags, for `origin` and `include`.
 //!
 //! `*` matches any text, `/` and a leading `.` included; `?` one character;
 //! `[...]` one character of a set with ranges and the twelve classes such as
 //! `[:digit:]`, `[!...]` and `[^...]` one outside it; `\` takes the next
 //! character literally. A `[` that is never closed stands for itself. Collating
-//! symbols (`[.a.]`, `[=a=]`) are not known. Matching remembers one star only,
-//! so no pattern takes more than pattern length times text length steps. Never
-//! changes the case of anything: the caller folds both sides.
+//! symbols (`[.a.]`, `[=a=]`) are not known. Matching goes back to the last star
+//! only, so its time is bounded by the lengths of pattern and text multiplied. The
+//! caller folds the case of both.
 
 use std::str::Chars;
 
-/// A compiled pattern.
+/// A pattern. Every text is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glob {
-    parts: Vec<Part>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Star,
-    One,
-    Literal(char),
-    /// Ranges, first and last character.
-    Set {
-        negated: bool,
-        members: Vec<(char, char)>,
-    },
-    /// Matches nothing: what fnmatch(3) makes of an error in the pattern.
-    Nothing,
-}
-
-impl Part {
-    fn matches(&self, c: char) -> bool {
-        match self {
-            Self::Star | Self::Nothing => false,
-            Self::One => true,
-            Self::Literal(literal) => *literal == c,
-            Self::Set { negated, members } => {
-                let inside = members
-                    .iter()
-                    .any(|(first, last)| (*first..=*last).contains(&c));
-                inside != *negated
-            }
-        }
-    }
-}
+pub struct Glob(String);
 
 impl Glob {
-    /// Compiles `pattern`. Every text is a pattern.
-    pub fn new(pattern: &str) -> Self {
-        let mut parts = Vec::new();
-        let mut rest = pattern.chars();
-        while let Some(c) = rest.next() {
-            parts.push(match c {
-                '*' if parts.last() == Some(&Part::Star) => continue,
-                '*' => Part::Star,
-                '?' => Part::One,
-                '\\' => rest.next().map_or(Part::Nothing, Part::Literal),
-                '[' => match set(rest.clone()) {
-                    Some((part, after)) => {
-                        rest = after;
-                        part
-                    }
-                    None => Part::Literal('['),
-                },
-                c => Part::Literal(c),
-            });
-        }
-        Glob { parts }
+    /// A pattern with this text.
+    pub fn new(pattern: &str) -> Glob {
+        Glob(pattern.to_owned())
     }
 
     /// Whether the whole of `text` matches.
     pub fn matches(&self, text: &str) -> bool {
-        let mut rest = text.chars();
-        let mut at = 0;
-        // Where to go on when a later part fails: behind the last star, one
-        // character further on than before.
-        let mut retry: Option<(usize, Chars<'_>)> = None;
+        let (mut pattern, mut text) = (self.0.chars(), text.chars());
+        // Where to go on when a later part fails: after the last star, one character
+        // further on than before.
+        let mut retry: Option<(Chars<'_>, Chars<'_>)> = None;
         loop {
-            if self.parts.get(at) == Some(&Part::Star) {
-                at += 1;
-                retry = Some((at, rest.clone()));
+            if let Some(rest) = pattern.as_str().strip_prefix('*') {
+                pattern = rest.chars();
+                retry = Some((pattern.clone(), text.clone()));
                 continue;
             }
-            let after = {
-                let mut after = rest.clone();
-                after.next().map(|c| (c, after))
-            };
-            match (self.parts.get(at), after) {
-                (None, None) => return true,
-                (Some(part), Some((c, after))) if part.matches(c) => {
-                    at += 1;
-                    rest = after;
-                }
+            let mut rest = text.clone();
+            match rest.next() {
+                None if pattern.as_str().is_empty() => return true,
+                Some(c) if match_one(&mut pattern, c) => text = rest,
                 _ => {
-                    let Some((star, from)) = &mut retry else {
+                    let Some((after_star, from)) = &mut retry else {
                         return false;
                     };
                     if from.next().is_none() {
                         return false;
                     }
-                    at = *star;
-                    rest = from.clone();
+                    (pattern, text) = (after_star.clone(), from.clone());
                 }
             }
         }
     }
 }
 
-/// Reads a set from behind its `[`. `None` when it is never closed.
-fn set(mut rest: Chars<'_>) -> Option<(Part, Chars<'_>)> {
-    let negated = rest.as_str().starts_with(['!', '^']);
-    if negated {
-        rest.next();
+/// Takes the first part off a pattern, which is not a star, and compares it with `c`.
+fn match_one(pattern: &mut Chars<'_>, c: char) -> bool {
+    match pattern.next() {
+        Some('?') => true,
+        Some('\\') => pattern.next() == Some(c),
+        Some('[') => match match_set(pattern.clone(), c) {
+            Some((found, rest)) => {
+                *pattern = rest;
+                found
+            }
+            None => c == '[',
+        },
+        part => part == Some(c),
     }
-    let mut members = Vec::new();
-    let mut broken = false;
-    let mut first = true;
+}
+
+/// Whether `c` is in the set whose `[` was taken, and the pattern after it. `None` if the
+/// set is never closed.
+fn match_set(mut set: Chars<'_>, c: char) -> Option<(bool, Chars<'_>)> {
+    let negated = set.as_str().starts_with(['!', '^']);
+    if negated {
+        set.next();
+    }
+    let (mut found, mut broken) = (false, false);
+    let mut is_first = true;
     loop {
-        let c = rest.next()?;
-        if c == ']' && !first {
-            break;
+        let mut low = set.next()?;
+        if low == ']' && !is_first {
+            // fnmatch(3) finds nothing with an error in the pattern.
+            return Some((found != negated && !broken, set));
         }
-        first = false;
-        if c == '['
-            && let Some((name, after)) = class_name(rest.as_str())
+        is_first = false;
+        if low == '['
+            && let Some((name, after)) = class_name(set.as_str())
         {
-            rest = after.chars();
+            set = after.chars();
             match class(name) {
-                Some(class) => members.extend(class),
+                Some(class) => found |= class.iter().any(|(low, high)| (*low..=*high).contains(&c)),
                 None => broken = true,
             }
             continue;
         }
-        let low = if c == '\\' { rest.next()? } else { c };
-        let mut high = low;
-        let mut ahead = rest.clone();
-        if ahead.next() == Some('-') && !ahead.as_str().starts_with(']') {
-            high = match ahead.next()? {
-                '\\' => ahead.next()?,
-                c => c,
-            };
-            rest = ahead;
+        if low == '\\' {
+            low = set.next()?;
         }
-        members.push((low, high));
+        let mut high = low;
+        if let Some(end) = set
+            .as_str()
+            .strip_prefix('-')
+            .filter(|end| !end.starts_with(']'))
+        {
+            set = end.chars();
+            high = set.next()?;
+            if high == '\\' {
+                high = set.next()?;
+            }
+        }
+        found |= (low..=high).contains(&c);
     }
-    let part = if broken {
-        Part::Nothing
-    } else {
-        Part::Set { negated, members }
-    };
-    Some((part, rest))
 }
 
 /// The name in `:name:]`, and what follows.

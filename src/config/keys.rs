@@ -1,419 +1,250 @@
 //! The keys of the file.
 //!
-//! Owns the table of top-level keys: which field of `Config` each sets, and from
-//! what kind of value (`setting`). A new key is a row of the table, a field of
-//! `Config`, and a paragraph in conf/jabsocket.conf and in the manual.
+//! Owns the table of top-level keys: the values that each takes, its default, and
+//! whether a change needs a restart. A new key is a row of the table, a field of
+//! [`Config`], and a paragraph in conf/jabsocket.conf, in jabsocket.conf(5) and in
+//! README.md.
 
-use std::collections::HashMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use super::problem::{Report, What, meant};
-use super::setting::{self, MAX_BYTES, Setting};
-use super::value::{file, last_of_each};
+use super::listeners::{self, PairFiles};
+use super::problem::Report;
+use super::server_access::{PRIVATE_ADDRESSES, TLS};
+use super::sources::{INCLUDE, Include};
+use super::value::{MAX, Setting, YES_NO, applicable};
 use super::yaml::{Entry, Value};
-use super::{
-    Config, Listener, domains, forwarded_header, listen_address, listeners, server_access,
-};
+use super::{Config, addresses, domains, forwarded_header};
+use crate::log::Level;
 
-/// More processes than this were not meant.
-const MAX_WORKERS: u64 = 256;
+/// A key of the file.
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// Its default as it would be written in the file; empty if there is no such value.
+    pub default: &'static str,
+    kind: Kind,
+    /// Whether two configurations differ in it, if a change needs a restart.
+    differs: Option<fn(&Config, &Config) -> bool>,
+}
+
+type Range = RangeInclusive<u64>;
+
+/// What a key takes, and where it goes.
+enum Kind {
+    Number(Range, fn(&mut Config, u64)),
+    /// A number, or 0 for no limit.
+    Limit(fn(&mut Config, Option<u64>)),
+    Bytes(Range, fn(&mut Config, usize)),
+    /// A number of bytes, or 0 for no limit.
+    ByteLimit(fn(&mut Config, usize)),
+    Time(fn(&mut Config, Duration)),
+    TimeOrNever(fn(&mut Config, Option<Duration>)),
+    Other(fn(&mut Config, &mut Setting<'_>)),
+    /// A key that an entry of `listeners` has too.
+    Listener,
+    /// The list of listeners, whose defaults are the keys above.
+    Listeners,
+}
+
+use Kind::{ByteLimit, Bytes, Limit, Listener, Listeners, Number, Other, Time, TimeOrNever};
+
+/// All keys.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    key(INCLUDE, "", Other(|_, s| drop(s.list(Include::ALLOWED, Include::new)))),
+    key("port", "5000", Listener).restart(|a, b| a.top.port != b.top.port),
+    key("listen", "", Listener).restart(|a, b| a.top.listen != b.top.listen),
+    key("socket_mode", "0666", Listener).restart(|a, b| a.top.socket_mode != b.top.socket_mode),
+    key("tls_certificate", "", Listener),
+    key("tls_key", "", Listener),
+    key("listeners", "", Listeners).restart(listeners::sockets_differ),
+    key("host", "", Listener),
+    key("resource", "", Listener),
+    key("origin", "", Listener),
+    key("host_meta", "", Other(|c, s| c.host_meta = addresses::endpoints(s))),
+    key("see_other_uri", "", Other(|c, s| c.see_other_uri = addresses::endpoints(s).pop())),
+    key("see_other_above", "", Number(0..=MAX, |c, n| c.see_other_above = Some(n as usize))),
+    key("compression", "false", Other(|c, s| c.compression = s.choice(YES_NO))),
+    key("trusted_proxies", "", Other(addresses::proxies)),
+    key("forwarded_header", "", Other(|c, s| c.forwarded_header = s.choice(forwarded_header::NAMES))),
+    key("domains", "", Other(|c, s| c.domains = domains::read(s))),
+    key("server_tls", "auto", Other(|c, s| c.server_tls = s.choice(TLS))),
+    key("server_ca_file", "", Other(|c, s| c.server_ca_file = s.path("/etc/ssl/xmpp-ca.pem"))),
+    key("private_addresses", "standard-port", Other(|c, s| c.private_addresses = s.choice(PRIVATE_ADDRESSES))),
+    key("dns_servers", "", Other(|c, s| c.dns_servers = addresses::dns_servers(s))),
+    key("max_message_size", "1048576", ByteLimit(|c, n| c.max_message_bytes = n)),
+    key("max_frame_size", "1048576", ByteLimit(|c, n| c.max_frame_bytes = n)),
+    key("max_first_message_size", "8192", Bytes(1024..=MAX, |c, n| c.max_first_message_bytes = n)),
+    key("max_stanza_size", "1048576", Bytes(MIN_STANZA_BYTES..=MAX, |c, n| c.max_stanza_bytes = n)),
+    key("max_connections", "", Number(1..=MAX, |c, n| c.max_connections = Some(n as usize))),
+    key("max_connections_per_address", "0", Limit(|c, n| c.max_connections_per_address = n.map(small))),
+    key("max_handshakes_per_address", "0", Limit(|c, n| c.max_handshakes_per_address = n.map(small))),
+    key("max_request_size", "16384", Bytes(1024..=1_048_576, |c, n| c.max_request_bytes = n)),
+    key("max_request_lines", "100", Number(16..=1000, |c, n| c.max_request_lines = n as usize)),
+    key("max_fragments", "131072", Number(1..=4_294_967_295, |c, n| c.max_fragments = small(n))),
+    key("max_depth", "512", Number(16..=10_000, |c, n| c.max_depth = small(n))),
+    key("max_attributes", "256", Number(16..=10_000, |c, n| c.max_attributes = small(n))),
+    key("max_namespaces", "64", Number(8..=10_000, |c, n| c.max_namespaces = small(n))),
+    key("max_queue_size", "65536", Bytes(16_384..=MAX, |c, n| c.max_queue_bytes = n)),
+    key("max_total_memory", "268435456", ByteLimit(|c, n| c.max_total_memory_bytes = n)),
+    // The old name of max_total_memory.
+    key("max_total_queue_size", "268435456", ByteLimit(|c, n| c.max_total_memory_bytes = n)),
+    key("handshake_timeout", "10", Time(|c, time| c.handshake_timeout = time)),
+    key("open_timeout", "15", Time(|c, time| c.open_timeout = time)),
+    key("connect_timeout", "20", Time(|c, time| c.connect_timeout = time)),
+    key("ping_interval", "30", TimeOrNever(|c, time| c.ping_interval = time)),
+    key("write_timeout", "30", Time(|c, time| c.write_timeout = time)),
+    key("close_timeout", "5", Time(|c, time| c.close_timeout = time)),
+    key("drain_timeout", "30", Time(|c, time| c.drain_timeout = time)),
+    key("workers", "1", Number(1..=256, |c, n| c.workers = n as usize))
+        .restart(|a, b| a.workers != b.workers),
+    key("user", "", Other(|c, s| c.user = s.word("the name of a user")))
+        .restart(|a, b| a.user != b.user),
+    key("group", "", Other(|c, s| c.group = s.word("the name of a group")))
+        .restart(|a, b| a.group != b.group),
+    key("pid_file", "", Other(|c, s| c.pid_file = s.path("/run/jabsocket.pid")))
+        .restart(|a, b| a.pid_file != b.pid_file),
+    key("status_listen", "", Other(|c, s| c.status_listen = addresses::status_listen(s)))
+        .restart(|a, b| a.status_listen != b.status_listen),
+    key("status_host", "", Other(|c, s| c.status_hosts = addresses::host_names(s))),
+    key("log_level", "LOG_ERR", Other(|c, s| c.log_level = log_level(s))),
+];
 
 /// RFC 6120 13.12: a limit on stanzas is at least this.
 const MIN_STANZA_BYTES: u64 = 10_000;
 
-struct Key {
-    name: &'static str,
-    set: fn(&mut Config, &mut Setting<'_>),
+const fn key(name: &'static str, default: &'static str, kind: Kind) -> Key {
+    Key {
+        name,
+        default,
+        kind,
+        differs: None,
+    }
 }
 
-const KEYS: &[Key] = &[
-    Key {
-        name: "port",
-        set: |config, setting| {
-            let port = setting.whole(0..=65535, listeners::PORT_ALLOWED);
-            set(&mut config.port, port);
-        },
-    },
-    Key {
-        name: "listen",
-        set: |config, setting| config.listen = listen_address::listen(setting),
-    },
-    Key {
-        name: "socket_mode",
-        set: |config, setting| {
-            set(
-                &mut config.socket_mode,
-                listen_address::socket_mode(setting),
-            );
-        },
-    },
-    Key {
-        name: "host",
-        set: |config, setting| {
-            config.host = setting.word(listeners::HOST_ALLOWED);
-        },
-    },
-    Key {
-        name: "resource",
-        set: |config, setting| config.resource = setting::resource(setting),
-    },
-    Key {
-        name: "origin",
-        set: |config, setting| config.origin = setting::origin(setting),
-    },
-    Key {
-        name: "log_level",
-        set: |config, setting| {
-            set(&mut config.log_level, setting::log_level(setting));
-        },
-    },
-    Key {
-        name: "max_message_size",
-        set: |config, setting| {
-            set(&mut config.max_message_bytes, setting.size());
-        },
-    },
-    Key {
-        name: "max_first_message_size",
-        set: |config, setting| {
-            let allowed = "a whole number of bytes, at least 1024";
-            set(
-                &mut config.max_first_message_bytes,
-                setting.whole(1024..=MAX_BYTES, allowed),
-            );
-        },
-    },
-    Key {
-        name: "max_frame_size",
-        set: |config, setting| {
-            set(&mut config.max_frame_bytes, setting.size());
-        },
-    },
-    Key {
-        name: "max_stanza_size",
-        set: |config, setting| {
-            let allowed = "a whole number of bytes, at least 10000 (RFC 6120 13.12)";
-            set(
-                &mut config.max_stanza_bytes,
-                setting.whole(MIN_STANZA_BYTES..=MAX_BYTES, allowed),
-            );
-        },
-    },
-    Key {
-        name: "domains",
-        set: |config, setting| {
-            config.domains = domains::read(setting.node, setting.report);
-        },
-    },
-    Key {
-        name: "server_tls",
-        set: |config, setting| {
-            set(&mut config.server_tls, setting.choice(server_access::TLS));
-        },
-    },
-    Key {
-        name: "server_ca_file",
-        set: |config, setting| {
-            config.server_ca_file = file(setting.key, setting.node, setting.report);
-        },
-    },
-    Key {
-        name: "private_addresses",
-        set: |config, setting| {
-            set(
-                &mut config.private_addresses,
-                setting.choice(server_access::PRIVATE_ADDRESSES),
-            );
-        },
-    },
-    Key {
-        name: "dns_servers",
-        set: |config, setting| config.dns_servers = setting::dns_servers(setting),
-    },
-    Key {
-        name: "handshake_timeout",
-        set: |config, setting| {
-            set(&mut config.handshake_timeout, setting.time());
-        },
-    },
-    Key {
-        name: "open_timeout",
-        set: |config, setting| {
-            set(&mut config.open_timeout, setting.time());
-        },
-    },
-    Key {
-        name: "connect_timeout",
-        set: |config, setting| {
-            set(&mut config.connect_timeout, setting.time());
-        },
-    },
-    Key {
-        name: "ping_interval",
-        set: |config, setting| {
-            set(&mut config.ping_interval, setting.time_or_never());
-        },
-    },
-    Key {
-        name: "write_timeout",
-        set: |config, setting| {
-            set(&mut config.write_timeout, setting.time());
-        },
-    },
-    Key {
-        name: "close_timeout",
-        set: |config, setting| {
-            set(&mut config.close_timeout, setting.time());
-        },
-    },
-    Key {
-        name: "drain_timeout",
-        set: |config, setting| {
-            set(&mut config.drain_timeout, setting.time());
-        },
-    },
-    Key {
-        name: "max_connections",
-        set: |config, setting| {
-            let allowed = "a whole number, at least 1";
-            config.max_connections = setting.whole(1..=MAX_BYTES, allowed);
-        },
-    },
-    Key {
-        name: "max_connections_per_address",
-        set: |config, setting| {
-            set(&mut config.max_connections_per_address, setting.count());
-        },
-    },
-    Key {
-        name: "max_handshakes_per_address",
-        set: |config, setting| {
-            set(&mut config.max_handshakes_per_address, setting.count());
-        },
-    },
-    Key {
-        name: "max_request_size",
-        set: |config, setting| {
-            let allowed = "a whole number of bytes from 1024 to 1048576";
-            set(
-                &mut config.max_request_bytes,
-                setting.whole(1024..=1048576, allowed),
-            );
-        },
-    },
-    Key {
-        name: "max_request_lines",
-        set: |config, setting| {
-            let allowed = "a whole number from 16 to 1000";
-            set(
-                &mut config.max_request_lines,
-                setting.whole(16..=1000, allowed),
-            );
-        },
-    },
-    Key {
-        name: "max_fragments",
-        set: |config, setting| {
-            let allowed = "a whole number from 1 to 4294967295";
-            set(
-                &mut config.max_fragments,
-                setting.whole(1..=4294967295, allowed),
-            );
-        },
-    },
-    Key {
-        name: "max_depth",
-        set: |config, setting| {
-            let allowed = "a whole number from 16 to 10000";
-            set(&mut config.max_depth, setting.whole(16..=10000, allowed));
-        },
-    },
-    Key {
-        name: "max_attributes",
-        set: |config, setting| {
-            let allowed = "a whole number from 16 to 10000";
-            set(
-                &mut config.max_attributes,
-                setting.whole(16..=10000, allowed),
-            );
-        },
-    },
-    Key {
-        name: "max_namespaces",
-        set: |config, setting| {
-            let allowed = "a whole number from 8 to 10000";
-            set(
-                &mut config.max_namespaces,
-                setting.whole(8..=10000, allowed),
-            );
-        },
-    },
-    Key {
-        name: "max_queue_size",
-        set: |config, setting| {
-            let allowed = "a whole number of bytes, at least 16384";
-            set(
-                &mut config.max_queue_bytes,
-                setting.whole(16384..=MAX_BYTES, allowed),
-            );
-        },
-    },
-    Key {
-        name: "max_total_memory",
-        set: |config, setting| {
-            set(&mut config.max_total_memory_bytes, setting.size());
-        },
-    },
-    // The old name of max_total_memory.
-    Key {
-        name: "max_total_queue_size",
-        set: |config, setting| {
-            set(&mut config.max_total_memory_bytes, setting.size());
-        },
-    },
-    Key {
-        name: "compression",
-        set: |config, setting| {
-            set(
-                &mut config.compression,
-                setting.choice(server_access::YES_NO),
-            );
-        },
-    },
-    Key {
-        name: "status_listen",
-        set: |config, setting| {
-            config.status_listen = setting::status_listen(setting);
-        },
-    },
-    Key {
-        name: "status_host",
-        set: |config, setting| config.status_hosts = setting::host_names(setting),
-    },
-    Key {
-        name: "trusted_proxies",
-        set: |config, setting| {
-            (config.trusted_proxies, config.trusts_unix) = setting::proxies(setting);
-        },
-    },
-    Key {
-        name: "forwarded_header",
-        set: |config, setting| {
-            config.forwarded_header = setting.choice(forwarded_header::FORWARDED_HEADER);
-        },
-    },
-    Key {
-        name: "host_meta",
-        set: |config, setting| config.host_meta = setting::endpoints(setting),
-    },
-    Key {
-        name: "see_other_uri",
-        set: |config, setting| config.see_other_uri = setting::endpoints(setting).pop(),
-    },
-    Key {
-        name: "see_other_above",
-        set: |config, setting| {
-            let allowed = "a whole number";
-            config.see_other_above = setting.whole(0..=MAX_BYTES, allowed);
-        },
-    },
-    // Put together by `apply` once the others are known.
-    Key {
-        name: "tls_certificate",
-        set: |_, _| {},
-    },
-    Key {
-        name: "tls_key",
-        set: |_, _| {},
-    },
-    Key {
-        name: "listeners",
-        set: |_, _| {},
-    },
-    Key {
-        name: "workers",
-        set: |config, setting| {
-            let allowed = "a whole number from 1 to 256";
-            set(&mut config.workers, setting.whole(1..=MAX_WORKERS, allowed));
-        },
-    },
-    Key {
-        name: "user",
-        set: |config, setting| config.user = setting.word("the name of a user"),
-    },
-    Key {
-        name: "group",
-        set: |config, setting| config.group = setting.word("the name of a group"),
-    },
-    Key {
-        name: "pid_file",
-        set: |config, setting| config.pid_file = setting::pid_file(setting),
-    },
-];
+impl Key {
+    const fn restart(mut self, differs: fn(&Config, &Config) -> bool) -> Key {
+        self.differs = Some(differs);
+        self
+    }
 
-/// The names of all keys.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    KEYS.iter().map(|key| key.name)
-}
-
-/// Writes the entries of a file over the defaults in `config`.
-pub(super) fn apply(entries: &[Entry], config: &mut Config, report: &mut Report) {
-    let last: HashMap<&str, usize> = last_of_each(entries, "", report);
-    let mut certificates = listeners::Named::default();
-    let mut list = None;
-    for (index, entry) in entries.iter().enumerate() {
-        let Some(key) = KEYS.iter().find(|key| key.name == entry.key) else {
-            report.add(
-                entry.line,
-                What::UnknownKey {
-                    key: entry.key.clone(),
-                    meant: meant(&entry.key, names()),
-                },
-            );
-            continue;
-        };
-        // Without a value a key is as good as absent; `domains` has more to say.
-        let absent = matches!(entry.node.value, Value::Null) && key.name != "domains";
-        let refused = matches!(entry.node.value, Value::Refused);
-        if absent {
-            report.add(entry.line, What::NoValue { key: key.name });
+    /// The unit of its values, for those that have one.
+    pub fn unit(&self) -> Option<&'static str> {
+        match self.kind {
+            Bytes(..) | ByteLimit(_) => Some("bytes"),
+            Time(_) | TimeOrNever(_) => Some("seconds"),
+            _ => None,
         }
-        if last[entry.key.as_str()] == index && !absent && !refused {
-            let mut setting = Setting {
-                key: key.name,
-                node: &entry.node,
-                report,
-            };
-            (key.set)(config, &mut setting);
-            match key.name {
-                "tls_certificate" | "tls_key" => {
-                    certificates.take(key.name, key.name, &entry.node, report);
-                }
-                "listeners" => list = Some(&entry.node),
-                _ => {}
+    }
+
+    /// Whether a change needs a restart. A reload applies all others.
+    pub fn needs_restart(&self) -> bool {
+        self.differs.is_some()
+    }
+
+    /// Whether two configurations differ in it, if a change needs a restart.
+    pub(super) fn waits(&self, old: &Config, new: &Config) -> bool {
+        self.differs.is_some_and(|differs| differs(old, new))
+    }
+
+    fn set(&self, config: &mut Config, setting: &mut Setting<'_>) {
+        match &self.kind {
+            Number(range, set) => set(config, setting.whole("", range, "")),
+            Limit(set) => set(config, setting.limit("")),
+            Bytes(range, set) => {
+                let is_stanza = *range.start() == MIN_STANZA_BYTES;
+                let why = if is_stanza { " (RFC 6120 13.12)" } else { "" };
+                set(config, setting.whole(" of bytes", range, why) as usize);
             }
+            ByteLimit(set) => {
+                let bytes = setting.limit(" of bytes");
+                set(config, bytes.map_or(usize::MAX, |bytes| bytes as usize));
+            }
+            Time(set) => set(config, setting.time()),
+            TimeOrNever(set) => set(config, setting.time_or_never()),
+            Other(set) => set(config, setting),
+            Listener | Listeners => {}
+        }
+    }
+}
+
+/// A number for which more than 32 bits means no more than the most of them.
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn log_level(setting: &mut Setting<'_>) -> Level {
+    let allowed = "one of LOG_EMERG, LOG_ALERT, LOG_CRIT, LOG_ERR, LOG_WARNING, LOG_NOTICE, \
+                   LOG_INFO, LOG_DEBUG";
+    setting.one(allowed, Level::from_name).unwrap_or(Level::Err)
+}
+
+/// Writes the entries of all files over the defaults in `config`.
+pub(super) fn apply(entries: Vec<Entry>, config: &mut Config, report: &mut Report) {
+    let names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+    let entries = join_lists(entries);
+    let mut files = PairFiles::default();
+    let mut list = None;
+    for entry in applicable(&entries, "", &names, report) {
+        // `domains` without a value would refuse every domain, or none.
+        if matches!(entry.node.value, Value::Null) && entry.key != "domains" {
+            let text = format!("key '{}' has no value and no effect", entry.key);
+            report.warn(entry.place, text);
+            continue;
+        }
+        let mut setting = Setting {
+            key: entry.key.clone(),
+            node: &entry.node,
+            report,
+        };
+        match KEYS.iter().find(|key| key.name == entry.key) {
+            Some(Key { kind: Listener, .. }) => {
+                listeners::set(&mut config.top, &entry.key, &mut setting, &mut files);
+            }
+            Some(Key {
+                kind: Listeners, ..
+            }) => list = Some(&entry.node),
+            Some(key) => key.set(config, &mut setting),
+            None => {}
         }
     }
     if config.compression && config.max_message_bytes == usize::MAX {
-        let line = last.get("compression").map(|&index| entries[index].line);
-        report.add(
-            line,
-            What::NotAllowed {
-                key: "compression".to_owned(),
-                found: "true beside 'max_message_size: 0'".to_owned(),
-                allowed: "a limit, or a few bytes could become any number of them".to_owned(),
-            },
-        );
+        let mut of_key = entries.iter().filter(|entry| entry.key == "compression");
+        if let Some(entry) = of_key.next_back() {
+            let found = "'true' together with 'max_message_size: 0'";
+            let allowed =
+                "a size limit, because a small compressed message can expand without bound";
+            report.not_allowed(entry.place, "compression", found, allowed);
+        }
     }
-    config.certificates = certificates.pairs("", report);
+    config.top.certificates = files.pairs("", report);
     config.listeners = match list {
         Some(node) => listeners::read(node, config, report),
-        None => vec![Listener::of_top_level(config)],
+        None => vec![config.top.clone()],
     };
 }
 
-/// Keeps the default when the value was refused.
-fn set<T>(field: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *field = value;
+/// Makes one of the lists that several files have under one of these two keys.
+fn join_lists(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut joined: Vec<Entry> = Vec::new();
+    for mut entry in entries {
+        let is_list = |key: &str| ["domains", "listeners"].contains(&key);
+        let earlier = joined
+            .iter_mut()
+            .rev()
+            .find(|other| is_list(&other.key) && other.key == entry.key);
+        match (
+            earlier.map(|earlier| (earlier.place.file, &mut earlier.node.value)),
+            &mut entry.node.value,
+        ) {
+            (Some((file, Value::List(all))), Value::List(more))
+                if file != entry.place.file && !all.is_empty() && !more.is_empty() =>
+            {
+                all.append(more);
+            }
+            _ => joined.push(entry),
+        }
     }
+    joined
 }

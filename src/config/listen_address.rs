@@ -2,25 +2,20 @@
 //! `unix:@name`.
 //!
 //! Owns the reading of such an address and of the mode of a socket's file. Looks
-//! at no file: whether a path can be bound is seen when that is done.
+//! at no file.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::problem::What;
-use super::setting::Setting;
-use super::value::refuse;
+use super::value::Setting;
+use super::yaml::Value;
 
-/// Bytes of a path, or of a name in the abstract namespace (`sun_path`, with a
-/// zero byte behind or before).
+/// Most bytes of a path, or of a name in the abstract namespace (`sun_path`, less a
+/// zero byte after or before it).
 const MAX_NAME_BYTES: usize = 107;
 
-/// The mode of a socket's file where none is configured: who may connect is
-/// the directory's business.
-pub(super) const DEFAULT_MODE: u32 = 0o666;
-
-/// An address of a listener; its port stands elsewhere.
+/// An address of a listener, without the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
     /// A numeric address.
@@ -58,7 +53,7 @@ impl ListenAddress {
         }
     }
 
-    /// What stands behind `unix:`.
+    /// Reads what follows `unix:`.
     fn unix(name: &str) -> Option<ListenAddress> {
         let fits = |bytes: &str| {
             (1..=MAX_NAME_BYTES).contains(&bytes.len()) && !bytes.contains(char::is_control)
@@ -81,50 +76,49 @@ impl ListenAddress {
     }
 }
 
-/// The value of `listen`.
+/// Reads the value of `listen`.
 pub(super) fn listen(setting: &mut Setting<'_>) -> Vec<ListenAddress> {
     let allowed = "a numeric IPv4 or IPv6 address such as 127.0.0.1 or ::1, a unix socket such \
                    as unix:/run/jabsocket/ws.sock, or a list of them";
     let unix_allowed = "unix: and a path from the root, as in unix:/run/jabsocket/ws.sock, or \
                         unix:@ and a name, of at most 107 bytes";
-    let mut addresses: Vec<(ListenAddress, usize)> = Vec::new();
-    for (node, text) in setting.texts(allowed) {
-        let (address, allowed) = match text.strip_prefix("unix:") {
-            Some(name) => (ListenAddress::unix(name), unix_allowed),
-            None => (ListenAddress::address(text), allowed),
+    let mut addresses = Vec::new();
+    let mut places = Vec::new();
+    for node in setting.nodes() {
+        let address = match &node.value {
+            Value::Text(text) if text.starts_with("unix:") => {
+                setting.read(node, unix_allowed, |text| ListenAddress::unix(&text[5..]))
+            }
+            _ => setting.read(node, allowed, ListenAddress::address),
         };
         let Some(address) = address else {
-            refuse(setting.key, node, allowed, setting.report);
             continue;
         };
-        match addresses.iter_mut().find(|(known, _)| *known == address) {
-            Some((_, line)) => {
-                let first_line = std::mem::replace(line, node.line);
-                setting.report.add(
-                    node.line,
-                    What::Repeated {
-                        key: setting.key.to_owned(),
-                        value: Some(text.to_owned()),
-                        first_line,
-                    },
+        match addresses.iter().position(|known| *known == address) {
+            Some(at) => {
+                let earlier = setting.report.earlier(places[at], node.place);
+                let text = format!(
+                    "key '{}': '{address}' is already listed on {earlier}",
+                    setting.key
                 );
+                setting.report.warn(node.place, text);
             }
-            None => addresses.push((address, node.line)),
+            None => {
+                addresses.push(address);
+                places.push(node.place);
+            }
         }
     }
-    addresses.into_iter().map(|(address, _)| address).collect()
+    addresses
 }
 
-/// The value of `socket_mode`: octal, as chmod(1) takes it.
-pub(super) fn socket_mode(setting: &mut Setting<'_>) -> Option<u32> {
-    let allowed = "a mode in octal from 000 to 777, such as 0660";
-    let text = setting.text(allowed)?;
-    let octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
-    let mode = u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| octal && *mode <= 0o777);
-    if mode.is_none() {
-        setting.refuse(allowed);
-    }
-    mode
+/// Reads the value of `socket_mode`: octal, as chmod(1) takes it.
+pub(super) fn socket_mode(setting: &mut Setting<'_>) -> u32 {
+    let octal = |text: &str| {
+        let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        let mode = u32::from_str_radix(text, 8).ok()?;
+        ((3..=4).contains(&text.len()) && digits && mode <= 0o777).then_some(mode)
+    };
+    let mode = setting.one("a mode in octal from 000 to 777, such as 0660", octal);
+    mode.unwrap_or_default()
 }

@@ -1,37 +1,33 @@
-//! The `listeners` list: ports for browsers, each with rules of its own.
+//! The `listeners` list: ports for browsers, each with its own rules.
 //!
-//! Owns the reading of the list, the pairs of certificate and key, and the one
-//! listener of a file without the list. What an entry does not say, the
-//! top-level keys say. A key of an entry that is not known is an error: it may
+//! Owns the keys of a listener, the reading of the list, and the pairs of
+//! certificate and key. A key that is missing from an entry takes the value of the
+//! top-level key with the same name. An unknown key of an entry is an error: it may
 //! have asked for more security. Opens no certificate.
 
 use std::path::PathBuf;
 
-use super::problem::{Report, What, meant};
-use super::server_access::YES_NO;
-use super::setting::{self, Setting};
-use super::value::{choice, file, last_of_each, refuse};
-use super::yaml::{Entry, Node, Value};
-use super::{Config, Glob, ListenAddress, listen_address};
+use super::listen_address::{listen, socket_mode};
+use super::problem::{Place, Report};
+use super::value::{Setting, YES_NO, applicable};
+use super::yaml::{Node, Value};
+use super::{Config, Glob, ListenAddress};
 
-/// The keys of an entry: alone, and as messages name them.
-const INNER_KEYS: [(&str, &str); 10] = [
-    ("name", "listeners.name"),
-    ("port", "listeners.port"),
-    ("listen", "listeners.listen"),
-    ("socket_mode", "listeners.socket_mode"),
-    ("tls", "listeners.tls"),
-    ("tls_certificate", "listeners.tls_certificate"),
-    ("tls_key", "listeners.tls_key"),
-    ("host", "listeners.host"),
-    ("resource", "listeners.resource"),
-    ("origin", "listeners.origin"),
+/// The keys of an entry.
+const KEYS: [&str; 10] = [
+    "name",
+    "port",
+    "listen",
+    "socket_mode",
+    "tls",
+    "tls_certificate",
+    "tls_key",
+    "host",
+    "resource",
+    "origin",
 ];
 
-pub(super) const PORT_ALLOWED: &str = "a whole number from 0 to 65535";
-pub(super) const HOST_ALLOWED: &str = "what the Host header must say, such as example.com:5000";
-
-/// A certificate, with its chain, and its key: PEM files.
+/// A certificate and its key: PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     /// The file of the certificate, followed by those that sign it.
@@ -63,98 +59,97 @@ pub struct Listener {
     pub certificates: Vec<Pair>,
 }
 
+impl Default for Listener {
+    fn default() -> Listener {
+        Listener {
+            name: None,
+            port: 5000,
+            listen: Vec::new(),
+            // The mode of the directory decides who may connect.
+            socket_mode: 0o666,
+            host: None,
+            resource: None,
+            origin: Vec::new(),
+            certificates: Vec::new(),
+        }
+    }
+}
+
 impl Listener {
     /// Whether a request with this Origin header may pass. A missing header is
     /// matched as the empty text.
     pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
-        if self.origin.is_empty() {
-            return true;
-        }
         let origin = origin.unwrap_or_default().to_lowercase();
-        self.origin.iter().any(|pattern| pattern.matches(&origin))
+        self.origin.is_empty() || self.origin.iter().any(|pattern| pattern.matches(&origin))
     }
 
-    /// What the top-level keys say.
-    pub(super) fn of_top_level(config: &Config) -> Listener {
-        Listener {
-            name: None,
-            port: config.port,
-            listen: config.listen.clone(),
-            socket_mode: config.socket_mode,
-            host: config.host.clone(),
-            resource: config.resource.clone(),
-            origin: config.origin.clone(),
-            certificates: config.certificates.clone(),
-        }
-    }
-
-    /// Whether it has nothing but unix sockets, so that its port counts for
-    /// nothing.
+    /// Whether it has only unix sockets, so that its port does not apply.
     fn is_unix(&self) -> bool {
-        !self.listen.is_empty() && self.listen.iter().all(|place| place.ip().is_none())
+        !self.listen.is_empty() && self.listen.iter().all(|address| address.ip().is_none())
     }
 
-    /// What of both cannot be bound, if anything.
-    fn meets(&self, other: &Listener) -> Option<String> {
-        let shared = |place: &&ListenAddress| other.listen.contains(place);
+    /// What both have and only one of them can bind, if anything.
+    fn conflict(&self, other: &Listener) -> Option<String> {
         if let Some(name) = self.name.as_ref().filter(|_| self.name == other.name) {
             return Some(format!("name '{name}'"));
         }
-        let mut unix = self.listen.iter().filter(|place| place.ip().is_none());
-        if let Some(place) = unix.find(shared) {
-            return Some(place.to_string());
+        let mut shared = self
+            .listen
+            .iter()
+            .filter(|place| other.listen.contains(place));
+        if let Some(unix) = shared.clone().find(|address| address.ip().is_none()) {
+            return Some(unix.to_string());
         }
         if self.port != other.port || self.port == 0 || self.is_unix() || other.is_unix() {
             return None;
         }
         let anywhere = self.listen.is_empty() || other.listen.is_empty();
-        let mut ips = self.listen.iter().filter(|place| place.ip().is_some());
-        (anywhere || ips.any(|place| shared(&place))).then(|| format!("port {}", self.port))
+        (anywhere || shared.next().is_some()).then(|| format!("port {}", self.port))
+    }
+
+    fn socket(&self) -> (u16, &[ListenAddress], u32) {
+        (self.port, &self.listen, self.socket_mode)
     }
 }
 
-/// Files named by `tls_certificate` and `tls_key`, and the line of the first
-/// that was named.
+/// Whether the sockets of two configurations differ, for another reason than top-level
+/// keys. Their order does not matter.
+pub(super) fn sockets_differ(old: &Config, new: &Config) -> bool {
+    let is_new = |socket| new.listeners.iter().any(|other| other.socket() == socket);
+    let same = old.listeners.len() == new.listeners.len()
+        && old
+            .listeners
+            .iter()
+            .all(|listener| is_new(listener.socket()));
+    old.top.socket() == new.top.socket() && !same
+}
+
+/// The files that `tls_certificate` and `tls_key` name.
 #[derive(Default)]
-pub(super) struct Named {
+pub(super) struct PairFiles {
     certificates: Vec<PathBuf>,
     keys: Vec<PathBuf>,
-    line: Option<usize>,
+    /// The first of the two.
+    place: Option<Place>,
     refused: bool,
 }
 
-impl Named {
-    /// Takes the value of `tls_certificate` or `tls_key`; `key` is its name for
-    /// messages.
-    pub(super) fn take(&mut self, name: &str, key: &str, node: &Node, report: &mut Report) {
-        let nodes = match &node.value {
-            Value::List(nodes) => nodes.as_slice(),
-            _ => std::slice::from_ref(node),
-        };
-        let files: Vec<_> = nodes
-            .iter()
-            .filter_map(|node| file(key, node, report))
-            .collect();
-        self.refused |= files.len() < nodes.len();
-        self.line = Some(self.line.map_or(node.line, |line| line.min(node.line)));
-        match name {
-            "tls_key" => self.keys = files,
-            _ => self.certificates = files,
-        }
+impl PairFiles {
+    fn read(&mut self, setting: &mut Setting<'_>) -> Vec<PathBuf> {
+        let files = setting.paths("/etc/ssl/xmpp-ca.pem");
+        self.refused |= files.len() < setting.nodes().len();
+        let place = setting.node.place;
+        self.place = Some(self.place.map_or(place, |first| first.min(place)));
+        files
     }
 
-    /// The pairs, in the order of the file; as many keys as certificates.
-    pub(super) fn pairs(self, prefix: &str, report: &mut Report) -> Vec<Pair> {
+    /// The pairs, in the order of the file.
+    pub fn pairs(self, prefix: &str, report: &mut Report) -> Vec<Pair> {
         let (certificates, keys) = (self.certificates.len(), self.keys.len());
-        if certificates != keys && !self.refused {
-            report.add(
-                self.line,
-                What::NotAllowed {
-                    key: format!("{prefix}tls_certificate"),
-                    found: format!("{certificates} of it beside {keys} of '{prefix}tls_key'"),
-                    allowed: "a key for each certificate, in the same order".to_owned(),
-                },
-            );
+        if let Some(place) = self.place.filter(|_| certificates != keys && !self.refused) {
+            let found = format!("{certificates} file(s) here and {keys} in '{prefix}tls_key'");
+            let allowed = "one key for each certificate, in the same order";
+            report.not_allowed(place, &format!("{prefix}tls_certificate"), &found, allowed);
         }
         let pairs = self.certificates.into_iter().zip(self.keys);
         let pair = |(certificate, key)| Pair { certificate, key };
@@ -162,114 +157,123 @@ impl Named {
     }
 }
 
-/// Reads the value of `listeners`. What it says may not stand beside the same
-/// port and address again.
+/// Reads the value of `listeners`. No two entries may have the same port and address.
 pub(super) fn read(node: &Node, config: &Config, report: &mut Report) -> Vec<Listener> {
+    let mut setting = Setting {
+        key: "listeners".to_owned(),
+        node,
+        report,
+    };
     let nodes = match &node.value {
         Value::List(nodes) if !nodes.is_empty() => nodes,
         _ => {
-            let allowed = "a list of one or more, each with its keys behind '- '; without the \
-                           key, port and listen say it all";
-            refuse("listeners", node, allowed, report);
+            let allowed = "a list of one or more, each with its keys after '- '; for a single \
+                           listener the keys 'port' and 'listen' are enough";
+            setting.refuse(node, allowed);
             return Vec::new();
         }
     };
-    let mut listeners: Vec<(Listener, usize)> = Vec::new();
+    let mut listeners: Vec<Listener> = Vec::new();
+    let mut places: Vec<Place> = Vec::new();
     for node in nodes {
-        let Some(listener) = listener(node, config, report) else {
+        let Value::Mapping(_) = &node.value else {
+            setting.refuse(node, "keys such as 'port: 443' after the '- '");
             continue;
         };
-        let met = listeners
-            .iter()
-            .find_map(|(known, line)| Some((known.meets(&listener)?, line)));
-        if let Some((what, line)) = met {
-            report.add(
-                node.line,
-                What::NotAllowed {
-                    key: "listeners".to_owned(),
-                    found: format!("{what} of line {line} again"),
-                    allowed: "another port, other addresses in 'listen', or another name"
-                        .to_owned(),
-                },
-            );
+        let listener = entry(node, config, setting.report);
+        let mut others = listeners.iter().zip(&places);
+        if let Some((what, place)) =
+            others.find_map(|(other, place)| Some((other.conflict(&listener)?, place)))
+        {
+            let earlier = setting.report.earlier(*place, node.place);
+            let found = format!("{what}, which the entry on {earlier} already uses,");
+            let allowed = "a different port, different addresses in 'listen', or another name";
+            setting
+                .report
+                .not_allowed(node.place, "listeners", &found, allowed);
         }
-        listeners.push((listener, node.line));
+        listeners.push(listener);
+        places.push(node.place);
     }
     listeners
-        .into_iter()
-        .map(|(listener, _)| listener)
-        .collect()
 }
 
-fn listener(node: &Node, config: &Config, report: &mut Report) -> Option<Listener> {
-    let Value::Mapping(entries) = &node.value else {
-        let allowed = "keys such as 'port: 443' behind the '- '";
-        refuse("listeners", node, allowed, report);
-        return None;
-    };
-    let last = last_of_each(entries, "listeners.", report);
-    let mut listener = Listener::of_top_level(config);
-    let mut named = Named::default();
+/// Reads one entry.
+fn entry(node: &Node, config: &Config, report: &mut Report) -> Listener {
+    const PREFIX: &str = "listeners.";
+    let mut listener = config.top.clone();
+    let mut files = PairFiles::default();
     let mut tls = None;
-    for (index, entry) in entries.iter().enumerate() {
-        let Some((name, key)) = INNER_KEYS.iter().find(|(name, _)| *name == entry.key) else {
-            report.add(
-                entry.line,
-                What::UnknownInnerKey {
-                    key: format!("listeners.{}", entry.key),
-                    allowed: INNER_KEYS.map(|(name, _)| name).join(", "),
-                    meant: meant(&entry.key, INNER_KEYS.map(|(name, _)| name)),
-                },
-            );
+    let mut port = None;
+    for entry in applicable(node.value.entries(), PREFIX, &KEYS, report) {
+        if entry.node.value.is_absent() {
             continue;
+        }
+        let mut setting = Setting {
+            key: format!("{PREFIX}{}", entry.key),
+            node: &entry.node,
+            report,
         };
-        let absent = matches!(entry.node.value, Value::Null | Value::Refused);
-        if last[entry.key.as_str()] != index || absent {
-            continue;
+        match entry.key.as_str() {
+            "tls" => tls = Some(setting.choice(YES_NO)),
+            key => set(&mut listener, key, &mut setting, &mut files),
         }
-        match *name {
-            "tls" => tls = choice(key, &entry.node, YES_NO, report),
-            "tls_certificate" | "tls_key" => named.take(name, key, &entry.node, report),
-            _ => take(name, key, entry, &mut listener, report),
+        if entry.key == "port" {
+            port = Some(entry.place);
         }
     }
-    let own = named.line.is_some();
+    let own = files.place.is_some();
     if own {
-        listener.certificates = named.pairs("listeners.", report);
+        listener.certificates = files.pairs(PREFIX, report);
     }
-    let contradiction = match tls {
-        Some(true) if !own && listener.certificates.is_empty() => Some((
-            "TLS without a certificate",
-            "a 'tls_certificate' and a 'tls_key', here or at the top",
-        )),
-        Some(false) if own => Some(("a certificate beside 'tls: false'", "one of them")),
-        _ => None,
-    };
-    if let Some((found, allowed)) = contradiction {
-        report.add(
-            node.line,
-            What::NotAllowed {
-                key: "listeners.tls".to_owned(),
-                found: found.to_owned(),
-                allowed: allowed.to_owned(),
-            },
-        );
+    match tls {
+        Some(true) if !own && listener.certificates.is_empty() => {
+            let allowed = "a 'tls_certificate' and a 'tls_key', here or at the top";
+            report.not_allowed(
+                node.place,
+                "listeners.tls",
+                "TLS without a certificate",
+                allowed,
+            );
+        }
+        Some(false) if own => {
+            let found = "a certificate with 'tls: false'";
+            report.not_allowed(node.place, "listeners.tls", found, "one of them");
+        }
+        _ => {}
     }
     if tls == Some(false) {
         listener.certificates.clear();
     }
-    let port = entries.iter().find(|entry| entry.key == "port");
-    if let Some(port) = port.filter(|_| listener.is_unix()) {
-        report.add(
-            port.line,
-            What::NotAllowed {
-                key: "listeners.port".to_owned(),
-                found: "a port where 'listen' has only unix sockets".to_owned(),
-                allowed: "no port, or a 'listen' with an address in this entry".to_owned(),
-            },
-        );
+    if let Some(place) = port.filter(|_| listener.is_unix()) {
+        let found = "a port where 'listen' has only unix sockets";
+        let allowed = "no port, or a 'listen' with an address in this entry";
+        report.not_allowed(place, "listeners.port", found, allowed);
     }
-    Some(listener)
+    listener
+}
+
+/// Takes the value of a key that entries and the top level have.
+pub(super) fn set(
+    listener: &mut Listener,
+    key: &str,
+    setting: &mut Setting<'_>,
+    files: &mut PairFiles,
+) {
+    match key {
+        "name" => listener.name = socket_name(setting),
+        "port" => listener.port = setting.whole("", &(0..=65535), "") as u16,
+        "listen" => listener.listen = listen(setting),
+        "socket_mode" => listener.socket_mode = socket_mode(setting),
+        "tls_certificate" => files.certificates = files.read(setting),
+        "tls_key" => files.keys = files.read(setting),
+        "host" => {
+            let allowed = "what the Host header must be, such as example.com:5000";
+            listener.host = setting.word(allowed);
+        }
+        "resource" => listener.resource = resource(setting),
+        _ => listener.origin = origin(setting),
+    }
 }
 
 /// A name that systemd accepts for a descriptor.
@@ -277,40 +281,28 @@ fn socket_name(setting: &mut Setting<'_>) -> Option<String> {
     let allowed = "the FileDescriptorName= of a systemd.socket(5) unit, such as web";
     let name = setting.word(allowed)?;
     if name.contains(':') {
-        setting.refuse(allowed);
-        return None;
+        setting.refuse(setting.node, allowed);
     }
     Some(name)
 }
 
-/// Takes the value of any other key.
-fn take(
-    name: &str,
-    key: &'static str,
-    entry: &Entry,
-    listener: &mut Listener,
-    report: &mut Report,
-) {
-    let mut setting = Setting {
-        key,
-        node: &entry.node,
-        report,
+fn resource(setting: &mut Setting<'_>) -> Option<String> {
+    let resource = setting.word("the path of the request, such as /xmpp-websocket")?;
+    let reason = if !resource.starts_with('/') {
+        "a path begins with '/'"
+    } else if resource.contains(['?', '#']) {
+        "only the part before '?' is compared"
+    } else {
+        return Some(resource);
     };
-    match name {
-        "name" => listener.name = socket_name(&mut setting),
-        "port" => {
-            if let Some(port) = setting.whole(0..=65535, PORT_ALLOWED) {
-                listener.port = port;
-            }
-        }
-        "listen" => listener.listen = listen_address::listen(&mut setting),
-        "socket_mode" => {
-            if let Some(mode) = listen_address::socket_mode(&mut setting) {
-                listener.socket_mode = mode;
-            }
-        }
-        "host" => listener.host = setting.word(HOST_ALLOWED),
-        "resource" => listener.resource = setting::resource(&mut setting),
-        _ => listener.origin = setting::origin(&mut setting),
-    }
+    let key = &setting.key;
+    let text = format!("key '{key}': no request can match '{resource}': {reason}");
+    setting.report.warn(setting.node.place, text);
+    Some(resource)
+}
+
+fn origin(setting: &mut Setting<'_>) -> Vec<Glob> {
+    let allowed = "an origin or a pattern such as https://*.example.com, or a list of them \
+                   ('' in quotes lets requests without an Origin header pass)";
+    setting.list(allowed, |text| Some(Glob::new(&text.to_lowercase())))
 }

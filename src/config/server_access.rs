@@ -1,14 +1,11 @@
 //! How a domain's server is reached: TLS, certificates, PROXY protocol.
 //!
-//! Owns the choices that a `domains` entry or a `server_` key makes, and their
-//! words in the file. Opens no file: a certificate authority that cannot be
-//! read is reported by whoever loads it.
+//! Owns the choices of a `domains` entry or a `server_` key, and their words in
+//! the file. Opens no file.
 
 use std::path::PathBuf;
 
-use super::problem::Report;
-use super::value::{choice, file};
-use super::yaml::Node;
+use super::value::{Setting, YES_NO};
 
 /// Whether the connection to a server is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,19 +24,19 @@ pub enum Tls {
 /// A version of the PROXY protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyProtocol {
-    /// The line of text.
+    /// A line of text.
     V1,
-    /// The binary header.
+    /// A binary header.
     V2,
 }
 
-/// Where a name that the `domains` list does not have may lead.
+/// Where a domain that is not in the `domains` list may lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrivateAddresses {
-    /// To an inside address only at port 5222 by the domain's own A or AAAA
-    /// record: an SRV record may not choose host and port inside.
+    /// To an internal address only on port 5222 and by the domain's own A or AAAA
+    /// record: an SRV record may not choose an internal host and port.
     StandardPort,
-    /// Never to an inside address.
+    /// Never to an internal address.
     Refuse,
     /// Anywhere.
     Allow,
@@ -115,15 +112,6 @@ pub(super) const PRIVATE_ADDRESSES: &[(&str, PrivateAddresses)] = &[
     ("allow", PrivateAddresses::Allow),
 ];
 
-pub(super) const YES_NO: &[(&str, bool)] = &[
-    ("true", true),
-    ("yes", true),
-    ("on", true),
-    ("false", false),
-    ("no", false),
-    ("off", false),
-];
-
 const PROXY_PROTOCOL: &[(&str, Option<ProxyProtocol>)] = &[
     ("v1", Some(ProxyProtocol::V1)),
     ("v2", Some(ProxyProtocol::V2)),
@@ -136,25 +124,16 @@ const CHANNEL_BINDING: &[(&str, ChannelBinding)] = &[
     ("relay", ChannelBinding::Relay),
 ];
 
-/// Reads the key `name` of a `domains` entry; `key` is its name for messages.
-pub(super) fn read(
-    name: &str,
-    key: &str,
-    node: &Node,
-    access: &mut ServerAccess,
-    report: &mut Report,
-) {
-    match name {
-        "tls" => access.tls = choice(key, node, TLS, report),
-        "verify" => access.verify = choice(key, node, YES_NO, report).unwrap_or(true),
-        "ca_file" => access.ca_file = file(key, node, report),
-        "proxy_protocol" => {
-            access.proxy_protocol = choice(key, node, PROXY_PROTOCOL, report).flatten();
+impl ServerAccess {
+    /// Takes the value of a key of a `domains` entry.
+    pub(super) fn set(&mut self, key: &str, setting: &mut Setting<'_>) {
+        match key {
+            "tls" => self.tls = Some(setting.choice(TLS)),
+            "verify" => self.verify = setting.choice(YES_NO),
+            "ca_file" => self.ca_file = setting.path("/etc/ssl/xmpp-ca.pem"),
+            "proxy_protocol" => self.proxy_protocol = setting.choice(PROXY_PROTOCOL),
+            _ => self.channel_binding = setting.choice(CHANNEL_BINDING),
         }
-        "channel_binding" => {
-            access.channel_binding = choice(key, node, CHANNEL_BINDING, report).unwrap_or_default();
-        }
-        _ => {}
     }
 }
 

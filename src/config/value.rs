@@ -1,127 +1,213 @@
-//! The values of keys: words, numbers, times, files.
+//! The values of keys: numbers, times, words, lists, files.
 //!
-//! Owns the reading of a single value and the report on one that is not
-//! allowed. Knows no key.
+//! Owns the way from the text in the file to a value, and the entries of a mapping
+//! that apply. A value that is refused is an error, so what stands in for it does not
+//! matter. Knows no key.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::problem::{Report, What, quoted};
+use super::problem::{Report, did_you_mean};
 use super::yaml::{Entry, Node, Value};
+
+/// The largest number that a key takes.
+pub(super) const MAX: u64 = usize::MAX as u64 >> 1;
 
 /// The longest time that a key takes: a day.
 const MAX_SECONDS: f64 = 86_400.0;
 
-/// Returns where each key occurs last; earlier ones get a warning. A key without a
-/// value after one with a value is an error.
-pub(super) fn last_of_each<'a>(
-    entries: &'a [Entry],
-    prefix: &str,
-    report: &mut Report,
-) -> HashMap<&'a str, usize> {
-    let mut last: HashMap<&str, usize> = HashMap::new();
-    for (index, entry) in entries.iter().enumerate() {
-        let Some(before) = last.insert(&entry.key, index) else {
-            continue;
-        };
-        let key = format!("{prefix}{}", entry.key);
-        let first_line = entries[before].line;
-        let is_null = |entry: &Entry| matches!(entry.node.value, Value::Null);
-        let what = match is_null(entry) && !is_null(&entries[before]) {
-            true => What::NotAllowed {
-                key,
-                found: format!("no value, after the value on line {first_line},"),
-                allowed: "one of the two".to_owned(),
-            },
-            false => What::Repeated {
-                key,
-                value: None,
-                first_line,
-            },
-        };
-        report.add(entry.line, what);
-    }
-    last
+pub(super) const YES_NO: &[(&str, bool)] = &[
+    ("true", true),
+    ("yes", true),
+    ("on", true),
+    ("false", false),
+    ("no", false),
+    ("off", false),
+];
+
+/// A key with its value.
+pub(super) struct Setting<'a> {
+    /// The key as messages name it: `domains.server` is `server` in an entry of `domains`.
+    pub key: String,
+    pub node: &'a Node,
+    pub report: &'a mut Report,
 }
 
-/// The text of a node; anything else is refused.
-pub(super) fn text<'a>(
-    key: &str,
-    node: &'a Node,
-    allowed: &str,
-    report: &mut Report,
-) -> Option<&'a str> {
-    match &node.value {
-        Value::Text(text) => Some(text),
-        Value::Refused => None,
-        _ => {
-            refuse(key, node, allowed, report);
-            None
+impl<'a> Setting<'a> {
+    pub fn refuse(&mut self, node: &Node, allowed: &str) {
+        if let Some(found) = node.value.shown() {
+            self.report
+                .not_allowed(node.place, &self.key, &found, allowed);
         }
     }
+
+    /// Reads the text of a node, which `read` may refuse.
+    pub fn read<T>(
+        &mut self,
+        node: &'a Node,
+        allowed: &str,
+        read: impl FnOnce(&'a str) -> Option<T>,
+    ) -> Option<T> {
+        let value = match &node.value {
+            Value::Text(text) => read(text),
+            _ => None,
+        };
+        if value.is_none() {
+            self.refuse(node, allowed);
+        }
+        value
+    }
+
+    pub fn one<T>(&mut self, allowed: &str, read: impl FnOnce(&'a str) -> Option<T>) -> Option<T> {
+        self.read(self.node, allowed, read)
+    }
+
+    /// The values of a list; a lone value is a list of one.
+    pub fn nodes(&self) -> &'a [Node] {
+        match &self.node.value {
+            Value::List(nodes) => nodes,
+            _ => std::slice::from_ref(self.node),
+        }
+    }
+
+    /// Each value of a list that `read` does not refuse.
+    pub fn list<T>(&mut self, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Vec<T> {
+        let nodes = self.nodes().iter();
+        nodes
+            .filter_map(|node| self.read(node, allowed, &read))
+            .collect()
+    }
+
+    /// Text with neither white space nor control characters, and not empty.
+    pub fn word(&mut self, allowed: &str) -> Option<String> {
+        let bad = |c: char| c.is_whitespace() || c.is_control();
+        self.one(allowed, |text| {
+            (!text.is_empty() && !text.contains(bad)).then(|| text.to_owned())
+        })
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(&mut self, choices: &[(&str, T)]) -> T {
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+        let allowed = format!("one of {}", words.join(", "));
+        let find = |text: &str| choices.iter().find(|(word, _)| *word == text);
+        self.one(&allowed, find).unwrap_or(&choices[0]).1
+    }
+
+    /// A whole number in a range. `what` and `why` are for the message.
+    pub fn whole(&mut self, what: &str, range: &RangeInclusive<u64>, why: &str) -> u64 {
+        let allowed = match (*range.start(), *range.end()) {
+            (0, MAX) => format!("a whole number{what}{why}"),
+            (least, MAX) => format!("a whole number{what}, at least {least}{why}"),
+            (least, most) => format!("a whole number{what} from {least} to {most}{why}"),
+        };
+        let read = |text: &str| whole(text).filter(|number| range.contains(number));
+        self.one(&allowed, read).unwrap_or_default()
+    }
+
+    /// A whole number, or 0 for no limit.
+    pub fn limit(&mut self, what: &str) -> Option<u64> {
+        let number = self.whole(what, &(0..=MAX), ", or 0 for no limit");
+        Some(number).filter(|number| *number > 0)
+    }
+
+    pub fn time(&mut self) -> Duration {
+        let allowed = "a number of seconds above 0 and up to 86400, such as 30 or 0.5";
+        let read = |text: &str| seconds(text).filter(|time| !time.is_zero());
+        self.one(allowed, read).unwrap_or_default()
+    }
+
+    pub fn time_or_never(&mut self) -> Option<Duration> {
+        let allowed = "a number of seconds up to 86400, such as 30 or 0.5, or 0 for never";
+        let read = |text: &str| {
+            let time = seconds(text)?;
+            // A time too small to tell from 0 was not meant as never.
+            let never = text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
+            (never || !time.is_zero()).then_some((!never).then_some(time))
+        };
+        self.one(allowed, read).flatten()
+    }
+
+    pub fn path(&mut self, example: &str) -> Option<PathBuf> {
+        self.one(&path_allowed(example), from_root)
+    }
+
+    pub fn paths(&mut self, example: &str) -> Vec<PathBuf> {
+        self.list(&path_allowed(example), from_root)
+    }
 }
 
-/// Reports that `node` is not what `key` takes.
-pub(super) fn refuse(key: &str, node: &Node, allowed: &str, report: &mut Report) {
-    let found = match &node.value {
-        Value::Null => "nothing".to_owned(),
-        Value::Text(text) => quoted(text),
-        Value::List(_) => "a list".to_owned(),
-        Value::Mapping(_) => "a mapping".to_owned(),
-        Value::Refused => return,
-    };
-    report.add(
-        node.line,
-        What::NotAllowed {
-            key: key.to_owned(),
-            found,
-            allowed: allowed.to_owned(),
-        },
-    );
+fn path_allowed(example: &str) -> String {
+    format!("the path of a file, from the root, such as {example}")
+}
+
+fn from_root(text: &str) -> Option<PathBuf> {
+    text.starts_with('/').then(|| text.into())
 }
 
 /// Digits only: no sign, no space, no underscore, no other base.
 pub(super) fn whole(text: &str) -> Option<u64> {
-    text.bytes()
-        .all(|byte| byte.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
 }
 
 /// Seconds as digits with at most one point, up to a day.
-pub(super) fn seconds(text: &str) -> Option<Duration> {
-    let plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let seconds: f64 = plain.then(|| text.parse().ok()).flatten()?;
+fn seconds(text: &str) -> Option<Duration> {
+    let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    let seconds: f64 = text.parse().ok().filter(|_| text.bytes().all(plain))?;
     (seconds <= MAX_SECONDS).then(|| Duration::from_secs_f64(seconds))
 }
 
-/// One of a few words.
-pub(super) fn choice<T: Copy>(
-    key: &str,
-    node: &Node,
-    choices: &[(&str, T)],
+/// The entries of a mapping that apply: of each known key the last one, in the order of
+/// the file. Reports keys that appear twice: a warning, but an error if the values are in
+/// two files, or if the last one has none. `prefix` goes before keys in messages.
+pub(super) fn applicable<'a>(
+    entries: &'a [Entry],
+    prefix: &str,
+    known: &[&str],
     report: &mut Report,
-) -> Option<T> {
-    let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-    let allowed = format!("one of {}", words.join(", "));
-    let word = text(key, node, &allowed, report)?;
-    let found = choices.iter().find(|(choice, _)| *choice == word);
-    if found.is_none() {
-        refuse(key, node, &allowed, report);
+) -> Vec<&'a Entry> {
+    let mut last: HashMap<&str, &Entry> = HashMap::new();
+    for entry in entries {
+        let (key, place) = (&entry.key, entry.node.place);
+        if !known.contains(&key.as_str()) {
+            let meant = did_you_mean(key, known);
+            // An inner key may have asked for more security.
+            match prefix.is_empty() {
+                true => report.warn(
+                    entry.place,
+                    format!("key '{key}' is not known and has no effect{meant}"),
+                ),
+                false => {
+                    let allowed = known.join(", ");
+                    report.error(
+                        entry.place,
+                        format!("key '{prefix}{key}' is not known; allowed: {allowed}{meant}"),
+                    );
+                }
+            }
+        }
+        let Some(before) = last.insert(key, entry) else {
+            continue;
+        };
+        let key = format!("{prefix}{key}");
+        let earlier = report.earlier(before.place, entry.place);
+        let is_null = |entry: &Entry| matches!(entry.node.value, Value::Null);
+        if is_null(entry) && !is_null(before) {
+            let found = format!("no value, after the value on {earlier},");
+            report.not_allowed(entry.place, &key, &found, "one of the two");
+        } else if before.place.file != place.file {
+            let found = format!("a second value, after the value on {earlier},");
+            report.not_allowed(entry.place, &key, &found, "one of the two");
+        } else {
+            let text = format!("key '{key}' is already set on {earlier}; this value replaces it");
+            report.warn(entry.place, text);
+        }
     }
-    found.map(|(_, value)| *value)
-}
-
-/// The path of a file.
-pub(super) fn file(key: &str, node: &Node, report: &mut Report) -> Option<PathBuf> {
-    let allowed = "the path of a file, from the root, such as /etc/ssl/xmpp-ca.pem";
-    let path = text(key, node, allowed, report)?;
-    if !path.starts_with('/') {
-        refuse(key, node, allowed, report);
-        return None;
-    }
-    Some(path.into())
+    let applies = |entry: &&Entry| {
+        known.contains(&entry.key.as_str()) && std::ptr::eq(last[entry.key.as_str()], *entry)
+    };
+    entries.iter().filter(applies).collect()
 }

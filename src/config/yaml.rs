@@ -1,55 +1,83 @@
-//! YAML events into a small tree whose every node knows its line.
+//! YAML events into a small tree whose every node knows its place.
 //!
-//! Takes scalars as the text that stands there: `05000` stays `05000`, `no`
-//! stays `no`. Only a plain empty value and a plain `~` are null. Refuses what
-//! a configuration file does not need: anchors and aliases (so nothing can be
-//! multiplied), tags, several documents, deep nesting, characters that YAML does
-//! not allow. Goes on after an error where it can; never gives a key or a value a
-//! meaning.
+//! Keeps scalars as they are written: `05000` stays `05000`, `no` stays `no`. Only
+//! a plain empty value and a plain `~` are null. Refuses what a configuration file
+//! does not need: anchors and aliases (so nothing can be multiplied), tags, several
+//! documents, deep nesting, characters that YAML does not allow. Goes on after an
+//! error if it can. Gives no meaning to keys and values.
 
 use yaml_rust2::parser::{Event, Parser, Tag};
 use yaml_rust2::scanner::{Marker, ScanError, TScalarStyle};
 
-use super::problem::{Report, What};
+use super::problem::{Place, Report, What};
 
-/// How deep lists and mappings may stand inside each other.
+/// How deep lists and mappings may be nested.
 const MAX_DEPTH: usize = 8;
 
-/// A value and the line where it begins.
+/// A value and the place where it begins.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) line: usize,
-    pub(super) value: Value,
+    pub place: Place,
+    pub value: Value,
 }
 
-/// What a key or a list holds.
 #[derive(Debug)]
 pub(super) enum Value {
     Null,
     Text(String),
     List(Vec<Node>),
     Mapping(Vec<Entry>),
-    /// An error was reported for it; there is nothing to add.
+    /// An error was reported for it already.
     Refused,
+}
+
+impl Value {
+    /// Whether there is nothing to read.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Value::Null | Value::Refused)
+    }
+
+    /// The entries of a mapping; of anything else none.
+    pub fn entries(&self) -> &[Entry] {
+        match self {
+            Value::Mapping(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// What a message calls it; `None` if an error was reported for it already.
+    pub fn shown(&self) -> Option<String> {
+        const SHOWN_CHARS: usize = 60;
+        match self {
+            Value::Null => Some("nothing".to_owned()),
+            Value::Text(text) => Some(match text.char_indices().nth(SHOWN_CHARS) {
+                Some((end, _)) => format!("'{}...'", &text[..end]),
+                None => format!("'{text}'"),
+            }),
+            Value::List(_) => Some("a list".to_owned()),
+            Value::Mapping(_) => Some("a mapping".to_owned()),
+            Value::Refused => None,
+        }
+    }
 }
 
 /// One `key: value`.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) key: String,
-    pub(super) line: usize,
-    pub(super) node: Node,
+    pub key: String,
+    pub place: Place,
+    pub node: Node,
 }
 
-/// The end of all reading; the reason is in the report.
+/// Reading cannot go on; the reason is in the report.
 struct Stop;
 
-/// The entries of the document's mapping, as far as it can be read.
-pub(super) fn entries(text: &str, report: &mut Report) -> Vec<Entry> {
+/// The entries of the mapping in a file, as far as it can be read.
+pub(super) fn entries(file: usize, text: &str, report: &mut Report) -> Vec<Entry> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some((at, c)) = text.char_indices().find(|(_, c)| !is_allowed(*c)) {
         let line = 1 + text[..at].matches('\n').count();
-        report.add(line, What::Character(c));
+        report.add(Place { file, line }, What::Character(c));
         return Vec::new();
     }
     // With a final newline, the mark behind a missing value is on a later line.
@@ -57,6 +85,7 @@ pub(super) fn entries(text: &str, report: &mut Report) -> Vec<Entry> {
     let mut reader = Reader {
         parser: Parser::new(text.chars().chain(newline)),
         lines: text.lines().collect(),
+        file,
         report,
         top: Vec::new(),
     };
@@ -78,6 +107,7 @@ fn is_allowed(c: char) -> bool {
 struct Reader<'a, T> {
     parser: Parser<T>,
     lines: Vec<&'a str>,
+    file: usize,
     report: &'a mut Report,
     top: Vec<Entry>,
 }
@@ -99,11 +129,8 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
             event => {
                 let node = self.node(event, mark, 0)?;
                 if !matches!(node.value, Value::Null | Value::Refused) {
-                    self.refuse(
-                        node.line,
-                        "a file that is not a mapping",
-                        "one 'key: value' a line, such as 'port: 5000'",
-                    );
+                    let allowed = "one 'key: value' a line, such as 'port: 5000'";
+                    self.refuse(node.place.line, "a file that is not a mapping", allowed);
                 }
             }
         }
@@ -124,27 +151,23 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
             if event == Event::MappingEnd {
                 return Ok(None);
             }
-            let key_line = mark.line();
+            let line = mark.line();
             let key = self.node(event, mark, depth)?;
             let (event, mark) = self.next()?;
             let mut node = self.node(event, mark, depth)?;
+            let place = key.place;
             match key.value {
-                Value::Text(text) => {
+                Value::Text(key) => {
                     if matches!(node.value, Value::Null) {
-                        node.line = key.line;
+                        node.place = place;
                     }
-                    return Ok(Some(Entry {
-                        key: text,
-                        line: key.line,
-                        node,
-                    }));
+                    return Ok(Some(Entry { key, place, node }));
                 }
                 Value::Refused => {}
-                _ => self.refuse(
-                    key_line,
-                    "a key that is not text",
-                    "a name, as in 'port: 5000'",
-                ),
+                _ => {
+                    let allowed = "a name, as in 'port: 5000'";
+                    self.refuse(line, "a key that is not text", allowed);
+                }
             }
         }
     }
@@ -152,28 +175,26 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
     fn node(&mut self, event: Event, mark: Marker, depth: usize) -> Result<Node, Stop> {
         let mut line = mark.line();
         if depth > MAX_DEPTH {
-            self.refuse(
-                line,
-                "nesting this deep",
-                "at most 8 lists and mappings inside each other",
-            );
+            let allowed = "at most 8 lists and mappings inside each other";
+            self.refuse(line, "nesting this deep", allowed);
             return Err(Stop);
         }
         let mut refused = false;
         let value = match event {
             Event::Alias(_) => {
-                self.refuse_alias(line);
+                let allowed = "the same text in quotes, such as '*.example.org'";
+                self.refuse(line, &unquoted('*', "alias"), allowed);
                 Value::Refused
             }
             Event::Scalar(text, style, anchor, tag) => {
-                if style == TScalarStyle::Plain && text.is_empty() {
+                let plain = style == TScalarStyle::Plain;
+                if plain && text.is_empty() {
                     line = self.line_of_nothing(line);
                 }
                 refused = self.refuse_extras(line, anchor, tag.as_ref());
-                if style == TScalarStyle::Plain && matches!(text.as_str(), "" | "~") {
-                    Value::Null
-                } else {
-                    Value::Text(text)
+                match text.as_str() {
+                    "" | "~" if plain => Value::Null,
+                    _ => Value::Text(text),
                 }
             }
             Event::SequenceStart(anchor, tag) => {
@@ -198,13 +219,14 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
             _ => Value::Null,
         };
         let value = if refused { Value::Refused } else { value };
-        Ok(Node { line, value })
+        let place = self.place(line);
+        Ok(Node { place, value })
     }
 
     fn next(&mut self) -> Result<(Event, Marker), Stop> {
         match self.parser.next_token() {
             Ok(next) => Ok(next),
-            // The parser has taken the alias and goes on behind it.
+            // The parser has consumed the alias and can go on after it.
             Err(error) if error.info().contains("unknown anchor") => {
                 Ok((Event::Alias(0), *error.marker()))
             }
@@ -227,52 +249,50 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
             line += from_mark.take_while(|text| !indented_by_tab(text)).count();
             line = line.min(self.lines.len());
         }
-        let what = What::Syntax(error.info().to_owned());
-        self.report.add(line, what);
-    }
-
-    fn refuse(&mut self, line: usize, found: &'static str, allowed: &'static str) {
-        self.report.add(line, What::NotSupported { found, allowed });
-    }
-
-    fn refuse_alias(&mut self, line: usize) {
-        self.refuse(
-            line,
-            "text that begins with * and stands without quotes (a YAML alias)",
-            "the same text in quotes, such as '*.example.org'",
+        let text = format!(
+            "is not valid YAML: {}; allowed: lines such as 'port: 5000'; indent with spaces, and \
+             quote text that begins with one of *&!@`[]{{}}\"'|>%#",
+            error.info()
         );
+        self.report.error(self.place(line), text);
+    }
+
+    fn place(&self, line: usize) -> Place {
+        let file = self.file;
+        Place { file, line }
+    }
+
+    fn refuse(&mut self, line: usize, found: &str, allowed: &str) {
+        let text = format!("{found} is not allowed; allowed: {allowed}");
+        self.report.error(self.place(line), text);
     }
 
     /// Reports an anchor or a tag, and says whether there was one.
     fn refuse_extras(&mut self, line: usize, anchor: usize, tag: Option<&Tag>) -> bool {
-        if anchor > 0 {
-            self.refuse(
-                line,
-                "text that begins with & and stands without quotes (a YAML anchor)",
-                "the same text in quotes",
-            );
+        let anchor = (anchor > 0).then(|| unquoted('&', "anchor"));
+        let found = anchor.into_iter().chain(tag.map(|_| unquoted('!', "tag")));
+        let mut refused = false;
+        for found in found {
+            self.refuse(line, &found, "the same text in quotes");
+            refused = true;
         }
-        if tag.is_some() {
-            self.refuse(
-                line,
-                "text that begins with ! and stands without quotes (a YAML tag)",
-                "the same text in quotes",
-            );
-        }
-        anchor > 0 || tag.is_some()
+        refused
     }
 
-    /// The line of a value that is not there: the parser's mark is on whatever
-    /// follows, past blank lines and comments.
+    /// The line of a missing value. The parser's mark is on whatever follows, after blank
+    /// lines and comments.
     fn line_of_nothing(&self, mark_line: usize) -> usize {
-        (1..mark_line)
-            .rev()
-            .find(|line| {
-                self.lines.get(line - 1).is_some_and(|text| {
-                    let text = text.trim_start();
-                    !text.is_empty() && !text.starts_with('#')
-                })
-            })
-            .unwrap_or(mark_line)
+        let has_text = |line: &usize| {
+            let text = self
+                .lines
+                .get(line - 1)
+                .map_or("", |text| text.trim_start());
+            !text.is_empty() && !text.starts_with('#')
+        };
+        (1..mark_line).rev().find(has_text).unwrap_or(mark_line)
     }
+}
+
+fn unquoted(first: char, what: &str) -> String {
+    format!("text that begins with {first} and stands without quotes (a YAML {what})")
 }

@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 use super::notices::{report, tell_expiring, tell_refused, tell_reloaded, tell_without_rules};
 use super::open_files::most_sessions;
 use super::{Reactor, token};
-use crate::config::{self, Config, Loaded, Problem};
+use crate::config::{self, Config, Loaded, Problem, Sources};
 use crate::log::Log;
 use crate::net::dns::resolver::Resolver;
 use crate::net::tls_client::Contexts;
@@ -30,21 +30,19 @@ pub struct Fresh {
     pub endpoints: Vec<Rc<Endpoint>>,
 }
 
-/// Reads the file again, and checks it and the files that it names; also returns its
-/// text. Logs all errors, and that the old configuration stays.
+/// Reads the configuration again, and checks it and the files that it names; also returns
+/// its text. Logs all errors, and that the old configuration stays.
 pub fn read_again(path: &Path, log: &Log) -> Option<(String, Fresh)> {
-    let read = config::read_again(path);
-    let text = read.map_err(|problems| refuse(path, &problems, log)).ok()?;
-    let (fresh, warnings) = judge(path, &text, log)?;
+    let sources = Sources::read_again(path);
+    let (fresh, warnings) = judge(path, &sources, log)?;
     report(log, &warnings);
-    Some((text, fresh))
+    Some((sources.encode(), fresh))
 }
 
-/// Checks the text of a configuration and the files that it names; also returns
-/// warnings.
-fn judge(path: &Path, text: &str, log: &Log) -> Option<(Fresh, Vec<Problem>)> {
-    let parsed = config::judge(path, text);
-    let Loaded { config, warnings } = parsed
+/// Checks a configuration and the files that it names; also returns warnings.
+fn judge(path: &Path, sources: &Sources, log: &Log) -> Option<(Fresh, Vec<Problem>)> {
+    let judged = sources.judge();
+    let Loaded { config, warnings } = judged
         .map_err(|problems| refuse(path, &problems, log))
         .ok()?;
     let contexts = Contexts::new(config.ca_files());
@@ -58,17 +56,16 @@ fn judge(path: &Path, text: &str, log: &Log) -> Option<(Fresh, Vec<Problem>)> {
     Some((fresh, warnings))
 }
 
-/// Logs why a file cannot be used.
+/// Logs why a configuration cannot be used.
 fn refuse(path: &Path, problems: &[Problem], log: &Log) {
     report(log, problems);
-    let path = path.display();
-    let unreadable = |problem: &Problem| matches!(problem.what, config::What::Unreadable(_));
-    let why = match problems.iter().any(unreadable) {
-        true => format!(
-            "{path} must be readable by user id {}, which the daemon runs as",
+    let unreadable = |problem: &&Problem| matches!(problem.what, config::What::Unreadable(_));
+    let why = match problems.iter().find(unreadable) {
+        Some(Problem { file, .. }) => format!(
+            "{file} must be readable by user id {}, which the daemon runs as",
             geteuid()
         ),
-        false => format!("{path} has errors"),
+        None => format!("{} has errors", path.display()),
     };
     tell_refused(&why, log);
 }
@@ -88,8 +85,9 @@ impl Reactor {
             return read_again(path, log).map(|(_, fresh)| fresh);
         };
         // Without a text, the signal did not come from the master.
-        let page = membership.text?.read()?;
-        let (fresh, _) = judge(path, &String::from_utf8_lossy(&page), log)?;
+        let text = membership.text?.read()?;
+        let sources = Sources::decode(&String::from_utf8_lossy(&text));
+        let (fresh, _) = judge(path, &sources, log)?;
         let config = fresh.config.share(membership.worker, membership.workers);
         Some(Fresh { config, ..fresh })
     }

@@ -156,7 +156,7 @@ impl Plan {
             fail(why);
             return Err(());
         }
-        warnings::of_identity(&self.identity, &self.path, log);
+        warnings::of_identity(&self.identity, &self.config, &self.path, log);
         let path = self.path;
         let result = if self.config.workers == 1 {
             let upkeep = Upkeep {

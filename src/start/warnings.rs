@@ -1,6 +1,6 @@
 //! What the log says at the start about a configuration that works but may surprise.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::config::{Config, Listener};
@@ -10,17 +10,20 @@ use crate::net::allot::Named;
 use crate::net::tls_server::Endpoint;
 
 /// Warns of root, and of a configuration that the user of the daemon cannot read.
-pub(super) fn of_identity(identity: &Identity, path: &Path, log: &Log) {
+pub(super) fn of_identity(identity: &Identity, config: &Config, path: &Path, log: &Log) {
     if identity.is_root_by_default() {
         let text = "serving as root; set 'user' to run as another user";
         log.startup(Level::Warning, format_args!("{text}"));
     }
-    if let Err(error) = std::fs::File::open(path) {
-        let path = path.display();
-        let user = identity.user().unwrap_or_default();
-        let text =
-            format_args!("{path} cannot be read as user '{user}': {error}; a reload will fail");
-        log.startup(Level::Warning, text);
+    let included = config.included.iter().map(PathBuf::as_path);
+    for path in [path].into_iter().chain(included) {
+        if let Err(error) = std::fs::File::open(path) {
+            let path = path.display();
+            let user = identity.user().unwrap_or_default();
+            let text =
+                format_args!("{path} cannot be read as user '{user}': {error}; a reload will fail");
+            log.startup(Level::Warning, text);
+        }
     }
 }
 

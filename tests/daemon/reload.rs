@@ -4,7 +4,7 @@
 use nix::sys::signal::Signal;
 
 use crate::common::answering::{Answering, daemon_asking, opening, read_id};
-use crate::common::background::{children, descriptors};
+use crate::common::background::{TempDir, children, descriptors};
 use crate::common::certificates::Authority;
 use crate::common::daemon::Daemon;
 use crate::common::dns_server::{DnsServer, SRV};
@@ -41,6 +41,42 @@ fn a_good_file_counts_for_those_who_come_after() {
     server.expect(PRESENCE);
     server.send("<a xmlns='u'/>");
     expect_text(&mut client, "<a xmlns='u'/>");
+    stage.daemon.stop();
+}
+
+#[test]
+fn included_files_are_read_again_too() {
+    let directory = TempDir::new();
+    let include = |text: &str| std::fs::write(directory.path("a.conf"), text).unwrap();
+    include("resource: /old\n");
+    let stage = Stage::set(&format!("include: {}/*.conf\n", directory.0.display()));
+    assert_eq!(status_of(&stage, "/old"), 101);
+    include("resource: /new\n");
+    stage.daemon.signal(Signal::SIGHUP);
+    stage.daemon.wait_for_line("configuration reloaded");
+    assert_eq!(status_of(&stage, "/old"), 404);
+    assert_eq!(status_of(&stage, "/new"), 101);
+    for (text, why) in [
+        ("resource: /old\nport: x\n", "/a.conf:2: key 'port': 'x'"),
+        ("", "/a.conf: is empty; "),
+        (
+            "resource: /old\nlisten: ::1\n",
+            "/a.conf:2: key 'listen': a second value",
+        ),
+    ] {
+        let seen = stage.daemon.lines().len();
+        include(text);
+        stage.daemon.signal(Signal::SIGHUP);
+        let kept = "configuration not reloaded, keeping the old one";
+        stage.daemon.wait_for_line_behind(seen, kept);
+        assert!(
+            stage.daemon.lines()[seen..]
+                .iter()
+                .any(|line| line.contains(why)),
+            "{why}"
+        );
+        assert_eq!(status_of(&stage, "/new"), 101);
+    }
     stage.daemon.stop();
 }
 

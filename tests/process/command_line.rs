@@ -187,6 +187,26 @@ fn certificate_keys(certificate: &TempFile, key: &TempFile) -> String {
 }
 
 #[test]
+fn check_config_follows_includes() {
+    let included = TempFile::new("domains: [a.example]\n");
+    let path = included.0.display();
+    let good = checked(&format!("port: 0\ninclude: {path}\n"));
+    assert_eq!((&good.1[..], good.2), ("", 0));
+    let (_, err, status) = checked(&format!("port: 0\ndomains: [a.example]\ninclude: {path}\n"));
+    assert_eq!(status, 1);
+    assert!(
+        err.starts_with(&format!("{path}:1: key 'domains': 'a.example'")),
+        "{err}"
+    );
+    let (_, err, status) = checked("port: 0\ninclude: /nonexistent/a.conf\n");
+    assert_eq!(status, 1);
+    assert!(
+        err.starts_with("/nonexistent/a.conf: cannot be read: "),
+        "{err}"
+    );
+}
+
+#[test]
 fn check_config_opens_what_the_file_names() {
     let authority = Authority::new();
     let identity = |names| authority.identity(names).files(&[]);

@@ -10,7 +10,9 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::common::background::{Background, listens_at, signal_to, state, wait_gone, workers};
+use crate::common::background::{
+    Background, TempDir, listens_at, signal_to, state, wait_gone, workers,
+};
 use crate::common::daemon::Daemon;
 use crate::common::stage::*;
 use crate::common::ws_client::{PING, WsClient, request};
@@ -213,4 +215,37 @@ fn two_daemons_do_not_share_a_port_by_accident() {
         assert!(told.contains("in use"), "{told}");
     }
     first.stop();
+}
+
+#[test]
+fn workers_get_the_included_text_that_the_master_read() {
+    let directory = TempDir::new();
+    let include = |text: &str| fs::write(directory.path("a.conf"), text).unwrap();
+    include("resource: /old\n");
+    let config = format!("workers: 2\ninclude: {}/*.conf\n", directory.0.display());
+    let Stage { server: _, daemon } = Stage::set(&config);
+    let both = workers(daemon.pid(), 2);
+    let all_serve = |path: &str| {
+        // Enough that each worker has some of them.
+        (0..24).all(|_| {
+            let mut client = WsClient::dial(daemon.address).unwrap();
+            client.handshake(path, &[], Some("xmpp")).unwrap().status == 101
+        })
+    };
+    assert!(all_serve("/old"));
+    include("resource: /new\n");
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for_line("configuration reloaded");
+    patiently("both workers with the new text", || {
+        all_serve("/new").then_some(())
+    });
+    // A worker that is told to reload reads what the master read, not the file.
+    include("resource: /newer\n");
+    for worker in both {
+        signal_to(worker, Signal::SIGHUP);
+        signal_to(worker, Signal::SIGUSR1);
+    }
+    daemon.wait_for_lines("status: ", 2);
+    assert!(all_serve("/new"));
+    daemon.stop();
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use jabsocket::config::{self, Config, What};
+use jabsocket::config::{self, Config, Sources, What};
 
 use super::{good, refused, warned};
 
@@ -162,12 +162,12 @@ fn a_file_without_text_is_nothing_to_reload() {
         if let Ok(loaded) = file.load(text) {
             assert_eq!(loaded.config, Config::default());
         }
-        let problems = config::read_again(&file.0).unwrap_err();
+        let problems = Sources::read_again(&file.0).judge().unwrap_err();
         assert_eq!(problems[0].what, What::Empty, "{text:?}");
     }
     file.load("# all defaults\n").unwrap();
-    let text = config::read_again(&file.0).unwrap();
-    assert_eq!(text, "# all defaults\n");
+    let again = Sources::read_again(&file.0).judge().unwrap();
+    assert_eq!(again.config, Config::default());
 }
 
 #[test]
@@ -189,5 +189,5 @@ fn a_key_again_without_its_value_takes_nothing_back() {
         assert!(refused(text).contains(&message), "{:?}", refused(text));
     }
     let (config, warnings) = warned("host: a\nhost: b\n");
-    assert_eq!((config.host.as_deref(), warnings.len()), (Some("b"), 1));
+    assert_eq!((config.top.host.as_deref(), warnings.len()), (Some("b"), 1));
 }

@@ -71,12 +71,12 @@ fn what_cannot_be_meant_is_an_error_on_its_line() {
         (
             "listeners:\n- port: 1\n- port: 1\n",
             3,
-            "port 1 of line 2 again",
+            "port 1, which the entry on line 2 already uses,",
         ),
         (
             "listeners:\n- {name: a, port: 1}\n- {name: a, port: 2}\n",
             3,
-            "name 'a' of line 2 again",
+            "name 'a', which the entry on line 2 already uses,",
         ),
         ("listeners:\n- name: a:b\n", 2, "'listeners.name': 'a:b'"),
         ("listeners:\n- name: ''\n", 2, "'listeners.name': ''"),
@@ -88,17 +88,17 @@ fn what_cannot_be_meant_is_an_error_on_its_line() {
         (
             "listeners:\n- tls: false\n  tls_certificate: /c\n  tls_key: /k\n",
             2,
-            "a certificate beside 'tls: false'",
+            "a certificate with 'tls: false'",
         ),
         (
             "listeners:\n- port: 1\n  tls_key: /k\n",
             3,
-            "'listeners.tls_certificate': 0 of it beside 1",
+            "'listeners.tls_certificate': 0 file(s) here and 1 in 'listeners.tls_key'",
         ),
         (
             "port: 1\ntls_certificate: [/a, /b]\ntls_key: /k\n",
             2,
-            "2 of it beside 1",
+            "2 file(s) here and 1 in 'tls_key'",
         ),
         (
             "tls_certificate: a.pem\ntls_key: /k\n",

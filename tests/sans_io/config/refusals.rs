@@ -20,7 +20,7 @@ fn every_bad_value_is_told_with_what_is_allowed() {
     let path = "the path of the request, such as /xmpp-websocket";
     let levels = "one of LOG_EMERG, LOG_ALERT, LOG_CRIT, LOG_ERR, LOG_WARNING, LOG_NOTICE, \
                   LOG_INFO, LOG_DEBUG";
-    let host = "what the Host header must say, such as example.com:5000";
+    let host = "what the Host header must be, such as example.com:5000";
     let never = "a number of seconds up to 86400, such as 30 or 0.5, or 0 for never";
     let long = format!("port: {}", "9".repeat(500));
     for (text, key, found, allowed) in [
@@ -50,8 +50,8 @@ fn every_bad_value_is_told_with_what_is_allowed() {
         (
             "compression: on\nmax_message_size: 0",
             "compression",
-            "true beside 'max_message_size: 0'",
-            "a limit, or a few bytes could become any number of them",
+            "'true' together with 'max_message_size: 0'",
+            "a size limit, because a small compressed message can expand without bound",
         ),
         (
             "max_frame_size: 99999999999999999999",
@@ -285,7 +285,7 @@ fn values_that_cannot_work_give_a_warning() {
         ]
     );
     let (config, warnings) = warned("listen: [::1, '[::1]']\n");
-    assert_eq!(config.listen, [address("::1")]);
+    assert_eq!(config.top.listen, [address("::1")]);
     assert_eq!(warnings.len(), 1);
 }
 

@@ -13,13 +13,13 @@ fn path(text: &str) -> ListenAddress {
 #[test]
 fn they_stand_wherever_an_address_may() {
     assert_eq!(
-        good("listen: unix:/run/jabsocket/ws.sock").listen,
+        good("listen: unix:/run/jabsocket/ws.sock").top.listen,
         [path("/run/jabsocket/ws.sock")]
     );
     let name = ListenAddress::Abstract("jabsocket".to_owned());
-    assert_eq!(good("listen: unix:@jabsocket").listen, [name]);
+    assert_eq!(good("listen: unix:@jabsocket").top.listen, [name]);
     assert_eq!(
-        good("listen: [127.0.0.1, unix:/a, '::1']").listen,
+        good("listen: [127.0.0.1, unix:/a, '::1']").top.listen,
         [address("127.0.0.1"), path("/a"), address("::1")]
     );
     let config = good("listeners:\n- {listen: unix:/a, tls: off}\n- port: 1\n");
@@ -32,7 +32,7 @@ fn they_stand_wherever_an_address_may() {
 
 #[test]
 fn the_mode_is_octal_and_an_entry_goes_before_the_top() {
-    assert_eq!(good("").socket_mode, 0o666);
+    assert_eq!(good("").top.socket_mode, 0o666);
     for text in ["0660", "'0660'", "660"] {
         let config = good(&format!("socket_mode: {text}\nlisten: unix:/a"));
         assert_eq!(config.listeners[0].socket_mode, 0o660, "{text}");
@@ -64,17 +64,17 @@ fn what_cannot_be_bound_is_an_error_on_its_line() {
         (
             "listeners:\n- listen: [unix:/b, unix:/a]\n- listen: unix:/a\n",
             3,
-            "'listeners': unix:/a of line 2 again",
+            "'listeners': unix:/a, which the entry on line 2 already uses,",
         ),
         (
             "listeners:\n- listen: unix:/a\n- listen: unix://a\n",
             3,
-            "'listeners': unix:/a of line 2 again",
+            "'listeners': unix:/a, which the entry on line 2 already uses,",
         ),
         (
             "listeners:\n- listen: unix:@a\n- port: 1\n  listen: [::1, unix:@a]\n",
             3,
-            "unix:@a of line 2 again",
+            "unix:@a, which the entry on line 2 already uses,",
         ),
         (
             "listen: unix:/a\nlisteners:\n- listen: ::1\n- port: 443\n",
@@ -109,7 +109,7 @@ fn ports_do_not_meet_where_there_are_only_unix_sockets() {
 #[test]
 fn the_same_path_twice_in_a_list_is_a_warning() {
     let (config, warnings) = warned("listen: [unix:/a, unix:/a]\n");
-    assert_eq!(config.listen, [path("/a")]);
+    assert_eq!(config.top.listen, [path("/a")]);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
 }
 

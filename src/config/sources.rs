@@ -1,0 +1,243 @@
+//! The files of a configuration: the one that the operator names, and those that its
+//! key `include` names.
+//!
+//! Owns the reading of these files, and their text in one piece, so that several
+//! processes can read the same. Gives no meaning to any other key. An included file
+//! includes no other.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::problem::{Place, Report, What};
+use super::value::Setting;
+use super::yaml;
+use super::{Config, Glob, Loaded, Problem, keys};
+
+/// The largest file that is read, and the most that all files have together.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// The most files that are included.
+const MAX_FILES: usize = 1000;
+
+/// The text of a configuration, and what went wrong when it was read.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// Name and text; the first is the operator's.
+    files: Vec<(String, String)>,
+    /// Directories in which files were looked for.
+    directories: Vec<PathBuf>,
+    problems: Vec<(Place, What)>,
+}
+
+impl Sources {
+    /// Reads a file, and the files that it includes.
+    pub fn read(path: &Path) -> Sources {
+        let mut sources = Sources::default();
+        sources.read_file(path);
+        for (place, include) in sources.includes() {
+            sources.follow(place, &include);
+        }
+        sources
+    }
+
+    /// Does what [`Sources::read`] does, while another configuration is in force. A file
+    /// without text is an error then, because another program may be about to write it.
+    pub fn read_again(path: &Path) -> Sources {
+        let mut sources = Sources::read(path);
+        for (file, (_, text)) in sources.files.iter().enumerate() {
+            let failed = |(place, what): &(Place, What)| place.file == file && !what.is_warning();
+            if text.trim().is_empty() && !sources.problems.iter().any(failed) {
+                sources
+                    .problems
+                    .push((Place { file, line: 0 }, What::Empty));
+            }
+        }
+        sources
+    }
+
+    /// A file that was read elsewhere. Includes nothing.
+    pub fn of(name: &str, text: &str) -> Sources {
+        let mut sources = Sources::default();
+        sources.files.push((name.to_owned(), text.to_owned()));
+        if text.len() > MAX_BYTES {
+            sources.files[0].1.clear();
+            sources.fail(What::TooLarge(MAX_BYTES));
+        }
+        sources
+    }
+
+    /// The names and texts in one piece. A valid configuration has no NUL.
+    pub fn encode(&self) -> String {
+        let pieces = self
+            .files
+            .iter()
+            .map(|(name, text)| format!("{name}\0{text}"));
+        pieces.collect::<Vec<_>>().join("\0")
+    }
+
+    /// The files that [`Sources::encode`] put in one piece.
+    pub fn decode(text: &str) -> Sources {
+        let pieces: Vec<&str> = text.split('\0').collect();
+        let file = |pair: &[&str]| (pair[0].to_owned(), pair[1].to_owned());
+        Sources {
+            files: pieces.chunks_exact(2).map(file).collect(),
+            ..Sources::default()
+        }
+    }
+
+    /// Checks all of it. A refusal has at least one error, and the warnings too, in the
+    /// order of files and lines.
+    pub fn judge(&self) -> Result<Loaded, Vec<Problem>> {
+        let names = self.files.iter().map(|(name, _)| name.clone());
+        let mut report = Report::new(names.collect());
+        let mut entries = Vec::new();
+        for (file, (_, text)) in self.files.iter().enumerate() {
+            entries.extend(yaml::entries(file, text, &mut report));
+        }
+        let mut config = Config::default();
+        keys::apply(entries, &mut config, &mut report);
+        for (place, what) in &self.problems {
+            report.add(*place, what.clone());
+        }
+        let included = self.files.iter().skip(1).map(|(name, _)| name.into());
+        config.included = included.chain(self.directories.iter().cloned()).collect();
+        match report.finish() {
+            (problems, true) => Err(problems),
+            (warnings, false) => Ok(Loaded { config, warnings }),
+        }
+    }
+
+    /// What the operator's file includes. Other values are refused when it is judged.
+    fn includes(&self) -> Vec<(Place, Include)> {
+        let (name, text) = &self.files[0];
+        let mut report = Report::new(vec![name.clone()]);
+        let entries = yaml::entries(0, text, &mut report);
+        let mut found = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.key == INCLUDE) {
+            let mut setting = Setting {
+                key: String::new(),
+                node: &entry.node,
+                report: &mut report,
+            };
+            for node in setting.nodes() {
+                let include = setting.read(node, "", Include::new);
+                found.extend(include.map(|include| (node.place, include)));
+            }
+        }
+        found
+    }
+
+    fn follow(&mut self, place: Place, include: &Include) {
+        let paths = match include.files() {
+            Ok(paths) => paths,
+            Err(error) => {
+                let text = format!("key '{INCLUDE}': {error}");
+                return self.problems.push((place, What::Error(text)));
+            }
+        };
+        if include.pattern.is_some() {
+            self.directories.push(include.directory.clone());
+            if paths.is_empty() {
+                let text = format!("key '{INCLUDE}': no file matches '{}'", include.text);
+                self.problems.push((place, What::Warning(text)));
+            }
+        }
+        for path in paths {
+            if self.files.len() > MAX_FILES {
+                let text = format!("key '{INCLUDE}': more than {MAX_FILES} files");
+                return self.problems.push((place, What::Error(text)));
+            }
+            self.read_file(&path);
+        }
+    }
+
+    fn read_file(&mut self, path: &Path) {
+        self.files
+            .push((path.to_string_lossy().into_owned(), String::new()));
+        let room: usize = MAX_BYTES - self.files.iter().map(|(_, text)| text.len()).sum::<usize>();
+        let mut bytes = Vec::new();
+        let read =
+            File::open(path).and_then(|file| file.take(room as u64 + 1).read_to_end(&mut bytes));
+        if let Err(error) = read {
+            return self.fail(What::Unreadable(error.to_string()));
+        }
+        if bytes.len() > room {
+            return self.fail(match self.files.len() {
+                1 => What::TooLarge(MAX_BYTES),
+                _ => What::Error(format!(
+                    "is too large; allowed: at most {MAX_BYTES} bytes in all files together"
+                )),
+            });
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => {
+                if !text.is_empty() && !text.ends_with('\n') {
+                    self.fail_at(text.lines().count(), What::NoNewline);
+                }
+                self.files.last_mut().expect("this file").1 = text;
+            }
+            Err(error) => {
+                let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+                self.fail_at(line, What::NotUtf8);
+            }
+        }
+    }
+
+    fn fail(&mut self, what: What) {
+        self.fail_at(0, what);
+    }
+
+    /// Notes a problem of the last file.
+    fn fail_at(&mut self, line: usize, what: What) {
+        let file = self.files.len() - 1;
+        self.problems.push((Place { file, line }, what));
+    }
+}
+
+pub(super) const INCLUDE: &str = "include";
+
+/// A file to include, or a pattern of files in one directory.
+pub(super) struct Include {
+    text: String,
+    directory: PathBuf,
+    pattern: Option<Glob>,
+}
+
+impl Include {
+    pub const ALLOWED: &str = "the path of a file, from the root, with a pattern only after the \
+                               last '/', such as /etc/jabsocket.d/*.conf, or a list of them";
+
+    pub fn new(text: &str) -> Option<Include> {
+        let (directory, name) = text.rsplit_once('/')?;
+        let is_pattern = |part: &str| part.contains(['*', '?', '[', '\\']);
+        if !text.starts_with('/') || is_pattern(directory) || name.is_empty() {
+            return None;
+        }
+        Some(Include {
+            text: text.to_owned(),
+            directory: format!("{directory}/").into(),
+            pattern: is_pattern(name).then(|| Glob::new(name)),
+        })
+    }
+
+    /// The files, sorted by name. A pattern matches no name that begins with a dot: such
+    /// files are often backups.
+    fn files(&self) -> Result<Vec<PathBuf>, String> {
+        let Some(pattern) = &self.pattern else {
+            return Ok(vec![self.text.as_str().into()]);
+        };
+        let mut paths = Vec::new();
+        let unreadable = |error| format!("'{}' cannot be read: {error}", self.directory.display());
+        for entry in self.directory.read_dir().map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name();
+            let text = name.to_string_lossy();
+            if !text.starts_with('.') && pattern.matches(&text) {
+                paths.push(self.directory.join(&name));
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+}

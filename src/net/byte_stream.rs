@@ -1,19 +1,21 @@
-//! A connected stream socket, of TCP or of the unix family.
+//! A connected stream socket, TCP or unix.
 //!
-//! Owns the descriptor and its calls: read, write, peek, end. Both kinds are
-//! non-blocking and report readiness by edges. Knows no deadlines. Limits how often one
-//! call of the TLS library may read: beyond that, reads look to the library as if they
-//! would block.
+//! Owns the descriptor and its calls: read, write, peek, end. The socket is
+//! non-blocking and reports readiness by edges. Knows no deadlines. Limits how often
+//! one call of the TLS library may read: beyond that, reads look to the library as if
+//! they would block.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
-use mio::{Interest, Registry, Token};
-use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    MsgFlags, Shutdown, SockaddrStorage, getpeername, getsockname, getsockopt, recv, send,
+    setsockopt, shutdown, sockopt,
+};
 
 /// Reads in one call of the TLS library: 32 records, since the head of a record
 /// is read before the rest of it.
@@ -27,132 +29,99 @@ const HEAD_START: Duration = Duration::from_secs(2);
 
 /// A connection of either kind.
 #[derive(Debug)]
-pub enum ByteStream {
-    /// By TCP.
-    Tcp(TcpStream, Ration),
-    /// By a unix socket: the peer is on this machine, and has no address.
-    Unix(UnixStream, Ration),
+pub struct ByteStream {
+    socket: OwnedFd,
+    /// Reads of the current call of the TLS library.
+    reads: u8,
+    /// The socket had nothing more for it.
+    is_dry: bool,
 }
 
-/// A TLS object has one of these on the heap, in 8 bytes with all that is here.
-#[cfg(not(debug_assertions))]
+/// Each TLS object has one of these on the heap, in 8 bytes.
 const _: () = assert!(size_of::<ByteStream>() <= 8);
 
-/// What one call of the TLS library has read.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ration {
-    reads: u8,
-    /// The socket had nothing more.
-    dry: bool,
-}
-
 impl ByteStream {
+    fn new(socket: OwnedFd) -> ByteStream {
+        ByteStream {
+            socket,
+            reads: 0,
+            is_dry: false,
+        }
+    }
+
     /// Begins a call of the TLS library.
-    pub fn begin_call(&mut self) {
-        *self.ration_mut() = Ration::default();
+    pub(super) fn begin_call(&mut self) {
+        (self.reads, self.is_dry) = (0, false);
     }
 
     /// Whether the socket had nothing more for the last call.
-    pub fn is_dry(&self) -> bool {
-        self.ration().dry
+    pub(super) fn is_dry(&self) -> bool {
+        self.is_dry
     }
 
-    /// TLS records that the last call read, those cut short left out.
-    pub fn records_read(&self) -> usize {
-        usize::from(self.ration().reads / 2)
+    /// TLS records that the last call read completely.
+    pub(super) fn records_read(&self) -> usize {
+        usize::from(self.reads / 2)
     }
 
-    fn ration(&self) -> Ration {
-        match self {
-            ByteStream::Tcp(_, ration) | ByteStream::Unix(_, ration) => *ration,
+    /// Reads without taking the bytes from the socket.
+    pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?)
+    }
+
+    /// Ends our direction.
+    pub(super) fn shutdown(&self) -> io::Result<()> {
+        Ok(shutdown(self.as_raw_fd(), Shutdown::Write)?)
+    }
+
+    /// How an attempt to connect ended; `None` while it is under way.
+    pub(super) fn connected(&self) -> Option<io::Result<()>> {
+        match getsockopt(&self.socket, sockopt::SocketError) {
+            Ok(0) => {}
+            Ok(code) => return Some(Err(io::Error::from_raw_os_error(code))),
+            Err(error) => return Some(Err(error.into())),
         }
-    }
-
-    fn ration_mut(&mut self) -> &mut Ration {
-        match self {
-            ByteStream::Tcp(_, ration) | ByteStream::Unix(_, ration) => ration,
-        }
-    }
-
-    /// Looks at the bytes there are without taking them.
-    ///
-    /// # Errors
-    /// `WouldBlock` when there are none; any other is final.
-    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            ByteStream::Tcp(socket, _) => socket.peek(buffer),
-            ByteStream::Unix(socket, _) => {
-                Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?)
-            }
-        }
-    }
-
-    /// Ends one direction or both.
-    ///
-    /// # Errors
-    /// The connection is gone.
-    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        match self {
-            ByteStream::Tcp(socket, _) => socket.shutdown(how),
-            ByteStream::Unix(socket, _) => socket.shutdown(how),
-        }
-    }
-
-    /// The error that waits on the socket, which is taken.
-    ///
-    /// # Errors
-    /// It cannot be asked for.
-    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
-        match self {
-            ByteStream::Tcp(socket, _) => socket.take_error(),
-            ByteStream::Unix(socket, _) => socket.take_error(),
-        }
-    }
-
-    /// Whether there is a peer.
-    ///
-    /// # Errors
-    /// `NotConnected` while there is none.
-    pub fn has_peer(&self) -> io::Result<()> {
-        match self {
-            ByteStream::Tcp(socket, _) => socket.peer_addr().map(drop),
-            ByteStream::Unix(socket, _) => socket.peer_addr().map(drop),
+        match getpeername::<SockaddrStorage>(self.as_raw_fd()) {
+            Ok(_) => Some(Ok(())),
+            Err(Errno::ENOTCONN) => None,
+            Err(error) => Some(Err(error.into())),
         }
     }
 
     /// Our own address, which a unix socket does not have.
-    ///
-    /// # Errors
-    /// There is none, or the connection is gone.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            ByteStream::Tcp(socket, _) => socket.local_addr(),
-            ByteStream::Unix(..) => Err(io::ErrorKind::AddrNotAvailable.into()),
-        }
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        let address: SockaddrStorage = getsockname(self.as_raw_fd())?;
+        let v4 = address
+            .as_sockaddr_in()
+            .map(|v4| SocketAddrV4::from(*v4).into());
+        let v6 = || {
+            address
+                .as_sockaddr_in6()
+                .map(|v6| SocketAddrV6::from(*v6).into())
+        };
+        v4.or_else(v6)
+            .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
     /// Does what [`set_patience`] does, and makes the kernel probe a silent host: if the
     /// host answers no probe for `patience`, or for [`MAX_SILENCE`], the connection breaks.
-    pub fn watch(&self, patience: Duration) {
-        let ByteStream::Tcp(socket, _) = self else {
-            return;
-        };
+    pub(super) fn watch(&self, patience: Duration) {
         let silence = patience.min(MAX_SILENCE);
-        set_patience(socket, silence);
+        set_patience(&self.socket, silence);
         // With a user timeout the kernel checks only the time, not the number of
         // probes: three are lost before that.
         let seconds = |part: u32| (silence / part).as_secs().max(1) as u32;
         // As above: the call may fail if the connection is already gone.
-        let _ = setsockopt(socket, sockopt::TcpKeepIdle, &seconds(2));
-        let _ = setsockopt(socket, sockopt::TcpKeepInterval, &seconds(6));
-        let _ = setsockopt(socket, sockopt::KeepAlive, &true);
+        let _ = setsockopt(&self.socket, sockopt::TcpKeepIdle, &seconds(2));
+        let _ = setsockopt(&self.socket, sockopt::TcpKeepInterval, &seconds(6));
+        let _ = setsockopt(&self.socket, sockopt::KeepAlive, &true);
     }
 }
 
 /// Switches Nagle's algorithm off on a TCP socket, and makes the connection break if the
 /// peer does not acknowledge or accept data for a little more than `patience`. Sockets
 /// accepted from a listening socket inherit both.
-pub fn set_patience(socket: &impl AsFd, patience: Duration) {
+pub(super) fn set_patience(socket: &impl AsFd, patience: Duration) {
     let millis = (patience + HEAD_START).as_millis();
     let millis = u32::try_from(millis).unwrap_or(u32::MAX);
     // The call may fail if the connection is already gone; its end is read soon.
@@ -162,31 +131,31 @@ pub fn set_patience(socket: &impl AsFd, patience: Duration) {
 
 impl From<TcpStream> for ByteStream {
     fn from(socket: TcpStream) -> ByteStream {
-        ByteStream::Tcp(socket, Ration::default())
+        ByteStream::new(socket.into())
     }
 }
 
 impl From<UnixStream> for ByteStream {
     fn from(socket: UnixStream) -> ByteStream {
-        ByteStream::Unix(socket, Ration::default())
+        ByteStream::new(socket.into())
+    }
+}
+
+impl AsRawFd for ByteStream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }
 
 impl Read for &ByteStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            ByteStream::Tcp(socket, _) => (&*socket).read(buffer),
-            ByteStream::Unix(socket, _) => (&*socket).read(buffer),
-        }
+        Ok(recv(self.as_raw_fd(), buffer, MsgFlags::empty())?)
     }
 }
 
 impl Write for &ByteStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            ByteStream::Tcp(socket, _) => (&*socket).write(bytes),
-            ByteStream::Unix(socket, _) => (&*socket).write(bytes),
-        }
+        Ok(send(self.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -197,13 +166,12 @@ impl Write for &ByteStream {
 /// For the TLS library, which keeps reading while records bring no data.
 impl Read for ByteStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.ration().reads == READS_PER_CALL {
+        if self.reads == READS_PER_CALL {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let done = (&*self).read(buffer);
-        let ration = self.ration_mut();
-        ration.reads += 1;
-        ration.dry = matches!(&done, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        self.reads += 1;
+        self.is_dry = matches!(&done, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         done
     }
 }
@@ -215,38 +183,5 @@ impl Write for ByteStream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl Source for ByteStream {
-    fn register(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        match self {
-            ByteStream::Tcp(socket, _) => socket.register(registry, token, interests),
-            ByteStream::Unix(socket, _) => socket.register(registry, token, interests),
-        }
-    }
-
-    fn reregister(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        interests: Interest,
-    ) -> io::Result<()> {
-        match self {
-            ByteStream::Tcp(socket, _) => socket.reregister(registry, token, interests),
-            ByteStream::Unix(socket, _) => socket.reregister(registry, token, interests),
-        }
-    }
-
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        match self {
-            ByteStream::Tcp(socket, _) => socket.deregister(registry),
-            ByteStream::Unix(socket, _) => socket.deregister(registry),
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! Listening sockets, of TCP and of the unix family: bind and accept.
 //!
-//! Owns the sockets of a listener's places, for one process or for several, and
-//! what an attempt to accept gave. TCP sockets of several processes share a port,
-//! each with a queue of its own; a unix socket is one, and all take from it.
+//! Owns the sockets of a listener's addresses, for one process or for several, and the
+//! result of an attempt to accept. TCP sockets of several processes share a port, each
+//! with its own queue; they all take from the same unix socket.
 
 use std::fmt;
 use std::io;
@@ -19,13 +19,13 @@ use nix::sys::socket::{
     SockaddrStorage, UnixAddr, bind, getsockname, listen, setsockopt, socket, sockopt,
 };
 
-use super::allot::Bound;
 use super::byte_stream::{ByteStream, set_patience};
+use super::listener_choice::Bound;
 use super::peer::Peer;
 use super::socket_file::SocketFile;
 use crate::config::{ListenAddress, Listener};
 
-/// Connections the kernel may hold for us; it takes less if it is told to.
+/// Connections that the kernel may queue for us; its own limit may be lower.
 const BACKLOG: i32 = 4096;
 
 /// A listening socket.
@@ -48,18 +48,18 @@ impl Socket {
     /// The kernel's.
     fn handed_over(fd: OwnedFd, name: &str) -> io::Result<Socket> {
         let family = getsockname::<SockaddrStorage>(fd.as_raw_fd())?.family();
-        if family == Some(AddressFamily::Unix) {
-            let place = unix_place(fd.as_raw_fd())?;
-            let listening = Listening::Unix(UnixListener::from_std(fd.into()));
-            let bound = Bound::handed_over(place, 0, name);
-            return Ok(Socket { listening, bound });
-        }
-        let socket = TcpListener::from_std(fd.into());
-        let address = socket.local_addr()?;
-        Ok(Socket {
-            listening: Listening::Tcp(socket),
-            bound: Bound::handed_over(ListenAddress::Ip(address.ip()), address.port(), name),
-        })
+        let (listening, address, port) = if family == Some(AddressFamily::Unix) {
+            let address = unix_address(fd.as_raw_fd())?;
+            let socket = UnixListener::from_std(fd.into());
+            (Listening::Unix(socket), address, 0)
+        } else {
+            let socket = TcpListener::from_std(fd.into());
+            let address = socket.local_addr()?;
+            let ip = ListenAddress::Ip(address.ip());
+            (Listening::Tcp(socket), ip, address.port())
+        };
+        let bound = Bound::handed_over(address, port, name);
+        Ok(Socket { listening, bound })
     }
 
     /// What identifies it.
@@ -93,9 +93,10 @@ impl Socket {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
                 (stream.into(), Peer::Ip(peer))
             }),
-            Listening::Unix(socket) => socket
-                .accept()
-                .map(|(stream, _)| (stream.into(), Peer::Unix)),
+            Listening::Unix(socket) => {
+                let accepted = socket.accept();
+                accepted.map(|(stream, _)| (stream.into(), Peer::Unix))
+            }
         };
         match accepted {
             Ok((stream, peer)) => Accepted::Client(stream, peer),
@@ -108,24 +109,22 @@ impl Socket {
     }
 }
 
-/// Where it listens.
+/// Its address.
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.listening {
-            Listening::Tcp(socket) => match socket.local_addr() {
-                Ok(address) => address.fmt(f),
-                Err(error) => error.fmt(f),
-            },
-            Listening::Unix(socket) => match unix_place(socket.as_raw_fd()) {
-                Ok(place) => place.fmt(f),
-                Err(error) => error.fmt(f),
-            },
-        }
+        let address = match &self.listening {
+            Listening::Tcp(socket) => socket.local_addr().map(|address| address.to_string()),
+            Listening::Unix(socket) => {
+                let address = unix_address(socket.as_raw_fd());
+                address.map(|address| address.to_string())
+            }
+        };
+        f.write_str(&address.unwrap_or_else(|error| error.to_string()))
     }
 }
 
-/// Where a unix socket is bound; an empty path if it has no name.
-fn unix_place(fd: RawFd) -> io::Result<ListenAddress> {
+/// The address of a unix socket; an empty path if it has no name.
+fn unix_address(fd: RawFd) -> io::Result<ListenAddress> {
     let address = getsockname::<UnixAddr>(fd)?;
     Ok(match (address.path(), address.as_abstract()) {
         (None, Some(name)) => match str::from_utf8(name) {
@@ -136,14 +135,14 @@ fn unix_place(fd: RawFd) -> io::Result<ListenAddress> {
     })
 }
 
-/// Binds a listener's places, once for each of `workers` processes; files that
-/// are made go to `files`, also before an error. The kernel shares TCP's new
-/// connections out among the sets, and each keeps its own queue. Nobody else
-/// listens there, unless a process of the same user wants to share too. With
-/// port 0 the kernel picks one for the first address; the others follow.
+/// Binds a listener's addresses, once for each of `workers` processes. Adds the files
+/// that it makes to `files`, also before an error. The kernel distributes new TCP
+/// connections among the sets, and each keeps its own queue. Nobody else listens there,
+/// unless a process of the same user wants to share too. With port 0 the kernel picks
+/// one for the first address; the others follow.
 ///
 /// # Errors
-/// The place that cannot be bound, and why.
+/// The address that cannot be bound, and why.
 pub fn bind_sets(
     rules: &Listener,
     workers: usize,
@@ -167,16 +166,15 @@ pub fn bind_sets(
     }
     let only_v6 = has_v4(rules);
     let mut port = rules.port;
-    for place in &rules.listen {
-        add(match place {
+    for address in &rules.listen {
+        add(match address {
             ListenAddress::Ip(ip) => {
-                let address = (*ip, port).into();
-                let (sockets, bound) = bind_tcp(address, rules.port, only_v6, workers)?;
+                let (sockets, bound) = bind_tcp((*ip, port).into(), rules.port, only_v6, workers)?;
                 port = bound;
                 sockets
             }
-            _ => bind_unix(place, rules.socket_mode, workers, files)
-                .map_err(|error| BindError::new(place, error))?,
+            _ => bind_unix(address, rules.socket_mode, workers, files)
+                .map_err(|error| BindError::new(address, error))?,
         });
     }
     Ok(sets)
@@ -233,7 +231,7 @@ fn bind_tcp(
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
         let failed = |error| BindError::new(&bound, error);
-        // Only now: the first is to be refused where others listen.
+        // Only after the first is bound, which must fail if others listen there.
         setsockopt(&first, sockopt::ReusePort, &true).map_err(|error| failed(error.into()))?;
         let other = bind_one(bound, only_v6, true).map_err(failed)?;
         sockets.push(socket(other));
@@ -242,14 +240,14 @@ fn bind_tcp(
     Ok((sockets, bound.port()))
 }
 
-/// One socket, as often as there are workers.
+/// Binds one socket; returns a copy for each worker.
 fn bind_unix(
-    place: &ListenAddress,
+    address: &ListenAddress,
     mode: u32,
     workers: usize,
     files: &mut Vec<SocketFile>,
 ) -> io::Result<Vec<Socket>> {
-    let fd = match place {
+    let fd = match address {
         ListenAddress::Path(path) => {
             let (fd, file) = SocketFile::bind(path, mode)?;
             files.push(file);
@@ -267,7 +265,7 @@ fn bind_unix(
     let copy = |_| {
         Ok(Socket {
             listening: Listening::Unix(UnixListener::from_std(fd.try_clone()?.into())),
-            bound: Bound::here(place.clone(), 0, 0),
+            bound: Bound::here(address.clone(), 0, 0),
         })
     };
     (0..workers).map(copy).collect()
@@ -296,27 +294,23 @@ pub fn bind_each(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError
     addresses.iter().map(bind).collect()
 }
 
-/// A place that cannot be listened on.
+/// An address that cannot be bound.
 #[derive(Debug)]
 pub struct BindError {
-    /// Which, as the log has it.
-    place: String,
-    /// What the kernel says.
+    address: String,
     error: io::Error,
 }
 
 impl BindError {
-    fn new(place: &impl ToString, error: io::Error) -> BindError {
-        BindError {
-            place: place.to_string(),
-            error,
-        }
+    fn new(address: &impl ToString, error: io::Error) -> BindError {
+        let address = address.to_string();
+        BindError { address, error }
     }
 }
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on {}: {}", self.place, self.error)
+        write!(f, "cannot listen on {}: {}", self.address, self.error)
     }
 }
 
@@ -348,14 +342,14 @@ fn bound(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<OwnedFd
     Ok(fd)
 }
 
-/// What an attempt to accept gave.
+/// The result of an attempt to accept.
 pub enum Accepted {
     /// A client. An IPv4 client of an IPv6 listener has its IPv4 address.
     Client(ByteStream, Peer),
-    /// Nobody is waiting.
+    /// No client is waiting.
     Nobody,
     /// A client that left before it was accepted.
     Left,
-    /// No descriptor or no memory is left; the client goes on waiting.
+    /// No descriptor or no memory is left; the client keeps waiting.
     Exhausted(io::Error),
 }

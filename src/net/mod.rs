@@ -1,19 +1,20 @@
 //! Sockets, names and signals; knows no protocol.
 //!
-//! `listener` binds and accepts, `allot` finds a socket's rules, `socket_file`
-//! looks after the files of unix sockets, `lock_file` keeps two daemons from the
-//! same file, `endpoint` has the rules and certificates of a listener, `peer` is
-//! a client's address, `source` its part that limits count. `transport` is one
-//! connected socket, `stream` the layer below its TLS, `tls` its encryption to
-//! servers; `dns` finds places to dial, `inside` knows which are not public, `dial`
-//! races connects, `signals` turns signals into readiness, `notify` reports the state
-//! of a process to systemd and to our own processes. Nothing here blocks.
+//! `listener` binds and accepts, `listener_choice` finds the rules of a socket,
+//! `socket_file` manages the files of unix sockets, `lock_file` keeps two daemons from
+//! the same file. `tls_server` has the rules and certificates of listeners,
+//! `tls_client` the encryption to servers. `peer` is a client's address, `source` the
+//! part of it that limits count. `transport` is one connected socket, `byte_stream`
+//! the layer below its TLS. `dns` finds addresses to dial, `private_addresses` knows
+//! which are not public, `dial` races connects. `signals` turns signals into
+//! readiness, `notify` reports the state of a process to systemd and to our own
+//! processes. Nothing here blocks.
 
-pub mod allot;
 pub mod byte_stream;
 pub mod dial;
 pub mod dns;
 pub mod listener;
+pub mod listener_choice;
 pub mod lock_file;
 pub mod notify;
 pub mod peer;

@@ -1,8 +1,7 @@
-//! Who is at the other end of a browser's connection.
+//! The client at the other end of a connection.
 //!
-//! Owns the difference between a peer with an address and one that came by a
-//! unix socket, which has none, and how both are written in the log. It never
-//! decides whose word counts.
+//! Owns the difference between a peer with an address and one on a unix socket, which
+//! has none, and how the log shows both. Never decides who is trusted.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,9 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 /// A peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// By TCP, or as a proxy told it.
+    /// Over TCP, or as a proxy reported it.
     Ip(SocketAddr),
-    /// By a unix socket.
+    /// Over a unix socket.
     Unix,
 }
 
@@ -33,7 +32,7 @@ impl Peer {
         }
     }
 
-    /// The same without the port, for the log.
+    /// The peer without its port, for the log.
     pub fn host(self) -> Host {
         Host(self)
     }

@@ -1,10 +1,9 @@
-//! The files of unix sockets: made, taken over, removed.
+//! The files of unix sockets: creates, takes over and removes them.
 //!
-//! Owns the way from a path to a bound socket, with the mode it is to have from
-//! its first moment, and the file as long as the daemon lives. What a dead
-//! process left there is replaced; a socket that somebody listens on, and what
-//! is no socket, is never touched. The file goes with the daemon, unless
-//! another process has put its own in its place.
+//! Owns the way from a path to a bound socket, which has its mode from the first
+//! moment, and the file while the daemon lives. Replaces a socket that a dead process
+//! left, but touches neither a socket on which somebody listens nor any other file. The
+//! file is removed with the daemon, unless another process has replaced it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -30,16 +29,16 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Makes a socket at `path` and binds it; what a dead process left there is
-    /// replaced. It does not listen yet.
+    /// Binds a socket to `path`, where it replaces one that a dead process left. It does
+    /// not listen yet.
     ///
     /// # Errors
-    /// Somebody listens there, something else is there, or what the kernel says.
+    /// Somebody listens there, the path is another file, or a system call failed.
     pub fn bind(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
         let fd = stream_socket()?;
         let address = UnixAddr::new(path)?;
         let bind = || {
-            // Not even for a moment is it open to more than these.
+            // The file must not be open to more users even for a moment.
             let before = umask(Mode::from_bits_truncate(!mode & 0o777));
             let bound = bind(fd.as_raw_fd(), &address);
             umask(before);
@@ -47,7 +46,7 @@ impl SocketFile {
         };
         match bind() {
             Err(Errno::EADDRINUSE) => {
-                // No other daemon takes it over or removes it at the same moment.
+                // Keeps other daemons from replacing or removing it at the same time.
                 let lock = LockFile::beside(path).map_err(in_use)?;
                 let bound = remove_stale(path, &address).and_then(|()| Ok(bind()?));
                 lock.remove();
@@ -60,15 +59,15 @@ impl SocketFile {
         Ok((fd, SocketFile { path, file }))
     }
 
-    /// Gives the file to a user and a group. In a directory that hands its own
-    /// group on (set-group-ID) the group stays.
+    /// Gives the file to a user and a group. In a directory with the set-group-ID bit
+    /// the group stays.
     ///
     /// # Errors
-    /// The kernel's.
+    /// A system call failed.
     pub fn give_to(&self, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
         let inherited = directory(&self.path).metadata()?.mode() & S_ISGID != 0;
         let group = group.filter(|_| !inherited);
-        // By the descriptor: nobody can put another file in its place.
+        // By descriptor, because the path may lead to another file by now.
         let flags = AtFlags::AT_EMPTY_PATH;
         Ok(fchownat(self.file.as_fd(), "", user, group, flags)?)
     }
@@ -78,8 +77,8 @@ impl SocketFile {
         &self.path
     }
 
-    /// Removes the file if it is still this daemon's. Where the directory does
-    /// not let this user do so it stays, for the next start to replace.
+    /// Removes the file if it is still this daemon's. If this user may not write to the
+    /// directory, the file stays, and the next start replaces it.
     pub fn remove(self) {
         if let Ok(lock) = LockFile::beside(&self.path) {
             if is_same(&self.path, &self.file) {
@@ -90,7 +89,7 @@ impl SocketFile {
     }
 }
 
-/// Whoever has the lock is just about to listen there.
+/// The process that has the lock is about to listen there.
 fn in_use(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => Errno::EADDRINUSE.into(),
@@ -114,7 +113,7 @@ fn remove_stale(path: &Path, address: &UnixAddr) -> io::Result<()> {
     }
 }
 
-/// The socket at `path`, opened for nothing but to be known again.
+/// Opens the socket at `path`, only to recognize it later.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -122,7 +121,7 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)?;
     match file.metadata()?.file_type().is_socket() {
         true => Ok(file),
-        false => Err(io::Error::other("something that is no socket is there")),
+        false => Err(io::Error::other("path exists and is not a socket")),
     }
 }
 
@@ -149,12 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_removed_only_by_whose_it_is() {
+    fn only_the_owner_removes_a_file() {
         let directory = directory("own");
         let path = directory.join("s");
         let (fd, old) = SocketFile::bind(&path, 0o700).unwrap();
         assert_eq!(old.file.metadata().unwrap().mode() & 0o777, 0o700);
-        // The first one dies without a word, and its successor comes.
+        // The first one dies, and another takes over.
         drop(fd);
         let (_fd, new) = SocketFile::bind(&path, 0o700).unwrap();
         old.remove();
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_about_it_is_not_disturbed() {
+    fn a_locked_path_is_in_use() {
         let directory = directory("lock");
         let path = directory.join("s");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

@@ -20,8 +20,8 @@ use openssl::ssl::{
 };
 use openssl::x509::{X509, X509Ref};
 
-use super::allot::{Named, allot};
 use super::listener::Socket;
+use super::listener_choice::{self, Named};
 use super::tls_client::stop_at_records_without_payload;
 use crate::config::{Config, Listener, Pair};
 
@@ -164,7 +164,7 @@ pub fn replace<'a>(
 fn choose<'a>(sockets: &[Socket], endpoints: &'a [Rc<Endpoint>]) -> Vec<Option<&'a Rc<Endpoint>>> {
     let bound: Vec<_> = sockets.iter().map(Socket::bound).collect();
     let rules: Vec<_> = endpoints.iter().map(|endpoint| &endpoint.rules).collect();
-    let chosen = allot(&bound, &rules).into_iter();
+    let chosen = listener_choice::choose(&bound, &rules).into_iter();
     chosen.map(|at| endpoints.get(at?)).collect()
 }
 

@@ -12,9 +12,11 @@
 //! meter allows.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use openssl::ssl::{self, ErrorCode, NameType, Ssl, SslStream};
 use openssl::x509::X509VerifyResult;
@@ -49,8 +51,9 @@ impl Transport {
         registry: &Registry,
         token: Token,
     ) -> io::Result<Self> {
-        let mut socket = socket.into();
-        registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        let socket = socket.into();
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), token, both)?;
         Ok(Transport::Plain(socket))
     }
 
@@ -177,20 +180,12 @@ impl Transport {
         if let Transport::Tls(stream) = self {
             let _ = stream.shutdown();
         }
-        let _ = self.socket().shutdown(Shutdown::Write);
+        let _ = self.socket().shutdown();
     }
 
     /// How a connect went; `None` while it is under way.
     pub fn connected(&self) -> Option<io::Result<()>> {
-        match self.socket().take_error() {
-            Ok(Some(error)) | Err(error) => return Some(Err(error)),
-            Ok(None) => {}
-        }
-        match self.socket().has_peer() {
-            Ok(()) => Some(Ok(())),
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => None,
-            Err(error) => Some(Err(error)),
-        }
+        self.socket().connected()
     }
 
     /// Our own address.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::config::{Config, Listener};
 use crate::daemon::privileges::Identity;
 use crate::log::{Level, Log};
-use crate::net::allot::Named;
+use crate::net::listener_choice::Named;
 use crate::net::tls_server::Endpoint;
 
 /// Warns of root, and of a configuration that the user of the daemon cannot read.

@@ -1,4 +1,4 @@
-//! Which listener of a configuration a socket belongs to.
+//! Which listener of a configuration applies to a socket.
 //!
 //! Owns what identifies a socket, and the choice: first by the name from systemd
 //! (`FileDescriptorName=`), then by the address and port, or the path. The order of
@@ -7,15 +7,14 @@
 //! port.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::config::{ListenAddress, Listener};
 
 /// What identifies a socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
-    /// Where it is bound.
-    place: ListenAddress,
+    address: ListenAddress,
     /// The configured port; 0 lets the system choose.
     asked: u16,
     /// The actual port; 0 for a unix socket.
@@ -45,10 +44,10 @@ enum Fit {
 }
 
 impl Bound {
-    /// Describes a socket that was bound to `place` and `asked`, and got `port`.
-    pub fn here(place: ListenAddress, asked: u16, port: u16) -> Bound {
+    /// Describes a socket that was bound to port `asked` and got `port`.
+    pub(super) fn here(address: ListenAddress, asked: u16, port: u16) -> Bound {
         Bound {
-            place,
+            address,
             asked,
             port,
             name: None,
@@ -56,17 +55,15 @@ impl Bound {
     }
 
     /// Describes a socket from systemd.
-    pub fn handed_over(place: ListenAddress, port: u16, name: &str) -> Bound {
+    pub(super) fn handed_over(address: ListenAddress, port: u16, name: &str) -> Bound {
         Bound {
-            place,
-            asked: port,
-            port,
             name: Some(name.to_owned()),
+            ..Bound::here(address, port, port)
         }
     }
 
     /// Whether it came from systemd.
-    pub fn is_handed_over(&self) -> bool {
+    pub(super) fn is_handed_over(&self) -> bool {
         self.name.is_some()
     }
 
@@ -74,14 +71,13 @@ impl Bound {
         if listener.name.is_some() && listener.name == self.name {
             return Some(Fit::Name);
         }
-        places(listener)
-            .filter_map(|place| self.fit_place(&place, listener.port))
-            .min()
+        let fits = addresses(listener).map(|address| self.fit_address(&address, listener.port));
+        fits.flatten().min()
     }
 
-    fn fit_place(&self, place: &ListenAddress, port: u16) -> Option<Fit> {
-        let (Some(own), Some(other)) = (self.place.ip(), place.ip()) else {
-            return (self.place == *place).then_some(Fit::Address);
+    fn fit_address(&self, address: &ListenAddress, port: u16) -> Option<Fit> {
+        let (Some(own), Some(other)) = (self.address.ip(), address.ip()) else {
+            return (self.address == *address).then_some(Fit::Address);
         };
         let (own, other) = (own.to_canonical(), other.to_canonical());
         let same_family = own.is_ipv4() == other.is_ipv4();
@@ -100,26 +96,27 @@ impl Bound {
     }
 }
 
-/// The places of a listener; all interfaces are `::`.
-fn places(listener: &Listener) -> impl Iterator<Item = ListenAddress> {
+/// The addresses of a listener; all interfaces are `::`.
+fn addresses(listener: &Listener) -> impl Iterator<Item = ListenAddress> {
     let any = ListenAddress::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let any = listener.listen.is_empty().then_some(any);
     listener.listen.iter().cloned().chain(any)
 }
 
-/// For each socket the number of its listener, if there is one.
-pub fn allot(sockets: &[&Bound], listeners: &[&Listener]) -> Vec<Option<usize>> {
-    let choose = |(at, socket): (usize, &&Bound)| {
+/// For each socket the index of its listener, if one fits.
+pub(super) fn choose(sockets: &[&Bound], listeners: &[&Listener]) -> Vec<Option<usize>> {
+    let choice = |(at, socket): (usize, &&Bound)| {
         let fits = listeners.iter().map(|listener| socket.fit(listener));
         let fits: Vec<_> = fits.collect();
         let best = fits.iter().flatten().min()?;
         let of_best = |(at, fit): (usize, &Option<Fit>)| (fit.as_ref() == Some(best)).then_some(at);
         let equals: Vec<_> = fits.iter().enumerate().filter_map(of_best).collect();
-        let alike = |other: &&&Bound| other.place == socket.place && other.asked == socket.asked;
+        let alike =
+            |other: &&&Bound| other.address == socket.address && other.asked == socket.asked;
         let before = sockets[..at].iter().filter(alike).count();
         equals.get(before).or(equals.last()).copied()
     };
-    sockets.iter().enumerate().map(choose).collect()
+    sockets.iter().enumerate().map(choice).collect()
 }
 
 /// A listener as messages show it: `'web', *:443`.
@@ -131,10 +128,9 @@ impl fmt::Display for Named<'_> {
         let port = listener.port;
         let mut texts: Vec<String> = Vec::new();
         texts.extend(listener.name.as_ref().map(|name| format!("'{name}'")));
-        texts.extend(places(listener).map(|place| match place {
+        texts.extend(addresses(listener).map(|address| match address {
             ListenAddress::Ip(_) if listener.listen.is_empty() => format!("*:{port}"),
-            ListenAddress::Ip(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
-            ListenAddress::Ip(ip) => format!("{ip}:{port}"),
+            ListenAddress::Ip(ip) => SocketAddr::new(ip, port).to_string(),
             unix => unix.to_string(),
         }));
         f.write_str(&texts.join(", "))
@@ -148,7 +144,7 @@ mod tests {
 
     /// The listeners that sockets get: `a:p` or `unix:...`; for a socket from systemd a
     /// space and its name follow.
-    fn allotted(sockets: &[&str], listeners: &str) -> Vec<Option<usize>> {
+    fn chosen(sockets: &[&str], listeners: &str) -> Vec<Option<usize>> {
         let text = format!("listeners: [{listeners}]");
         let config = parse("-", &text).expect(&text).config;
         let bound = |text: &&str| {
@@ -159,7 +155,7 @@ mod tests {
             let (place, port) = match address.strip_prefix("unix:") {
                 Some(path) => (ListenAddress::Path(path.into()), 0),
                 None => {
-                    let address: std::net::SocketAddr = address.parse().expect(address);
+                    let address: SocketAddr = address.parse().expect(address);
                     (ListenAddress::Ip(address.ip()), address.port())
                 }
             };
@@ -170,7 +166,7 @@ mod tests {
         };
         let sockets: Vec<Bound> = sockets.iter().map(bound).collect();
         let listeners: Vec<&Listener> = config.listeners.iter().collect();
-        allot(&sockets.iter().collect::<Vec<_>>(), &listeners)
+        choose(&sockets.iter().collect::<Vec<_>>(), &listeners)
     }
 
     #[test]
@@ -199,7 +195,7 @@ mod tests {
                 if reversed {
                     list.reverse();
                 }
-                let got = allotted(&sockets, &list.join(", "));
+                let got = chosen(&sockets, &list.join(", "));
                 for (at, socket) in all.iter().enumerate() {
                     let listener = match reversed {
                         true => listeners.len() - 1 - expected[at],
@@ -218,7 +214,7 @@ mod tests {
         let v4 = "{port: 80, listen: 0.0.0.0}";
         let v6 = "{port: 80, listen: '::'}";
         let one = "{port: 80, listen: 192.0.2.1}";
-        for (socket, listeners, chosen) in [
+        for (socket, listeners, index) in [
             ("[::]:80", vec![any], Some(0)),
             ("0.0.0.0:80", vec![any], Some(0)),
             ("[::]:80", vec![v4], Some(0)),
@@ -242,7 +238,7 @@ mod tests {
             for name in ["", " n"] {
                 let socket = format!("{socket}{name}");
                 let list = listeners.join(", ");
-                assert_eq!(allotted(&[&socket], &list), [chosen], "{socket}, {list}");
+                assert_eq!(chosen(&[&socket], &list), [index], "{socket}, {list}");
             }
         }
     }
@@ -251,12 +247,12 @@ mod tests {
     fn a_name_goes_before_addresses_and_only_for_what_was_handed_over() {
         let listeners = "{port: 80, name: a}, {port: 81, name: b}";
         let both = [Some(1), Some(0)];
-        assert_eq!(allotted(&["[::]:80 b", "[::]:81 a"], listeners), both);
-        assert_eq!(allotted(&["[::]:81 x", "[::]:80 "], listeners), both);
-        assert_eq!(allotted(&["[::]:81", "[::]:80"], listeners), both);
+        assert_eq!(chosen(&["[::]:80 b", "[::]:81 a"], listeners), both);
+        assert_eq!(chosen(&["[::]:81 x", "[::]:80 "], listeners), both);
+        assert_eq!(chosen(&["[::]:81", "[::]:80"], listeners), both);
         // Several sockets of a unit have the same name.
         let same = ["127.0.0.1:90 a", "[::1]:91 a", "unix:/x b"];
-        assert_eq!(allotted(&same, listeners), [Some(0), Some(0), Some(1)]);
+        assert_eq!(chosen(&same, listeners), [Some(0), Some(0), Some(1)]);
     }
 
     #[test]
@@ -264,9 +260,9 @@ mod tests {
         let two = "{port: 0, listen: 127.0.0.1}, {port: 0, listen: [127.0.0.1, 127.0.0.2]}";
         let sockets = ["127.0.0.1:0", "127.0.0.1:0", "127.0.0.2:0"];
         let none = "listen: 127.0.0.3";
-        assert_eq!(allotted(&sockets, two), [Some(0), Some(1), Some(1)]);
-        assert_eq!(allotted(&sockets[2..], &format!("{{{none}}}")), [None]);
+        assert_eq!(chosen(&sockets, two), [Some(0), Some(1), Some(1)]);
+        assert_eq!(chosen(&sockets[2..], &format!("{{{none}}}")), [None]);
         // By its actual port, too.
-        assert_eq!(allotted(&["127.0.0.1:0"], "{port: 40000}"), [Some(0)]);
+        assert_eq!(chosen(&["127.0.0.1:0"], "{port: 40000}"), [Some(0)]);
     }
 }

@@ -6,12 +6,12 @@
 //! looks anything up in DNS.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::problem::{Place, Report};
 use super::server_access::ServerAccess;
-use super::value::{Setting, applicable, whole};
+use super::servers::{self, Server};
+use super::value::{Setting, applicable};
 use super::yaml::{Node, Value};
 
 /// RFC 6122 2.2: a domain is not longer than this.
@@ -19,8 +19,6 @@ const MAX_DOMAIN_BYTES: usize = 1023;
 
 const NAME_ALLOWED: &str =
     "a domain such as example.com, or '*.example.com' in quotes for all its subdomains";
-const SERVER_ALLOWED: &str =
-    "host:port, such as xmpp.example.com:5222, 192.0.2.1:5222 or '[2001:db8::1]:5222' in quotes";
 const KEYS: [&str; 7] = [
     "name",
     "server",
@@ -36,35 +34,10 @@ const KEYS: [&str; 7] = [
 pub struct Domain {
     /// `example.com`, or `*.example.org` for all its subdomains, in lower case.
     pub name: String,
-    /// `None` asks DNS.
-    pub server: Option<ServerAddress>,
+    /// If empty, those of the top-level key.
+    pub servers: Arc<[Server]>,
     /// How its server is reached.
     pub access: ServerAccess,
-}
-
-/// Host and port of a server, before any look-up.
-#[expect(missing_docs, reason = "the names say it")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerAddress {
-    pub host: Host,
-    pub port: u16,
-}
-
-/// A DNS name or a numeric address.
-#[expect(missing_docs, reason = "the names say it")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Host {
-    Name(String),
-    Address(IpAddr),
-}
-
-impl fmt::Display for ServerAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
-            Host::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
-        }
-    }
 }
 
 /// The result of looking a domain up.
@@ -180,7 +153,7 @@ impl Domains {
         for (domain, place) in self.entries.iter().zip(places) {
             let bare = domain.name.strip_prefix("*.").unwrap_or(&domain.name);
             if let Some(by) = self.cover(bare).map(|by| &self.entries[*by])
-                && by.server == domain.server
+                && by.servers == domain.servers
                 && by.access == domain.access
             {
                 let text = format!(
@@ -197,7 +170,7 @@ impl Domains {
 fn domain(node: &Node, report: &mut Report) -> Option<Domain> {
     let mut domain = Domain {
         name: String::new(),
-        server: None,
+        servers: Arc::default(),
         access: ServerAccess::default(),
     };
     let Value::Mapping(entries) = &node.value else {
@@ -215,7 +188,7 @@ fn domain(node: &Node, report: &mut Report) -> Option<Domain> {
         match entry.key.as_str() {
             "name" => domain.name = setting.one(NAME_ALLOWED, checked_name).unwrap_or_default(),
             _ if entry.node.value.is_absent() => {}
-            "server" => domain.server = setting.one(SERVER_ALLOWED, server_address),
+            "server" => domain.servers = servers::read(&mut setting).into(),
             key => domain.access.set(key, &mut setting),
         }
     }
@@ -235,22 +208,6 @@ fn checked_name(name: &str) -> Option<String> {
         && bare.split('.').all(|label| !label.is_empty())
         && !bare.contains(bad);
     good.then_some(folded)
-}
-
-fn server_address(text: &str) -> Option<ServerAddress> {
-    let (host, port) = text.rsplit_once(':')?;
-    let port = whole(port).and_then(|port| u16::try_from(port).ok())?;
-    let host = match host.strip_prefix('[') {
-        Some(host) => {
-            let address: Ipv6Addr = host.strip_suffix(']')?.parse().ok()?;
-            Host::Address(address.into())
-        }
-        None => match host.parse() {
-            Ok(address) => Host::Address(IpAddr::V4(address)),
-            Err(_) => Host::Name(host_name(host)?),
-        },
-    };
-    (port != 0).then_some(ServerAddress { host, port })
 }
 
 /// A DNS name. One that ends in a number is a mistyped address.

@@ -14,7 +14,7 @@ use super::server_access::{PRIVATE_ADDRESSES, TLS};
 use super::sources::{INCLUDE, Include};
 use super::value::{MAX, Setting, YES_NO, applicable};
 use super::yaml::{Entry, Value};
-use super::{Config, addresses, domains, forwarded_header};
+use super::{Config, addresses, domains, forwarded_header, servers};
 use crate::log::Level;
 
 /// A key of the file.
@@ -69,6 +69,8 @@ pub const KEYS: &[Key] = &[
     key("trusted_proxies", "", Other(addresses::proxies)),
     key("forwarded_header", "", Other(|c, s| c.forwarded_header = s.choice(forwarded_header::NAMES))),
     key("domains", "", Other(|c, s| c.domains = domains::read(s))),
+    key("server", "", Other(|c, s| c.servers = servers::read(s).into())),
+    key("max_connecting_per_server", "32", Number(1..=65_535, |c, n| c.max_connecting_per_server = n as usize)),
     key("server_tls", "auto", Other(|c, s| c.server_tls = s.choice(TLS))),
     key("server_ca_file", "", Other(|c, s| c.server_ca_file = s.path("/etc/ssl/xmpp-ca.pem"))),
     key("private_addresses", "standard-port", Other(|c, s| c.private_addresses = s.choice(PRIVATE_ADDRESSES))),

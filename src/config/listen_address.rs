@@ -54,7 +54,7 @@ impl ListenAddress {
     }
 
     /// Reads what follows `unix:`.
-    fn unix(name: &str) -> Option<ListenAddress> {
+    pub(super) fn unix(name: &str) -> Option<ListenAddress> {
         let fits = |bytes: &str| {
             (1..=MAX_NAME_BYTES).contains(&bytes.len()) && !bytes.contains(char::is_control)
         };

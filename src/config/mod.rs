@@ -2,12 +2,12 @@
 //!
 //! Owns [`Config`], its defaults and the look-ups on it. `sources` reads the files
 //! and `yaml` their text, `keys` has the table of keys, `value` reads values,
-//! `domains` the `domains` list and `server_access` how its servers are reached,
-//! `listeners` the ports and `listen_address` where they are bound, `addresses` other
-//! addresses, `network` ranges of them, `forwarded_header` the header with a client's
-//! address, `glob` patterns, `problem` the messages. A configuration is accepted as a
-//! whole or not at all, and all its errors are reported at once. Never changes after
-//! it was read, looks up no name, and opens no certificate.
+//! `domains` the `domains` list, `servers` where its servers are and `server_access` how
+//! they are reached, `listeners` the ports and `listen_address` where they are bound,
+//! `addresses` other addresses, `network` ranges of them, `forwarded_header` the header
+//! with a client's address, `glob` patterns, `problem` the messages. A configuration is
+//! accepted as a whole or not at all, and all its errors are reported at once. Never
+//! changes after it was read, looks up no name, and opens no certificate.
 
 mod addresses;
 mod domains;
@@ -19,17 +19,19 @@ mod listeners;
 mod network;
 mod problem;
 pub mod server_access;
+mod servers;
 mod sources;
 mod value;
 mod yaml;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::log::Level;
 
-pub use domains::{Domain, DomainRule, Domains, Host, ServerAddress};
+pub use domains::{Domain, DomainRule, Domains};
 pub use forwarded_header::ForwardedHeader;
 pub use glob::Glob;
 pub use keys::{KEYS, Key};
@@ -37,6 +39,7 @@ pub use listen_address::ListenAddress;
 pub use listeners::{Listener, Pair};
 pub use network::Network;
 pub use problem::{Problem, What};
+pub use servers::{Host, Server, ServerAddress};
 pub use sources::Sources;
 
 /// A configuration. jabsocket.conf(5) explains the keys. [`Config::default`] is an empty
@@ -57,6 +60,9 @@ pub struct Config {
     pub max_stanza_bytes: usize,
     /// `None` allows any. [`Config::domain`] looks a domain up.
     pub domains: Option<Domains>,
+    /// Of domains that name none; if empty, DNS is asked.
+    pub servers: Arc<[Server]>,
+    pub max_connecting_per_server: usize,
     pub server_tls: server_access::Tls,
     /// `None` is the system's.
     pub server_ca_file: Option<PathBuf>,
@@ -125,6 +131,8 @@ impl Default for Config {
             max_frame_bytes: MIB,
             max_stanza_bytes: MIB,
             domains: None,
+            servers: Arc::default(),
+            max_connecting_per_server: 32,
             server_tls: server_access::Tls::Auto,
             server_ca_file: None,
             private_addresses: server_access::PrivateAddresses::StandardPort,
@@ -177,6 +185,14 @@ impl Config {
         }
     }
 
+    /// The servers that the operator named for an entry of the `domains` list, or for a
+    /// domain without one.
+    pub(crate) fn servers_of<'a>(&'a self, entry: Option<&'a Domain>) -> &'a Arc<[Server]> {
+        let own = entry.map(|entry| &entry.servers);
+        let own = own.filter(|servers| !servers.is_empty());
+        own.unwrap_or(&self.servers)
+    }
+
     /// Whether this is the address of a proxy that is trusted to report the client's.
     pub fn is_trusted(&self, address: IpAddr) -> bool {
         let mut networks = self.trusted_proxies.iter();
@@ -191,6 +207,7 @@ impl Config {
         };
         Config {
             max_connections: self.max_connections.map(share),
+            max_connecting_per_server: share(self.max_connecting_per_server),
             ..self.clone()
         }
     }

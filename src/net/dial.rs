@@ -2,16 +2,19 @@
 //!
 //! Owns the targets not tried yet and the sockets under way. The next attempt
 //! starts when one fails or after a delay (section 5); the first that connects
-//! wins and the others are closed.
+//! wins and the others are closed. Targets that failed lately come last, and backups
+//! after all that did not. Each attempt needs one of its address's slots and keeps it
+//! until it fails, or until its owner has an answer from the server.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UnixStream};
 use mio::{Registry, Token};
 
+use super::address::Address;
 use super::dns::locator::Target;
+use super::servers::{Caller, Servers};
 use super::transport::Transport;
 
 /// Sockets under way at once; the oldest gives way to a further address.
@@ -20,35 +23,42 @@ pub const LANES: usize = 3;
 /// Time between the starts of two attempts, in milliseconds (RFC 8305,
 /// section 8).
 const ATTEMPT_DELAY_MS: u64 = 250;
+/// An attempt without a result after this time counts as failed, but goes on. The kernel
+/// repeats a lost SYN after a second.
+const OVERDUE_MS: u64 = 1500;
+/// Time before the next attempt at a unix socket whose queue is full.
+const QUEUE_FULL_MS: u64 = 50;
 
 /// Connects under way to the addresses of one server.
-#[derive(Default)]
-pub struct Dial {
+pub(crate) struct Dial {
+    caller: Caller,
     waiting: VecDeque<Target>,
     under_way: Vec<Attempt>,
     next_start_ms: u64,
+    /// The next target waits for a slot, or for the failure of those that go before it.
+    held_back: bool,
     /// Whether more targets may be added.
     expecting: bool,
-    failure: Option<(SocketAddr, io::Error)>,
+    failure: Option<(Address, io::Error)>,
 }
 
 struct Attempt {
     lane: usize,
     target: Target,
     transport: Transport,
+    started_at_ms: u64,
+    /// It was counted as failed.
+    overdue: bool,
 }
 
 /// How a dial stands.
-pub enum Progress {
+pub(crate) enum Progress {
     /// Sockets are under way, or targets are to come.
     Pending,
     /// This one is connected; its events come with the token of its lane.
     Connected {
-        /// The connection.
         transport: Transport,
-        /// Where to.
         target: Target,
-        /// The lane it was dialled in.
         lane: usize,
     },
     /// No target is left; the last failure in words, if any was tried.
@@ -57,173 +67,195 @@ pub enum Progress {
 
 impl Dial {
     /// A dial that expects targets.
-    pub fn new() -> Dial {
+    pub(crate) fn new(caller: Caller) -> Dial {
         Dial {
+            caller,
+            waiting: VecDeque::new(),
+            under_way: Vec::new(),
+            next_start_ms: 0,
+            held_back: false,
             expecting: true,
-            ..Dial::default()
+            failure: None,
         }
     }
 
-    /// Adds targets behind those that wait; with `last` no more will come.
-    pub fn add(&mut self, targets: &[Target], last: bool) {
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Adds targets after those that wait; with `last` no more will come.
+    pub(crate) fn add(&mut self, targets: Vec<Target>, last: bool) {
         self.waiting.extend(targets);
         self.expecting = !last;
     }
 
     /// Looks how the sockets stand and starts what is due at `now_ms`. `token`
     /// gives the token of a lane.
-    pub fn progress(
+    pub(crate) fn progress(
         &mut self,
         registry: &Registry,
         token: impl Fn(usize) -> Token,
+        servers: &mut Servers,
         now_ms: u64,
     ) -> Progress {
+        if let Some(attempt) = self.take_connected(servers, now_ms) {
+            return Progress::Connected {
+                transport: attempt.transport,
+                target: attempt.target,
+                lane: attempt.lane,
+            };
+        }
+        for attempt in &mut self.under_way {
+            if !attempt.overdue && now_ms >= attempt.started_at_ms + OVERDUE_MS {
+                attempt.overdue = true;
+                servers.is_unreachable(&attempt.target.address, &self.caller, now_ms);
+            }
+        }
+        self.held_back = false;
+        while now_ms >= self.next_start_ms
+            && let Some(target) = self.next_target(servers, now_ms)
+        {
+            self.start(target, registry, &token, servers, now_ms);
+        }
+        if !self.under_way.is_empty() || !self.waiting.is_empty() || self.expecting {
+            return Progress::Pending;
+        }
+        let words = |(address, error): &(Address, io::Error)| format!("{address}: {error}");
+        Progress::Failed(self.failure.as_ref().map(words))
+    }
+
+    /// Takes the attempt that has connected, if there is one, and closes the others.
+    fn take_connected(&mut self, servers: &mut Servers, now_ms: u64) -> Option<Attempt> {
         let mut at = 0;
         while let Some(attempt) = self.under_way.get(at) {
             match attempt.transport.connected() {
                 None => at += 1,
                 Some(Ok(())) => {
                     let attempt = self.under_way.swap_remove(at);
-                    // The others are closed; they may be tried again should this
-                    // one be no good after all.
+                    servers.is_reachable(&attempt.target.address);
+                    // The others may be tried again should this one be no good after all. One
+                    // that lost its head start has failed.
                     for loser in self.under_way.drain(..).rev() {
+                        let address = &loser.target.address;
+                        servers.give_back(&self.caller, address);
+                        if now_ms >= loser.started_at_ms + ATTEMPT_DELAY_MS {
+                            servers.is_unreachable(address, &self.caller, now_ms);
+                        }
                         self.waiting.push_front(loser.target);
                     }
-                    return Progress::Connected {
-                        transport: attempt.transport,
-                        target: attempt.target,
-                        lane: attempt.lane,
-                    };
+                    self.next_start_ms = now_ms;
+                    return Some(attempt);
                 }
                 Some(Err(error)) => {
                     let attempt = self.under_way.remove(at);
-                    self.failed(attempt.target.address, error, now_ms);
+                    self.fail(&attempt.target.address, error, servers, now_ms);
                 }
             }
         }
-        while now_ms >= self.next_start_ms || self.under_way.is_empty() {
-            let Some(target) = self.waiting.pop_front() else {
-                break;
-            };
-            self.next_start_ms = now_ms + ATTEMPT_DELAY_MS;
-            let lane = self.free_lane();
-            let started = TcpStream::connect(target.address)
-                .and_then(|socket| Transport::register(socket, registry, token(lane)));
-            match started {
-                Ok(transport) => self.under_way.push(Attempt {
-                    lane,
-                    target,
-                    transport,
-                }),
-                Err(error) => self.failed(target.address, error, now_ms),
+        None
+    }
+
+    /// Takes the target to try next, if it may be tried yet; it has its slot then.
+    fn next_target(&mut self, servers: &mut Servers, now_ms: u64) -> Option<Target> {
+        let mut rank = |target: &Target| {
+            let domain = &self.caller.domain;
+            (
+                servers.has_failed(&target.address, domain, now_ms),
+                target.backup,
+            )
+        };
+        // Of equals this is the first.
+        let at = (0..self.waiting.len()).min_by_key(|at| rank(&self.waiting[*at]))?;
+        let target = &self.waiting[at];
+        let goes_before = |attempt: &Attempt| !attempt.overdue && !attempt.target.backup;
+        self.held_back = target.backup && self.under_way.iter().any(goes_before);
+        if !self.held_back {
+            self.held_back = !servers.take_slot(&self.caller, &target.address, now_ms);
+        }
+        match self.held_back {
+            true => None,
+            false => self.waiting.remove(at),
+        }
+    }
+
+    fn start(
+        &mut self,
+        target: Target,
+        registry: &Registry,
+        token: &impl Fn(usize) -> Token,
+        servers: &mut Servers,
+        now_ms: u64,
+    ) {
+        self.next_start_ms = now_ms + ATTEMPT_DELAY_MS;
+        let lane = self.free_lane(servers, now_ms);
+        match connect(&target.address, registry, token(lane)) {
+            Ok(transport) => self.under_way.push(Attempt {
+                lane,
+                target,
+                transport,
+                started_at_ms: now_ms,
+                overdue: false,
+            }),
+            Err(error) => {
+                let is_full = error.kind() == io::ErrorKind::WouldBlock;
+                self.fail(&target.address, error, servers, now_ms);
+                if is_full {
+                    self.next_start_ms = now_ms + QUEUE_FULL_MS;
+                    self.waiting.push_back(target);
+                }
             }
         }
-        if !self.under_way.is_empty() || self.expecting {
-            return Progress::Pending;
-        }
-        let words = |(address, error): &(SocketAddr, io::Error)| format!("{address}: {error}");
-        Progress::Failed(self.failure.as_ref().map(words))
     }
 
     /// The addresses that are being dialled.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.under_way.iter().map(|attempt| attempt.target.address)
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.under_way.iter().map(|attempt| &attempt.target.address)
     }
 
-    /// When the next attempt is due, in the milliseconds of `progress`.
-    pub fn next_start_ms(&self) -> Option<u64> {
-        (!self.waiting.is_empty()).then_some(self.next_start_ms)
+    /// Whether there are targets that were not tried.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
-    fn failed(&mut self, address: SocketAddr, error: io::Error, now_ms: u64) {
-        self.failure = Some((address, error));
+    /// When `progress` is due, in its milliseconds.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        let start = (!self.waiting.is_empty() && !self.held_back).then_some(self.next_start_ms);
+        let in_time = self.under_way.iter().filter(|attempt| !attempt.overdue);
+        let overdue = in_time.map(|attempt| attempt.started_at_ms + OVERDUE_MS);
+        overdue.chain(start).min()
+    }
+
+    fn fail(&mut self, address: &Address, error: io::Error, servers: &mut Servers, now_ms: u64) {
+        servers.give_back(&self.caller, address);
+        servers.is_unreachable(address, &self.caller, now_ms);
+        self.failure = Some((address.clone(), error));
         self.next_start_ms = now_ms;
     }
 
     /// A lane without a socket, made free if need be.
-    fn free_lane(&mut self) -> usize {
+    fn free_lane(&mut self, servers: &mut Servers, now_ms: u64) -> usize {
         if self.under_way.len() == LANES {
-            return self.under_way.remove(0).lane;
+            let oldest = self.under_way.remove(0);
+            let address = &oldest.target.address;
+            servers.give_back(&self.caller, address);
+            servers.is_unreachable(address, &self.caller, now_ms);
+            return oldest.lane;
         }
         let taken = |lane: &usize| self.under_way.iter().any(|a| a.lane == *lane);
         (0..LANES).find(|lane| !taken(lane)).unwrap_or(0)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn run(dial: &mut Dial, poll: &mut mio::Poll, mut now_ms: u64) -> Progress {
-        let mut events = mio::Events::with_capacity(8);
-        for _ in 0..100 {
-            match dial.progress(poll.registry(), Token, now_ms) {
-                Progress::Pending => {}
-                done => return done,
-            }
-            poll.poll(&mut events, Some(std::time::Duration::from_millis(50)))
-                .unwrap();
-            now_ms += 50;
+/// Begins to connect.
+fn connect(address: &Address, registry: &Registry, token: Token) -> io::Result<Transport> {
+    match address {
+        Address::Tcp(address) => {
+            Transport::register(TcpStream::connect(*address)?, registry, token)
         }
-        Progress::Pending
-    }
-
-    fn dial(addresses: &[SocketAddr]) -> Dial {
-        let target = |address: &SocketAddr| Target {
-            address: *address,
-            direct: false,
-            by_srv: false,
-        };
-        let mut dial = Dial::new();
-        let targets: Vec<_> = addresses.iter().map(target).collect();
-        dial.add(&targets, true);
-        dial
-    }
-
-    #[test]
-    fn a_refused_address_is_followed_by_the_next_at_once() {
-        let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let shut = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let (open_at, shut_at) = (open.local_addr().unwrap(), shut.local_addr().unwrap());
-        drop(shut);
-        let mut poll = mio::Poll::new().unwrap();
-        match run(&mut dial(&[shut_at, open_at]), &mut poll, 0) {
-            Progress::Connected { target, .. } => assert_eq!(target.address, open_at),
-            _ => panic!("not connected"),
-        }
-    }
-
-    #[test]
-    fn all_refused_is_a_failure_that_names_the_last() {
-        let shut = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = shut.local_addr().unwrap();
-        drop(shut);
-        let mut poll = mio::Poll::new().unwrap();
-        match run(&mut dial(&[address]), &mut poll, 0) {
-            Progress::Failed(Some(why)) => assert!(why.starts_with(&address.to_string()), "{why}"),
-            _ => panic!("connected to a closed port"),
-        }
-    }
-
-    #[test]
-    fn targets_may_come_later() {
-        let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut poll = mio::Poll::new().unwrap();
-        let mut dial = Dial::new();
-        let pending = dial.progress(poll.registry(), Token, 0);
-        assert!(matches!(pending, Progress::Pending));
-        let target = Target {
-            address: open.local_addr().unwrap(),
-            direct: true,
-            by_srv: true,
-        };
-        dial.add(&[target], true);
-        match run(&mut dial, &mut poll, 0) {
-            Progress::Connected { target: got, .. } => assert_eq!(got, target),
-            _ => panic!("not connected"),
-        }
-        dial.add(&[], true);
-        let over = dial.progress(poll.registry(), Token, 0);
-        assert!(matches!(over, Progress::Failed(None)));
+        Address::Unix(path) => Transport::register(UnixStream::connect(path)?, registry, token),
     }
 }
+
+#[cfg(test)]
+#[path = "dial_tests.rs"]
+mod tests;

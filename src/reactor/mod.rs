@@ -335,6 +335,11 @@ impl Reactor {
                 self.list(slot);
             }
         }
+        while let Some(first_token) = self.shared.servers.next_ready() {
+            if let Owner::Session { slot, .. } = token::owner(Token(first_token)) {
+                self.list(slot);
+            }
+        }
         while let Some(note) = self.shared.locator.next_note() {
             self.shared.log.notice(format_args!("{note}"));
         }

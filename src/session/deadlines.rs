@@ -92,6 +92,7 @@ impl Session {
             Phase::Connecting => route.dialled(),
             _ => route
                 .target
+                .as_ref()
                 .map_or(String::new(), |target| target.address.to_string()),
         }
     }

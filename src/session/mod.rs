@@ -258,6 +258,7 @@ impl Session {
     /// Writes the session's log line, and takes it out of all counts.
     pub fn bury(&mut self, shared: &mut Shared) {
         shared.ledger.change(&mut self.share, Share::default());
+        shared.servers.leave(self.token as usize);
         self.untally(shared);
         if let Some(ip) = self.report.peer().ip() {
             let standing = std::mem::take(&mut self.standing);

@@ -41,6 +41,7 @@ impl Session {
                 shared,
             );
         };
+        shared.servers.leave(self.token as usize);
         if let Some(query) = route.lead_to(name, port) {
             shared.forget_look_up(query);
         }

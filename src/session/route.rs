@@ -6,6 +6,8 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use mio::Token;
 
@@ -16,11 +18,13 @@ use super::side::Side;
 use super::{NEVER, Session, Tick};
 use crate::buf::Buf;
 use crate::config::server_access::{PrivateAddresses, ProxyProtocol, Tls};
-use crate::config::{DomainRule, Host};
+use crate::config::{DomainRule, Host, Server, ServerAddress};
 use crate::log::{Escaped, Level};
 use crate::net::dial::{Dial, Progress};
 use crate::net::dns::locator::{Answer, Error, Locator, PORT, Target, Wanted};
 use crate::net::private_addresses::PrivateAddressSet;
+use crate::net::servers::Caller;
+use crate::net::source::Source;
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::starttls::Dialogue;
@@ -28,6 +32,8 @@ use crate::proto::xmpp::starttls::Dialogue;
 /// How long a server at a loopback address may keep its features to itself
 /// before it is taken to offer no TLS: a client gives up 2 s after its `<open/>`.
 pub(super) const PATIENCE_MS: Tick = 200;
+/// How long a server may say nothing before the next one is tried, if there is one.
+const SILENCE_MS: Tick = 3000;
 
 /// How a connection is being made secure.
 pub(super) enum Securing {
@@ -66,6 +72,9 @@ pub struct Route {
     pub(super) securing: Securing,
     /// When the server has kept us waiting long enough.
     pub(super) patience: Tick,
+    connected_at: Tick,
+    /// The server has said nothing since then.
+    pub(super) silent: bool,
     /// How many redirects were followed.
     pub(super) redirects: u8,
     /// Why the last address was no good.
@@ -75,7 +84,7 @@ pub struct Route {
 impl Route {
     /// When the dial is to go on without an edge.
     pub(super) fn next_start(&self) -> Tick {
-        self.dial.next_start_ms().unwrap_or(NEVER)
+        self.dial.due_ms().unwrap_or(NEVER)
     }
 
     /// Whether a server that offers no TLS may be spoken to all the same.
@@ -85,8 +94,8 @@ impl Route {
 
     /// Whether the server is on this very machine.
     pub(super) fn leads_to_loopback(&self) -> bool {
-        let at = self.target.map(|target| target.address.ip().to_canonical());
-        at.is_some_and(|ip| ip.is_loopback())
+        let target = self.target.as_ref();
+        target.is_some_and(|target| target.address.is_local())
     }
 
     /// Bytes of memory in it.
@@ -108,8 +117,8 @@ impl Route {
         }
     }
 
-    /// Whether a place may be dialled. A domain that no list has was chosen by
-    /// whoever opened the session, and its DNS leads where its owner likes.
+    /// Whether a target may be dialled. Whoever opened the session chose an unlisted domain,
+    /// and its DNS leads where its owner likes.
     fn may_dial(
         &self,
         target: &Target,
@@ -117,9 +126,13 @@ impl Route {
         inside: &mut PrivateAddressSet,
         now: Tick,
     ) -> bool {
-        let standard = !target.by_srv && target.address.port() == PORT;
-        let mut is_outside = || !inside.contains(target.address.ip(), now);
+        let Some(address) = target.address.tcp() else {
+            return true;
+        };
+        let standard = !target.by_srv && address.port() == PORT;
+        let mut is_outside = || !inside.contains(address.ip(), now);
         self.listed
+            || self.configured
             || match policy {
                 PrivateAddresses::Allow => true,
                 PrivateAddresses::Refuse => is_outside(),
@@ -132,12 +145,17 @@ impl Route {
     pub(super) fn lead_to(&mut self, name: String, port: u16) -> Option<u64> {
         self.redirects += 1;
         self.configured = false;
-        self.wanted = Wanted::Host {
+        let host = Host::Name(name.clone());
+        self.wanted = Wanted::Servers {
             name,
-            port,
+            servers: [ServerAddress::Tcp { host, port }.into()].into(),
             direct: self.tls == Tls::Direct,
         };
-        self.dial = Dial::new();
+        let caller = Caller {
+            is_listed: self.listed,
+            ..self.dial.caller().clone()
+        };
+        self.dial = Dial::new(caller);
         self.securing = Securing::No;
         self.header_sent = false;
         self.patience = NEVER;
@@ -147,7 +165,7 @@ impl Route {
 
     /// Names the look-up and the DNS servers, for the log.
     pub(super) fn asked(&self, locator: &Locator) -> String {
-        let (Wanted::Domain { name, .. } | Wanted::Host { name, .. }) = &self.wanted;
+        let (Wanted::Domain { name, .. } | Wanted::Servers { name, .. }) = &self.wanted;
         let servers = locator.servers().join(", ");
         format!("{} asked of DNS server {servers}", Escaped(name))
     }
@@ -182,21 +200,25 @@ impl Session {
         };
         let access = entry.map(|entry| entry.access.clone()).unwrap_or_default();
         let tls = access.tls.unwrap_or(self.config.server_tls);
-        let server = entry.and_then(|entry| entry.server.as_ref());
-        let wanted = match server {
-            Some(server) => Wanted::Host {
-                name: match &server.host {
-                    Host::Name(name) => name.clone(),
-                    Host::Address(address) => address.to_string(),
-                },
-                port: server.port,
+        let servers = self.config.servers_of(entry);
+        let configured = !servers.is_empty();
+        let wanted = match configured {
+            true => Wanted::Servers {
+                name: hosts(servers),
+                servers: Arc::clone(servers),
                 direct: tls == Tls::Direct,
             },
-            None => Wanted::Domain {
+            false => Wanted::Domain {
                 name: name.clone(),
                 clear: tls != Tls::Direct,
                 direct: tls != Tls::None,
             },
+        };
+        let caller = Caller {
+            session: self.token as usize,
+            source: Source::from(self.report.peer().ip()),
+            domain: Rc::from(name.as_str()),
+            is_listed: entry.is_some() || configured,
         };
         self.route = Some(Box::new(Route {
             wanted,
@@ -208,16 +230,18 @@ impl Session {
                 .or_else(|| self.config.server_ca_file.clone()),
             proxy_protocol: access.proxy_protocol,
             listed: entry.is_some(),
-            configured: server.is_some(),
+            configured,
             header,
             draft_header,
             header_sent: false,
             queue: Buf::new(),
             query: None,
-            dial: Dial::new(),
+            dial: Dial::new(caller),
             target: None,
             securing: Securing::No,
             patience: NEVER,
+            connected_at: 0,
+            silent: false,
             redirects: 0,
             failure: None,
         }));
@@ -251,13 +275,13 @@ impl Session {
                         route.may_dial(target, policy, &mut shared.inside, shared.now)
                     });
                 if let Some(target) = refused.first() {
-                    let address = target.address;
+                    let address = &target.address;
                     route.failure = Some(format!(
                         "{address} is an inside address (see 'private_addresses')"
                     ));
                 }
                 let any = !allowed.is_empty();
-                route.dial.add(&allowed, answer.last);
+                route.dial.add(allowed, answer.last);
                 if any || answer.last {
                     self.step(Event::Located, "", shared);
                 }
@@ -288,7 +312,8 @@ impl Session {
         };
         let first = self.token as usize + 1;
         let token = |lane| Token(first + lane);
-        match route.dial.progress(&shared.registry, token, shared.now) {
+        let (registry, servers) = (&shared.registry, &mut shared.servers);
+        match route.dial.progress(registry, token, servers, shared.now) {
             Progress::Pending => {}
             Progress::Connected {
                 transport,
@@ -296,6 +321,11 @@ impl Session {
                 lane,
             } => {
                 route.target = Some(target);
+                route.connected_at = shared.now;
+                route.silent = true;
+                if route.dial.has_more() {
+                    route.patience = shared.now + SILENCE_MS;
+                }
                 transport.watch(self.config.write_timeout);
                 self.lane = lane as u8;
                 let missed = std::mem::take(&mut self.missed);
@@ -333,6 +363,7 @@ impl Session {
 
     /// Forgets look-up and dial.
     pub(super) fn abandon_route(&mut self, shared: &mut Shared) {
+        shared.servers.leave(self.token as usize);
         if let Some(query) = self.route.take().and_then(|route| route.query) {
             shared.forget_look_up(query);
         }
@@ -340,6 +371,33 @@ impl Session {
 
     pub(super) fn unreachable(&mut self, told: StreamError, why: &str, shared: &mut Shared) {
         self.step(Event::Unreachable(told), why, shared);
+    }
+
+    /// Remembers whether the server gave a stream, and lets others connect to it.
+    fn remember_server(&mut self, before: Phase, event: Event, shared: &mut Shared) {
+        let (route, servers) = (&self.route, &mut shared.servers);
+        if let Some(route) = route
+            && let Some(target) = &route.target
+            && (Phase::Securing..=Phase::Greeting).contains(&before)
+        {
+            let caller = route.dial.caller();
+            // What little was left of the time says nothing about the server.
+            let had_time =
+                event != Event::Deadline || shared.now >= route.connected_at + SILENCE_MS;
+            match event {
+                Event::Greeted => servers.has_answered(&target.address, &caller.domain),
+                _ if event != Event::Insecure && failure(before, event).is_none() => {}
+                _ if had_time => servers.is_no_server(&target.address, caller, shared.now),
+                _ => {}
+            }
+        }
+        let dials = matches!(
+            self.phase,
+            Phase::Connecting | Phase::Securing | Phase::Greeting
+        );
+        if !dials || event == Event::Insecure {
+            servers.leave(self.token as usize);
+        }
     }
 
     /// Logs that the server could not be reached, or that it answers again: once per minute
@@ -351,6 +409,9 @@ impl Session {
         detail: &str,
         shared: &mut Shared,
     ) {
+        if (Phase::Locating..=Phase::Greeting).contains(&before) {
+            self.remember_server(before, event, shared);
+        }
         let Some(domain) = &self.domain else {
             return;
         };
@@ -388,6 +449,15 @@ impl Session {
             ),
         );
     }
+}
+
+/// The hosts of servers, for the log.
+fn hosts(servers: &[Server]) -> String {
+    let hosts = servers.iter().map(|server| match &server.address {
+        ServerAddress::Tcp { host, .. } => host.to_string(),
+        unix => unix.to_string(),
+    });
+    hosts.collect::<Vec<_>>().join(", ")
 }
 
 /// Why the server could not be reached, if the event means that; empty if the event's

@@ -4,6 +4,8 @@
 //! none of which the client sees. A connection that cannot be made secure gives
 //! way to the next address.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use super::phase::{Event, Phase};
 use super::route::{PATIENCE_MS, Securing};
 use super::shared::Shared;
@@ -21,7 +23,7 @@ impl Session {
         let Some(route) = &mut self.route else {
             return;
         };
-        let Some(target) = route.target else {
+        let Some(target) = &route.target else {
             return;
         };
         shared.log.debug(format_args!(
@@ -31,13 +33,21 @@ impl Session {
             target.address,
             Escaped(&route.name),
         ));
-        let (out, server) = (&mut self.server.out, target.address);
+        let out = &mut self.server.out;
+        // A unix socket has no address that a PROXY header could tell.
+        let server = |client: SocketAddr| {
+            let nowhere = match client.is_ipv4() {
+                true => (Ipv4Addr::UNSPECIFIED, 0).into(),
+                false => (Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            target.address.tcp().unwrap_or(nowhere)
+        };
         match (route.proxy_protocol, self.report.peer()) {
             (Some(ProxyProtocol::V1), Peer::Ip(client)) => {
-                proxy_protocol::write_v1(out, client, server)
+                proxy_protocol::write_v1(out, client, server(client))
             }
             (Some(ProxyProtocol::V2), Peer::Ip(client)) => {
-                proxy_protocol::write_v2(out, client, server)
+                proxy_protocol::write_v2(out, client, server(client))
             }
             (Some(ProxyProtocol::V1), Peer::Unix) => proxy_protocol::write_v1_unknown(out),
             (Some(ProxyProtocol::V2), Peer::Unix) => proxy_protocol::write_v2_local(out),
@@ -60,6 +70,9 @@ impl Session {
         let Some(route) = &mut self.route else {
             return;
         };
+        if std::mem::take(&mut route.silent) {
+            route.patience = NEVER;
+        }
         let plain_text_will_do = route.plain_text_will_do();
         let at_loopback = route.leads_to_loopback();
         let Securing::Dialogue(dialogue) = &mut route.securing else {
@@ -104,12 +117,14 @@ impl Session {
             return;
         };
         route.securing = Securing::Handshake;
-        route.patience = NEVER;
+        if !route.silent {
+            route.patience = NEVER;
+        }
         let wish = TlsRequest {
             domain: &route.name,
             ca_file: route.ca_file.as_deref(),
             verify: route.verify,
-            direct: route.target.is_some_and(|target| target.direct),
+            direct: route.target.as_ref().is_some_and(|target| target.direct),
         };
         // A PROXY header goes before TLS.
         self.server.flush(&mut shared.meter, shared.now);
@@ -164,19 +179,23 @@ impl Session {
         self.relay_down(&dialogue.into_said(), shared);
     }
 
-    /// Does what was put off for a server that kept us waiting.
+    /// The server has kept us waiting too long: goes on in plain text, or to the next server
+    /// if this one has said nothing at all.
     pub(super) fn lose_patience(&mut self, shared: &mut Shared) {
-        if let Some(route) = &mut self.route {
-            route.patience = NEVER;
-        }
-        if self.phase == Phase::Securing {
-            self.go_plain(shared);
+        let Some(route) = &mut self.route else {
+            return;
+        };
+        route.patience = NEVER;
+        match route.silent {
+            _ if self.phase != Phase::Securing => {}
+            true => self.insecure("no answer in time", shared),
+            false => self.go_plain(shared),
         }
     }
 
     /// The connection cannot be made secure: on to the next address.
     pub(super) fn insecure(&mut self, why: &str, shared: &mut Shared) {
-        let at = self.route.as_ref().and_then(|route| route.target);
+        let at = self.route.as_ref().and_then(|route| route.target.as_ref());
         let at = at.map_or(String::new(), |target| format!("{}: ", target.address));
         shared.log.debug(format_args!(
             "session {}: the server of {} at {at}{why}",

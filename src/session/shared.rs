@@ -22,6 +22,7 @@ use crate::meter::{LOOK_UP, Meter};
 use crate::metrics::{Gauges, Metrics};
 use crate::net::dns::locator::{Answer, Locator, Wanted};
 use crate::net::private_addresses::PrivateAddressSet;
+use crate::net::servers::Servers;
 use crate::net::source::Source;
 use crate::net::tls_client::Contexts;
 use crate::proto::ws::deflate::Codec;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub parsers: Parsers,
     /// The DNS.
     pub locator: Locator,
+    /// What is known of servers, and who connects to them.
+    pub servers: Servers,
     /// The addresses that unlisted domains must not lead to.
     pub inside: PrivateAddressSet,
     /// Where sockets are registered.
@@ -112,6 +115,7 @@ impl Shared {
         }
         Shared {
             metrics: Metrics::new(&config, PHASES, CAUSES),
+            servers: Servers::new(config.max_connecting_per_server),
             config: Settings::new(config, tls),
             log,
             parsers,
@@ -140,6 +144,8 @@ impl Shared {
     pub fn set_config(&mut self, config: Rc<Config>, tls: Contexts) {
         self.parsers.set_limits(xml_limits(&config));
         self.metrics.add_domains(&config);
+        let most = config.max_connecting_per_server;
+        self.servers.set_most_connecting(most);
         self.config = Settings::new(config, tls);
     }
 

@@ -41,7 +41,7 @@ pub(super) fn of_unserved_listeners(endpoints: &[Rc<Endpoint>], config: &Config,
 /// Warns if browsers may reach any domain, and of servers whose certificates are not
 /// checked.
 pub(super) fn of_domains(config: &Config, path: &Path, log: &Log) {
-    if config.domains.is_none() {
+    if config.domains.is_none() && config.servers.is_empty() {
         log.startup(
             Level::Warning,
             format_args!(

@@ -33,7 +33,12 @@ fn wanted(name: &str) -> Wanted {
 fn places(locator: &mut Locator, now_ms: u64) -> Option<Vec<SocketAddr>> {
     let mut places = Vec::new();
     while let Some(Answer { targets, last, .. }) = locator.next_answer(now_ms) {
-        places.extend(targets.unwrap().iter().map(|target| target.address));
+        places.extend(
+            targets
+                .unwrap()
+                .iter()
+                .filter_map(|target| target.address.tcp()),
+        );
         if last {
             return Some(places);
         }

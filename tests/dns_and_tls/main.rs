@@ -8,6 +8,7 @@ mod certificate_check;
 mod channel_binding;
 mod dns_cache;
 mod dns_load;
+mod fail_over;
 mod hostile_server;
 mod hosts_file;
 mod numeric_server;

@@ -8,12 +8,14 @@
 //! costs no more for many look-ups that wait.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::hosts::is_localhost;
 use super::look_up::{Asked, HOLD_MS, Kind, LookUp, Mixed, Patience, ServerHost, service_question};
 use super::question::{Error as DnsError, Family, Question};
 use super::resolver::{Answer as DnsAnswer, Counts, Resolver, Waiter};
 pub use super::target::{Error, PORT, Target};
+use crate::config::Server;
 use crate::net::source::Source;
 
 /// How long to wait for SRV answers before also asking for the domain itself: one
@@ -36,13 +38,13 @@ pub enum Wanted {
         /// Whether servers that speak TLS from the first byte will do.
         direct: bool,
     },
-    /// One host, at a port.
-    Host {
-        /// Its name.
+    /// Servers that the operator or another server named.
+    Servers {
+        /// Their hosts, for the log.
         name: String,
-        /// The port.
-        port: u16,
-        /// Whether it speaks TLS from the first byte.
+        /// The servers.
+        servers: Arc<[Server]>,
+        /// Whether they speak TLS from the first byte.
         direct: bool,
     },
 }
@@ -92,7 +94,7 @@ impl Locator {
 
     /// Begins a look-up for `asker`; its answers carry `id`.
     pub fn look_up(&mut self, id: u64, wanted: &Wanted, asker: Source, now_ms: u64) {
-        let (Wanted::Domain { name, .. } | Wanted::Host { name, .. }) = wanted;
+        let (Wanted::Domain { name, .. } | Wanted::Servers { name, .. }) = wanted;
         let waiter = Waiter {
             id,
             asker,
@@ -100,8 +102,10 @@ impl Locator {
         };
         let mut look_up = LookUp::new(waiter);
         match wanted {
-            Wanted::Host { name, port, direct } => {
-                look_up.places = Some(vec![ServerHost::new(name.clone(), *port, *direct, true)]);
+            Wanted::Servers {
+                servers, direct, ..
+            } => {
+                look_up.plan_configured(servers, *direct, self.random);
                 self.ask_hosts(&mut look_up, now_ms);
             }
             Wanted::Domain {

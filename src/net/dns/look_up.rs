@@ -3,11 +3,15 @@
 //! Asks nothing itself and has no clock.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::question::{Error as DnsError, Question, Records, Service};
 use super::resolver::Waiter;
 use super::srv_order::{by_lot, interleaved};
 use super::target::{Error, PORT, Target};
+use crate::config::{Host, Server, ServerAddress};
+use crate::net::address::Address;
 
 /// Maximum number of SRV targets that are looked up.
 const MAX_TARGETS: usize = 8;
@@ -23,13 +27,16 @@ pub(super) enum Kind {
     Direct,
 }
 
-/// A target whose addresses are being looked up.
+/// A server whose addresses are being looked up.
 #[derive(Clone, Debug)]
 pub(super) struct ServerHost {
     pub(super) host: String,
     port: u16,
     direct: bool,
     by_srv: bool,
+    backup: bool,
+    /// A unix socket, which has no host and is not looked up.
+    socket: Option<Arc<Path>>,
     /// Addresses not yet used, by family; `None` while the question is open.
     pub(super) found: [Option<Vec<IpAddr>>; 2],
 }
@@ -87,7 +94,29 @@ impl ServerHost {
             port,
             direct,
             by_srv,
+            backup: false,
+            socket: None,
             found: [None, None],
+        }
+    }
+
+    /// A server that the operator named.
+    fn configured(server: &Server, direct: bool) -> ServerHost {
+        let new = |host, port| ServerHost::new(host, port, direct, true);
+        let host = match &server.address {
+            ServerAddress::Tcp { host, port } => match host {
+                Host::Name(name) => new(name.clone(), *port),
+                Host::Address(address) => new(address.to_string(), *port),
+            },
+            ServerAddress::Unix(path) => ServerHost {
+                socket: Some(Arc::clone(path)),
+                found: [Some(Vec::new()), Some(Vec::new())],
+                ..new(String::new(), 0)
+            },
+        };
+        ServerHost {
+            backup: server.backup,
+            ..host
         }
     }
 
@@ -97,7 +126,23 @@ impl ServerHost {
     }
 
     fn has_addresses(&self) -> bool {
-        self.found.iter().flatten().any(|found| !found.is_empty())
+        self.socket.is_some() || self.found.iter().flatten().any(|found| !found.is_empty())
+    }
+
+    /// Takes the addresses found so far, as targets.
+    fn take_targets(&mut self) -> Vec<Target> {
+        let found = self.found.iter_mut().flatten();
+        let found: Vec<_> = found.flat_map(std::mem::take).collect();
+        let port = self.port;
+        let by_tcp = interleaved(&found).map(|ip| Address::Tcp(SocketAddr::new(ip, port)));
+        let socket = self.socket.take().map(Address::Unix);
+        let target = |address| Target {
+            address,
+            direct: self.direct,
+            by_srv: self.by_srv,
+            backup: self.backup,
+        };
+        socket.into_iter().chain(by_tcp).map(target).collect()
     }
 
     fn held_bytes(&self) -> usize {
@@ -235,7 +280,8 @@ impl LookUp {
         if mixed.is_empty() {
             places.push(ServerHost::standard(&self.waiter.domain));
         }
-        let ordered = by_lot(mixed, random);
+        let rank = |(service, _): &(Service, Kind)| (service.priority, service.weight);
+        let ordered = by_lot(mixed, rank, random);
         for (service, kind) in ordered.into_iter().take(MAX_TARGETS) {
             let direct = kind == Kind::Direct;
             places.push(ServerHost::new(service.host, service.port, direct, true));
@@ -248,6 +294,19 @@ impl LookUp {
         self.places = Some(places);
     }
 
+    /// Decides on the servers that the operator named.
+    pub(super) fn plan_configured(
+        &mut self,
+        servers: &[Server],
+        direct: bool,
+        random: fn(u32) -> u32,
+    ) {
+        let rank = |server: &&Server| (u16::from(server.backup), server.weight);
+        let ordered = by_lot(servers.iter().collect(), rank, random).into_iter();
+        let hosts = ordered.map(|server| ServerHost::configured(server, direct));
+        self.places = Some(hosts.collect());
+    }
+
     /// The targets that may be used now, and whether these are the last.
     pub(super) fn give(&mut self, overdue: bool) -> (Vec<Target>, bool) {
         let mut targets = Vec::new();
@@ -258,13 +317,7 @@ impl LookUp {
             if !known && !overdue {
                 break;
             }
-            let found = place.found.iter_mut().flatten();
-            let found: Vec<_> = found.flat_map(std::mem::take).collect();
-            targets.extend(interleaved(&found).map(|ip| Target {
-                address: SocketAddr::new(ip, place.port),
-                direct: place.direct,
-                by_srv: place.by_srv,
-            }));
+            targets.extend(place.take_targets());
         }
         (targets, complete)
     }

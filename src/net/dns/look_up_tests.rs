@@ -4,19 +4,19 @@ use super::*;
 use crate::net::dns::question::Family;
 use crate::net::source::Source;
 
-fn service(priority: u16, weight: u16, host: &str) -> (Service, ()) {
-    let service = Service {
+fn service(priority: u16, weight: u16, host: &str) -> Service {
+    Service {
         priority,
         weight,
         port: 1,
         host: host.to_owned(),
-    };
-    (service, ())
+    }
 }
 
-fn hosts(records: Vec<(Service, ())>, random: fn(u32) -> u32) -> String {
-    let ordered = by_lot(records, random).into_iter();
-    ordered.map(|(service, ())| service.host).collect()
+fn hosts(records: Vec<Service>, random: fn(u32) -> u32) -> String {
+    let rank = |service: &Service| (service.priority, service.weight);
+    let ordered = by_lot(records, rank, random).into_iter();
+    ordered.map(|service| service.host).collect()
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn what_the_services_say() {
         known.map(|mixed| mixed.len())
     };
     let none = || Err(DnsError::NotFound);
-    let some = || Ok(vec![service(1, 1, "h").0]);
-    let dot = || Ok(vec![service(1, 1, ".").0]);
+    let some = || Ok(vec![service(1, 1, "h")]);
+    let dot = || Ok(vec![service(1, 1, ".")]);
     assert_eq!(known(some(), some()), Ok(2));
     assert_eq!(known(some(), none()), Ok(1));
     assert_eq!(known(some(), Err(servfail)), Ok(1));
@@ -94,7 +94,14 @@ fn what_the_services_say() {
             .services_known(Patience::UntilUsable)
             .is_none()
     );
-    // Silence.
+}
+
+#[test]
+fn silence_of_services_counts_as_no_record() {
+    let servfail = DnsError::Failed(c_ares::Error::ESERVFAIL);
+    let none = || Err(DnsError::NotFound);
+    let some = || Ok(vec![service(1, 1, "h")]);
+    let dot = || Ok(vec![service(1, 1, ".")]);
     let over = |clear| {
         let known = look_up(clear).services_known(Patience::Over).unwrap();
         known.map(|mixed| mixed.len())

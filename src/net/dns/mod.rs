@@ -2,7 +2,7 @@
 //!
 //! A `locator` runs the look-ups of all sessions: each `look_up` goes from SRV
 //! records (in `srv_order`) to targets with addresses. It asks the `resolver`,
-//! which first checks the `hosts` file and a `cache`. For the rest, `turns` decides
+//! which first checks the `hosts` file and a `cache`. For the rest, `net::turns` decides
 //! which waiting `question` of which client is next, and `slots` how many are in
 //! flight, with extra slots for `known_domains`. `channels` runs c-ares on the poll,
 //! `reply` reads its answers, `file_watch` notices changed files.
@@ -20,4 +20,3 @@ pub mod resolver;
 mod slots;
 mod srv_order;
 mod target;
-mod turns;

@@ -22,8 +22,8 @@ use super::hosts::Hosts;
 use super::known_domains::KnownDomains;
 use super::question::{Error, Family, Question, Records};
 use super::slots::{Kind, Slots};
-use super::turns::Turns;
 use crate::net::source::Source;
+use crate::net::turns::Turns;
 
 /// The longest time an answer is kept.
 const MAX_CACHED_MS: u64 = 60_000;
@@ -179,9 +179,13 @@ impl Resolver {
             false => Kind::General,
         };
         let flies = key.is_some_and(|key| self.pending[key].flight.is_some());
-        if !flies && !self.turns[kind as usize].push(waiter.asker, &waiter.domain, place) {
-            self.tell_at_once(waiter, question, Err(Error::TooMany));
-            return None;
+        if !flies {
+            let turns = &mut self.turns[kind as usize];
+            if !turns.have_room_for(waiter.asker) {
+                self.tell_at_once(waiter, question, Err(Error::TooMany));
+                return None;
+            }
+            turns.push(waiter.asker, &waiter.domain, place);
         }
         if key.is_none() {
             self.bytes += QUESTION_BYTES + question.name().len();

@@ -1,8 +1,6 @@
-//! The order in which targets are dialled.
+//! The order in which servers are dialled.
 
 use std::net::IpAddr;
-
-use super::question::Service;
 
 /// The addresses with the families taking turns, IPv6 first (RFC 8305, section
 /// 4).
@@ -16,21 +14,28 @@ pub fn interleaved(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
     })
 }
 
-/// Orders records as RFC 2782 says: by priority, and within one by lot, each
-/// record's weight being its share.
-pub fn by_lot<T>(mut records: Vec<(Service, T)>, random: fn(u32) -> u32) -> Vec<(Service, T)> {
-    // Weight 0 first, so that it has a small chance to be drawn.
-    records.sort_by_key(|(service, _)| (service.priority, service.weight != 0));
+/// Orders records as RFC 2782 says: by priority, and within a priority by lot, with weights
+/// as shares. `rank` returns both.
+pub fn by_lot<T>(
+    mut records: Vec<T>,
+    rank: impl Fn(&T) -> (u16, u16),
+    random: fn(u32) -> u32,
+) -> Vec<T> {
+    // Weight 0 goes first, so it has a small chance to be drawn.
+    records.sort_by_key(|record| {
+        let (priority, weight) = rank(record);
+        (priority, weight != 0)
+    });
     let mut ordered = Vec::with_capacity(records.len());
-    while let Some((first, _)) = records.first() {
-        let priority = first.priority;
-        let same = |(service, _): &&(Service, T)| service.priority == priority;
-        let group = records.iter().take_while(same);
-        let sum: u32 = group.map(|(service, _)| u32::from(service.weight)).sum();
+    while let Some(first) = records.first() {
+        let (priority, _) = rank(first);
+        let group = records.iter().map(&rank);
+        let group = group.take_while(|(other, _)| *other == priority);
+        let sum: u32 = group.map(|(_, weight)| u32::from(weight)).sum();
         let lot = random(sum);
         let mut running = 0;
-        let drawn = records.iter().position(|(service, _)| {
-            running += u32::from(service.weight);
+        let drawn = records.iter().position(|record| {
+            running += u32::from(rank(record).1);
             running >= lot
         });
         ordered.push(records.remove(drawn.unwrap_or(0)));

@@ -1,25 +1,26 @@
-//! The result of a look-up: a place to dial, or why there is none.
-
-use std::net::SocketAddr;
+//! The result of a look-up: a server to dial, or why there is none.
 
 use super::question::Error as DnsError;
+use crate::net::address::Address;
 
 /// Port of XMPP servers for clients (RFC 6120, section 14.7).
 pub const PORT: u16 = 5222;
 
-/// A place to dial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A server to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Address and port.
-    pub address: SocketAddr,
+    /// Where it listens.
+    pub address: Address,
     /// Whether TLS is spoken from the first byte.
     pub direct: bool,
-    /// Whether host and port were chosen by an SRV record or a configuration,
-    /// and are not just the domain at its standard port.
+    /// Whether an SRV record or the configuration chose host and port. Otherwise it is the
+    /// domain itself at its standard port.
     pub by_srv: bool,
+    /// Whether it is only used while all others fail.
+    pub backup: bool,
 }
 
-/// Why there is no place to dial.
+/// Why there is no server to dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The domain does not exist, or offers no such service.

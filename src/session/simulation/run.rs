@@ -2,6 +2,7 @@
 
 use super::Random;
 use super::script::{HEADER, Heard, Script, frame};
+use crate::net::address::Address;
 use crate::net::dns::locator::Target;
 use crate::net::simulated::{ADDRESS, Wire};
 use crate::net::tls_server::Endpoint;
@@ -382,9 +383,10 @@ impl<'a> Run<'a> {
         } else if self.session.phase == Phase::Connecting {
             let route = self.session.route.as_mut().expect("a route");
             route.target = Some(Target {
-                address: ADDRESS,
+                address: Address::Tcp(ADDRESS),
                 direct: false,
                 by_srv: true,
+                backup: false,
             });
             let transport = Transport::Simulated(self.server.wire.clone());
             self.session.server = Side::connected(transport, true, self.shared.now);

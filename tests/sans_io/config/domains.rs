@@ -1,7 +1,7 @@
 //! The `domains` list.
 
 use jabsocket::config::server_access::{ChannelBinding, ProxyProtocol, ServerAccess, Tls};
-use jabsocket::config::{DomainRule, Host};
+use jabsocket::config::{DomainRule, Host, Server, ServerAddress};
 
 use super::{good, listed, refused, warned};
 
@@ -68,10 +68,69 @@ fn a_domain_may_name_its_server() {
         let DomainRule::Listed(domain) = config.domain("example.com") else {
             panic!("{text}");
         };
-        let server = domain.server.as_ref().unwrap();
-        assert_eq!((&server.host, server.port), (&host, port));
+        let address = ServerAddress::Tcp { host, port };
         let shown = text.trim_matches('\'').to_lowercase();
-        assert_eq!(server.to_string(), shown);
+        assert_eq!(address.to_string(), shown);
+        assert_eq!(*domain.servers, [address.into()]);
+    }
+}
+
+#[test]
+fn a_list_of_servers_has_weights_and_backups() {
+    let config = good(
+        "server:\n  - 192.0.2.1:5222\n  - address: unix:/run/xmpp.sock\n    weight: 7\n  \
+         - {address: 'h:1', backup: true}\ndomains: [{name: a.b, server: ['g:2']}, c.d]\n",
+    );
+    let shown = |servers: &[Server]| -> Vec<_> {
+        let parts = |server: &Server| (server.address.to_string(), server.weight, server.backup);
+        servers.iter().map(parts).collect()
+    };
+    assert_eq!(
+        shown(&config.servers),
+        [
+            ("192.0.2.1:5222".to_owned(), 1, false),
+            ("unix:/run/xmpp.sock".to_owned(), 7, false),
+            ("h:1".to_owned(), 1, true),
+        ]
+    );
+    let servers = |domain: &str| match config.domain(domain) {
+        DomainRule::Listed(entry) => shown(&entry.servers),
+        rule => panic!("{rule:?}"),
+    };
+    assert_eq!(servers("a.b"), [("g:2".to_owned(), 1, false)]);
+    assert!(servers("c.d").is_empty());
+    assert!(good("port: 1").servers.is_empty());
+}
+
+#[test]
+fn a_list_of_servers_that_cannot_serve_is_an_error() {
+    let too_many = format!("server: [{}]\n", "'h:1', ".repeat(33));
+    let allowed = "1 to 32 servers, one of them without 'backup: true'";
+    for (text, found) in [
+        ("server: []\n", "an empty list"),
+        ("server: [{address: 'h:1', backup: yes}]\n", "only backups"),
+        (&too_many, "more than 32 servers"),
+    ] {
+        let message = format!("x.conf:1: key 'server': {found} is not allowed; allowed: {allowed}");
+        assert_eq!(refused(text), [message]);
+    }
+    for (text, word) in [
+        ("server: [{backup: no}]\n", "an entry without 'address'"),
+        (
+            "server: {address: 'h:1', wait: 1}\n",
+            "'server.wait' is not known",
+        ),
+        (
+            "server: {address: 'h:1', weight: 0}\n",
+            "'server.weight': '0'",
+        ),
+        ("server: {address: 'h:1', weight: 65536}\n", "'65536'"),
+        ("server: {address: 'h:1', backup: perhaps}\n", "'perhaps'"),
+        ("server: unix:xmpp.sock\n", "'unix:xmpp.sock'"),
+        ("server: unix:@abstract\n", "'unix:@abstract'"),
+    ] {
+        let messages = refused(text);
+        assert!(messages[0].contains(word), "{messages:?}");
     }
 }
 
@@ -126,7 +185,7 @@ fn a_domain_that_adds_nothing_gives_a_warning() {
     let DomainRule::Listed(domain) = config.domain("a.b") else {
         panic!();
     };
-    assert!(domain.server.is_some());
+    assert!(!domain.servers.is_empty());
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn every_bad_value_is_told_with_what_is_allowed() {
                    unix:/run/jabsocket/ws.sock, or a list of them";
     let time = "a number of seconds above 0 and up to 86400, such as 30 or 0.5";
     let server = "host:port, such as xmpp.example.com:5222, 192.0.2.1:5222 or \
-                  '[2001:db8::1]:5222' in quotes";
+                  '[2001:db8::1]:5222' in quotes, unix:PATH, or a list of these";
     let name = "a domain such as example.com, or '*.example.com' in quotes for all its subdomains";
     let port = "a whole number from 0 to 65535";
     let size = "a whole number of bytes, or 0 for no limit";
@@ -110,7 +110,7 @@ fn every_bad_value_is_told_with_what_is_allowed() {
             server,
         ),
         (
-            "domains: [{name: a.b, server: [a]}]",
+            "domains: [{name: a.b, server: [[a]]}]",
             "domains.server",
             "a list",
             server,

@@ -1,0 +1,185 @@
+//! Addresses of servers that failed lately, which are tried last.
+//!
+//! An address that refuses or swallows connects has failed for every domain. One without TLS
+//! or a stream header has failed for the domain in question only: the domain's owner chooses
+//! its addresses, and must not be able to turn other domains away from theirs. The time grows
+//! with each failure. After it one session alone tries the address again. Memory is bounded,
+//! and strangers' domains leave room for those of the operator.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::address::Address;
+
+/// How long an address is tried last after its first failure. Doubles with each.
+const FIRST_MS: u64 = 1_000;
+const LONGEST_MS: u64 = 60_000;
+/// How long a failure is remembered after that.
+const KEPT_MS: u64 = 60_000;
+/// Maximum number of failures for domains that are not listed; others may add as many.
+const MOST: usize = 2048;
+/// Time between two searches for what can be forgotten.
+const SWEEP_EVERY_MS: u64 = 1_000;
+
+/// An address, and the domain if it failed for that alone.
+type Key = (Address, Option<Rc<str>>);
+
+struct Failure {
+    /// Tried last until then.
+    until_ms: u64,
+    time_ms: u64,
+    /// One session is trying it again.
+    probing: bool,
+}
+
+/// The addresses that failed lately, of a worker.
+#[derive(Default)]
+pub(crate) struct FailedAddresses {
+    failures: HashMap<Key, Failure>,
+    next_sweep_ms: u64,
+}
+
+impl FailedAddresses {
+    /// Notes a failure. Whoever else fails in the same period adds nothing to it. Returns
+    /// whether the address is tried last because of this failure.
+    pub(crate) fn fail(
+        &mut self,
+        address: &Address,
+        domain: Option<&Rc<str>>,
+        is_listed: bool,
+        now_ms: u64,
+    ) -> bool {
+        self.sweep(now_ms);
+        let key = (address.clone(), domain.cloned());
+        if let Some(failure) = self.failures.get_mut(&key) {
+            if now_ms < failure.until_ms && !failure.probing {
+                return false;
+            }
+            failure.time_ms = (failure.time_ms * 2).min(LONGEST_MS);
+            failure.until_ms = now_ms + failure.time_ms;
+            failure.probing = false;
+            return true;
+        }
+        let most = if is_listed { 2 * MOST } else { MOST };
+        if self.failures.len() >= most {
+            return false;
+        }
+        let failure = Failure {
+            until_ms: now_ms + FIRST_MS,
+            time_ms: FIRST_MS,
+            probing: false,
+        };
+        self.failures.insert(key, failure);
+        true
+    }
+
+    /// Forgets a failure of the address; with a domain, that for the domain alone.
+    pub(crate) fn succeed(&mut self, address: &Address, domain: Option<&Rc<str>>) {
+        if !self.failures.is_empty() {
+            self.failures.remove(&(address.clone(), domain.cloned()));
+        }
+    }
+
+    /// Whether the address is to be tried last for the domain.
+    pub(crate) fn contains(&mut self, address: &Address, domain: &Rc<str>, now_ms: u64) -> bool {
+        self.sweep(now_ms);
+        if self.failures.is_empty() {
+            return false;
+        }
+        keys(address, domain).into_iter().any(|key| {
+            let failure = self.failures.get(&key);
+            failure.is_some_and(|failure| now_ms < failure.until_ms)
+        })
+    }
+
+    /// A session tries the address. If that is because the time is over, other sessions
+    /// wait for the result.
+    pub(crate) fn try_again(&mut self, address: &Address, domain: &Rc<str>, now_ms: u64) {
+        if self.failures.is_empty() {
+            return;
+        }
+        for key in keys(address, domain) {
+            if let Some(failure) = self.failures.get_mut(&key)
+                && now_ms >= failure.until_ms
+            {
+                failure.until_ms = now_ms + failure.time_ms;
+                failure.probing = true;
+            }
+        }
+    }
+
+    fn sweep(&mut self, now_ms: u64) {
+        if now_ms >= self.next_sweep_ms && !self.failures.is_empty() {
+            self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
+            self.failures
+                .retain(|_, failure| now_ms < failure.until_ms + KEPT_MS);
+        }
+    }
+}
+
+fn keys(address: &Address, domain: &Rc<str>) -> [Key; 2] {
+    [
+        (address.clone(), None),
+        (address.clone(), Some(Rc::clone(domain))),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> Address {
+        Address::Tcp(([192, 0, 2, 1], port).into())
+    }
+
+    #[test]
+    fn the_time_doubles_to_a_minute_and_one_session_tries_again() {
+        let (mut failed, at, d) = (FailedAddresses::default(), address(1), Rc::from("d"));
+        let mut now = 0;
+        for time in [1, 2, 4, 8, 16, 32, 60, 60] {
+            failed.try_again(&at, &d, now);
+            assert!(failed.fail(&at, None, true, now));
+            // Sessions that began before.
+            assert!(!failed.fail(&at, None, true, now + 900));
+            now += time * 1000;
+            assert!(failed.contains(&at, &d, now - 1), "{time}");
+            assert!(!failed.contains(&at, &d, now), "{time}");
+            failed.try_again(&at, &d, now);
+            assert!(failed.contains(&at, &d, now), "tried by all");
+        }
+        failed.succeed(&at, None);
+        assert!(!failed.contains(&at, &d, now));
+        assert!(failed.fail(&at, None, true, now));
+        assert!(!failed.contains(&at, &d, now + 1000));
+    }
+
+    #[test]
+    fn a_domain_does_not_turn_others_away() {
+        let mut failed = FailedAddresses::default();
+        let (bad, good) = (Rc::from("bad"), Rc::from("good"));
+        failed.fail(&address(1), Some(&bad), false, 0);
+        assert!(failed.contains(&address(1), &bad, 5));
+        assert!(!failed.contains(&address(1), &good, 5));
+        assert!(!failed.contains(&address(2), &bad, 5));
+        failed.succeed(&address(1), None);
+        assert!(failed.contains(&address(1), &bad, 5));
+        failed.succeed(&address(1), Some(&bad));
+        assert!(!failed.contains(&address(1), &bad, 5));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_given_back() {
+        let mut failed = FailedAddresses::default();
+        for n in 0..10_000u32 {
+            let domain: Rc<str> = n.to_string().into();
+            let took = failed.fail(&address(1), Some(&domain), false, 0);
+            assert_eq!(took, (n as usize) < MOST);
+        }
+        assert!(failed.fail(&address(2), None, true, 0), "no room is kept");
+        let end = FIRST_MS + KEPT_MS;
+        assert!(!failed.contains(&address(3), &Rc::from("d"), end - 1));
+        assert_eq!(failed.failures.len(), MOST + 1);
+        failed.contains(&address(3), &Rc::from("d"), end + SWEEP_EVERY_MS);
+        assert!(failed.failures.is_empty());
+    }
+}

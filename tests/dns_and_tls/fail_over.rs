@@ -1,0 +1,243 @@
+//! Lists of servers, servers that fail, and how many connections a server gets at once.
+//! Everything is counted; no time is measured.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+
+use crate::common::answering::*;
+use crate::common::background::TempDir;
+use crate::common::daemon::Daemon;
+use crate::common::dns_server::DnsServer;
+use crate::common::stage::*;
+use crate::common::ws_client::{FIN, PING, PONG, WsClient};
+use crate::common::xmpp_server::{Connection, XmppServer};
+
+const CLEAR: &str = "_xmpp-client._tcp.x.example";
+
+/// A daemon whose `x.example` has these servers.
+fn with_servers(tls: &str, servers: &str) -> Daemon {
+    Daemon::start(&format!(
+        "log_level: LOG_DEBUG\ndomains:\n  - name: x.example\n    tls: {tls}\n    server: {servers}\n"
+    ))
+}
+
+/// Reads a stream header on a connection and answers it.
+fn answer(server: &mut Connection) {
+    server.read_until("<stream:stream");
+    server.read_until(">");
+    server.send(HEADER);
+}
+
+/// Reads the `<open/>` of a server that answered.
+fn read_open(client: &mut WsClient) {
+    let open = client.read_text().expect("an <open/>");
+    assert!(open.contains(" id=\"s1\""), "{open}");
+}
+
+#[test]
+fn of_a_list_the_one_that_lives_serves_and_the_backup_once_it_has_died() {
+    let (living, backup) = (XmppServer::start(), Answering::start("backup"));
+    let daemon = with_servers(
+        "none",
+        &format!(
+            "[{{address: '{}', backup: true}}, '{}', '{}']",
+            backup.address,
+            closed(),
+            living.address
+        ),
+    );
+    let mut sessions: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = opening(&daemon, "x.example");
+            let mut server = living.accept();
+            answer(&mut server);
+            read_open(&mut client);
+            (client, server)
+        })
+        .collect();
+    assert_eq!(backup.connections(), 0);
+    // It dies: first its listener, then its connections.
+    drop(living);
+    for (client, server) in sessions.drain(..) {
+        let mut client = client;
+        server.reset();
+        expect_close(&mut client, 1001, "XMPP server closed");
+    }
+    for _ in 0..20 {
+        drop(reach(&daemon, "x.example", "backup"));
+    }
+    daemon.stop();
+}
+
+#[test]
+fn weights_are_shares() {
+    let (heavy, light) = (Answering::start("heavy"), Answering::start("light"));
+    let daemon = with_servers(
+        "none",
+        &format!(
+            "[{{address: '{}', weight: 9}}, '{}']",
+            heavy.address, light.address
+        ),
+    );
+    for _ in 0..300 {
+        read_id(&mut opening(&daemon, "x.example"), "x.example");
+    }
+    // 270 and 30 expected, 5 the standard deviation.
+    let shares = (heavy.connections(), light.connections());
+    assert!((235..=292).contains(&shares.0), "{shares:?}");
+    assert_eq!(shares.0 + shares.1, 300);
+    daemon.stop();
+}
+
+#[test]
+fn a_server_that_says_nothing_is_tried_last_by_the_second_session() {
+    // By a list, and by SRV records.
+    for by_srv in [false, true] {
+        let (mute, two) = (XmppServer::start(), Answering::start("two"));
+        let dns = DnsServer::start(&format!(
+            "{CLEAR} SRV 1 1 {} a.example
+             {CLEAR} SRV 2 1 {} a.example
+             a.example A 127.0.0.1",
+            mute.address.port(),
+            two.port(),
+        ));
+        let daemon = match by_srv {
+            true => daemon_asking(&dns, "domains: [x.example]\n"),
+            false => with_servers(
+                "auto",
+                &format!(
+                    "['{}', {{address: '{}', backup: true}}]",
+                    mute.address, two.address
+                ),
+            ),
+        };
+        drop(reach(&daemon, "x.example", "two"));
+        let mut first = mute.accept();
+        first.read_until("<stream:stream");
+        for _ in 0..3 {
+            drop(reach(&daemon, "x.example", "two"));
+        }
+        assert!(mute.is_alone(), "the mute server was tried again");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_unix_socket_may_be_a_server() {
+    let dir = TempDir::new();
+    let path = dir.path("xmpp.sock");
+    let listener = UnixListener::bind(&path).expect("bind");
+    let daemon = with_servers("auto", &format!("unix:{}", path.display()));
+    let mut client = opening(&daemon, "x.example");
+    let (mut server, _) = listener.accept().expect("accept");
+    let mut header = [0; 4096];
+    let n = server.read(&mut header).expect("a header");
+    let header = String::from_utf8_lossy(&header[..n]);
+    // On this machine plain text will do, and the client's own header goes out.
+    assert!(header.contains("to=\"x.example\""), "{header}");
+    let features = "<stream:features/>";
+    write!(server, "{HEADER}{features}").expect("send");
+    read_open(&mut client);
+    // Its end is that of the session.
+    drop((server, listener));
+    assert!(
+        client
+            .read_text()
+            .expect("features")
+            .starts_with("<stream:features")
+    );
+    expect_close(&mut client, 1001, "XMPP server closed");
+    reach_nothing(&daemon, "x.example", "remote-connection-failed");
+    daemon.wait_for_line(&format!("unix:{}: ", path.display()));
+    daemon.stop();
+}
+
+#[test]
+fn the_servers_of_the_file_serve_all_domains_that_name_none() {
+    let (all, own) = (Answering::start("all"), Answering::start("own"));
+    let daemon = Daemon::start(&format!(
+        "server: {}\nserver_tls: none\ndomains:\n  - x.example\n  - name: y.example\n    server: {}\n",
+        all.address, own.address
+    ));
+    drop(reach(&daemon, "x.example", "all"));
+    drop(reach(&daemon, "y.example", "own"));
+    daemon.stop();
+    // Without a list, any domain; and an inside address is no obstacle.
+    let config = format!("server: {}\nprivate_addresses: refuse\n", all.address);
+    let daemon = Daemon::start(&config);
+    drop(reach(&daemon, "z.example", "all"));
+    let warned = daemon
+        .lines()
+        .iter()
+        .any(|line| line.contains("no 'domains'"));
+    assert!(!warned, "{:?}", daemon.lines());
+    daemon.stop();
+}
+
+#[test]
+fn no_more_connections_than_allowed_wait_for_a_stream_header() {
+    const MOST: usize = 3;
+    const CLIENTS: usize = 20;
+    let server = XmppServer::start();
+    let daemon = Daemon::start(&format!(
+        "max_connecting_per_server: {MOST}\nserver: {}\nserver_tls: none\n",
+        server.address
+    ));
+    let mut clients: Vec<_> = (0..CLIENTS)
+        .map(|at| opening(&daemon, &format!("d{at}.example")))
+        .collect();
+    // A client that got its Pong had its turn: if its session may connect, it has begun to.
+    let mut take_turns = |from: usize| {
+        for client in &mut clients[from..] {
+            client.send_frame(FIN | PING, b"").expect("a Ping");
+            let pong = client.read_frame().expect("a frame").expect("a Pong");
+            assert_eq!(pong.opcode, PONG);
+        }
+    };
+    let mut greeted = Vec::new();
+    let mut connecting: Vec<Connection> = (0..MOST).map(|_| server.accept()).collect();
+    take_turns(0);
+    for at in 0..CLIENTS {
+        assert!(server.is_alone(), "more than {MOST} with {at} answered");
+        let mut connection = connecting.remove(0);
+        answer(&mut connection);
+        greeted.push(connection);
+        if at + MOST < CLIENTS {
+            connecting.push(server.accept());
+        }
+        // Those at the end have no <open/> yet.
+        take_turns((at + MOST + 1).min(CLIENTS));
+    }
+    for mut client in clients {
+        read_open(&mut client);
+    }
+    daemon.stop();
+}
+
+#[test]
+fn who_waits_leaves_the_queue_and_a_mute_server_blocks_no_other() {
+    let (mute, good) = (XmppServer::start(), Answering::start("good"));
+    let daemon = Daemon::start(&format!(
+        "max_connecting_per_server: 1\nserver_tls: none\ndomains:\n  \
+         - {{name: mute.example, server: '{}'}}\n  - {{name: good.example, server: '{}'}}\n",
+        mute.address, good.address
+    ));
+    let first = opening(&daemon, "mute.example");
+    let connection = mute.accept();
+    let waiting: Vec<_> = (0..5).map(|_| opening(&daemon, "mute.example")).collect();
+    let mut last = opening(&daemon, "mute.example");
+    for _ in 0..3 {
+        drop(reach(&daemon, "good.example", "good"));
+    }
+    for mut client in waiting {
+        client.send_close(1000, "").expect("send");
+        client.read_close().expect("a Close");
+    }
+    assert!(mute.is_alone());
+    // The slot of the first goes to the last, past those that left.
+    drop((first, connection));
+    answer(&mut mute.accept());
+    read_open(&mut last);
+    assert!(mute.is_alone());
+    daemon.stop();
+}

@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { Child, freePort, temporaryDirectory, waitForPort } from '../lib/process.mjs';
 import { USERS } from './prosody.mjs';
 
-export async function startEjabberd({ domain = 'ejabberd.example', certificate } = {}) {
+export async function startEjabberd({ domain = 'ejabberd.example', certificate, backlog = 128 } = {}) {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await start(domain, certificate);
+      return await start(domain, certificate, backlog);
     } catch (error) {
       // Another process may have taken a port in the meantime.
       if (attempt === 3) throw error;
@@ -27,14 +27,14 @@ function libraries() {
     .find((path) => existsSync(path) && readdirSync(path).some((name) => name.startsWith('ejabberd-')));
 }
 
-async function start(domain, certificate) {
+async function start(domain, certificate, backlog) {
   const directory = temporaryDirectory('ejabberd');
   const [port, proxyPort, tlsPort, httpPort] = [await freePort(), await freePort(), await freePort(), await freePort()];
   const listener = (number, more) => `  -
     port: ${number}
     ip: "127.0.0.1"
     module: ejabberd_c2s
-    backlog: 128
+    backlog: ${backlog}
     max_stanza_size: 1048576
     access: all
     ${more}

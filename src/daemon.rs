@@ -26,11 +26,14 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::log::Moment;
-use crate::net::notify::{self, Word};
+use crate::net::notify::{self, Channel, Word};
 use crate::net::signals;
 
 /// The first descriptor that systemd hands over.
 const FIRST_INHERITED: RawFd = 3;
+
+/// The variable by which one generation of the daemon hands descriptors over to the next.
+pub const HANDOVER: &str = "JABSOCKET_HANDOVER";
 
 /// Forks. The child has a copy of everything.
 ///
@@ -49,16 +52,18 @@ pub enum Process {
     /// ended; why it ended.
     Parent(Result<(), String>),
     /// The daemon; the channel to tell the parent by.
-    Daemon(OwnedFd),
+    Daemon(Channel),
 }
 
 /// Forks into the background: a session of its own, in the root directory,
 /// without terminal. The parent comes back when the child has told it how the
-/// start went. The daemon's signals are blocked in the child.
+/// start went. The daemon's signals are blocked in the child. A process that takes the
+/// place of another generation `has_background` already: the fork only frees it from
+/// the process that has started it.
 ///
 /// # Errors
 /// What could not be done, before the fork.
-pub fn detach() -> Result<Process, String> {
+pub fn detach(has_background: bool) -> Result<Process, String> {
     let words = |error: Errno| format!("cannot go into the background: {}", error.desc());
     let null = OpenOptions::new()
         .read(true)
@@ -66,8 +71,7 @@ pub fn detach() -> Result<Process, String> {
         .open("/dev/null")
         .map_err(|error| format!("/dev/null: {error}"))?;
     let (listening, telling) = notify::channel().map_err(words)?;
-    let before = signals::block(signals::OF_MASTER)
-        .map_err(|error| format!("cannot block signals: {error}"))?;
+    let before = signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     match fork().map_err(words)? {
         ForkResult::Parent { child } => {
             drop(telling);
@@ -77,6 +81,9 @@ pub fn detach() -> Result<Process, String> {
         }
         ForkResult::Child => {
             drop(listening);
+            if has_background {
+                return Ok(Process::Daemon(telling));
+            }
             // Neither can fail in a fresh child; without them it serves as well.
             let _ = setsid();
             let _ = chdir("/");
@@ -89,13 +96,13 @@ pub fn detach() -> Result<Process, String> {
     }
 }
 
-fn wait_for_start(listening: &notify::Listening, child: Pid) -> Result<(), String> {
+fn wait_for_start(listening: &Channel, child: Pid) -> Result<(), String> {
     let mut why = None;
     loop {
         match listening.next(true) {
-            Ok(Some(Word::Ready)) => return Ok(()),
+            Ok(Some(Word::Ready(_))) => return Ok(()),
             Ok(Some(Word::Status(status))) => why = Some(status),
-            Ok(Some(Word::Alive)) => {}
+            Ok(Some(_)) => {}
             Ok(None) | Err(_) => break,
         }
     }
@@ -112,7 +119,7 @@ fn wait_for_start(listening: &notify::Listening, child: Pid) -> Result<(), Strin
     }))
 }
 
-/// What systemd hands over in the environment.
+/// What systemd, or the generation before, hands over in the environment.
 #[derive(Default)]
 pub struct Environment {
     /// Where it wants to be told, `NOTIFY_SOCKET`.
@@ -123,6 +130,8 @@ pub struct Environment {
     inherited: RawFd,
     /// Their names.
     names: Vec<String>,
+    /// What the generation before describes.
+    pub handover: Option<String>,
 }
 
 impl Environment {
@@ -134,6 +143,7 @@ impl Environment {
         let own = u64::from(std::process::id());
         let mut environment = Environment {
             notify_socket: std::env::var_os("NOTIFY_SOCKET"),
+            handover: text(HANDOVER),
             ..Environment::default()
         };
         if number("WATCHDOG_PID").is_none_or(|pid| pid == own) {
@@ -153,6 +163,7 @@ impl Environment {
             "LISTEN_PID",
             "LISTEN_FDS",
             "LISTEN_FDNAMES",
+            HANDOVER,
         ] {
             // SAFETY: there is one thread, so nobody else reads the environment.
             unsafe { std::env::remove_var(name) };
@@ -160,11 +171,35 @@ impl Environment {
         environment
     }
 
+    /// What the next generation has to find in its environment to tell systemd.
+    pub fn for_systemd(&self) -> Vec<(&'static str, OsString)> {
+        let socket = self.notify_socket.clone();
+        let watchdog = self.watchdog.map(|half| half.as_micros() * 2);
+        let watchdog = watchdog.map(|usec| ("WATCHDOG_USEC", usec.to_string().into()));
+        let socket = socket.map(|socket| ("NOTIFY_SOCKET", socket));
+        socket.into_iter().chain(watchdog).collect()
+    }
+
+    /// A descriptor from the generation before, by its number. Call this once for each
+    /// number, before opening any descriptor that might be closed again.
+    #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
+    pub fn claim(&self, fd: RawFd) -> Option<OwnedFd> {
+        // SAFETY: asks the kernel about a number; any number will do.
+        let is_open = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } >= 0;
+        // SAFETY: it is open, and the generation before names each descriptor once, for
+        // this process to own.
+        (fd >= FIRST_INHERITED && is_open).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
     /// Closes all inherited descriptors above standard error, except sockets from systemd:
     /// the parent may wait for the end of a pipe, or for a lock. Call this before anything
     /// else.
     #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
     pub fn close_others(&self) {
+        if self.handover.is_some() {
+            // The generation before hands over nothing else.
+            return;
+        }
         let first = FIRST_INHERITED.saturating_add(self.inherited);
         let first = libc::c_uint::try_from(first).unwrap_or(libc::c_uint::MAX);
         // SAFETY: nothing was opened so far, so this process owns none of them. Kernels

@@ -8,8 +8,8 @@
 //! The house, and who may know whom:
 //!
 //! ```text
-//! main -> { start, check } -> master -> daemon, reactor -> { session, status } -> metrics -> { net, proto }
-//!     -> { expat, buf, meter, shared_memory }
+//! main -> { start, check } -> master -> reactor -> { session, status, upgrade } -> { metrics, daemon }
+//!     -> { net, proto } -> { expat, buf, meter, shared_memory }
 //! ```
 //!
 //! - [`cli`]: the command line.
@@ -19,6 +19,7 @@
 //! - [`log`]: syslog and standard error without waiting; the same.
 //! - [`daemon`]: fork, PID file, privileges, what systemd hands over.
 //! - [`master`]: the worker processes, if there are several.
+//! - [`upgrade`]: one process of the daemon takes the place of another.
 //! - [`reactor`]: the loop, the clock, deadlines, new clients.
 //! - [`session`]: one browser and its server; `phase` decides what happens.
 //! - `status`: the status port.
@@ -49,3 +50,4 @@ pub mod session;
 pub mod shared_memory;
 pub mod start;
 mod status;
+pub mod upgrade;

@@ -6,11 +6,14 @@
 //! Never touches a session, and makes no connection. With one worker there is no
 //! master.
 
+mod ending;
+
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use mio::net::TcpListener;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
@@ -23,8 +26,8 @@ use crate::daemon;
 use crate::log::{Level, Log};
 use crate::metrics::SharedMetrics;
 use crate::net::listener::Socket;
-use crate::net::notify::{self, Listening, Notify, Word};
-use crate::net::signals::{OF_MASTER, Signals};
+use crate::net::notify::{self, Channel, Notify, Order, Word};
+use crate::net::signals::Signals;
 use crate::net::tls_server::{self, Endpoint};
 use crate::reactor::Membership;
 use crate::reactor::notices::{
@@ -32,6 +35,7 @@ use crate::reactor::notices::{
 };
 use crate::reactor::reload::{Fresh, monotonic_us, read_again};
 use crate::shared_memory::SharedText;
+use crate::upgrade::{self, Generations};
 
 /// The wait before a dead worker is replaced; doubled each time.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -46,8 +50,9 @@ const GRACE: Duration = Duration::from_secs(2);
 pub enum Role {
     /// A fork: to serve.
     Worker(WorkerSetup),
-    /// The master, after all workers have ended: why, if it never served.
-    Over(Result<(), String>),
+    /// The master, after all workers have ended: whether another process has taken over
+    /// what the daemon owns, or why this one never served.
+    Over(Result<bool, String>),
 }
 
 /// What a worker gets.
@@ -64,10 +69,15 @@ pub struct WorkerSetup {
     pub notify: Notify,
     /// The metrics of all workers, if they are served.
     pub metrics: Option<SharedMetrics>,
+    /// Its status listeners.
+    pub status: Vec<TcpListener>,
+    /// Which generation of the daemon it belongs to.
+    pub generation: u32,
 }
 
 struct WorkerSlot {
     listeners: Vec<Socket>,
+    status: Vec<TcpListener>,
     running: Option<Running>,
     /// When it is to be filled again.
     due: Option<Instant>,
@@ -77,7 +87,7 @@ struct WorkerSlot {
 
 struct Running {
     pid: Pid,
-    words: Listening,
+    words: Channel,
     since: Instant,
     ready: bool,
     /// Whether it gave a sign of life since the last that was passed on.
@@ -99,6 +109,7 @@ pub struct Master {
     /// The text of the configuration in force; made at the start.
     text: Option<SharedText>,
     slots: Vec<WorkerSlot>,
+    generations: Generations,
     /// All workers served once.
     serves: bool,
     replaced: u64,
@@ -120,12 +131,14 @@ impl Master {
         path: PathBuf,
         log: Rc<Log>,
         notify: Notify,
-        sets: Vec<Vec<Socket>>,
+        sets: Vec<(Vec<Socket>, Vec<TcpListener>)>,
         endpoints: Vec<Rc<Endpoint>>,
+        generations: Generations,
     ) -> Master {
         let start = now();
-        let slot = |listeners| WorkerSlot {
+        let slot = |(listeners, status)| WorkerSlot {
             listeners,
+            status,
             running: None,
             due: Some(start),
             delay: FIRST_DELAY,
@@ -140,6 +153,7 @@ impl Master {
             metrics: None,
             text: None,
             slots: sets.into_iter().map(slot).collect(),
+            generations,
             serves: false,
             replaced: 0,
             kill_at: None,
@@ -150,7 +164,7 @@ impl Master {
     /// Makes workers and keeps them going. Comes back in each of them, and in
     /// the master when it is over.
     pub fn run(&mut self) -> Role {
-        let mut signals = match Signals::open(OF_MASTER) {
+        let mut signals = match Signals::open() {
             Ok(signals) => signals,
             Err(error) => return self.fail(format!("cannot take signals: {error}")),
         };
@@ -174,7 +188,7 @@ impl Master {
                     self.slots[at].due = None;
                     match self.fill(at) {
                         Ok(None) => {}
-                        Ok(Some(seat)) => return Role::Worker(seat),
+                        Ok(Some(setup)) => return Role::Worker(setup),
                         Err(error) if self.serves => self.vacate(at, &error),
                         Err(error) => return self.fail(error),
                     }
@@ -183,18 +197,25 @@ impl Master {
             if let Err(error) = self.wait(&signals) {
                 return self.fail(format!("cannot wait: {}", error.desc()));
             }
-            while let Some(signal) = signals.take() {
+            while let Some((signal, _)) = signals.take() {
                 self.take_signal(signal);
             }
             self.listen();
             if let Err(why) = self.reap() {
                 return self.fail(why);
             }
+            self.hear_generations();
+            let is_retired = self.generations.is_retired();
+            let is_idle = self.slots.iter().all(|slot| slot.running.is_none());
+            if is_retired && is_idle {
+                return Role::Over(Ok(true));
+            }
             if self.kill_at.is_some() {
-                if self.slots.iter().all(|slot| slot.running.is_none()) {
-                    return Role::Over(Ok(()));
+                let is_last = self.generations.older() == 0 || self.is_late();
+                if is_idle && is_last {
+                    return Role::Over(Ok(false));
                 }
-                if self.kill_at.is_some_and(|at| now() >= at) {
+                if self.is_late() {
                     self.relay(Signal::SIGKILL);
                     self.kill_at = Some(now() + GRACE);
                 }
@@ -202,7 +223,12 @@ impl Master {
         }
     }
 
-    /// Forks a worker; a seat in the worker, none in the master.
+    /// Whether whoever is left has had all the time there is.
+    fn is_late(&self) -> bool {
+        self.kill_at.is_some_and(|at| now() >= at)
+    }
+
+    /// Forks a worker; its setup in the worker, none in the master.
     fn fill(&mut self, at: usize) -> Result<Option<WorkerSetup>, String> {
         let words = |error: Errno| format!("cannot start a worker: {}", error.desc());
         let (listening, telling) = notify::channel().map_err(words)?;
@@ -238,6 +264,8 @@ impl Master {
                     listeners: std::mem::take(&mut self.slots[at].listeners),
                     notify: Notify::to_master(telling, self.notify.watchdog()),
                     metrics: self.metrics,
+                    status: std::mem::take(&mut self.slots[at].status),
+                    generation: self.generations.number(),
                 }))
             }
         }
@@ -262,7 +290,10 @@ impl Master {
             .map(|running| PollFd::new(running.words.as_fd(), PollFlags::POLLIN))
             .collect();
         fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+        let channels = self.generations.descriptors();
+        fds.extend(channels.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let due = self.slots.iter().filter_map(|slot| slot.due);
+        let due = due.chain(self.generations.deadline());
         let wait = due.chain(self.kill_at).min().map(|at| {
             // Rounded up, or the loop would spin through the last millisecond.
             at.saturating_duration_since(now()) + Duration::from_millis(1)
@@ -277,31 +308,19 @@ impl Master {
     fn take_signal(&mut self, signal: Signal) {
         match signal {
             Signal::SIGTERM | Signal::SIGINT => self.stop(signal),
-            Signal::SIGHUP if self.kill_at.is_none() => self.reload(),
-            Signal::SIGUSR1 => self.tell_status(),
+            Signal::SIGHUP if !self.is_ending() => self.reload(),
+            Signal::SIGUSR1 => {
+                self.tell_status();
+                self.generations.order(Order::Report);
+            }
+            Signal::SIGUSR2 if self.kill_at.is_none() => match self.generations.begin(now()) {
+                Ok(()) => self
+                    .log
+                    .notice(format_args!("upgrade: starting the new process")),
+                Err(why) => upgrade::log_failed(&self.log, &why),
+            },
             _ => {}
         }
-    }
-
-    fn stop(&mut self, signal: Signal) {
-        self.stop_signals += 1;
-        let wait = match self.stop_signals {
-            1 => {
-                self.log
-                    .notice(format_args!("{signal}: stopping all workers"));
-                self.notify.stopping("ending sessions");
-                self.config.drain_timeout + GRACE
-            }
-            2 => GRACE,
-            _ => Duration::ZERO,
-        };
-        self.kill_at = Some(now() + wait);
-        for slot in &mut self.slots {
-            // Nobody waits for a process that is not to come.
-            slot.listeners.clear();
-            slot.due = None;
-        }
-        self.relay(signal);
     }
 
     fn relay(&self, signal: Signal) {
@@ -365,10 +384,12 @@ impl Master {
         self.log.startup(
             Level::Notice,
             format_args!(
-                "status: master of {} workers (processes {}), {} replaced since the start",
+                "status: master of {} workers (processes {}), {} replaced since the start, generation {}{}",
                 self.slots.len(),
                 pids.join(", "),
-                self.replaced
+                self.replaced,
+                self.generations.number(),
+                if self.generations.is_retired() { ", retired" } else { "" },
             ),
         );
         self.relay(Signal::SIGUSR1);
@@ -379,9 +400,10 @@ impl Master {
         for running in self.slots.iter_mut().filter_map(|p| p.running.as_mut()) {
             while let Ok(Some(word)) = running.words.next(false) {
                 match word {
-                    Word::Ready => running.ready = true,
+                    Word::Ready(_) => running.ready = true,
                     Word::Alive => running.alive = true,
                     Word::Status(status) => running.status = Some(status),
+                    Word::Order(_) => {}
                 }
             }
         }
@@ -393,7 +415,7 @@ impl Master {
         }
         // The master is as healthy as the worker that is worst off; a slot that
         // is vacant is being looked after.
-        let watched = self.serves && self.notify.watchdog().is_some();
+        let watched = self.serves && !self.is_ending() && self.notify.watchdog().is_some();
         if watched && running.all(|r| r.is_none_or(|r| r.alive)) {
             self.notify.alive();
             for running in self.slots.iter_mut().filter_map(|p| p.running.as_mut()) {
@@ -404,19 +426,15 @@ impl Master {
 
     /// Takes note of workers that ended.
     fn reap(&mut self) -> Result<(), String> {
-        loop {
-            let (pid, how) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, format!("ended with status {code}")),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, format!("was killed by {signal}"))
-                }
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+        for at in 0..self.slots.len() {
+            let Some(pid) = self.slots[at].running.as_ref().map(|running| running.pid) else {
+                continue;
+            };
+            let how = match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, code)) => format!("ended with status {code}"),
+                Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => return Err(format!("cannot wait for workers: {}", error.desc())),
-            };
-            let is_it = |slot: &WorkerSlot| slot.running.as_ref().is_some_and(|r| r.pid == pid);
-            let Some(at) = self.slots.iter().position(is_it) else {
-                continue;
             };
             // What it said last may have come after the look before.
             self.listen();
@@ -428,7 +446,7 @@ impl Master {
             if running.as_ref().is_some_and(|r| now() - r.since >= HEALTHY) {
                 slot.delay = FIRST_DELAY;
             }
-            if self.kill_at.is_some() {
+            if self.is_ending() {
                 continue;
             }
             let unready = running.filter(|running| !running.ready);
@@ -439,6 +457,7 @@ impl Master {
             }
             self.vacate(at, &format!("process {pid} {what}"));
         }
+        Ok(())
     }
 
     /// Notes that a slot is to be filled after a while.

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may name. A room may always name itself.
-const KNOWS: [(&str, &[&str]); 18] = [
+const KNOWS: [(&str, &[&str]); 19] = [
     ("main", &["check", "cli", "start"]),
     (
         "start",
         &[
-            "config", "daemon", "expat", "log", "master", "net", "reactor",
+            "config", "daemon", "expat", "log", "master", "net", "reactor", "upgrade",
         ],
     ),
     (
@@ -23,6 +23,7 @@ const KNOWS: [(&str, &[&str]); 18] = [
             "net",
             "reactor",
             "shared_memory",
+            "upgrade",
         ],
     ),
     ("check", &["config", "daemon", "net"]),
@@ -41,8 +42,10 @@ const KNOWS: [(&str, &[&str]); 18] = [
             "session",
             "shared_memory",
             "status",
+            "upgrade",
         ],
     ),
+    ("upgrade", &["daemon", "log", "net"]),
     (
         "session",
         &[

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Boots a Debian with its own systemd, in namespaces and without a container tool,
 # and tries the package's unit there: reload, watchdog, socket activation, restart
-# under load, workers, upgrade, purge.
+# under load, workers, upgrade in place, upgrade of the package, purge.
 #
 #   tests/systemd.sh ROOT PACKAGE
 #
@@ -242,7 +242,7 @@ has_other_worker() { [ "$(workers_of_main | wc -w)" = 2 ] && ! workers_of_main |
 # --- Socket activation ---------------------------------------------------------
 
 activates() {
-    configure 'listeners:' '  - port: 5000' '    resource: /first' '  - port: 5001' '    resource: /second'
+    configure 'open_timeout: 600' 'listeners:' '  - port: 5000' '    resource: /first' '  - port: 5001' '    resource: /second'
     set_up_unit && inside systemctl stop jabsocket.service || return 1
     # With nobody there a connect is refused: what follows can fail.
     ! knock || return 1
@@ -282,6 +282,71 @@ under_load() {
     [ $status = 0 ] && [ "$tried" -gt 20 ] && [ "$refused" = 0 ] && serves_both
 }
 
+# A browser that says nothing after its opening handshake for resource $1 until there is
+# a file $2.enough, two minutes at most. It is done once its Ping is answered.
+# shellcheck disable=SC2016
+silent_browser='
+exec 3<>/dev/tcp/127.0.0.1/5000 || exit 1
+printf "GET %s HTTP/1.1\r\nHost: localhost:5000\r\nOrigin: http://example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: xmpp\r\nSec-WebSocket-Version: 13\r\n\r\n" "$1" >&3
+while IFS= read -r -t 10 line <&3 && [ "$line" != $'\''\r'\'' ]; do
+    [[ $line != HTTP* || $line == *101* ]] || exit 1
+done
+: >"$2.open"
+while [ ! -e "$2.enough" ] && [ $SECONDS -lt 120 ]; do sleep 0.1; done
+printf "\x89\x84\0\0\0\0abcd" >&3
+[ "$(timeout 10 head -c 6 <&3 | od -A n -t x1 | tr -d " ")" = 8a0461626364 ]
+'
+
+# A command during a session for resource $1, which goes on all the time.
+during_session() {
+    local browser status
+    rm -f "$work"/session.*
+    nsenter --target "$init" --net bash -c "$silent_browser" browser "$1" "$work/session" &
+    browser=$!
+    await [ -e "$work/session.open" ] || return 1
+    "${@:2}"
+    status=$?
+    : >"$work/session.enough"
+    wait $browser || { echo 'the session was lost'; return 1; }
+    return $status
+}
+
+upgrade_in_place() {
+    local pid
+    pid=$(main_pid)
+    inside systemctl kill --signal=USR2 --kill-who=main jabsocket.service && await is_up_anew "$pid" && is_old "$pid" && browse /
+}
+is_old() { [[ $(inside cat "/proc/$1/comm") == jabsocket-old* ]]; }
+
+# With sockets of its own and workers: twice, one session lives through both. The end of
+# the service is the end of all its processes, in time.
+upgrades_in_place() {
+    local pid
+    inside systemctl disable --now jabsocket.socket && rm "$root/etc/systemd/system/jabsocket.socket" && set_up_unit WatchdogSec=4 || return 1
+    configure 'workers: 2' 'open_timeout: 600'
+    restart && pid=$(main_pid) && during_session / upgrade_twice || return 1
+    # The watchdog is content with the new process.
+    sleep 5
+    [ "$(property ActiveState)" = active ] && browse / && upgrade_in_place_during_session_and_stop
+}
+upgrade_twice() { upgrade_in_place && upgrade_in_place; }
+upgrade_in_place_during_session_and_stop() {
+    nsenter --target "$init" --net bash -c "$silent_browser" browser / "$work/other" &
+    await [ -e "$work/other.open" ] && upgrade_in_place && inside systemctl stop jabsocket.service && : >"$work/other.enough" &&
+        [ "$(property Result)" = success ] && ! inside sh -c 'cat /proc/[0-9]*/comm' | grep '^jabsocket'
+}
+
+# A bad file: the old process goes on, and is the main process.
+survives_bad_upgrade() {
+    local pid
+    configure
+    restart && pid=$(main_pid) || return 1
+    configure 'write_timeout: nonsense'
+    inside systemctl kill --signal=USR2 --kill-who=main jabsocket.service && await logs_failure &&
+        [ "$(main_pid)" = "$pid" ] && browse / && configure
+}
+logs_failure() { inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service | grep -q 'upgrade failed, this process goes on'; }
+
 restarts() {
     local pid
     for _ in 1 2 3; do
@@ -298,14 +363,13 @@ upgrades() {
     local pid
     pid=$(main_pid)
     inside systemctl reset-failed jabsocket.service
-    inside dpkg -i /root/jabsocket-99.deb && await is_up_anew "$pid" && [ "$(inside dpkg-query -W -f '${Version}' jabsocket)" = 99-1 ]
+    inside dpkg -i /root/jabsocket-99.deb && await is_up_anew "$pid" && is_old "$pid" && [ "$(inside dpkg-query -W -f '${Version}' jabsocket)" = 99-1 ]
 }
 
-# What its administrator has switched off, and without the sockets.
+# What its administrator has switched off.
 leaves_off() {
     configure
-    inside systemctl disable --now jabsocket.socket && rm "$root/etc/systemd/system/jabsocket.socket" &&
-        inside systemctl disable --now jabsocket.service && inside dpkg -i /root/jabsocket-100.deb &&
+    inside systemctl disable --now jabsocket.service && inside dpkg -i /root/jabsocket-100.deb &&
         [ "$(property ActiveState)" = inactive ] && ! inside systemctl is-enabled jabsocket.service
 }
 
@@ -347,7 +411,9 @@ check 'workers: 2; one that is killed is replaced' has_workers
 check 'a worker that hangs is noticed by the watchdog' recovers_from_hang last_worker
 check 'two sockets of systemd, the first connect starts the service' activates
 check 'no connect is refused while it restarts' under_load restarts
-check 'nor while the package is upgraded' under_load upgrades
+check 'nor while the package is upgraded, and a session lives through that' under_load during_session /first upgrades
+check 'SIGUSR2 with workers: a session lives through two upgrades, the watchdog is content, stop ends all' upgrades_in_place
+check 'an upgrade with a bad file fails, visibly, and changes nothing' survives_bad_upgrade
 check 'an upgrade leaves a service off that was switched off' leaves_off
 check 'remove stops the service' removes
 check 'purge leaves nothing, and systemd knows of nothing' purges

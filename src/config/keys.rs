@@ -99,6 +99,8 @@ pub const KEYS: &[Key] = &[
     key("write_timeout", "30", Time(|c, time| c.write_timeout = time)),
     key("close_timeout", "5", Time(|c, time| c.close_timeout = time)),
     key("drain_timeout", "30", Time(|c, time| c.drain_timeout = time)),
+    key("drain_spread", "", TimeOrNever(|c, time| c.drain_spread = Some(time.unwrap_or_default()))),
+    key("old_sessions_timeout", "86400", Time(|c, time| c.old_sessions_timeout = time)),
     key("workers", "1", Number(1..=256, |c, n| c.workers = n as usize))
         .restart(|a, b| a.workers != b.workers),
     key("user", "", Other(|c, s| c.user = s.word("the name of a user")))

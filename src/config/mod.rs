@@ -77,6 +77,9 @@ pub struct Config {
     pub write_timeout: Duration,
     pub close_timeout: Duration,
     pub drain_timeout: Duration,
+    /// `None` depends on the number of sessions.
+    pub drain_spread: Option<Duration>,
+    pub old_sessions_timeout: Duration,
     /// `None` derives it from RLIMIT_NOFILE.
     pub max_connections: Option<usize>,
     /// `None` is no limit.
@@ -144,6 +147,8 @@ impl Default for Config {
             write_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
+            drain_spread: None,
+            old_sessions_timeout: Duration::from_secs(24 * 60 * 60),
             max_connections: None,
             max_connections_per_address: None,
             max_handshakes_per_address: None,

@@ -5,11 +5,21 @@
 //! the removal of both. Files left by a crash are reused: only the lock matters.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::net::lock_file::LockFile;
+
+/// Writes the number of this process into the file. Not at its end: other generations have
+/// written there through the same description.
+///
+/// # Errors
+/// The kernel's.
+pub fn write(file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+}
 
 /// A PID file that this process has locked.
 pub struct PidFile {
@@ -62,11 +72,22 @@ impl PidFile {
     /// # Errors
     /// It cannot be written: in words.
     pub fn write(&mut self) -> Result<(), String> {
-        let result = self
-            .file
-            .set_len(0)
-            .and_then(|()| writeln!(self.file, "{}", std::process::id()));
+        let result = write(&self.file);
         result.map_err(|error| format!("key 'pid_file': {}: {error}", self.path.display()))
+    }
+
+    /// The file that another generation of this daemon hands over, with its lock.
+    pub fn handed_over(path: PathBuf, file: File, lock: File) -> PidFile {
+        let lock = LockFile::handed_over(&path, lock);
+        PidFile { path, file, lock }
+    }
+
+    /// The path, and descriptors of the file and of its lock, to hand over.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn to_hand_over(&self) -> io::Result<(&Path, File, File)> {
+        Ok((&self.path, self.file.try_clone()?, self.lock.try_clone()?))
     }
 
     /// Removes the file. Where the directory does not let this user do so, an

@@ -87,6 +87,8 @@ impl Metrics {
         page.one(Kind::Start, "start_time_seconds", help, started);
         page.per_second(1000);
         page.gauge("workers", "Worker processes that are there.", 1);
+        let help = "Upgrades in place since the start, and one.";
+        page.one(Kind::Flag, "generation", help, self.generation.into());
         let help = "1 while the daemon is stopping.";
         page.one(Kind::Flag, "draining", help, u64::from(self.draining));
         let help = "1 if the last reload was refused and the old configuration stays in force.";

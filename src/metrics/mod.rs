@@ -88,6 +88,8 @@ pub struct Metrics {
     pub(crate) max_sessions: usize,
     /// Whether the daemon is stopping.
     pub(crate) draining: bool,
+    /// Which generation of the daemon the worker belongs to.
+    pub(crate) generation: u32,
     /// Whether this worker refused the configuration at the last reload.
     pub(crate) reload_refused: bool,
     /// When the configuration in force was read.
@@ -136,6 +138,7 @@ impl Metrics {
         let mut metrics = Metrics {
             max_sessions: 0,
             draining: false,
+            generation: 1,
             reload_refused: false,
             configured: now,
             accepted: 0,

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use nix::sys::socket::{
 };
 
 use super::byte_stream::{ByteStream, set_patience};
+use super::inherited::Inherited;
 use super::listener_choice::Bound;
 use super::peer::Peer;
 use super::socket_file::SocketFile;
@@ -62,6 +63,47 @@ impl Socket {
         Ok(Socket { listening, bound })
     }
 
+    /// Takes ownership of a socket that another generation of this daemon has bound for a
+    /// listener with the configured port `asked`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn inherited(fd: OwnedFd, asked: u16) -> io::Result<Socket> {
+        let mut socket = Socket::handed_over(fd, "")?;
+        socket.bound = socket.bound.inherited(asked);
+        Ok(socket)
+    }
+
+    /// Another descriptor of the same socket.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub(super) fn try_clone(&self) -> io::Result<Socket> {
+        let fd = self.to_hand_over()?;
+        let listening = match &self.listening {
+            Listening::Tcp(_) => Listening::Tcp(TcpListener::from_std(fd.into())),
+            Listening::Unix(_) => Listening::Unix(UnixListener::from_std(fd.into())),
+        };
+        let bound = self.bound.clone();
+        Ok(Socket { listening, bound })
+    }
+
+    /// A descriptor of it for the next generation of this daemon.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn to_hand_over(&self) -> io::Result<OwnedFd> {
+        match &self.listening {
+            Listening::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
+            Listening::Unix(socket) => socket.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// Whether each worker has a socket of its own at this address.
+    pub fn is_one_of_several(&self) -> bool {
+        matches!(self.listening, Listening::Tcp(_)) && !self.bound.is_handed_over()
+    }
+
     /// What identifies it.
     pub fn bound(&self) -> &Bound {
         &self.bound
@@ -76,6 +118,14 @@ impl Socket {
             Listening::Tcp(socket) => socket.register(registry, token, Interest::READABLE),
             Listening::Unix(socket) => socket.register(registry, token, Interest::READABLE),
         }
+    }
+
+    /// Takes it out of a poll. Closing it is not enough if another process has a copy.
+    pub fn deregister(&mut self, registry: &Registry) {
+        let _ = match &mut self.listening {
+            Listening::Tcp(socket) => socket.deregister(registry),
+            Listening::Unix(socket) => socket.deregister(registry),
+        };
     }
 
     /// Sets how long the clients of this socket may leave data unacknowledged.
@@ -139,7 +189,8 @@ fn unix_address(fd: RawFd) -> io::Result<ListenAddress> {
 /// that it makes to `files`, also before an error. The kernel distributes new TCP
 /// connections among the sets, and each keeps its own queue. Nobody else listens there,
 /// unless a process of the same user wants to share too. With port 0 the kernel picks
-/// one for the first address; the others follow.
+/// one for the first address; the others follow. Sockets that were `inherited` are used
+/// instead where they fit.
 ///
 /// # Errors
 /// The address that cannot be bound, and why.
@@ -147,35 +198,42 @@ pub fn bind_sets(
     rules: &Listener,
     workers: usize,
     files: &mut Vec<SocketFile>,
+    inherited: &mut Inherited,
 ) -> Result<Vec<Vec<Socket>>, BindError> {
     let mut sets: Vec<Vec<Socket>> = Vec::new();
     sets.resize_with(workers, Vec::new);
-    let mut add = |sockets: Vec<Socket>| {
-        for (set, socket) in sets.iter_mut().zip(sockets) {
-            set.push(socket);
+    let mut add = |dealt: Vec<Vec<Socket>>| {
+        for (set, sockets) in sets.iter_mut().zip(dealt) {
+            set.extend(sockets);
         }
     };
-    if rules.listen.is_empty() {
-        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, rules.port));
-        let sockets = bind_tcp(any, rules.port, false, workers).or_else(|_| {
-            // A kernel without IPv6.
-            let any = (Ipv4Addr::UNSPECIFIED, rules.port).into();
-            bind_tcp(any, rules.port, false, workers)
-        });
-        add(sockets?.0);
-    }
     let only_v6 = has_v4(rules);
     let mut port = rules.port;
-    for address in &rules.listen {
-        add(match address {
-            ListenAddress::Ip(ip) => {
-                let (sockets, bound) = bind_tcp((*ip, port).into(), rules.port, only_v6, workers)?;
-                port = bound;
-                sockets
+    let mut bind = |address: &ListenAddress| {
+        let failed = |error| BindError::new(address, error);
+        let dealt = inherited
+            .deal(address, rules.port, workers)
+            .map_err(failed)?;
+        let dealt = match (dealt, address) {
+            (Some(dealt), _) => dealt,
+            (None, ListenAddress::Ip(ip)) => {
+                bind_tcp((*ip, port).into(), rules.port, only_v6, workers)?
             }
-            _ => bind_unix(address, rules.socket_mode, workers, files)
-                .map_err(|error| BindError::new(address, error))?,
-        });
+            (None, _) => bind_unix(address, rules.socket_mode, workers, files).map_err(failed)?,
+        };
+        if address.ip().is_some() {
+            port = dealt[0][0].bound.port();
+        }
+        Ok(dealt)
+    };
+    if rules.listen.is_empty() {
+        let any = |ip| ListenAddress::Ip(ip);
+        let v6 = bind(&any(Ipv6Addr::UNSPECIFIED.into()));
+        // A kernel without IPv6.
+        add(v6.or_else(|_| bind(&any(Ipv4Addr::UNSPECIFIED.into())))?);
+    }
+    for address in &rules.listen {
+        add(bind(address)?);
     }
     Ok(sets)
 }
@@ -213,14 +271,14 @@ pub fn try_bind(address: SocketAddr, only_v6: bool) -> io::Result<()> {
     }
 }
 
-/// Binds several sockets to one address, for which the port `asked` is configured;
-/// returns them with their actual port.
+/// Binds a socket for each worker to one address, for which the port `asked` is
+/// configured.
 fn bind_tcp(
     address: SocketAddr,
     asked: u16,
     only_v6: bool,
     workers: usize,
-) -> Result<(Vec<Socket>, u16), BindError> {
+) -> Result<Vec<Vec<Socket>>, BindError> {
     let failed = |error| BindError::new(&address, error);
     let first = bind_one(address, only_v6, false).map_err(failed)?;
     let bound = first.local_addr().map_err(failed)?;
@@ -234,10 +292,10 @@ fn bind_tcp(
         // Only after the first is bound, which must fail if others listen there.
         setsockopt(&first, sockopt::ReusePort, &true).map_err(|error| failed(error.into()))?;
         let other = bind_one(bound, only_v6, true).map_err(failed)?;
-        sockets.push(socket(other));
+        sockets.push(vec![socket(other)]);
     }
-    sockets.insert(0, socket(first));
-    Ok((sockets, bound.port()))
+    sockets.insert(0, vec![socket(first)]);
+    Ok(sockets)
 }
 
 /// Binds one socket; returns a copy for each worker.
@@ -246,7 +304,7 @@ fn bind_unix(
     mode: u32,
     workers: usize,
     files: &mut Vec<SocketFile>,
-) -> io::Result<Vec<Socket>> {
+) -> io::Result<Vec<Vec<Socket>>> {
     let fd = match address {
         ListenAddress::Path(path) => {
             let (fd, file) = SocketFile::bind(path, mode)?;
@@ -263,10 +321,10 @@ fn bind_unix(
     };
     listen(&fd, Backlog::new(BACKLOG)?)?;
     let copy = |_| {
-        Ok(Socket {
+        Ok(vec![Socket {
             listening: Listening::Unix(UnixListener::from_std(fd.try_clone()?.into())),
             bound: Bound::here(address.clone(), 0, 0),
-        })
+        }])
     };
     (0..workers).map(copy).collect()
 }
@@ -280,18 +338,6 @@ pub fn share(sockets: &[(OwnedFd, String)], workers: usize) -> io::Result<Vec<Ve
     let copy = |(fd, name): &(OwnedFd, String)| Socket::handed_over(fd.try_clone()?, name);
     let set = |_| sockets.iter().map(copy).collect();
     (0..workers).map(set).collect()
-}
-
-/// Binds each of `addresses`.
-///
-/// # Errors
-/// The address that cannot be bound, and why.
-pub fn bind_each(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
-    let bind = |&address| {
-        let bound = bind_one(address, address.is_ipv6(), false);
-        bound.map_err(|error| BindError::new(&address, error))
-    };
-    addresses.iter().map(bind).collect()
 }
 
 /// An address that cannot be bound.
@@ -314,7 +360,11 @@ impl fmt::Display for BindError {
     }
 }
 
-fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
+/// A listening socket; `shared` lets others of this user listen at the same address.
+///
+/// # Errors
+/// The kernel's.
+pub fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
     let fd = bound(address, only_v6, shared)?;
     listen(&fd, Backlog::new(BACKLOG)?)?;
     Ok(TcpListener::from_std(fd.into()))

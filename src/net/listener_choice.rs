@@ -62,6 +62,36 @@ impl Bound {
         }
     }
 
+    /// Describes a socket that another generation of this daemon has bound for the
+    /// configured port `asked`.
+    pub(super) fn inherited(self, asked: u16) -> Bound {
+        Bound {
+            asked,
+            name: None,
+            ..self
+        }
+    }
+
+    /// The actual port; 0 for a unix socket.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether it was bound to `address` and `port` as a configuration has them. Port 0
+    /// means the port that the system has chosen for `like`.
+    pub(super) fn is_at(&self, address: &ListenAddress, port: u16, like: Option<&Bound>) -> bool {
+        let same_port = like.is_none_or(|like| like.port == self.port);
+        let same_address =
+            self.address == *address && (self.asked == port || address.ip().is_none());
+        self.name.is_none() && same_address && same_port
+    }
+
+    /// The configured port, and its name from systemd if it came from there: with the
+    /// address, what identifies it in another process.
+    pub fn asked(&self) -> (u16, Option<&str>) {
+        (self.asked, self.name.as_deref())
+    }
+
     /// Whether it came from systemd.
     pub(super) fn is_handed_over(&self) -> bool {
         self.name.is_some()

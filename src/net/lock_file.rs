@@ -21,7 +21,7 @@ use nix::unistd::geteuid;
 pub struct LockFile {
     path: PathBuf,
     /// Its descriptor has the lock.
-    _file: File,
+    file: File,
 }
 
 impl LockFile {
@@ -31,9 +31,7 @@ impl LockFile {
     /// `WouldBlock` if another process has the lock; another user may open the file;
     /// or what the kernel says.
     pub fn beside(path: &Path) -> io::Result<LockFile> {
-        let mut name = OsString::from(path);
-        name.push(".lock");
-        let path = PathBuf::from(name);
+        let path = name_beside(path);
         loop {
             let file = OpenOptions::new()
                 .read(true)
@@ -54,9 +52,23 @@ impl LockFile {
             // Its owner may have removed it between the two calls.
             let there = std::fs::symlink_metadata(&path);
             if there.is_ok_and(|there| (there.dev(), there.ino()) == (data.dev(), data.ino())) {
-                return Ok(LockFile { path, _file: file });
+                return Ok(LockFile { path, file });
             }
         }
+    }
+
+    /// The lock beside `path` that another process hands over.
+    pub fn handed_over(path: &Path, file: File) -> LockFile {
+        let path = name_beside(path);
+        LockFile { path, file }
+    }
+
+    /// Another descriptor, to hand the lock over.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn try_clone(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// Removes the file and releases the lock. The file stays if this user may not write
@@ -64,6 +76,12 @@ impl LockFile {
     pub fn remove(self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+fn name_beside(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    PathBuf::from(name)
 }
 
 fn words(path: &Path, why: &str) -> String {

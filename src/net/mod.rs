@@ -1,6 +1,7 @@
 //! Sockets, names and signals; knows no protocol.
 //!
-//! `listener` binds and accepts, `listener_choice` finds the rules of a socket,
+//! `listener` binds and accepts, `inherited` has the sockets that it need not bind,
+//! `listener_choice` finds the rules of a socket,
 //! `socket_file` manages the files of unix sockets, `lock_file` keeps two daemons from
 //! the same file. `tls_server` has the rules and certificates of listeners,
 //! `tls_client` the encryption to servers. `peer` is a client's address, `source` the
@@ -18,6 +19,7 @@ mod connect_queue;
 pub mod dial;
 pub mod dns;
 mod failed_addresses;
+pub mod inherited;
 pub mod listener;
 pub mod listener_choice;
 pub mod lock_file;

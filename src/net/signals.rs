@@ -10,31 +10,25 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 
-/// What a process that serves takes.
-pub const OF_WORKER: &[Signal] = &[
+/// What the daemon's processes take.
+pub const TAKEN: &[Signal] = &[
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,
     Signal::SIGUSR1,
-];
-
-/// What the master of workers takes.
-pub const OF_MASTER: &[Signal] = &[
-    Signal::SIGTERM,
-    Signal::SIGINT,
-    Signal::SIGHUP,
-    Signal::SIGUSR1,
+    Signal::SIGUSR2,
     Signal::SIGCHLD,
 ];
 
-/// Blocks `signals` and gives the mask that was before.
+/// Blocks the signals and gives the mask that was before.
 ///
 /// # Errors
 /// The kernel's.
-pub fn block(signals: &[Signal]) -> io::Result<SigSet> {
+pub fn block() -> io::Result<SigSet> {
     let before = SigSet::thread_get_mask()?;
-    signals.iter().copied().collect::<SigSet>().thread_block()?;
+    TAKEN.iter().copied().collect::<SigSet>().thread_block()?;
     Ok(before)
 }
 
@@ -44,13 +38,13 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Blocks `signals` and opens a descriptor for them.
+    /// Blocks the signals and opens a descriptor for them.
     ///
     /// # Errors
     /// The kernel gives no descriptor.
-    pub fn open(signals: &[Signal]) -> io::Result<Signals> {
-        block(signals)?;
-        let set: SigSet = signals.iter().copied().collect();
+    pub fn open() -> io::Result<Signals> {
+        block()?;
+        let set: SigSet = TAKEN.iter().copied().collect();
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Signals { fd })
     }
@@ -60,16 +54,17 @@ impl Signals {
     /// # Errors
     /// The kernel gives no descriptor.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Signals> {
-        let signals = Signals::open(OF_WORKER)?;
+        let signals = Signals::open()?;
         let fd = signals.fd.as_raw_fd();
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         Ok(signals)
     }
 
-    /// The next signal that arrived, if any.
-    pub fn take(&mut self) -> Option<Signal> {
+    /// The next signal that arrived, if any, and the process that sent it.
+    pub fn take(&mut self) -> Option<(Signal, Pid)> {
         let info = self.fd.read_signal().ok().flatten()?;
-        Signal::try_from(info.ssi_signo as i32).ok()
+        let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
+        Some((signal, Pid::from_raw(info.ssi_pid as i32)))
     }
 }
 

@@ -72,6 +72,19 @@ impl SocketFile {
         Ok(fchownat(self.file.as_fd(), "", user, group, flags)?)
     }
 
+    /// The file that another generation of this daemon hands over.
+    pub fn handed_over(path: PathBuf, file: File) -> SocketFile {
+        SocketFile { path, file }
+    }
+
+    /// Another descriptor of the file, to hand it over.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn try_clone(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// The path it was bound to.
     pub fn path(&self) -> &Path {
         &self.path

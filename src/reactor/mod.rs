@@ -6,12 +6,15 @@
 //! then new clients; then free the slots of those that are over, last, so that
 //! no event of this turn meets a newcomer in an old slot.
 
+mod drain;
+mod generations;
 mod latency;
 pub mod notices;
 mod open_files;
 pub mod reload;
 mod setup;
 mod shed;
+mod signals;
 mod slow;
 mod status;
 mod timers;
@@ -23,7 +26,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use nix::sys::signal::Signal;
 use slab::Slab;
 
 use crate::config::Config;
@@ -37,6 +39,7 @@ use crate::net::tls_server::Endpoint;
 use crate::session::shared::{Shared, TLS_STEPS_PER_TURN};
 use crate::session::{Session, Tick, Turn};
 use crate::status::Status;
+use drain::Spread;
 use latency::Sampler;
 pub use setup::{Membership, Upkeep};
 use slow::SlowTurns;
@@ -99,6 +102,11 @@ pub struct Reactor {
     exhausted: bool,
     /// When the drain is given up; set once it began.
     drain_deadline: Option<Tick>,
+    /// Sessions that are to be told of it.
+    spread: Spread,
+    /// When the sessions are drained that an upgrade has left here; set once a new
+    /// process serves.
+    retired_until: Option<Tick>,
     /// A second signal came: leave at once.
     leave: bool,
 }
@@ -109,6 +117,11 @@ fn random(most: u32) -> u32 {
     // Without randomness the first record wins: any order is allowed.
     let _ = openssl::rand::rand_bytes(&mut bytes);
     (u64::from_ne_bytes(bytes) % (u64::from(most) + 1)) as u32
+}
+
+/// A time as the clock of the loop counts it.
+fn ticks(time: Duration) -> Tick {
+    Tick::try_from(time.as_millis()).unwrap_or(Tick::MAX / 2)
 }
 
 /// The one clock.
@@ -176,6 +189,8 @@ impl Reactor {
             accept_rest: None,
             exhausted: false,
             drain_deadline: None,
+            spread: Spread::default(),
+            retired_until: None,
             leave: false,
         })
     }
@@ -196,12 +211,16 @@ impl Reactor {
         Ok(())
     }
 
+    /// Whether a newer process has taken over what this daemon owns.
+    pub fn is_retired(&self) -> bool {
+        self.retired_until.is_some()
+    }
+
     fn is_finished(&self) -> bool {
+        let is_idle = self.sessions.is_empty() && !self.has_older();
+        let is_ending = self.is_retired() || self.drain_deadline.is_some();
         let timed_out = |deadline: Tick| self.shared.now >= deadline;
-        self.leave
-            || self
-                .drain_deadline
-                .is_some_and(|deadline| self.sessions.is_empty() || timed_out(deadline))
+        self.leave || (is_ending && is_idle) || self.drain_deadline.is_some_and(timed_out)
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
@@ -213,11 +232,12 @@ impl Reactor {
         let woken = self.read_clock();
         let above = self.shared.config.see_other_above;
         self.shared.crowded = above.is_some_and(|above| self.sessions.len() > above);
-        let (mut signalled, mut resolved) = (false, false);
+        let (mut signalled, mut resolved, mut upgraded) = (false, false, false);
         for event in events.iter() {
             match token::owner(event.token()) {
                 Owner::Signals => signalled = true,
                 Owner::Resolver => resolved = true,
+                Owner::Generations => upgraded = true,
                 Owner::Listener(_) => self.accept_due = true,
                 Owner::Status(at) => {
                     if let Some(status) = &mut self.status {
@@ -236,6 +256,9 @@ impl Reactor {
             self.take_signals();
         }
         let tick = self.shared.now;
+        if signalled || upgraded || self.upgrade_deadline().is_some_and(|at| tick >= at) {
+            self.hear_generations(woken);
+        }
         if resolved || self.shared.locator.is_due(tick) {
             self.shared.locator.process(tick);
         }
@@ -246,6 +269,10 @@ impl Reactor {
         self.work_off(woken);
         self.shed();
         self.expire();
+        self.drain_those_due();
+        if self.retired_until.is_some_and(|at| tick >= at) {
+            self.drain("old_sessions_timeout");
+        }
         self.accept();
         self.give_sign_of_life();
         // Look-ups that the hosts file answered at once.
@@ -263,6 +290,9 @@ impl Reactor {
             self.timers.next(),
             self.accept_rest,
             self.drain_deadline,
+            self.spread.due(),
+            self.retired_until.filter(|_| self.drain_deadline.is_none()),
+            self.upgrade_deadline(),
             self.alive_at,
             self.status.as_ref().and_then(Status::deadline),
             self.shared.locator.due_ms(),
@@ -289,40 +319,6 @@ impl Reactor {
         {
             entry.listed = true;
             self.run_list.push(slot);
-        }
-    }
-
-    fn take_signals(&mut self) {
-        while let Some(signal) = self.signals.take() {
-            match signal {
-                Signal::SIGTERM | Signal::SIGINT => self.drain(signal),
-                Signal::SIGHUP if self.drain_deadline.is_none() => self.reload(),
-                Signal::SIGUSR1 => self.tell_status(),
-                _ => {}
-            }
-        }
-    }
-
-    /// Stops accepting and lets every session end in its way; at the second call
-    /// leaves.
-    fn drain(&mut self, signal: Signal) {
-        if self.drain_deadline.is_some() {
-            self.leave = true;
-            return;
-        }
-        self.shared.log.notice(format_args!(
-            "{signal}: stopping, {} sessions to drain",
-            self.sessions.len()
-        ));
-        self.listeners.clear();
-        self.upkeep.notify.stopping("ending sessions");
-        let wait = self.shared.config.drain_timeout.as_millis();
-        let wait = Tick::try_from(wait).unwrap_or(Tick::MAX / 2);
-        self.drain_deadline = Some(self.shared.now + wait);
-        let slots: Vec<_> = self.sessions.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            self.sessions[slot].session.drain(&mut self.shared);
-            self.list(slot);
         }
     }
 

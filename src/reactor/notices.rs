@@ -85,12 +85,14 @@ impl Reactor {
         self.shared.log.startup(
             Level::Notice,
             format_args!(
-                "status: {} sessions ({}), at most {}, {} accepted since the start, {held} bytes held, {} parsers parked",
+                "status: {} sessions ({}), at most {}, {} accepted since the start, {held} bytes held, {} parsers parked, generation {}{}",
                 self.sessions.len(),
                 phases.join(", "),
                 self.max_sessions,
                 self.accepted,
                 parsers.stream.parked() + parsers.message.parked(),
+                self.upkeep.generation,
+                if self.is_retired() { ", retired" } else { "" },
             ),
         );
     }

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use mio::net::TcpListener;
+
 use crate::metrics::SharedMetrics;
 use crate::net::notify::Notify;
 use crate::shared_memory::SharedText;
+use crate::upgrade::Generations;
 
 /// What a loop needs beside sockets to serve on.
 pub struct Upkeep {
@@ -16,6 +19,12 @@ pub struct Upkeep {
     pub membership: Option<Membership>,
     /// The metrics of all workers, if there is a master and they are served.
     pub metrics: Option<SharedMetrics>,
+    /// The status listeners.
+    pub status: Vec<TcpListener>,
+    /// Which generation of the daemon this process belongs to.
+    pub generation: u32,
+    /// The other generations; `None` in a worker, whose master knows them.
+    pub generations: Option<Generations>,
 }
 
 /// Which of several workers a process is.

@@ -5,25 +5,21 @@ use std::time::Instant;
 use super::{Reactor, now, token};
 use crate::log::Level;
 use crate::metrics::{SharedMetrics, Slot};
-use crate::net::listener;
 use crate::session::shared::Shared;
 use crate::status::{Status, View};
 
 impl Reactor {
-    /// Binds and serves `status_listen`, each worker its own ports.
+    /// Serves `status_listen`, each worker its own ports.
     ///
     /// # Errors
-    /// The address that cannot be bound, or why the metrics cannot be published.
+    /// Why the listeners cannot be polled, or the metrics not be published.
     pub fn open_status(&mut self) -> Result<(), String> {
         let membership = self.upkeep.membership.as_ref();
         let worker = membership.map_or(0, |membership| membership.worker);
-        let offset = u16::try_from(worker).unwrap_or(u16::MAX);
-        let addresses = self.shared.config.status_addresses(offset);
-        if addresses.is_empty() {
+        let listeners = std::mem::take(&mut self.upkeep.status);
+        if listeners.is_empty() {
             return Ok(());
         }
-        let listeners = listener::bind_each(&addresses);
-        let listeners = listeners.map_err(|error| format!("status_listen: {error}"))?;
         for address in listeners.iter().filter_map(|l| l.local_addr().ok()) {
             let text = format_args!("status at http://{address}/metrics");
             self.shared.log.startup(Level::Info, text);
@@ -35,6 +31,7 @@ impl Reactor {
         let metrics = metrics.map_err(|error| format!("cannot publish metrics: {error}"))?;
         let shared = &mut self.shared;
         shared.metrics.max_sessions = self.max_sessions;
+        shared.metrics.generation = self.upkeep.generation;
         let slot = Slot::take(metrics, worker, &shared.metrics, &shared.gauges());
         let registry = &shared.registry;
         self.status = Some(Status::new(listeners, registry, token::FIRST_STATUS, slot)?);

@@ -9,8 +9,10 @@ use crate::status;
 pub const SIGNALS: Token = Token(0);
 /// The resolver's sockets.
 pub const RESOLVER: Token = Token(1);
+/// Channels to other generations of the daemon.
+pub const GENERATIONS: Token = Token(2);
 /// The first listener; the others follow.
-pub const FIRST_LISTENER: usize = 2;
+pub const FIRST_LISTENER: usize = 3;
 /// The first token of the first session.
 const FIRST_SESSION: usize = 1024;
 /// Listeners and connections of the status, the last before the sessions.
@@ -27,6 +29,8 @@ pub enum Owner {
     Resolver,
     /// Clients wait at this listener.
     Listener(usize),
+    /// Another generation of the daemon said something.
+    Generations,
     /// A listener or a connection of the status.
     Status(usize),
     /// A side of the session in this slot: 0 the client, then the lanes to the
@@ -44,6 +48,7 @@ pub fn owner(token: Token) -> Owner {
     match token {
         SIGNALS => Owner::Signals,
         RESOLVER => Owner::Resolver,
+        GENERATIONS => Owner::Generations,
         Token(n) if n < FIRST_STATUS => Owner::Listener(n - FIRST_LISTENER),
         Token(n) if n < FIRST_SESSION => Owner::Status(n - FIRST_STATUS),
         Token(n) => Owner::Session {

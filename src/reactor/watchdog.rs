@@ -28,6 +28,7 @@ impl Reactor {
             announce(&self.listeners, &self.shared.log);
         }
         self.upkeep.notify.ready(std::process::id());
+        self.watch_generations();
         self.alive_at = self.next_sign_of_life();
     }
 }

@@ -9,9 +9,13 @@
 mod owned_files;
 mod warnings;
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
+
+use mio::net::TcpListener;
 
 use crate::config::{self, Config, Loaded};
 use crate::daemon::pid_file::PidFile;
@@ -20,12 +24,17 @@ use crate::daemon::{self, Environment, Process};
 use crate::expat;
 use crate::log::{Level, Log};
 use crate::master::{Master, Role, WorkerSetup};
+use crate::net::inherited::Inherited;
 use crate::net::listener::{self, Socket};
-use crate::net::notify::Notify;
+use crate::net::notify::{Channel, Notify};
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
 use crate::reactor::notices::{report, tell_expiring};
 use crate::reactor::{Reactor, Upkeep};
+use crate::upgrade::gift::Gift;
+use crate::upgrade::handover::Handover;
+use crate::upgrade::program::Program;
+use crate::upgrade::{Generations, Older};
 use owned_files::OwnedFiles;
 
 /// Starts the daemon and serves until a signal ends it. Returns false if it did not start
@@ -57,18 +66,32 @@ fn start(path: &Path, foreground: bool) -> Result<(), ()> {
         let text = format_args!("NOTIFY_SOCKET={socket}: {why}: not notifying systemd");
         log.startup(Level::Warning, text);
     }
-    let fail = |why: String| {
-        // Of several errors each has its line; this is the last.
-        if !why.is_empty() {
-            log.startup(Level::Err, format_args!("{why}"));
+    let handover = Handover::take(&mut environment);
+    let handover = handover.map_err(|why| log.startup(Level::Err, format_args!("{why}")))?;
+    let is_upgrade = handover.generation() > 1;
+    if let Some(Ok(before)) = handover.predecessor().map(Channel::try_clone) {
+        notify.hold_back();
+        notify.add_starter(before);
+    }
+    let plan = Plan::make(path, foreground, &mut environment, handover, &log);
+    let plan = plan.map_err(|why| {
+        let told = match why.as_str() {
+            // Each of several errors has its line in the log.
+            "" => "the configuration has errors, see the log",
+            why => {
+                log.startup(Level::Err, format_args!("{why}"));
+                why
+            }
+        };
+        if is_upgrade {
+            notify.failed(told);
         }
-    };
-    let plan = Plan::make(path, &mut environment, &log).map_err(fail)?;
-    if !foreground {
-        match daemon::detach() {
+    })?;
+    if !foreground || is_upgrade {
+        match daemon::detach(is_upgrade) {
             Err(why) => {
                 plan.files.remove();
-                fail(why);
+                log.startup(Level::Err, format_args!("{why}"));
                 return Err(());
             }
             Ok(Process::Daemon(starter)) => notify.add_starter(starter),
@@ -92,12 +115,25 @@ struct Plan {
     endpoints: Vec<Rc<Endpoint>>,
     identity: Identity,
     files: OwnedFiles,
+    /// Those that the generation before goes on owning if this start fails.
+    inherited_files: OwnedFiles,
     /// Listeners, a set for each worker.
     sets: Vec<Vec<Socket>>,
+    /// Status listeners of each worker.
+    status: Vec<Vec<TcpListener>>,
+    program: Program,
+    older: Vec<Older>,
+    generation: u32,
 }
 
 impl Plan {
-    fn make(path: &Path, environment: &mut Environment, log: &Log) -> Result<Plan, String> {
+    fn make(
+        path: &Path,
+        foreground: bool,
+        environment: &mut Environment,
+        mut handover: Handover,
+        log: &Log,
+    ) -> Result<Plan, String> {
         let Loaded { config, warnings } = config::load(path).map_err(|problems| {
             report(log, &problems);
             String::new()
@@ -106,24 +142,28 @@ impl Plan {
         log.set_level(config.log_level);
         expat::check_library()?;
         let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
-        let inherited = environment.listeners()?;
+        let mut from_systemd = environment.listeners()?;
+        from_systemd.append(&mut handover.from_systemd);
         Contexts::new(config.ca_files())?;
         let endpoints = Endpoint::all(&config)?;
         // The daemon changes to another directory, and a reload needs the file again.
         let absolute = std::path::absolute(path);
         let absolute = absolute.map_err(|error| format!("{}: {error}", path.display()))?;
         let mut files = OwnedFiles::default();
-        let sets = match inherited.is_empty() {
-            true => bind(&config, &identity, &mut files),
-            false => listener::share(&inherited, config.workers)
+        let sets = match from_systemd.is_empty() {
+            true => bind(&config, &identity, &mut handover.listeners, &mut files),
+            false => listener::share(&from_systemd, config.workers)
                 .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}")),
         };
-        let sets = sets.and_then(|sets| {
+        let made = sets.and_then(|sets| {
             let endpoints = tls_server::of_sockets(&sets[0], &config, &endpoints)?;
-            files.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
-            Ok((sets, endpoints))
+            let status = bind_status(&config, &mut handover.status)?;
+            if handover.pid_file.is_none() {
+                files.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
+            }
+            Ok((sets, endpoints, status))
         });
-        let (sets, endpoints) = match sets {
+        let (sets, endpoints, status) = match made {
             Ok(made) => made,
             Err(why) => {
                 files.remove();
@@ -134,28 +174,39 @@ impl Plan {
         warnings::of_unserved_listeners(&endpoints, &config, log);
         tell_expiring(&endpoints, log);
         Ok(Plan {
+            program: Program::of_this_process(&absolute, foreground, environment),
             path: absolute,
             config,
             endpoints,
             identity,
             files,
+            generation: handover.generation(),
+            inherited_files: OwnedFiles {
+                pid_file: handover.pid_file,
+                sockets: handover.socket_files,
+            },
+            older: handover.older,
             sets,
+            status,
         })
     }
 
     /// The rest, in the process that serves or that is the master of the workers.
     fn carry_out(mut self, notify: Notify, log: &Rc<Log>) -> Result<(), ()> {
-        let fail = |why: String| log.startup(Level::Crit, format_args!("{why}"));
         let ready = match self.files.pid_file.as_mut().map(PidFile::write) {
             Some(Err(why)) => Err(why),
             _ => self.identity.assume(),
         };
-        if let Err(why) = ready {
-            notify.failed(&why);
-            self.files.remove();
-            fail(why);
-            return Err(());
-        }
+        let ready = ready.and_then(|()| self.generations());
+        let generations = match ready {
+            Ok(generations) => generations,
+            Err(why) => {
+                notify.failed(&why);
+                self.files.remove();
+                log.startup(Level::Crit, format_args!("{why}"));
+                return Err(());
+            }
+        };
         warnings::of_identity(&self.identity, &self.config, &self.path, log);
         let path = self.path;
         let result = if self.config.workers == 1 {
@@ -164,6 +215,9 @@ impl Plan {
                 notify,
                 membership: None,
                 metrics: None,
+                status: self.status.swap_remove(0),
+                generation: generations.number(),
+                generations: Some(generations),
             };
             let listeners = self.sets.swap_remove(0);
             run(Rc::new(self.config), self.endpoints, listeners, upkeep, log)
@@ -173,36 +227,69 @@ impl Plan {
                 path.clone(),
                 Rc::clone(log),
                 notify,
-                self.sets,
+                self.sets.into_iter().zip(self.status).collect(),
                 self.endpoints,
+                generations,
             );
             match master.run() {
                 Role::Over(result) => result,
                 Role::Worker(setup) => {
                     // The listeners of other workers, and the files, are the master's.
-                    drop((master, self.files));
+                    drop((master, self.files, self.inherited_files));
                     return work(setup, path, log);
                 }
             }
         };
-        let result = result.map_err(fail);
         log.notice(format_args!("stopped"));
+        match result {
+            // They belong to a newer process.
+            Ok(true) => return Ok(()),
+            Ok(false) => self.inherited_files.remove(),
+            Err(why) => {
+                log.startup(Level::Crit, format_args!("{why}"));
+                self.files.remove();
+                return Err(());
+            }
+        }
         self.files.remove();
-        result
+        Ok(())
+    }
+
+    /// This process among the generations of the daemon, with what it is to hand over.
+    fn generations(&mut self) -> Result<Generations, String> {
+        let failed = |error: io::Error| format!("cannot copy descriptors: {error}");
+        let mut gifts = Gift::of_listeners(&self.sets, &self.status).map_err(failed)?;
+        for files in [&self.files, &self.inherited_files] {
+            let more = Gift::of_files(files.pid_file.as_ref(), &files.sockets);
+            gifts.extend(more.map_err(failed)?);
+        }
+        let handed_over = self.inherited_files.pid_file.as_ref();
+        let pid_file = handed_over.map(PidFile::to_hand_over).transpose();
+        let pid_file = pid_file.map_err(failed)?.map(|(_, file, _)| file);
+        let older = std::mem::take(&mut self.older);
+        let program = self.program.clone();
+        Ok(Generations::new(
+            self.generation,
+            older,
+            program,
+            gifts,
+            pid_file,
+        ))
     }
 }
 
-/// Binds the sockets of all listeners, a set for each worker. Socket files are added to
-/// `files`, also before an error.
+/// Binds the sockets of all listeners that are not among the `inherited`, a set for each
+/// worker. Socket files are added to `files`, also before an error.
 fn bind(
     config: &Config,
     identity: &Identity,
+    inherited: &mut Inherited,
     files: &mut OwnedFiles,
 ) -> Result<Vec<Vec<Socket>>, String> {
     let mut sets: Vec<Vec<Socket>> = Vec::new();
     sets.resize_with(config.workers, Vec::new);
     for rules in &config.listeners {
-        let bound = listener::bind_sets(rules, config.workers, &mut files.sockets);
+        let bound = listener::bind_sets(rules, config.workers, &mut files.sockets, inherited);
         let bound = bound.map_err(|error| error.to_string())?;
         for (set, sockets) in sets.iter_mut().zip(bound) {
             set.extend(sockets);
@@ -212,32 +299,53 @@ fn bind(
     Ok(sets)
 }
 
-/// Serves as one of several workers. The master logs why it could not.
-fn work(setup: WorkerSetup, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
-    let WorkerSetup {
-        membership,
-        config,
-        endpoints,
-        listeners,
-        notify,
-        metrics,
-    } = setup;
-    let upkeep = Upkeep {
-        path,
-        notify,
-        membership: Some(membership),
-        metrics,
+/// The status listeners of each worker: those that are among the `inherited`, and others.
+fn bind_status(
+    config: &Config,
+    inherited: &mut Vec<TcpListener>,
+) -> Result<Vec<Vec<TcpListener>>, String> {
+    let mut listener_at = |address: SocketAddr| {
+        let fits = |listener: &TcpListener| {
+            let own = listener.local_addr();
+            own.is_ok_and(|own| own == address || (address.port() == 0 && own.ip() == address.ip()))
+        };
+        match inherited.iter().position(fits) {
+            Some(at) => Ok(inherited.remove(at)),
+            None => listener::bind_one(address, address.is_ipv6(), false)
+                .map_err(|error| format!("status_listen: cannot listen on {address}: {error}")),
+        }
     };
-    run(config, endpoints, listeners, upkeep, log).map_err(|_| ())
+    let mut of_worker = |worker: usize| {
+        let worker = u16::try_from(worker).unwrap_or(u16::MAX);
+        let addresses = config.status_addresses(worker);
+        addresses.into_iter().map(&mut listener_at).collect()
+    };
+    (0..config.workers).map(&mut of_worker).collect()
 }
 
+/// Serves as one of several workers. The master logs why it could not.
+fn work(setup: WorkerSetup, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
+    let upkeep = Upkeep {
+        path,
+        notify: setup.notify,
+        membership: Some(setup.membership),
+        metrics: setup.metrics,
+        status: setup.status,
+        generation: setup.generation,
+        generations: None,
+    };
+    let served = run(setup.config, setup.endpoints, setup.listeners, upkeep, log);
+    served.map(drop).map_err(drop)
+}
+
+/// Serves, and says whether another process has taken over.
 fn run(
     config: Rc<Config>,
     endpoints: Vec<Rc<Endpoint>>,
     listeners: Vec<Socket>,
     mut upkeep: Upkeep,
     log: &Rc<Log>,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     let notify = std::mem::take(&mut upkeep.notify);
     let reactor = Reactor::new(config, Rc::clone(log), listeners, endpoints, upkeep);
     let mut reactor = reactor.inspect_err(|why| notify.failed(why))?;
@@ -245,7 +353,7 @@ fn run(
         .open_status()
         .inspect_err(|why| notify.failed(why))?;
     reactor.tell_ready(notify);
-    reactor
-        .run()
-        .map_err(|error| format!("the event loop failed: {error}"))
+    let ran = reactor.run();
+    ran.map_err(|error| format!("the event loop failed: {error}"))?;
+    Ok(reactor.is_retired())
 }

@@ -157,6 +157,14 @@ impl Status {
         None
     }
 
+    /// Accepts nobody any more; clients that are connected still get their response.
+    pub(crate) fn stop_accepting(&mut self, registry: &Registry) {
+        for mut listener in self.listeners.drain(..) {
+            // Closing it is not enough if another process has a copy.
+            let _ = registry.deregister(&mut listener);
+        }
+    }
+
     /// Publishes the metrics for the last time, before the worker ends.
     pub(crate) fn leave(&mut self, view: &View<'_>) {
         self.slot.leave(view.metrics, &view.gauges, view.now);

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -80,13 +80,23 @@ impl Daemon {
 
     /// The same with variables in its environment.
     pub fn start_in(listen: &str, config: &str, environment: &[(&str, &str)]) -> Daemon {
+        Daemon::start_program(Path::new(PROGRAM), listen, config, environment)
+    }
+
+    /// The same with the program at another path.
+    pub fn start_program(
+        program: &Path,
+        listen: &str,
+        config: &str,
+        environment: &[(&str, &str)],
+    ) -> Daemon {
         let level = match config.contains("log_level:") {
             true => "",
             false => "log_level: LOG_DEBUG\n",
         };
         let ports = format!("port: 0\nlisten: {listen}\n");
         let config = TempFile::new(&format!("{ports}{level}{config}"));
-        let mut child = Command::new(PROGRAM)
+        let mut child = Command::new(program)
             .arg("-n")
             .arg("-c")
             .arg(&config.0)

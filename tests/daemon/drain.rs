@@ -4,11 +4,12 @@
 use std::io::ErrorKind;
 use std::net::TcpStream;
 
+use nix::poll::PollFlags;
 use nix::sys::signal::Signal;
 
 use crate::common::stage::*;
-use crate::common::write_until_stalled;
 use crate::common::ws_client::{CLOSE as CLOSE_FRAME, WsClient};
+use crate::common::{patiently, wait_for, write_until_stalled};
 
 #[test]
 fn a_signal_ends_sessions_in_every_phase() {
@@ -122,4 +123,41 @@ fn the_drain_has_an_end() {
         .daemon
         .wait_for_line("ended by jabsocket: shutting down");
     drop((client, server));
+}
+
+#[test]
+fn sessions_with_a_stream_end_one_by_one_the_others_at_once() {
+    // An hour each: the second one never comes.
+    let mut stage = Stage::set("drain_timeout: 7200\ndrain_spread: 7200\n");
+    let mut awaiting = stage.daemon.client();
+    let mut sessions: Vec<_> = (0..2).map(|_| stage.framed()).collect();
+    stage.daemon.signal(Signal::SIGTERM);
+    expect_close(&mut awaiting, 1001, "shutting down");
+    // One of the two is the first, at once, and the other one goes on.
+    let told = patiently("the first session", || {
+        let told = |(client, _): &(WsClient, _)| wait_for(&client.stream, PollFlags::POLLIN, 5);
+        sessions.iter().position(told)
+    });
+    let (mut client, mut server) = sessions.swap_remove(told);
+    expect_close(&mut client, 1001, "shutting down");
+    server.expect_cut();
+    let (mut client, mut server) = sessions.remove(0);
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    server.send(PRESENCE);
+    expect_text(&mut client, PRESENCE);
+    drop((awaiting, client, server));
+    assert_eq!(stage.daemon.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn all_sessions_end_within_the_spread() {
+    let mut stage = Stage::set("drain_spread: 0.4\n");
+    let sessions: Vec<_> = (0..10).map(|_| stage.framed()).collect();
+    stage.daemon.signal(Signal::SIGTERM);
+    for (mut client, mut server) in sessions {
+        expect_close(&mut client, 1001, "shutting down");
+        server.expect_cut();
+    }
+    assert_eq!(stage.daemon.wait_exit().code(), Some(0));
 }

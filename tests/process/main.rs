@@ -12,5 +12,6 @@ mod socket_activation;
 mod socket_file;
 mod status_workers;
 mod systemd_notify;
+mod upgrade;
 mod vanished_host;
 mod workers;

@@ -1,0 +1,68 @@
+//! How the master ends: by a signal, or because a newer process has taken over.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::{GRACE, Master, now};
+use crate::net::notify::Order;
+use crate::upgrade::{self, Event};
+
+impl Master {
+    /// Whether workers that end are not replaced.
+    pub(super) fn is_ending(&self) -> bool {
+        self.kill_at.is_some() || self.generations.is_retired()
+    }
+
+    pub(super) fn stop(&mut self, signal: Signal) {
+        self.stop_signals += 1;
+        let wait = match self.stop_signals {
+            1 => {
+                self.log
+                    .notice(format_args!("{signal}: stopping all workers"));
+                self.notify.stopping("ending sessions");
+                self.config.drain_timeout + GRACE
+            }
+            2 => GRACE,
+            _ => Duration::ZERO,
+        };
+        self.kill_at = Some(now() + wait);
+        self.close_listeners();
+        self.relay(signal);
+        self.generations.order(match self.stop_signals {
+            1 => Order::Stop,
+            _ => Order::Leave,
+        });
+    }
+
+    /// Nobody waits for a process that is not to come.
+    fn close_listeners(&mut self) {
+        for slot in &mut self.slots {
+            slot.listeners.clear();
+            slot.status.clear();
+            slot.due = None;
+        }
+    }
+
+    /// Takes what happened between the generations.
+    pub(super) fn hear_generations(&mut self) {
+        while let Some(event) = self.generations.next_event(now()) {
+            match event {
+                Event::Retire(pid) => {
+                    self.notify.hand_over(pid);
+                    self.close_listeners();
+                    self.relay(Signal::SIGUSR2);
+                    upgrade::log_retired(&self.log, pid);
+                    self.generations.hand_over();
+                }
+                Event::Failed(why) => upgrade::log_failed(&self.log, &why),
+                Event::Promoted => self.notify.take_over(),
+                Event::Asked(Order::Stop) if self.stop_signals == 0 => self.stop(Signal::SIGTERM),
+                Event::Asked(Order::Leave) => self.stop(Signal::SIGTERM),
+                Event::Asked(Order::Report) => self.tell_status(),
+                Event::Asked(_) => {}
+                Event::OlderEnded(number) => upgrade::log_older_ended(&self.log, number),
+            }
+        }
+    }
+}

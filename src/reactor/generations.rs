@@ -1,0 +1,113 @@
+//! An upgrade in place, as the only process of the daemon or one of its workers sees it.
+
+use std::os::fd::AsRawFd;
+use std::time::Instant;
+
+use mio::Interest;
+use mio::unix::SourceFd;
+
+use super::{Reactor, now, ticks, token};
+use crate::net::notify::Order;
+use crate::session::Tick;
+use crate::upgrade::{self, Event, Generations};
+
+impl Reactor {
+    /// Registers the channels to other generations with the poll, those that are not
+    /// registered yet.
+    pub(super) fn watch_generations(&mut self) {
+        let generations = self.upkeep.generations.iter();
+        for fd in generations.flat_map(Generations::descriptors) {
+            // An error says that it is registered, or that there is no memory; then the
+            // next event waits for another one.
+            let fd = fd.as_raw_fd();
+            let _ = self.poll.registry().register(
+                &mut SourceFd(&fd),
+                token::GENERATIONS,
+                Interest::READABLE,
+            );
+        }
+    }
+
+    /// Starts the next generation; or, as a worker, retires because the master says so.
+    pub(super) fn take_upgrade_signal(&mut self, from_master: bool) {
+        let Some(generations) = &mut self.upkeep.generations else {
+            if from_master {
+                self.retire();
+            }
+            return;
+        };
+        match generations.begin(now()) {
+            Ok(()) => {
+                let text = format_args!("upgrade: starting the new process");
+                self.shared.log.notice(text);
+                self.watch_generations();
+            }
+            Err(why) => upgrade::log_failed(&self.shared.log, &why),
+        }
+    }
+
+    /// Passes an order on to older generations.
+    pub(super) fn order_older(&mut self, order: Order) {
+        if let Some(generations) = &mut self.upkeep.generations {
+            generations.order(order);
+        }
+    }
+
+    /// Whether older generations still have sessions.
+    pub(super) fn has_older(&self) -> bool {
+        let generations = self.upkeep.generations.as_ref();
+        generations.is_some_and(|generations| generations.older() > 0)
+    }
+
+    /// When the new process has to serve.
+    pub(super) fn upgrade_deadline(&self) -> Option<Tick> {
+        let deadline = self.upkeep.generations.as_ref()?.deadline()?;
+        Some(ticks(deadline.saturating_duration_since(self.started)))
+    }
+
+    /// Takes what happened between the generations.
+    pub(super) fn hear_generations(&mut self, now: Instant) {
+        while let Some(generations) = &mut self.upkeep.generations
+            && let Some(event) = generations.next_event(now)
+        {
+            match event {
+                Event::Retire(pid) => {
+                    self.upkeep.notify.hand_over(pid);
+                    self.retire();
+                    upgrade::log_retired(&self.shared.log, pid);
+                    self.upkeep
+                        .generations
+                        .iter()
+                        .for_each(Generations::hand_over);
+                }
+                Event::Failed(why) => upgrade::log_failed(&self.shared.log, &why),
+                Event::Promoted => self.upkeep.notify.take_over(),
+                Event::Asked(Order::Stop) => self.drain("the new process"),
+                Event::Asked(Order::Leave) => self.leave = true,
+                Event::Asked(Order::Report) => self.tell_status(),
+                Event::Asked(Order::TakeOver) => {}
+                Event::OlderEnded(number) => upgrade::log_older_ended(&self.shared.log, number),
+            }
+        }
+    }
+
+    /// Accepts nobody any more and keeps the sessions for a while.
+    fn retire(&mut self) {
+        self.stop_accepting();
+        if let Some(status) = &mut self.status {
+            status.stop_accepting(self.poll.registry());
+        }
+        self.alive_at = None;
+        let limit = self.shared.config.old_sessions_timeout;
+        self.retired_until = Some(self.shared.now + ticks(limit));
+        upgrade::mark_as_old(self.upkeep.generation);
+    }
+
+    /// Closes the listeners. A copy in another process would keep them in the poll.
+    pub(super) fn stop_accepting(&mut self) {
+        for listener in &mut self.listeners {
+            listener.deregister(self.poll.registry());
+        }
+        self.listeners.clear();
+    }
+}

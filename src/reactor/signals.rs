@@ -1,0 +1,36 @@
+//! What each signal asks of the process.
+
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
+
+use super::Reactor;
+use crate::net::notify::Order;
+
+impl Reactor {
+    pub(super) fn take_signals(&mut self) {
+        let is_stopping = self.drain_deadline.is_some();
+        while let Some((signal, from)) = self.signals.take() {
+            match signal {
+                Signal::SIGTERM | Signal::SIGINT => self.stop(signal),
+                Signal::SIGHUP if !is_stopping && !self.is_retired() => self.reload(),
+                Signal::SIGUSR1 => {
+                    self.tell_status();
+                    self.order_older(Order::Report);
+                }
+                Signal::SIGUSR2 if !is_stopping => self.take_upgrade_signal(from == getppid()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Begins to stop; at the second signal leaves.
+    fn stop(&mut self, signal: Signal) {
+        if self.drain_deadline.is_some() {
+            self.leave = true;
+            self.order_older(Order::Leave);
+            return;
+        }
+        self.drain(signal);
+        self.order_older(Order::Stop);
+    }
+}

@@ -1,0 +1,135 @@
+//! A descriptor that one generation hands over to the next, and its description.
+//!
+//! A description is one word, `KIND=DESCRIPTOR:DETAIL`; a detail that is text is in
+//! hexadecimal digits. A generation that does not know a kind closes the descriptor.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use mio::net::TcpListener;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use crate::daemon::pid_file::PidFile;
+use crate::net::listener::Socket;
+use crate::net::notify::Channel;
+use crate::net::socket_file::SocketFile;
+
+pub(super) const PREDECESSOR: &str = "predecessor";
+pub(super) const OLDER: &str = "older";
+pub(super) const LISTENER: &str = "listener";
+pub(super) const SYSTEMD: &str = "systemd";
+pub(super) const STATUS: &str = "status";
+pub(super) const SOCKET_FILE: &str = "socket_file";
+pub(super) const PID_FILE: &str = "pid_file";
+pub(super) const PID_LOCK: &str = "pid_lock";
+
+/// A descriptor, what it is, and what else the next generation has to know.
+pub struct Gift {
+    kind: &'static str,
+    fd: OwnedFd,
+    detail: String,
+}
+
+impl Gift {
+    pub(super) fn predecessor(channel: Channel, number: u32) -> Gift {
+        Gift::new(PREDECESSOR, channel, number.to_string())
+    }
+
+    pub(super) fn older(channel: Channel, number: u32) -> Gift {
+        Gift::new(OLDER, channel, number.to_string())
+    }
+
+    /// The listeners: `sets` has one set for each worker, `status` too.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn of_listeners(
+        sets: &[Vec<Socket>],
+        status: &[Vec<TcpListener>],
+    ) -> io::Result<Vec<Gift>> {
+        let mut gifts = Vec::new();
+        for (worker, set) in sets.iter().enumerate() {
+            // Only TCP sockets that the daemon has bound differ from worker to worker.
+            for socket in set.iter().filter(|s| worker == 0 || s.is_one_of_several()) {
+                let fd = socket.to_hand_over()?;
+                gifts.push(match socket.bound().asked() {
+                    (_, Some(name)) => Gift::new(SYSTEMD, fd, hex(name.as_bytes())),
+                    (port, None) => Gift::new(LISTENER, fd, port.to_string()),
+                });
+            }
+        }
+        for listener in status.iter().flatten() {
+            let fd = listener.as_fd().try_clone_to_owned()?;
+            gifts.push(Gift::new(STATUS, fd, String::new()));
+        }
+        Ok(gifts)
+    }
+
+    /// The files of the daemon.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn of_files(pid_file: Option<&PidFile>, sockets: &[SocketFile]) -> io::Result<Vec<Gift>> {
+        let name = |path: &Path| hex(path.as_os_str().as_bytes());
+        let mut gifts = Vec::new();
+        for file in sockets {
+            gifts.push(Gift::new(SOCKET_FILE, file.try_clone()?, name(file.path())));
+        }
+        if let Some((path, file, lock)) = pid_file.map(PidFile::to_hand_over).transpose()? {
+            gifts.push(Gift::new(PID_FILE, file, name(path)));
+            gifts.push(Gift::new(PID_LOCK, lock, String::new()));
+        }
+        Ok(gifts)
+    }
+
+    fn new(kind: &'static str, fd: impl Into<OwnedFd>, detail: String) -> Gift {
+        let fd = fd.into();
+        Gift { kind, fd, detail }
+    }
+
+    /// Lets programs that this process executes have the descriptor, or not.
+    pub(super) fn set_inheritable(&self, inheritable: bool) -> Result<(), Errno> {
+        let flags = match inheritable {
+            true => FdFlag::empty(),
+            false => FdFlag::FD_CLOEXEC,
+        };
+        fcntl(&self.fd, FcntlArg::F_SETFD(flags)).map(drop)
+    }
+
+    /// The description.
+    pub(super) fn word(&self) -> String {
+        format!("{}={}:{}", self.kind, self.fd.as_raw_fd(), self.detail)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that `hex` has written.
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
+        _ => None,
+    };
+    text.as_bytes().chunks(2).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_comes_back_from_hexadecimal_digits() {
+        for text in [&b""[..], b"/run/a b:c", b"\xff\x00"] {
+            assert_eq!(from_hex(&hex(text)).as_deref(), Some(text));
+        }
+        for bad in ["0", "0g", "\u{e9}"] {
+            assert_eq!(from_hex(bad), None, "{bad}");
+        }
+    }
+}

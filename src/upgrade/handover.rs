@@ -1,0 +1,105 @@
+//! What a new generation gets from the one before it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use mio::net::TcpListener;
+
+use super::Older;
+use super::gift::{
+    LISTENER, OLDER, PID_FILE, PID_LOCK, PREDECESSOR, SOCKET_FILE, STATUS, SYSTEMD, from_hex,
+};
+use crate::daemon::Environment;
+use crate::daemon::pid_file::PidFile;
+use crate::net::inherited::Inherited;
+use crate::net::notify::Channel;
+use crate::net::socket_file::SocketFile;
+
+/// Everything that the generation before has handed over; empty in the first one.
+#[derive(Default)]
+pub struct Handover {
+    /// The generations before this one, the last of them first.
+    pub older: Vec<Older>,
+    /// The sockets that the daemon has bound.
+    pub listeners: Inherited,
+    /// The sockets that systemd has bound, with their names.
+    pub from_systemd: Vec<(OwnedFd, String)>,
+    /// The status listeners of all workers.
+    pub status: Vec<TcpListener>,
+    /// The files of unix sockets.
+    pub socket_files: Vec<SocketFile>,
+    /// The PID file.
+    pub pid_file: Option<PidFile>,
+}
+
+impl Handover {
+    /// Takes what the environment describes.
+    ///
+    /// # Errors
+    /// The description is damaged, or a descriptor is not open.
+    pub fn take(environment: &mut Environment) -> Result<Handover, String> {
+        let mut handover = Handover::default();
+        let (mut pid_file, mut pid_lock) = (None, None);
+        let text = environment.handover.take().unwrap_or_default();
+        for word in text.split_whitespace() {
+            let damaged = || format!("the handover from the process before is damaged: {word}");
+            let (kind, rest) = word.split_once('=').ok_or_else(damaged)?;
+            let (fd, detail) = rest.split_once(':').ok_or_else(damaged)?;
+            let fd = fd.parse::<RawFd>().map_err(|_| damaged())?;
+            let fd = environment.claim(fd).ok_or_else(damaged)?;
+            let number = || detail.parse().map_err(|_| damaged());
+            let path = || {
+                let bytes = from_hex(detail).ok_or_else(damaged)?;
+                Ok::<_, String>(PathBuf::from(OsString::from_vec(bytes)))
+            };
+            match kind {
+                PREDECESSOR => handover.older.insert(0, older(fd, number()?)),
+                OLDER => handover.older.push(older(fd, number()?)),
+                LISTENER => {
+                    let port = detail.parse().map_err(|_| damaged())?;
+                    let added = handover.listeners.add(fd, port);
+                    added.map_err(|error| format!("{word}: {error}"))?;
+                }
+                SYSTEMD => {
+                    let name = from_hex(detail).and_then(|name| String::from_utf8(name).ok());
+                    handover.from_systemd.push((fd, name.ok_or_else(damaged)?));
+                }
+                STATUS => handover.status.push(TcpListener::from_std(fd.into())),
+                SOCKET_FILE => {
+                    let file = SocketFile::handed_over(path()?, fd.into());
+                    handover.socket_files.push(file);
+                }
+                PID_FILE => pid_file = Some((path()?, File::from(fd))),
+                PID_LOCK => pid_lock = Some(File::from(fd)),
+                // A kind of another version: nobody needs it here.
+                _ => {}
+            }
+        }
+        if let Some((path, file)) = pid_file
+            && let Some(lock) = pid_lock
+        {
+            handover.pid_file = Some(PidFile::handed_over(path, file, lock));
+        }
+        Ok(handover)
+    }
+
+    /// The number of the generation that takes it.
+    pub fn generation(&self) -> u32 {
+        self.older
+            .first()
+            .map_or(1, |before| before.number.saturating_add(1))
+    }
+
+    /// The way to the generation before.
+    pub fn predecessor(&self) -> Option<&Channel> {
+        self.older.first().map(|before| &before.channel)
+    }
+}
+
+fn older(fd: OwnedFd, number: u32) -> Older {
+    let channel = Channel::handed_over(fd);
+    Older { number, channel }
+}

@@ -1,0 +1,84 @@
+//! The program that the daemon starts for an upgrade: whatever lies at its path then.
+
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use super::gift::Gift;
+use crate::daemon::{Environment, HANDOVER};
+
+/// The program, and how to start it.
+#[derive(Clone)]
+pub struct Program {
+    path: PathBuf,
+    arguments: Vec<OsString>,
+    /// Variables for systemd, which were taken out of the environment.
+    variables: Vec<(&'static str, OsString)>,
+}
+
+impl Program {
+    /// The program that this process runs, found at the start: later its file may be
+    /// gone. `config` is the absolute path of the configuration file.
+    pub fn of_this_process(config: &Path, foreground: bool, environment: &Environment) -> Program {
+        let name = std::env::args_os().next().unwrap_or_default();
+        let mut arguments: Vec<OsString> = vec!["-c".into(), config.into()];
+        if foreground {
+            arguments.push("-n".into());
+        }
+        Program {
+            path: find(Path::new(&name)),
+            arguments,
+            variables: environment.for_systemd(),
+        }
+    }
+
+    /// Starts it with the gifts.
+    ///
+    /// # Errors
+    /// Why it cannot be started.
+    pub(super) fn start(&self, gifts: &[&Gift]) -> Result<Child, String> {
+        let path = self.path.display();
+        let words: Vec<String> = gifts.iter().map(|gift| gift.word()).collect();
+        let inheritable = |on| gifts.iter().try_for_each(|gift| gift.set_inheritable(on));
+        let done = inheritable(true).map_err(|why| why.into());
+        let started = done.and_then(|()| {
+            Command::new(&self.path)
+                .args(&self.arguments)
+                .envs(self.variables.iter().map(|(name, value)| (name, value)))
+                .env(HANDOVER, words.join(" "))
+                // It is ended as a whole if it does not come up.
+                .process_group(0)
+                .spawn()
+        });
+        let closed = inheritable(false);
+        debug_assert_eq!(closed, Ok(()));
+        started.map_err(|error| format!("cannot start {path}: {error}"))
+    }
+}
+
+/// The absolute path by which this process was started. A link on the way stays a link,
+/// because an upgrade may point it to another version.
+fn find(name: &Path) -> PathBuf {
+    let itself = PathBuf::from("/proc/self/exe");
+    let own = std::fs::metadata(&itself).map(|data| (data.dev(), data.ino()));
+    let is_own = |path: &PathBuf| {
+        let data = std::fs::metadata(path).map(|data| (data.dev(), data.ino()));
+        data.is_ok_and(|data| own.as_ref().is_ok_and(|own| *own == data))
+    };
+    let candidates: Vec<PathBuf> = match name.components().count() {
+        1 if !name.as_os_str().as_encoded_bytes().contains(&b'/') => {
+            let directories = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&directories)
+                .map(|directory| directory.join(name))
+                .collect()
+        }
+        _ => vec![name.to_owned()],
+    };
+    let absolute = candidates
+        .into_iter()
+        .filter_map(|path| std::path::absolute(path).ok());
+    let found = absolute.into_iter().find(is_own);
+    found.unwrap_or_else(|| std::fs::read_link(&itself).unwrap_or(itself))
+}

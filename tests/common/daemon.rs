@@ -53,6 +53,25 @@ struct Said {
     ended: bool,
 }
 
+/// Keys that a test's configuration gets unless it has them: all is logged, and however
+/// slow the machine is, no Ping comes and no time is up.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("log_level:", "LOG_DEBUG"),
+    ("ping_interval:", "0"),
+    ("handshake_timeout:", "3600"),
+    ("open_timeout:", "3600"),
+    ("connect_timeout:", "3600"),
+    ("write_timeout:", "3600"),
+];
+
+fn with_defaults(ports: &str, config: &str) -> String {
+    let missing = DEFAULTS.iter().filter(|(key, _)| !config.contains(key));
+    let missing: String = missing
+        .map(|(key, value)| format!("{key} {value}\n"))
+        .collect();
+    format!("{ports}{missing}{config}")
+}
+
 type Shared = Arc<(Mutex<Said>, Condvar)>;
 
 /// A daemon under test.
@@ -67,8 +86,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon on 127.0.0.1 and waits until it listens. It logs all
-    /// there is to log unless `config` has a `log_level`.
+    /// Starts a daemon on 127.0.0.1 and waits until it listens.
     pub fn start(config: &str) -> Daemon {
         Daemon::start_on("127.0.0.1", config)
     }
@@ -90,12 +108,8 @@ impl Daemon {
         config: &str,
         environment: &[(&str, &str)],
     ) -> Daemon {
-        let level = match config.contains("log_level:") {
-            true => "",
-            false => "log_level: LOG_DEBUG\n",
-        };
         let ports = format!("port: 0\nlisten: {listen}\n");
-        let config = TempFile::new(&format!("{ports}{level}{config}"));
+        let config = TempFile::new(&with_defaults(&ports, config));
         let mut child = Command::new(program)
             .arg("-n")
             .arg("-c")
@@ -138,7 +152,7 @@ impl Daemon {
     /// Writes the configuration anew, with the same port and addresses. Nothing
     /// reads it before a signal.
     pub fn configure(&self, config: &str) {
-        self.write_config(&format!("{}{config}", self.ports));
+        self.write_config(&with_defaults(&self.ports, config));
     }
 
     /// The same, and waits until the daemon goes by it.

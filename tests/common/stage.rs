@@ -61,9 +61,8 @@ impl Stage {
 
     /// Gives the running daemon another `config`.
     pub fn reload(&self, config: &str) {
-        let domains = domains(&self.server);
         self.daemon
-            .reload(&format!("{domains}log_level: LOG_DEBUG\n{config}"));
+            .reload(&format!("{}{config}", domains(&self.server)));
     }
 
     /// A client that has sent `first`, and the server's side of it with the

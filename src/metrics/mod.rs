@@ -79,7 +79,7 @@ struct DomainTotals {
 pub(crate) type State = (u8, Option<Dialect>);
 
 /// Who ended a session and why.
-pub(crate) type Cause = (&'static str, &'static str);
+pub(crate) type End = (&'static str, &'static str);
 
 /// The counters of a worker.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ pub struct Metrics {
     sessions: Vec<[u64; DIALECTS.len()]>,
     domains: Vec<DomainTotals>,
     domain_index: HashMap<String, u16>,
-    closed: Vec<(Cause, u64)>,
+    closed: Vec<(End, u64)>,
     time_to_open: Histogram,
     connect: Histogram,
     started: SystemTime,
@@ -129,11 +129,7 @@ pub struct Metrics {
 impl Metrics {
     /// All zero, with the domains of `config`; sessions are counted by these `phases`
     /// and `causes`.
-    pub(crate) fn new(
-        config: &Config,
-        phases: &'static [&'static str],
-        causes: &[Cause],
-    ) -> Metrics {
+    pub(crate) fn new(config: &Config, phases: &'static [&'static str], causes: &[End]) -> Metrics {
         let now = SystemTime::now();
         let mut metrics = Metrics {
             max_sessions: 0,
@@ -220,7 +216,7 @@ impl Metrics {
     }
 
     /// Counts the end of a session.
-    pub(crate) fn count_end(&mut self, cause: Cause) {
+    pub(crate) fn count_end(&mut self, cause: End) {
         let entry = self.closed.iter_mut().find(|(known, _)| *known == cause);
         debug_assert!(entry.is_some(), "{cause:?}");
         if let Some((_, count)) = entry {

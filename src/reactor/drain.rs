@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use super::{Reactor, random, ticks};
-use crate::session::Tick;
+use crate::session::{Session, Tick};
 
 /// Time between two sessions if `drain_spread` is not set: 500 sessions per second.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -100,10 +100,7 @@ impl Reactor {
 
     fn tell_of_drain(&mut self, slot: usize) {
         // Nobody new has taken the slot of a session that ended meanwhile.
-        if let Some(entry) = self.sessions.get_mut(slot) {
-            entry.session.drain(&mut self.shared);
-            self.list(slot);
-        }
+        self.poke(slot, Session::drain);
     }
 }
 

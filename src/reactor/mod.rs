@@ -245,10 +245,7 @@ impl Reactor {
                     }
                 }
                 Owner::Session { slot, side } => {
-                    if let Some(entry) = self.sessions.get_mut(slot) {
-                        entry.session.edge(side, event);
-                        self.list(slot);
-                    }
+                    self.poke(slot, |session, _| session.edge(side, event));
                 }
             }
         }
@@ -312,28 +309,26 @@ impl Reactor {
         now
     }
 
-    /// Puts a session on the run list, once.
-    fn list(&mut self, slot: usize) {
-        if let Some(entry) = self.sessions.get_mut(slot)
-            && !entry.listed
-        {
-            entry.listed = true;
-            self.run_list.push(slot);
+    /// Tells a session something, and puts it on the run list, once.
+    fn poke(&mut self, slot: usize, tell: impl FnOnce(&mut Session, &mut Shared)) {
+        if let Some(entry) = self.sessions.get_mut(slot) {
+            tell(&mut entry.session, &mut self.shared);
+            if !entry.listed {
+                entry.listed = true;
+                self.run_list.push(slot);
+            }
         }
     }
 
     fn take_answers(&mut self) {
         while let Some((first_token, answer)) = self.shared.next_answer() {
-            if let Owner::Session { slot, .. } = token::owner(Token(first_token))
-                && let Some(entry) = self.sessions.get_mut(slot)
-            {
-                entry.session.located(answer, &mut self.shared);
-                self.list(slot);
+            if let Owner::Session { slot, .. } = token::owner(Token(first_token)) {
+                self.poke(slot, |session, shared| session.located(answer, shared));
             }
         }
         while let Some(first_token) = self.shared.servers.next_ready() {
             if let Owner::Session { slot, .. } = token::owner(Token(first_token)) {
-                self.list(slot);
+                self.poke(slot, |_, _| {});
             }
         }
         while let Some(note) = self.shared.locator.next_note() {
@@ -388,8 +383,7 @@ impl Reactor {
             }
             let deadline = entry.session.deadline();
             if deadline <= self.shared.now {
-                entry.session.expire(&mut self.shared);
-                self.list(slot);
+                self.poke(slot, Session::expire);
             } else {
                 self.timers.arm(slot, deadline, &mut entry.armed);
             }
@@ -474,9 +468,9 @@ impl Reactor {
                             refusal,
                             session,
                             armed: Armed::NOT,
-                            listed: false,
+                            listed: true,
                         });
-                        self.list(slot);
+                        self.run_list.push(slot);
                     }
                     Err(error) => self
                         .shared

@@ -74,11 +74,14 @@ impl Reactor {
     pub(super) fn tell_status(&self) {
         let mut phases = BTreeMap::new();
         for (_, slot) in &self.sessions {
-            *phases.entry(slot.session.phase()).or_insert(0_usize) += 1;
+            let phase = slot.session.phase();
+            *phases
+                .entry((phase.index(), phase.name()))
+                .or_insert(0_usize) += 1;
         }
         let phases: Vec<String> = phases
             .iter()
-            .map(|(phase, count)| format!("{count} {phase:?}"))
+            .map(|((_, phase), count)| format!("{count} {phase}"))
             .collect();
         let parsers = &self.shared.parsers;
         let held = self.shared.memory().bounded();

@@ -4,6 +4,7 @@
 //! (`max_total_memory`).
 
 use super::Reactor;
+use crate::session::Session;
 
 impl Reactor {
     /// Drops caches, then sessions, if too much memory is held.
@@ -31,8 +32,7 @@ impl Reactor {
             chosen.push(slot);
         }
         for slot in chosen {
-            self.sessions[slot].session.shed(&mut self.shared);
-            self.list(slot);
+            self.poke(slot, Session::shed);
         }
     }
 }

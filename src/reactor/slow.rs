@@ -50,11 +50,11 @@ impl SlowTurns {
         self.next_line = shared.now + PAUSE_MS;
         let (client, server) = shared.taken;
         shared.log.warning(format_args!(
-            "session {}: kept all others waiting for {} ms in {:?}, over {client} bytes from the \
+            "session {}: kept all others waiting for {} ms in {}, over {client} bytes from the \
              client and {server} from the server",
             session.name(),
             took.as_millis(),
-            session.phase(),
+            session.phase().name(),
         ));
     }
 }

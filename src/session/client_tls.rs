@@ -1,92 +1,18 @@
 //! From an accepted connection to TLS with the browser.
 //!
-//! Owns the handling of clients over a limit: a few of each address stay for a moment to
-//! get an HTTP response, and none if TLS would have to come first. Owns the look at the
-//! first bytes of a TLS port, which leaves them where they are: a PROXY header of a
-//! trusted proxy, a ClientHello, or plain HTTP, which gets an answer of its own. Then the TLS handshake, so many in a turn: each
-//! costs a signature.
+//! Owns the look at the first bytes of a TLS port, which leaves them where they are: a PROXY
+//! header of a trusted proxy, a ClientHello, or plain HTTP, which gets an answer of its own.
+//! Then the TLS handshake, so many in a turn: each costs a signature.
 
-use std::net::SocketAddr;
-
-use super::admission::{Excess, Standing};
-use super::phase::{Event, Phase};
+use super::Session;
+use super::machine::{Event, Phase};
 use super::shared::Shared;
 use super::side::Read;
-use super::{Session, Tick};
 use crate::log::Escaped;
-use crate::net::peer::Peer;
 use crate::proto::http::Refusal;
 use crate::proto::proxy_protocol;
 
-/// How long a client over a limit may take to send the request that is refused.
-const REQUEST_OF_REFUSED_MS: Tick = 2000;
-
 impl Session {
-    /// Counts the client for its address, and notes if that exceeds a limit.
-    pub(super) fn count_address(&mut self, shared: &mut Shared) {
-        let Some(ip) = self.report.peer().ip() else {
-            return;
-        };
-        match shared.admission.admit(ip, &self.config, shared.now) {
-            Ok(()) => self.standing = Standing::Admitted,
-            Err(excess) => self.exceed(excess, shared),
-        }
-    }
-
-    /// Notes and logs that the client is over a limit.
-    pub(super) fn exceed(&mut self, excess: Excess, shared: &mut Shared) {
-        self.excess = Some(excess);
-        let (peer, now) = (self.report.peer(), shared.now);
-        shared
-            .admission
-            .report_excess(&shared.log, peer, excess, now);
-    }
-
-    /// Whether the session only exists to be refused.
-    pub fn is_excess(&self) -> bool {
-        self.excess.is_some()
-    }
-
-    /// Whether the client may stay. A client over a limit may stay only for a moment, to
-    /// get the refusal, and not if TLS would have to come first.
-    pub fn may_be_told(&mut self, shared: &mut Shared) -> bool {
-        let Some(excess) = self.excess else {
-            return true;
-        };
-        let soon = shared.now + REQUEST_OF_REFUSED_MS;
-        self.phase_deadline = self.phase_deadline.min(soon);
-        match self.report.peer().ip() {
-            Some(ip) if excess != Excess::Connections => {
-                let kept = self.phase != Phase::Accepting && shared.admission.keep(ip);
-                if kept {
-                    self.standing = Standing::Refused;
-                }
-                kept
-            }
-            // The reactor counts these.
-            _ => true,
-        }
-    }
-
-    /// Closes the connection of a client over a limit without a response.
-    pub(super) fn leave_unanswered(&mut self, shared: &mut Shared) {
-        shared.metrics.refused.count("unanswered");
-        let key = self.excess.map_or("", Excess::key);
-        self.step(Event::Unanswered, key, shared);
-    }
-
-    /// Takes the client's address from a trusted proxy.
-    pub(super) fn arrives_from(&mut self, client: SocketAddr, shared: &mut Shared) {
-        let name = self.report.name();
-        shared
-            .log
-            .debug(format_args!("session {name}: client {client}"));
-        self.report.set_peer(Peer::Ip(client));
-        if !self.config.is_trusted(client.ip()) && self.excess.is_none() {
-            self.count_address(shared);
-        }
-    }
-
     /// Goes on towards TLS; false when that has to wait for the client, or for
     /// the next turn.
     pub(super) fn take_tls(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
@@ -106,7 +32,7 @@ impl Session {
                 shared.metrics.client_tls.count(version);
                 shared.log.debug(format_args!(
                     "session {}: {version} with the client, for {}",
-                    self.report.name(),
+                    self.log.name(),
                     Escaped(self.client.tls_name().unwrap_or("no name")),
                 ));
                 self.step(Event::Encrypted, "", shared);
@@ -121,7 +47,9 @@ impl Session {
 
     /// Whether a TLS handshake waits for the next turn.
     pub(super) fn awaits_turn(&self) -> bool {
-        self.phase == Phase::Accepting && self.client.is_tls() && self.client.is_readable()
+        self.machine.phase() == Phase::Accepting
+            && self.client.is_tls()
+            && self.client.is_readable()
     }
 
     fn look_at_first_bytes(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
@@ -144,12 +72,7 @@ impl Session {
                         self.client
                             .read(&mut scratch[..header.consumed], &mut shared.meter);
                     }
-                    if let Some(source) = header.source {
-                        self.arrives_from(source, shared);
-                        if !self.may_be_told(shared) {
-                            self.leave_unanswered(shared);
-                        }
-                    }
+                    self.take_source(header.source, shared);
                 }
                 Err(error) => self.refuse_proxy_header(&error, shared),
             }

@@ -5,15 +5,14 @@
 
 use std::time::Duration;
 
-use super::phase::{Event, Phase};
+use super::back_pressure::is_full;
+use super::machine::{Event, Phase};
 use super::shared::Shared;
 use super::side::Side;
 use super::{NEVER, Session, Tick};
 
 /// How long to wait for the end of a connection after everything was sent.
 const LINGER: Duration = Duration::from_secs(2);
-/// Unanswered Pings after which the client is dropped.
-const MISSED_PINGS: u8 = 2;
 
 impl Session {
     /// When `expire` must be called, at the latest.
@@ -21,64 +20,51 @@ impl Session {
         let mut deadline = self.phase_deadline;
         if let Some(route) = &self.route {
             deadline = deadline.min(route.patience);
-            if self.phase == Phase::Connecting {
+            if self.machine.phase() == Phase::Connecting {
                 deadline = deadline.min(route.next_start());
             }
         }
         for side in [&self.client, &self.server] {
-            if self.is_stuck(side) {
-                deadline = deadline.min(self.stalls_at(side));
-            }
+            deadline = deadline.min(self.stalls_at(side));
         }
         deadline
     }
 
-    /// Does what is due; call `turn` afterwards.
+    /// When the peer of a side with a full queue counts as stalled.
+    fn stalls_at(&self, side: &Side) -> Tick {
+        match self.is_stuck(side) {
+            true => side.progress_at() + millis(self.config.write_timeout),
+            false => NEVER,
+        }
+    }
+
+    /// Whether the queue of `side` keeps others from being read.
+    pub(super) fn is_stuck(&self, side: &Side) -> bool {
+        let (was_full, high) = (self.back_pressure.client_waits, self.config.max_queue_bytes);
+        side.is_connected() && is_full(side.out.len(), was_full, high)
+    }
+
+    /// Tells the session that its deadline has passed.
     pub fn expire(&mut self, shared: &mut Shared) {
         let now = shared.now;
-        let stalled = |session: &Session, side: &Side| {
-            session.is_stuck(side) && now >= session.stalls_at(side)
-        };
-        if stalled(self, &self.client) {
+        if now >= self.stalls_at(&self.client) {
             self.step(Event::ClientStalled, "", shared);
         }
-        if stalled(self, &self.server) {
-            self.step(Event::ServerGone, "it takes nothing", shared);
-            // The server is of no use if the session is already ending.
-            self.server.close();
-        }
-        if self
-            .route
-            .as_ref()
-            .is_some_and(|route| now >= route.patience)
-        {
-            self.lose_patience(shared);
+        if now >= self.stalls_at(&self.server) {
+            self.step(Event::ServerStalled, "it takes nothing", shared);
         }
         if now < self.phase_deadline {
             return;
         }
-        if self.phase != Phase::Relaying {
-            match self.excess {
-                Some(_) if self.phase <= Phase::Opening => self.leave_unanswered(shared),
-                _ => {
-                    let awaited = self.awaited(shared);
-                    self.step(Event::Deadline, &awaited, shared);
-                }
-            }
-            return;
+        if self.is_excess() && self.machine.phase() <= Phase::Opening {
+            return self.leave_unanswered(shared);
         }
         // The client may be alive if it is not read because of its server.
-        let silent = !self.heard && !self.paused;
-        self.missed_pings = if silent { self.missed_pings + 1 } else { 0 };
+        let silent = !self.heard && !self.back_pressure.client_waits;
         self.heard = false;
-        // A server that said nothing but its header for so long will hardly send
-        // its clients elsewhere.
-        self.route = None;
-        self.arm(now);
-        if self.missed_pings >= MISSED_PINGS {
-            self.step(Event::ClientSilent, "", shared);
-        } else {
-            self.step(Event::Deadline, "", shared);
+        let awaited = self.awaited(shared);
+        if self.step(Event::Deadline { silent }, &awaited, shared).ping {
+            self.arm(self.machine.phase(), now);
         }
     }
 
@@ -87,7 +73,8 @@ impl Session {
         let Some(route) = &self.route else {
             return String::new();
         };
-        match self.phase {
+        match self.machine.phase() {
+            Phase::Relaying { .. } => String::new(),
             Phase::Locating => route.asked(&shared.locator),
             Phase::Connecting => route.dialled(),
             _ => route
@@ -97,25 +84,25 @@ impl Session {
         }
     }
 
-    /// Sets the deadline of the phase.
-    pub(super) fn arm(&mut self, now: Tick) {
+    /// Sets the deadline of the phase, which comes after `before`.
+    pub(super) fn arm(&mut self, before: Phase, now: Tick) {
         let config = &self.config;
-        let wait = match self.phase {
+        let wait = match self.machine.phase() {
             // Both share the time that began with the connection.
             Phase::Accepting | Phase::Opening => return,
             Phase::AwaitOpen => config.open_timeout,
             // All servers of a set-up share one deadline.
-            Phase::Locating if self.is_redirected() => return,
+            Phase::Locating if before == Phase::Securing => return,
             Phase::Locating => config.connect_timeout,
             Phase::Connecting | Phase::Securing | Phase::Greeting => return,
-            Phase::Relaying => match config.ping_interval {
+            Phase::Relaying { .. } => match config.ping_interval {
                 Some(interval) => interval,
                 None => {
                     self.phase_deadline = NEVER;
                     return;
                 }
             },
-            Phase::Lingering if !self.server.is_connected() => LINGER,
+            Phase::Lingering if !self.machine.is_connected() => LINGER,
             Phase::Closing | Phase::Lingering | Phase::Gone => config.close_timeout,
         };
         self.phase_deadline = now + millis(wait);

@@ -1,19 +1,18 @@
 //! From the client's frames to its messages.
 //!
 //! Owns what becomes of each frame: a message goes to `client`, inflated if it
-//! was compressed, a Ping is answered, a Close taken to the phase table. A client
+//! was compressed, a Ping is answered, a Close taken to the machine. A client
 //! that breaks a rule of RFC 6455 is failed here. A message that takes several turns
 //! to be inflated or judged is kept here.
 
 use std::borrow::Cow;
 
 use super::Session;
-use super::phase::{Event, Phase};
+use super::machine::{Event, Phase};
 use super::shared::Shared;
 use crate::expat::Judgement;
 use crate::proto::ws::deflate::Inflation;
-use crate::proto::ws::{self, CloseCode, frame};
-use crate::proto::xmpp::error::StreamError;
+use crate::proto::ws::{self, frame};
 
 /// The unfinished part of what a client sends.
 #[derive(Default)]
@@ -99,7 +98,7 @@ impl Session {
             return;
         };
         if let Some(message) = incoming.message.take()
-            && self.phase.is_open()
+            && self.machine.phase().is_open()
         {
             incoming.message = match message {
                 Unfinished::Inflating { payload, inflation } => {
@@ -111,7 +110,7 @@ impl Session {
                 }
             };
         }
-        if self.phase < Phase::Lingering && !incoming.is_idle() {
+        if self.machine.phase() < Phase::Lingering && !incoming.is_idle() {
             self.incoming = Some(incoming);
         }
     }
@@ -122,8 +121,10 @@ impl Session {
             .incoming
             .take()
             .map_or_else(Incoming::default, |incoming| *incoming);
-        while !bytes.is_empty() && self.phase < Phase::Lingering {
-            if self.phase.is_open() && (self.is_paused() || shared.meter.is_spent()) {
+        while !bytes.is_empty() && self.machine.phase() < Phase::Lingering {
+            if self.machine.phase().is_open()
+                && (self.measure().client_waits || shared.meter.is_spent())
+            {
                 self.client.tail.extend(bytes);
                 break;
             }
@@ -140,7 +141,7 @@ impl Session {
             bytes = &mut bytes[used..];
         }
         incoming.reader.release();
-        if self.phase < Phase::Lingering && !incoming.is_idle() {
+        if self.machine.phase() < Phase::Lingering && !incoming.is_idle() {
             self.incoming = Some(Box::new(incoming));
         }
     }
@@ -159,7 +160,7 @@ impl Session {
     /// server.
     fn max_message_size(&self) -> u64 {
         let config = &self.config;
-        let most = match self.phase {
+        let most = match self.machine.phase() {
             Phase::AwaitOpen => config.max_message_bytes.min(config.max_first_message_bytes),
             _ => config.max_message_bytes,
         };
@@ -170,7 +171,7 @@ impl Session {
     /// then spent.
     fn take_frame(&mut self, event: ws::Event<'_>, shared: &mut Shared) -> Option<Unfinished> {
         // Once our Close is sent only the client's is of interest.
-        let open = self.phase.is_open();
+        let open = self.machine.phase().is_open();
         match event {
             ws::Event::Text(text) if open => {
                 let judgement = self.take_message(text, None, shared)?;
@@ -226,14 +227,7 @@ impl Session {
         None
     }
 
-    /// Fails the connection as RFC 6455, section 7.1.7 says. A message too big
-    /// is also told in XMPP's words, or the client would only try it again.
     fn fail(&mut self, error: ws::Error, shared: &mut Shared) {
-        let code = error.close_code();
-        if code == CloseCode::TOO_BIG && self.phase.is_open() {
-            let event = Event::Violation(StreamError::TooBig, code);
-            self.step(event, &error.to_string(), shared);
-        }
-        self.step(Event::FrameViolation(code), &error.to_string(), shared);
+        self.step(Event::FrameViolation(error), &error.to_string(), shared);
     }
 }

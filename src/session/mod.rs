@@ -1,33 +1,38 @@
 //! One browser and its server: the session.
 //!
-//! Owns both sides and turns their readiness into events for the phase table
-//! (`phase`), then carries out the actions it gives. `client` reads what the
-//! browser sends, `request` answers its request, `frames` has its frames, `accept`
-//! brings TLS about with it, `route` finds the server, `redirect` follows it
-//! elsewhere, `secure` makes the connection secure, `server` reads what it sends,
-//! `relay` writes to the browser. `side` is a socket with its queue, `worker` what
-//! all sessions share, `names` shared texts, `settings` the configuration, `outages`
-//! servers that cannot be reached, `admission` the limits by address, `bounds` what
-//! one session may hold, `ledger` what all of them hold, `deadlines` the time limits,
-//! `report` the log line at the end, `tally` what the session is counted as.
+//! Owns both sides and the state `machine`: turns what the sockets say into its events, and
+//! carries its actions out. What comes from the browser: `client` reads it, `request` answers
+//! its request, `client_tls` brings TLS about, `client_address` judges who it is, `frames` has
+//! its frames, `first_message`, `framed` and `draft` its messages. The way to the server:
+//! `route` finds and dials it, `server_tls` makes the connection secure. What comes from
+//! there: `server` reads it, `relay` hands it on, `message_writer` in the client's form.
+//! `side` is a socket with its queue, `shared` what all sessions of a worker share,
+//! `session_log` the log line, `deadlines` the time limits, `back_pressure` and `memory` the
+//! bounds, `tally` what the session is counted as.
 
 pub mod admission;
+mod back_pressure;
 mod client;
+mod client_address;
 mod client_tls;
 mod deadlines;
-mod flow;
+mod draft;
+mod first_message;
+mod framed;
 mod frames;
 mod interner;
 pub mod ledger;
+mod machine;
+mod memory;
+mod message_writer;
 mod outages;
-pub mod phase;
 mod redirect;
 mod relay;
-mod report;
 mod request;
 mod route;
 mod server;
 mod server_tls;
+mod session_log;
 mod settings;
 pub mod shared;
 mod side;
@@ -45,15 +50,16 @@ use crate::net::byte_stream::ByteStream;
 use crate::net::peer::Peer;
 use crate::net::tls_server::Endpoint;
 use crate::net::transport::Transport;
+use crate::proto::http::Refusal;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::frame;
-use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::server_stream::ServerStream;
 use admission::{Excess, Standing};
+use back_pressure::BackPressure;
 use deadlines::millis;
 use ledger::Share;
-use phase::{Actions, Event, Phase, Refuse, Server};
-use report::{Name, Report};
+use machine::{Actions, Cause, EndTag, Event, Machine, Phase, Refuse, ServerAction};
+use session_log::{Name, SessionLog};
 use settings::Settings;
 use shared::Shared;
 use side::Side;
@@ -84,22 +90,25 @@ pub enum Turn {
 
 /// One browser and its server.
 pub struct Session {
+    machine: Machine,
+    client: Side,
+    server: Side,
     config: Rc<Settings>,
     /// Where the client came in.
     endpoint: Rc<Endpoint>,
-    phase: Phase,
-    client: Side,
-    server: Side,
     /// The unfinished part of what the client sends.
     incoming: Option<Box<frames::Incoming>>,
+    /// What the server sends.
     stream: ServerStream,
-    /// The way to the server while it is sought.
+    /// The way to the server, while the machine needs it.
     route: Option<Box<route::Route>>,
     domain: Option<Rc<str>>,
     /// Root of the draft's stream if it is not `stream:stream`.
     draft_root: Option<Box<str>>,
-    report: Report,
-    /// When the phase has lasted too long; in `Relaying`, the next ping.
+    log: SessionLog,
+    /// The condition of the server's stream error.
+    server_error: Option<&'static &'static str>,
+    /// When the phase has lasted too long; while messages are relayed, the next Ping.
     phase_deadline: Tick,
     /// First of the session's tokens.
     token: u32,
@@ -107,26 +116,13 @@ pub struct Session {
     lane: u8,
     /// A connection that was being dialled had more to tell than that it stands.
     missed: bool,
-    dialect: Option<Dialect>,
     /// How messages are compressed, if that was agreed on.
     deflate: Option<Deflate>,
-    missed_pings: u8,
-    /// Whether a queue rose above high water and has not come down yet.
-    paused: bool,
-    /// The same for the client's queue alone.
-    client_full: bool,
-    /// Whether the server's stream holds units back because of that.
+    back_pressure: BackPressure,
+    /// The server's stream has more to hand on without another read.
     stream_paused: bool,
-    /// Whether bytes came from the client since the last ping.
+    /// Whether bytes came from the client since the last deadline.
     heard: bool,
-    /// Whether the client has its `<open/>` or stream header.
-    opened: bool,
-    /// SASL succeeded; the client is to open its stream anew.
-    awaits_restart: bool,
-    /// The client's own end tag of the draft went to the server.
-    end_sent: bool,
-    /// The server sent a stream error: the end that follows is no loss.
-    server_error: Option<&'static &'static str>,
     /// SASL mechanisms with channel binding are taken out.
     strip_channel_binding: bool,
     /// The peer is a proxy that may begin with a PROXY header.
@@ -174,39 +170,29 @@ impl Session {
         shared: &mut Shared,
     ) -> Session {
         let config = Rc::clone(&shared.config);
-        let proxied = admission::is_believed(peer, &config);
         Session {
-            phase_deadline: shared.now + millis(config.handshake_timeout),
-            config,
-            phase: match endpoint.is_tls() {
-                true => Phase::Accepting,
-                false => Phase::Opening,
-            },
-            endpoint: Rc::clone(endpoint),
+            machine: Machine::new(endpoint.is_tls()),
             client: Side::connected(transport, false, shared.now),
             server: Side::default(),
+            phase_deadline: shared.now + millis(config.handshake_timeout),
+            awaits_proxy: admission::is_believed(peer, &config),
+            config,
+            endpoint: Rc::clone(endpoint),
             incoming: None,
             stream: ServerStream::new(),
             route: None,
             domain: None,
             draft_root: None,
-            report: Report::new(shared.number_session(), peer, shared.now),
+            log: SessionLog::new(shared.number_session(), peer, shared.now),
+            server_error: None,
             token: u32::try_from(token).expect("descriptors are fewer"),
             lane: 0,
             missed: false,
-            dialect: None,
             deflate: None,
-            missed_pings: 0,
-            paused: false,
-            client_full: false,
+            back_pressure: BackPressure::default(),
             stream_paused: false,
             heard: true,
-            opened: false,
-            awaits_restart: false,
-            end_sent: false,
-            server_error: None,
             strip_channel_binding: false,
-            awaits_proxy: proxied,
             standing: Standing::default(),
             excess: None,
             share: Share::default(),
@@ -229,9 +215,7 @@ impl Session {
     pub fn turn(&mut self, shared: &mut Shared) -> Turn {
         shared.meter.refill();
         shared.taken = (0, 0);
-        if self.phase == Phase::Connecting {
-            self.dial(shared);
-        }
+        self.connect(shared);
         let mut scratch = std::mem::take(&mut shared.scratch);
         let mut again = self.take_client(shared, &mut scratch);
         again |= self.take_server(shared, &mut scratch);
@@ -239,20 +223,18 @@ impl Session {
         again |= self.flush(shared);
         self.enter_in_ledger(shared);
         debug_assert!(self.held() <= self.most_held(), "{} held", self.held());
+        debug_assert_eq!(self.machine.is_connected(), self.server.is_connected());
         match again {
-            _ if self.is_over() => Turn::Over,
+            _ if self.machine.is_over() => Turn::Over,
             true => Turn::Again,
             false => Turn::Idle,
         }
     }
 
-    /// The daemon is stopping; to be followed by `turn`.
+    /// Tells the session that the daemon is stopping.
     pub fn drain(&mut self, shared: &mut Shared) {
-        let upgraded = self.phase != Phase::Opening && self.phase.is_open();
-        if upgraded && !self.opened && self.dialect != Some(Dialect::Draft) {
-            self.send_elsewhere();
-        }
-        self.step(Event::Drain, "", shared);
+        let elsewhere = self.config.see_other_uri.is_some();
+        self.step(Event::Drain { elsewhere }, "", shared);
     }
 
     /// Writes the session's log line, and takes it out of all counts.
@@ -260,12 +242,13 @@ impl Session {
         shared.ledger.change(&mut self.share, Share::default());
         shared.servers.leave(self.token as usize);
         self.untally(shared);
-        if let Some(ip) = self.report.peer().ip() {
+        if let Some(ip) = self.log.peer().ip() {
             let standing = std::mem::take(&mut self.standing);
             shared.admission.leave(ip, standing);
         }
-        let line = self.report.line(self.domain.as_deref(), self.dialect);
-        let level = match self.report.is_check() {
+        let (domain, dialect) = (self.domain.as_deref(), self.machine.dialect());
+        let line = self.log.line(domain, dialect);
+        let level = match self.log.is_check() {
             true => Level::Debug,
             false => Level::Info,
         };
@@ -274,103 +257,129 @@ impl Session {
 
     /// Its name in the log.
     pub fn name(&self) -> Name {
-        self.report.name()
+        self.log.name()
     }
 
-    /// Where it stands.
-    pub fn phase(&self) -> Phase {
-        self.phase
+    pub(crate) fn phase(&self) -> Phase {
+        self.machine.phase()
     }
 
     /// Whether all that was relayed has gone out; `None` where nothing is relayed.
     pub fn is_flushed(&self) -> Option<bool> {
         let flushed = self.client.out.is_empty() && self.server.out.is_empty();
-        (self.phase == Phase::Relaying).then_some(flushed)
-    }
-
-    fn is_over(&self) -> bool {
-        self.phase == Phase::Gone && !self.server.is_connected()
+        self.machine.phase().is_relaying().then_some(flushed)
     }
 
     /// Writes on both sides; true if reading can now go on, or if writing must go on.
     fn flush(&mut self, shared: &mut Shared) -> bool {
         // Or when reading stopped: the way to the server may have been given up since
         // then, and with it what waited there.
-        let (stopped, client_stopped) = (self.paused, self.client_full);
-        let was_paused = self.is_paused() || stopped;
-        let was_full = self.is_client_full() || client_stopped;
+        let stopped = self.back_pressure;
+        let full = stopped.or(self.measure());
         let mut again = self.client.flush(&mut shared.meter, shared.now);
         again |= self.server.flush(&mut shared.meter, shared.now);
         let done = self.client.has_ended() && self.client.out.is_empty();
-        if done && !self.phase.is_open() && self.phase != Phase::Gone {
+        if done && !self.machine.phase().is_open() {
             self.step(Event::ClientGone, "", shared);
         }
         if self.server.is_done() {
-            self.server.close();
+            self.step(Event::ServerGone, "", shared);
         }
         let waiting = self.client.is_readable()
             || self.server.is_readable()
             || self.stream_paused
             || self.is_judging()
             || !self.client.tail.is_empty();
+        let now = self.measure();
         // What was received before comes first, and that may have to wait.
-        let client_waits = self.phase.is_open() && self.is_paused();
-        let relaying = matches!(self.phase, Phase::Greeting | Phase::Relaying);
-        let server_waits = relaying && self.is_client_full();
-        let broken = (self.client.is_broken() && !client_waits)
-            || (self.server.is_broken() && !server_waits);
-        let resumed = was_paused && !self.is_paused();
-        let drained = was_full && !self.is_client_full();
-        again || broken || ((resumed || drained) && waiting)
+        let phase = self.machine.phase();
+        let broken = (self.client.is_broken() && !(phase.is_open() && now.client_waits))
+            || (self.server.is_broken() && !(phase.reads_stream() && now.server_waits));
+        again || broken || (waiting && now.lets_more_than(full))
     }
 
-    /// Takes an event through the phase table and does what it says. `detail`
-    /// is for the log.
+    /// Takes an event through the state machine and carries its actions out. `detail` is for
+    /// the log. No action causes an event: what a phase has to do by itself, a turn does.
     fn step(&mut self, event: Event, detail: &str, shared: &mut Shared) -> Actions {
-        let before = self.phase;
-        let (after, actions) = before.step(event);
-        if let Some(key) = report::limit(before, event, &self.config) {
-            let peer = self.report.peer();
-            let (admission, log) = (&mut shared.admission, &shared.log);
-            admission.report(log, peer, key, detail, shared.now);
-        }
-        let first = before != after && !self.report.has_relayed();
-        self.report
-            .step((before, after), event, actions.server, detail, shared.now);
-        self.phase = after;
-        if before != after {
-            shared.log.debug(format_args!(
-                "session {}: {before:?} -> {after:?} ({event:?})",
-                self.report.name()
-            ));
-            self.enter(after, shared.now);
-            self.tally(shared);
-            if before.is_open() && !after.is_open() {
-                shared.metrics.count_end(report::cause(before, event));
-            }
-            if first && let Some((total, connect)) = self.report.opening_ms() {
-                shared.metrics.count_opening(total, connect);
-            }
-            self.note_server(before, event, detail, shared);
-        }
+        let actions = self.decide(event, detail, shared);
         self.carry_out(&actions, shared);
         actions
     }
 
-    /// Does what the phase table says, but for relaying a unit and echoing a
-    /// Close frame, which only who has them can do.
+    /// The same for something that the client sends to the server; whether it was passed on.
+    fn pass_on(&mut self, event: Event, bytes: &[u8], shared: &mut Shared) -> bool {
+        let greeted = self.machine.phase().reads_stream();
+        let actions = self.decide(event, "", shared);
+        if actions.relay {
+            match &mut self.route {
+                Some(route) if !greeted => route.queue.extend(bytes),
+                _ => self.server.out.extend(bytes),
+            }
+        }
+        self.carry_out(&actions, shared);
+        actions.relay
+    }
+
+    fn decide(&mut self, event: Event, detail: &str, shared: &mut Shared) -> Actions {
+        let before = self.machine.phase();
+        let actions = self.machine.step(event);
+        let after = self.machine.phase();
+        if let Some(cause) = actions.cause {
+            self.note_cause(before, cause, actions.server, detail, shared);
+        }
+        if before.index() != after.index() {
+            shared.log.debug(format_args!(
+                "session {}: {} -> {} ({event:?})",
+                self.log.name(),
+                before.name(),
+                after.name(),
+            ));
+            if before.is_setting_up() {
+                self.remember_server(before, event, actions.cause, shared);
+            }
+            self.enter(before, shared);
+        }
+        actions
+    }
+
+    /// Logs and counts why the session ends, or ends sooner.
+    fn note_cause(
+        &mut self,
+        phase: Phase,
+        cause: Cause,
+        server: ServerAction,
+        detail: &str,
+        shared: &mut Shared,
+    ) {
+        if let Some(key) = cause.limit(&self.config) {
+            let (peer, log) = (self.log.peer(), &shared.log);
+            shared.admission.report(log, peer, key, detail, shared.now);
+        }
+        if phase.is_open() {
+            self.log.end(cause, detail, server);
+            shared.metrics.count_end(cause.words());
+            if let Some(why) = cause.unreachable(phase) {
+                self.note_outage(why, detail, shared);
+            }
+        }
+    }
+
+    /// Does what the machine says, except for passing a message on and answering a Close
+    /// frame: only who has them can do that.
     fn carry_out(&mut self, actions: &Actions, shared: &mut Shared) {
-        if let Some(refuse) = actions.refuse {
-            let refusal = match refuse {
-                Refuse::Timeout => crate::proto::http::Refusal::Timeout,
-                Refuse::Unavailable => crate::proto::http::Refusal::Stopping {
-                    retry_after_secs: 5,
-                },
-            };
-            self.refuse(refusal, shared);
+        match actions.refuse {
+            None => {}
+            Some(Refuse::Timeout) => self.refuse(Refusal::Timeout, shared),
+            Some(Refuse::Unavailable) => {
+                let retry_after_secs = 5;
+                self.refuse(Refusal::Stopping { retry_after_secs }, shared);
+            }
         }
         if actions.error.is_some() || actions.end_stream {
-            self.tell_client(actions.error, actions.end_stream, shared);
+            self.tell_client(actions, shared);
+        }
+        if actions.elsewhere {
+            self.send_elsewhere();
         }
         if let Some((code, reason)) = actions.close {
             frame::write_close(&mut self.client.out, Some(code), reason);
@@ -379,29 +388,38 @@ impl Session {
             frame::write_ping(&mut self.client.out, b"");
         }
         match actions.server {
-            Server::Keep => {}
-            Server::Secure => self.secure(shared),
-            Server::Greet => self.greet(shared),
-            Server::LookUp => self.look_up(shared),
-            Server::Dial => self.dial(shared),
-            Server::End => {
-                if !self.end_sent && self.server.is_connected() {
+            ServerAction::Keep => {}
+            ServerAction::LookUp => self.look_up(shared),
+            ServerAction::Disconnect => self.server.close(),
+            ServerAction::Follow => self.follow(shared),
+            ServerAction::Greet => self.greet(shared),
+            ServerAction::End(tag) => {
+                if tag == EndTag::Ours {
                     self.write_stream_end();
                 }
                 self.server.finish();
             }
-            Server::Cut => self.server.finish(),
-            Server::Abort => {
+            ServerAction::Cut => self.server.finish(),
+            ServerAction::Abort => {
                 self.server.close();
-                self.abandon_route(shared);
+                self.stream = ServerStream::new();
+                self.stream_paused = false;
             }
+        }
+        if self.route.is_some() && !self.machine.needs_route() {
+            self.abandon_route(shared);
         }
     }
 
-    /// Sets the deadline of a phase just entered, and ends the client's side
-    /// where the phase says so.
-    fn enter(&mut self, phase: Phase, now: Tick) {
+    /// Begins the phase that comes after `before`: its deadline and counts, and the end of
+    /// the client's side where that is due.
+    fn enter(&mut self, before: Phase, shared: &mut Shared) {
+        let phase = self.machine.phase();
+        if let Some((total, connect)) = self.log.reach(phase, shared.now) {
+            shared.metrics.count_opening(total, connect);
+        }
         match phase {
+            Phase::Relaying { .. } => self.note_recovery(shared),
             Phase::Lingering => {
                 self.client.tail.clear();
                 self.incoming = None;
@@ -413,6 +431,7 @@ impl Session {
             }
             _ => {}
         }
-        self.arm(now);
+        self.arm(before, shared.now);
+        self.tally(shared);
     }
 }

@@ -1,71 +1,52 @@
 //! A server that sends its clients to another one (RFC 6120, section 4.9.3.19).
 //!
-//! Owns the decision whether the session can follow within the set-up, unseen by the
-//! client, and what it forgets of the first server. `route` connects to the other one.
+//! Owns the place that it names, and what is forgotten of the first server. The machine
+//! decides whether the session can follow within the set-up, unseen by the client; `route`
+//! connects to the other one.
 
 use super::Session;
-use super::deadlines::millis;
-use super::phase::{Event, Phase};
+use super::machine::Event;
 use super::shared::Shared;
 use crate::log::Escaped;
 use crate::net::dns::locator::PORT;
 use crate::proto::xmpp::address;
-use crate::proto::xmpp::error::StreamError;
-
-/// How often a server may send its clients elsewhere (RFC 6120, section
-/// 4.9.3.19).
-const MAX_REDIRECTS: u8 = 2;
 
 impl Session {
-    /// Follows a server that sends its clients elsewhere, inside the set-up and
-    /// unseen by the client.
-    pub(super) fn redirect(&mut self, to: &str, shared: &mut Shared) {
-        let Some(route) = &mut self.route else {
-            return;
+    /// Takes the place that the server sends its clients to.
+    pub(super) fn take_see_other(&mut self, to: &str, shared: &mut Shared) {
+        let place = host_and_port(to);
+        let usable = place.is_some();
+        // Without a route it is too late to be followed.
+        let detail = match &mut self.route {
+            None => "see-other-host",
+            Some(route) => {
+                route.see_other = place;
+                shared.log.info(format_args!(
+                    "session {}: the server of {} sends its clients to {}",
+                    self.log.name(),
+                    Escaped(&route.name),
+                    Escaped(to),
+                ));
+                "too many see-other-host redirects, or an unusable target"
+            }
         };
-        let place = (route.redirects < MAX_REDIRECTS)
-            .then(|| host_and_port(to))
-            .flatten();
-        shared.log.info(format_args!(
-            "session {}: the server of {} sends its clients to {}",
-            self.report.name(),
-            Escaped(&route.name),
-            Escaped(to),
-        ));
-        let Some((name, port)) = place else {
-            let told =
-                StreamError::RemoteConnectionFailed("redirects did not lead to a usable server");
-            return self.unreachable(
-                told,
-                "too many see-other-host redirects, or an unusable target",
-                shared,
-            );
-        };
+        self.step(Event::SeeOther { usable }, detail, shared);
+    }
+
+    /// Begins anew with the server that the last one named.
+    pub(super) fn follow(&mut self, shared: &mut Shared) {
         shared.servers.leave(self.token as usize);
-        if let Some(query) = route.lead_to(name, port) {
-            shared.forget_look_up(query);
-        }
+        self.server.close();
         self.stream = Default::default();
         self.stream_paused = false;
         self.server_error = None;
-        self.server.close();
-        if self.phase == Phase::Relaying {
-            // Replaces the deadline of the next Ping.
-            self.phase_deadline = shared.now + millis(self.config.connect_timeout);
+        if let Some(route) = &mut self.route
+            && let Some((name, port)) = route.see_other.take()
+            && let Some(query) = route.lead_to(name, port)
+        {
+            shared.forget_look_up(query);
         }
-        self.step(Event::Redirected, "", shared);
-    }
-
-    /// Whether only stream headers were exchanged with the server.
-    pub(super) fn may_redirect(&self) -> bool {
-        self.route
-            .as_ref()
-            .is_some_and(|route| route.queue.is_empty())
-    }
-
-    /// Whether this is not the first server of the session.
-    pub(super) fn is_redirected(&self) -> bool {
-        self.route.as_ref().is_some_and(|route| route.redirects > 0)
+        self.look_up(shared);
     }
 }
 

@@ -1,196 +1,183 @@
-//! What goes to the client: units of the server's stream, stream errors, ends.
+//! What goes to the client: what the server sends, stream errors, ends.
 //!
-//! Owns their form in both dialects: RFC 7395 (one stand-alone element a
-//! message, section 3.3.3) and the draft (the server's own bytes).
+//! Owns what the machine learns of the server's stream, and the form of our own words in both
+//! dialects.
 
 use super::Session;
-use super::phase::{Event, Phase};
+use super::machine::{Actions, Event};
+use super::message_writer::{MessageWriter, fresh_id, write_message};
 use super::shared::Shared;
-use crate::buf::Buf;
 use crate::log::Escaped;
 use crate::meter::PARSER;
-use crate::proto::http::extensions::Deflate;
-use crate::proto::ws::deflate::Codec;
-use crate::proto::ws::{Opcode, frame};
+use crate::metrics::Traffic;
 use crate::proto::xmpp::error::{self, StreamError};
 use crate::proto::xmpp::features::MAX_FEATURES;
 use crate::proto::xmpp::framing::{self, Element};
 use crate::proto::xmpp::header::Header;
-use crate::proto::xmpp::server_stream::{Flow, Unit};
-use crate::proto::xmpp::{Dialect, features, ns, starttls};
+use crate::proto::xmpp::server_stream::{self, Flow, Unit};
+use crate::proto::xmpp::{Dialect, ns, starttls};
 
-/// Messages below this are not compressed: they would shrink by half at the most,
-/// and fit into one packet as they are.
-const MIN_COMPRESSED: usize = 1024;
+/// Hands units of the server's stream on, and notes what they were.
+struct Run<'a> {
+    writer: MessageWriter<'a>,
+    domain: &'a str,
+    /// The header is news to the client.
+    passes_header: bool,
+    /// Bytes in the client's queue at which the rest must wait.
+    high_water: usize,
+    traffic: [&'a mut Traffic; 2],
+    met: Met,
+}
 
-/// What a run over the server's bytes met.
+/// What was met in some bytes of the server.
 #[derive(Default)]
 struct Met {
     header: bool,
+    element: bool,
+    authenticated: bool,
+    error: Option<&'static &'static str>,
     /// The server sends its clients elsewhere, which no client is told: where to
     /// would be another WebSocket to it.
     see_other: Option<String>,
-    element: bool,
     end: bool,
     bad_features: bool,
     /// Units of work for elements that were parsed again.
     parsed: usize,
 }
 
+impl Run<'_> {
+    fn take(&mut self, unit: Unit<'_>) -> Flow {
+        let sent = match unit {
+            Unit::Header { bytes, header } => {
+                self.met.header = true;
+                if !self.passes_header {
+                    return Flow::Continue;
+                }
+                Some(self.writer.header(bytes, header, self.domain))
+            }
+            Unit::Element(element) => self.take_element(&element),
+            // The machine answers in the client's own dialect.
+            Unit::End { .. } => {
+                self.met.end = true;
+                None
+            }
+        };
+        let Some(sent) = sent else {
+            return Flow::Pause;
+        };
+        for traffic in &mut self.traffic {
+            traffic.count(sent);
+        }
+        // The work of a parser is drawn before the next unit.
+        match self.writer.out.len() >= self.high_water || self.met.parsed > 0 {
+            true => Flow::Pause,
+            false => Flow::Continue,
+        }
+    }
+
+    /// Hands an element on; `None` if the session cannot go on with it.
+    fn take_element(&mut self, element: &Element<'_>) -> Option<usize> {
+        let met = &mut self.met;
+        if element.is(ns::STREAMS, "error") {
+            let mut name = String::new();
+            if element.bytes.len() <= MAX_FEATURES {
+                met.parsed += 2 * (PARSER + element.bytes.len());
+                met.see_other = starttls::see_other_host(element);
+                name = starttls::condition(element);
+            }
+            if met.see_other.is_some() {
+                return None;
+            }
+            met.error = Some(error::condition(&name));
+        }
+        met.element = true;
+        met.authenticated |= element.is(ns::SASL, "success");
+        if element.is(ns::STREAMS, "features") {
+            met.parsed += PARSER + element.bytes.len();
+            let sent = self.writer.features(element);
+            met.bad_features = sent.is_none();
+            return sent;
+        }
+        Some(self.writer.element(element))
+    }
+}
+
 impl Session {
     /// Takes bytes of the server: frames each complete unit for the client
     /// until the client's queue is full; the rest waits in the stream reader.
     pub(super) fn relay_down(&mut self, bytes: &[u8], shared: &mut Shared) {
-        // A server may send its clients elsewhere as long as nothing but the
-        // headers was exchanged. The next server's header is not news then.
-        let may_redirect = self.may_redirect();
-        let answered = self.opened && self.phase == Phase::Greeting;
-        let framed = self.dialect != Some(Dialect::Draft);
-        let domain = self.domain.as_deref().unwrap_or_default();
-        let limit = self.config.max_stanza_bytes;
-        let high_water = self.config.max_queue_bytes;
-        let mut met = Met::default();
-        let (text, out, down) = (
-            &mut shared.text,
-            &mut self.client.out,
-            &mut self.report.down,
-        );
-        let all_down = &mut shared.metrics.down;
-        let mut packing = Packing {
-            deflate: self.deflate,
-            codec: &mut shared.codec,
+        let mut run = Run {
+            writer: MessageWriter {
+                out: &mut self.client.out,
+                codec: &mut shared.codec,
+                text: &mut shared.text,
+                deflate: self.deflate,
+                framed: self.machine.dialect() != Some(Dialect::Draft),
+                strip_channel_binding: self.strip_channel_binding,
+            },
+            domain: self.domain.as_deref().unwrap_or_default(),
+            passes_header: self.machine.passes_header(),
+            high_water: self.config.max_queue_bytes,
+            traffic: [&mut self.log.down, &mut shared.metrics.down],
+            met: Met::default(),
         };
-        let (awaits_restart, server_error) = (&mut self.awaits_restart, &mut self.server_error);
-        let strip_channel_binding = self.strip_channel_binding;
-
         let (pool, meter) = (&mut shared.parsers.stream, &mut shared.meter);
-        let result = self.stream.feed(pool, bytes, limit, meter, |unit| {
-            let sent = match unit {
-                Unit::Header { bytes, header } => {
-                    text.clear();
-                    match framed {
-                        true => answer(header, domain).write_open(text),
-                        false => text.extend_from_slice(bytes),
-                    }
-                    met.header = true;
-                    if answered {
-                        return Flow::Continue;
-                    }
-                    packing.write_message(out, &[text])
-                }
-                Unit::Element(element) => {
-                    if element.is(ns::STREAMS, "error") {
-                        let mut name = String::new();
-                        if element.bytes.len() <= MAX_FEATURES {
-                            met.parsed += 2 * (PARSER + element.bytes.len());
-                            met.see_other = starttls::see_other_host(&element);
-                            name = starttls::condition(&element);
-                        }
-                        *server_error = Some(error::condition(&name));
-                        if met.see_other.is_some() {
-                            return Flow::Pause;
-                        }
-                    }
-                    met.element = true;
-                    *awaits_restart |= element.is(ns::SASL, "success");
-                    if element.is(ns::STREAMS, "features") {
-                        met.parsed += PARSER + element.bytes.len();
-                        match write_features(&element, (framed, strip_channel_binding), text) {
-                            Some(()) => packing.write_message(out, &[text]),
-                            None => {
-                                met.bad_features = true;
-                                return Flow::Pause;
-                            }
-                        }
-                    } else {
-                        text.clear();
-                        if framed {
-                            element.inherited(text);
-                        }
-                        let (head, tail) = element.bytes.split_at(element.name_end());
-                        packing.write_message(out, &[head, text, tail])
-                    }
-                }
-                // The phase table answers in the client's own dialect.
-                Unit::End { .. } => {
-                    met.end = true;
-                    return Flow::Pause;
-                }
-            };
-            down.count(sent);
-            all_down.count(sent);
-            // The work of a parser is drawn before the next unit.
-            match out.len() >= high_water || met.parsed > 0 {
-                true => Flow::Pause,
-                false => Flow::Continue,
-            }
-        });
+        let limit = self.config.max_stanza_bytes;
+        let each = |unit: Unit<'_>| run.take(unit);
+        let result = self.stream.feed(pool, bytes, limit, meter, each);
+        let met = run.met;
         self.stream_paused = result == Ok(Flow::Pause);
         shared.meter.draw(met.parsed);
+        self.tell_machine(met, result.err(), shared);
+    }
 
-        if met.header {
-            self.opened = true;
-            self.step(Event::Greeted, "", shared);
-            if !may_redirect {
-                self.route = None;
+    fn tell_machine(&mut self, met: Met, error: Option<server_stream::Error>, shared: &mut Shared) {
+        self.server_error = met.error.or(self.server_error);
+        for (event, is_met) in [
+            (Event::Greeted, met.header),
+            (Event::ServerUnit, met.element),
+            (Event::Authenticated, met.authenticated),
+            (Event::ServerErred, met.error.is_some()),
+        ] {
+            if is_met {
+                self.step(event, "", shared);
             }
-        }
-        if met.element {
-            self.route = None;
-            self.step(Event::ServerUnit, "", shared);
         }
         if let Some(to) = met.see_other {
-            match may_redirect && self.route.is_some() {
-                true => self.redirect(&to, shared),
-                // Too late to be followed unseen: the client comes again.
-                false => {
-                    self.step(Event::ServerGone, "see-other-host", shared);
-                }
-            }
-            return;
+            return self.take_see_other(&to, shared);
         }
         if met.end {
             self.step(Event::ServerEnded, self.server_error_name(), shared);
         }
-        let broken = match result {
-            Err(error) => Some(error.to_string()),
-            Ok(_) => met
-                .bad_features
-                .then(|| "stream features not well-formed, or over 64 KiB".to_owned()),
-        };
-        if let Some(why) = broken {
-            // Before that, the line about the unreachable server has it.
-            if self.phase == Phase::Relaying {
-                shared.log.warning(format_args!(
-                    "session {}: the server of {} broke its stream: {why}",
-                    self.report.name(),
-                    Escaped(self.domain.as_deref().unwrap_or_default()),
-                ));
+        let broken = match error {
+            Some(error) => error.to_string(),
+            None if met.bad_features => {
+                "stream features not well-formed, or over 64 KiB".to_owned()
             }
-            self.step(Event::ServerViolation, &why, shared);
+            None => return,
+        };
+        // Before that, the line about the unreachable server has it.
+        if self.machine.phase().is_relaying() {
+            shared.log.warning(format_args!(
+                "session {}: the server of {} broke its stream: {broken}",
+                self.log.name(),
+                Escaped(self.domain.as_deref().unwrap_or_default()),
+            ));
         }
-    }
-
-    /// The condition of the server's stream error; empty if there was none.
-    pub(super) fn server_error_name(&self) -> &'static str {
-        self.server_error.copied().unwrap_or_default()
+        self.step(Event::ServerViolation, &broken, shared);
     }
 
     /// Tells the client a stream error, the end of its stream, or both (RFC
     /// 7395, sections 3.5 and 3.6).
-    pub(super) fn tell_client(
-        &mut self,
-        error: Option<StreamError>,
-        end: bool,
-        shared: &mut Shared,
-    ) {
-        let opening = error.is_some() && !self.opened;
-        let header = opening.then(|| self.own_header(error));
-        self.opened |= opening;
+    pub(super) fn tell_client(&mut self, actions: &Actions, shared: &mut Shared) {
+        let &Actions {
+            error, end_stream, ..
+        } = actions;
+        let header = actions.open.then(|| self.own_header(error));
         let text = &mut shared.text;
         let out = &mut self.client.out;
         text.clear();
-        match self.dialect {
+        match self.machine.dialect() {
             None | Some(Dialect::Framed) => {
                 if let Some(header) = header {
                     header.write_open(text);
@@ -201,7 +188,7 @@ impl Session {
                     error.write(text);
                     write_message(out, &[text]);
                 }
-                if end {
+                if end_stream {
                     write_message(out, &[framing::CLOSE.as_bytes()]);
                 }
             }
@@ -217,7 +204,7 @@ impl Session {
                     write_message(out, &[text]);
                     text.clear();
                 }
-                if end {
+                if end_stream {
                     write_message(out, &[text, framing::STREAM_END.as_bytes()]);
                 }
             }
@@ -225,8 +212,8 @@ impl Session {
     }
 
     /// Queues a text message for the client.
-    pub(super) fn write_text(&mut self, parts: &[&[u8]]) {
-        write_message(&mut self.client.out, parts);
+    pub(super) fn write_text(&mut self, text: &[u8]) {
+        write_message(&mut self.client.out, &[text]);
     }
 
     /// The stream header of an answer that no server gave. Its `from` is empty
@@ -245,92 +232,4 @@ impl Session {
             ..Header::default()
         }
     }
-}
-
-/// The `<open/>` that the client gets for the server's stream header.
-fn answer(header: Header, domain: &str) -> Header {
-    Header {
-        from: header.from.or_else(|| Some(domain.to_owned())),
-        to: header.to,
-        id: header
-            .id
-            .filter(|id| !id.is_empty())
-            .or_else(|| Some(fresh_id())),
-        version: header.version,
-        lang: header.lang.or_else(|| Some("en".to_owned())),
-        others: Vec::new(),
-    }
-}
-
-/// An identifier that nobody can guess (RFC 6120, section 4.7.3).
-fn fresh_id() -> String {
-    let mut bytes = [0; 16];
-    // Without randomness the id is still there, though not a secret.
-    let _ = openssl::rand::rand_bytes(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Queues one text message made of `parts`; its length in bytes.
-fn write_message(out: &mut Buf, parts: &[&[u8]]) -> usize {
-    let len = parts.iter().map(|part| part.len()).sum();
-    frame::write_header(out, Opcode::Text, len);
-    for part in parts {
-        out.extend(part);
-    }
-    len
-}
-
-/// How messages go to a client.
-struct Packing<'a> {
-    deflate: Option<Deflate>,
-    codec: &'a mut Codec,
-}
-
-impl Packing<'_> {
-    /// Queues one text message made of `parts`, compressed where that was agreed
-    /// on and pays; its length in bytes before that.
-    fn write_message(&mut self, out: &mut Buf, parts: &[&[u8]]) -> usize {
-        let Some(deflate) = self.deflate else {
-            return write_message(out, parts);
-        };
-        let len = parts.iter().map(|part| part.len()).sum();
-        let worth = len >= MIN_COMPRESSED;
-        let codec = worth.then_some(&mut *self.codec);
-        match codec.and_then(|codec| codec.compress(parts, deflate.window_bits)) {
-            Some(payload) => {
-                frame::write_compressed(out, Opcode::Text, payload);
-                len
-            }
-            None => write_message(out, parts),
-        }
-    }
-}
-
-/// Puts stream features together without those that have no place on a
-/// WebSocket; `None` if they are not well-formed, or too long for that.
-fn write_features(
-    element: &Element<'_>,
-    (framed, strip_channel_binding): (bool, bool),
-    text: &mut Vec<u8>,
-) -> Option<()> {
-    if element.bytes.len() > MAX_FEATURES {
-        return None;
-    }
-    let (head, tail) = element.bytes.split_at(element.name_end());
-    text.clear();
-    text.extend_from_slice(head);
-    element.inherited(text);
-    let inherited = head.len()..text.len();
-    text.extend_from_slice(tail);
-    for range in features::removed(text, strip_channel_binding)
-        .ok()?
-        .into_iter()
-        .rev()
-    {
-        text.drain(range);
-    }
-    if !framed {
-        text.drain(inherited);
-    }
-    Some(())
 }

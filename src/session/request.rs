@@ -1,21 +1,14 @@
-//! The client's request: the opening handshake, and the PROXY header before it.
+//! The client's request, the opening handshake.
 //!
-//! Owns the result of a request, which is a WebSocket, a page or a refusal, and decides
-//! whose report of the client's address to trust. `proto::http` judges the request.
+//! Owns its result, which is a WebSocket, a page or a refusal. `proto::http` judges it.
 
 use super::Session;
-use super::admission::{self, Excess};
-use super::phase::{Event, Phase};
+use super::machine::Event;
 use super::shared::Shared;
-use crate::config::ForwardedHeader;
 use crate::log::Escaped;
 use crate::metrics::reason;
 use crate::proto::http::host_meta::PageRequest;
-use crate::proto::http::{self, Accept, Head, Policy, Refusal, Request, Subprotocol, forwarded};
-use crate::proto::proxy_protocol::{self, Proxied};
-
-/// When a client may try again if there was no room.
-const RETRY_AFTER_SECS: u32 = 10;
+use crate::proto::http::{self, Head, Policy, Refusal, Request, Subprotocol};
 
 impl Session {
     /// Takes bytes of the request; answers it once it is complete, or cannot become
@@ -64,7 +57,7 @@ impl Session {
             return Ok(None);
         };
         let origin = head.origin().ok().flatten();
-        self.report.origin = origin.map(|origin| shared.names.share(origin));
+        self.log.origin = origin.map(|origin| shared.names.share(origin));
         let rules = &self.endpoint.rules;
         let policy = Policy {
             host: rules.host.as_deref(),
@@ -97,7 +90,7 @@ impl Session {
             _ => None,
         };
         if let Some(key) = key {
-            let (peer, now) = (self.report.peer(), shared.now);
+            let (peer, now) = (self.log.peer(), shared.now);
             let admission = &mut shared.admission;
             admission.report(&shared.log, peer, key, "", now);
         }
@@ -110,67 +103,6 @@ impl Session {
         page.write(&self.config.host_meta, &mut self.client.out);
         let detail = format!("{} plain request", page.status());
         self.step(Event::Served, &detail, shared);
-    }
-
-    /// Reads the PROXY header that a proxy may send first; false while bytes of it are
-    /// missing, or if it is not valid.
-    fn take_proxy_header(&mut self, shared: &mut Shared) -> bool {
-        match proxy_protocol::parse(self.client.tail.as_slice()) {
-            Ok(None) => false,
-            Ok(Some(Proxied { consumed, source })) => {
-                self.awaits_proxy = false;
-                self.client.tail.consume(consumed);
-                if let Some(source) = source {
-                    self.arrives_from(source, shared);
-                    if !self.may_be_told(shared) {
-                        self.leave_unanswered(shared);
-                    }
-                }
-                self.phase == Phase::Opening && !self.client.tail.is_empty()
-            }
-            Err(error) => {
-                self.refuse_proxy_header(&error, shared);
-                false
-            }
-        }
-    }
-
-    pub(super) fn refuse_proxy_header(
-        &mut self,
-        error: &proxy_protocol::Error,
-        shared: &mut Shared,
-    ) {
-        let name = self.report.name();
-        let log = &shared.log;
-        log.warning(format_args!("session {name}: trusted proxy: {error}"));
-        self.refuse(Refusal::Malformed, shared);
-        self.step(Event::Refused, &error.to_string(), shared);
-    }
-
-    /// Admits a valid request: takes the client's address from a trusted proxy, and checks
-    /// the limits.
-    fn admit(&mut self, accept: &Accept, shared: &mut Shared) -> Result<(), Refusal> {
-        let peer = self.report.peer();
-        if admission::is_believed(peer, &self.config) {
-            let named = self.config.forwarded_header;
-            let list = accept.forwarded_for.as_deref();
-            let list = list.filter(|_| named != Some(ForwardedHeader::Forwarded));
-            let forwarded = accept.forwarded.as_deref();
-            let forwarded = forwarded.filter(|_| named != Some(ForwardedHeader::XForwardedFor));
-            let trusted = |address| self.config.is_trusted(address);
-            if let Some(client) = forwarded::client(list, forwarded, peer.port(), trusted) {
-                self.arrives_from(client, shared);
-            }
-        }
-        match self.excess {
-            None => Ok(()),
-            Some(Excess::Connections) => Err(Refusal::Overloaded {
-                retry_after_secs: RETRY_AFTER_SECS,
-            }),
-            Some(_) => Err(Refusal::AddressOverloaded {
-                retry_after_secs: RETRY_AFTER_SECS,
-            }),
-        }
     }
 
     /// Queues the answer to a request that is refused.

@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use mio::Token;
 
-use super::phase::{Event, Phase};
-use super::report;
+use super::machine::{Cause, Event, Phase};
 use super::shared::Shared;
 use super::side::Side;
 use super::{NEVER, Session, Tick};
@@ -75,8 +74,8 @@ pub struct Route {
     connected_at: Tick,
     /// The server has said nothing since then.
     pub(super) silent: bool,
-    /// How many redirects were followed.
-    pub(super) redirects: u8,
+    /// Where the server sends its clients.
+    pub(super) see_other: Option<(String, u16)>,
     /// Why the last address was no good.
     pub(super) failure: Option<String>,
 }
@@ -143,7 +142,6 @@ impl Route {
     /// Switches to another server. Returns the id of the look-up in progress, which is no
     /// longer needed.
     pub(super) fn lead_to(&mut self, name: String, port: u16) -> Option<u64> {
-        self.redirects += 1;
         self.configured = false;
         let host = Host::Name(name.clone());
         self.wanted = Wanted::Servers {
@@ -216,7 +214,7 @@ impl Session {
         };
         let caller = Caller {
             session: self.token as usize,
-            source: Source::from(self.report.peer().ip()),
+            source: Source::from(self.log.peer().ip()),
             domain: Rc::from(name.as_str()),
             is_listed: entry.is_some() || configured,
         };
@@ -242,7 +240,7 @@ impl Session {
             patience: NEVER,
             connected_at: 0,
             silent: false,
-            redirects: 0,
+            see_other: None,
             failure: None,
         }));
     }
@@ -252,11 +250,11 @@ impl Session {
         let Some(route) = &mut self.route else {
             return;
         };
-        let ip = self.report.peer().ip();
+        let ip = self.log.peer().ip();
         route.query = Some(shared.look_up(self.token as usize, &route.wanted, ip));
     }
 
-    /// Takes the locator's answer; to be followed by `turn`.
+    /// Takes the locator's answer.
     pub fn located(&mut self, answer: Answer, shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
@@ -300,21 +298,32 @@ impl Session {
                     Error::Failed(_) => format!("{error}: {}", route.asked(&shared.locator)),
                     _ => error.to_string(),
                 };
-                self.unreachable(told, &why, shared);
+                self.step(Event::Unreachable(told), &why, shared);
             }
         }
     }
 
-    /// Starts or goes on with the dial.
-    pub(super) fn dial(&mut self, shared: &mut Shared) {
+    /// Goes on with the way to the server as far as that needs no word of it.
+    pub(super) fn connect(&mut self, shared: &mut Shared) {
+        let patience = self.route.as_ref().map_or(NEVER, |route| route.patience);
+        if shared.now >= patience {
+            self.lose_patience(shared);
+        }
+        while self.machine.phase() == Phase::Connecting && self.dial(shared) {
+            self.secure(shared);
+        }
+    }
+
+    /// Starts or goes on with the dial; whether a connection stands.
+    fn dial(&mut self, shared: &mut Shared) -> bool {
         let Some(route) = &mut self.route else {
-            return;
+            return false;
         };
         let first = self.token as usize + 1;
         let token = |lane| Token(first + lane);
         let (registry, servers) = (&shared.registry, &mut shared.servers);
         match route.dial.progress(registry, token, servers, shared.now) {
-            Progress::Pending => {}
+            Progress::Pending => false,
             Progress::Connected {
                 transport,
                 target,
@@ -331,6 +340,7 @@ impl Session {
                 let missed = std::mem::take(&mut self.missed);
                 self.server = Side::connected(transport, missed, shared.now);
                 self.step(Event::Connected, "", shared);
+                true
             }
             Progress::Failed(why) => {
                 let whys: Vec<_> = route.failure.take().into_iter().chain(why).collect();
@@ -339,7 +349,8 @@ impl Session {
                     false => whys.join("; "),
                 };
                 let told = StreamError::RemoteConnectionFailed("the server cannot be reached");
-                self.unreachable(told, &why, shared);
+                self.step(Event::Unreachable(told), &why, shared);
+                false
             }
         }
     }
@@ -357,7 +368,7 @@ impl Session {
                 // The root is ours.
                 self.draft_root = None;
             }
-            self.server.out.extend(route.queue.as_slice());
+            self.server.out.extend(route.queue.take().as_slice());
         }
     }
 
@@ -369,12 +380,14 @@ impl Session {
         }
     }
 
-    pub(super) fn unreachable(&mut self, told: StreamError, why: &str, shared: &mut Shared) {
-        self.step(Event::Unreachable(told), why, shared);
-    }
-
     /// Remembers whether the server gave a stream, and lets others connect to it.
-    fn remember_server(&mut self, before: Phase, event: Event, shared: &mut Shared) {
+    pub(super) fn remember_server(
+        &mut self,
+        before: Phase,
+        event: Event,
+        cause: Option<Cause>,
+        shared: &mut Shared,
+    ) {
         let (route, servers) = (&self.route, &mut shared.servers);
         if let Some(route) = route
             && let Some(target) = &route.target
@@ -382,17 +395,18 @@ impl Session {
         {
             let caller = route.dial.caller();
             // What little was left of the time says nothing about the server.
-            let had_time =
-                event != Event::Deadline || shared.now >= route.connected_at + SILENCE_MS;
+            let late = matches!(event, Event::Deadline { .. });
+            let had_time = !late || shared.now >= route.connected_at + SILENCE_MS;
+            let failed = cause.is_some_and(|cause| cause.unreachable(before).is_some());
             match event {
                 Event::Greeted => servers.has_answered(&target.address, &caller.domain),
-                _ if event != Event::Insecure && failure(before, event).is_none() => {}
+                _ if event != Event::Insecure && !failed => {}
                 _ if had_time => servers.is_no_server(&target.address, caller, shared.now),
                 _ => {}
             }
         }
         let dials = matches!(
-            self.phase,
+            self.machine.phase(),
             Phase::Connecting | Phase::Securing | Phase::Greeting
         );
         if !dials || event == Event::Insecure {
@@ -400,35 +414,27 @@ impl Session {
         }
     }
 
-    /// Logs that the server could not be reached, or that it answers again: once per minute
-    /// for each domain, the rest at LOG_DEBUG.
-    pub(super) fn note_server(
-        &mut self,
-        before: Phase,
-        event: Event,
-        detail: &str,
-        shared: &mut Shared,
-    ) {
-        if (Phase::Locating..=Phase::Greeting).contains(&before) {
-            self.remember_server(before, event, shared);
-        }
+    /// Logs that the server answers again.
+    pub(super) fn note_recovery(&mut self, shared: &mut Shared) {
         let Some(domain) = &self.domain else {
             return;
         };
-        let name = Escaped(domain);
-        if event == Event::Greeted {
-            if let Some(outage) = shared.outages.recover(domain) {
-                let secs = (shared.now - outage.since) / 1000;
-                shared.log.notice(format_args!(
-                    "session {}: the server of {name} answers again, after {secs} s and {} \
-                     failed sessions",
-                    self.report.name(),
-                    outage.sessions,
-                ));
-            }
-            return;
+        if let Some(outage) = shared.outages.recover(domain) {
+            let secs = (shared.now - outage.since) / 1000;
+            shared.log.notice(format_args!(
+                "session {}: the server of {} answers again, after {secs} s and {} failed \
+                 sessions",
+                self.log.name(),
+                Escaped(domain),
+                outage.sessions,
+            ));
         }
-        let Some(why) = failure(before, event) else {
+    }
+
+    /// Logs that the server could not be reached: once per minute for each domain, the rest
+    /// at LOG_DEBUG.
+    pub(super) fn note_outage(&mut self, why: &str, detail: &str, shared: &mut Shared) {
+        let Some(domain) = &self.domain else {
             return;
         };
         let others = shared.outages.fail(domain, shared.now);
@@ -440,12 +446,13 @@ impl Session {
             true => "",
             false => ": ",
         };
-        let others = Others(others.unwrap_or(0));
         shared.log.line(
             level,
             format_args!(
-                "session {}: cannot reach the server of {name}: {why}{separator}{detail}{others}",
-                self.report.name(),
+                "session {}: cannot reach the server of {}: {why}{separator}{detail}{}",
+                self.log.name(),
+                Escaped(domain),
+                Others(others.unwrap_or(0)),
             ),
         );
     }
@@ -458,22 +465,6 @@ fn hosts(servers: &[Server]) -> String {
         unix => unix.to_string(),
     });
     hosts.collect::<Vec<_>>().join(", ")
-}
-
-/// Why the server could not be reached, if the event means that; empty if the event's
-/// detail says it.
-fn failure(before: Phase, event: Event) -> Option<&'static str> {
-    if !(Phase::Locating..=Phase::Greeting).contains(&before) {
-        return None;
-    }
-    match event {
-        Event::Unreachable(_) => Some(""),
-        Event::Deadline => Some(report::overdue(before)),
-        Event::ServerEnded => Some("it ended the stream"),
-        Event::ServerGone => Some("connection lost before its stream header"),
-        Event::ServerViolation => Some("it broke a rule"),
-        _ => None,
-    }
 }
 
 /// Other failed sessions besides the one in the line.

@@ -3,7 +3,7 @@
 //! Owns the path from the server's socket to whoever is its reader: the
 //! dialogue before TLS, the stream, or nobody any more.
 
-use super::phase::{Event, Phase};
+use super::machine::{Event, Phase};
 use super::shared::Shared;
 use super::side::Read;
 use super::{READS_PER_TURN, Session};
@@ -14,11 +14,12 @@ impl Session {
     pub(super) fn take_server(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         let (mut reads, mut has_read) = (0, false);
         loop {
-            if self.phase == Phase::Securing {
+            let phase = self.machine.phase();
+            if phase == Phase::Securing {
                 return self.take_securing(shared, scratch);
             }
-            let relaying = matches!(self.phase, Phase::Greeting | Phase::Relaying);
-            if relaying && self.is_client_full() {
+            let relaying = phase.reads_stream();
+            if relaying && self.measure().server_waits {
                 return false;
             }
             if relaying && self.stream_paused {
@@ -47,22 +48,20 @@ impl Session {
                 }
                 (Read::Bytes(n), false) => {
                     if !self.server.drop_bytes(n) {
-                        self.server.close();
+                        self.step(Event::ServerGone, "", shared);
                     }
                 }
-                (Read::Nothing, _) => return false,
-                (Read::End | Read::Broken, true) => {
-                    // Behind a stream error the end is no surprise.
-                    let event = match self.server_error {
-                        Some(_) => Event::ServerEnded,
-                        None => Event::ServerGone,
-                    };
-                    self.step(event, self.server_error_name(), shared);
+                (Read::Nothing, _) | (Read::End, false) => return false,
+                (Read::End | Read::Broken, _) => {
+                    self.step(Event::ServerGone, self.server_error_name(), shared);
                 }
-                (Read::End, false) => return false,
-                (Read::Broken, false) => self.server.close(),
             }
         }
+    }
+
+    /// The condition of the server's stream error; empty if there was none.
+    pub(super) fn server_error_name(&self) -> &'static str {
+        self.server_error.copied().unwrap_or_default()
     }
 
     /// Reads what the server says before TLS, one piece a call: what follows may
@@ -74,7 +73,7 @@ impl Session {
                 return self.server.is_readable();
             }
             self.shake_hands(shared);
-            return self.phase != Phase::Securing || self.server.is_readable();
+            return self.machine.phase() != Phase::Securing || self.server.is_readable();
         }
         if !self.server.is_readable() {
             return false;

@@ -6,7 +6,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::phase::{Event, Phase};
+use super::machine::{Event, Phase};
 use super::route::{PATIENCE_MS, Securing};
 use super::shared::Shared;
 use super::{NEVER, Session};
@@ -28,7 +28,7 @@ impl Session {
         };
         shared.log.debug(format_args!(
             "session {}: connected from {} to {} for {}",
-            self.report.name(),
+            self.log.name(),
             self.server.own_address(),
             target.address,
             Escaped(&route.name),
@@ -42,7 +42,7 @@ impl Session {
             };
             target.address.tcp().unwrap_or(nowhere)
         };
-        match (route.proxy_protocol, self.report.peer()) {
+        match (route.proxy_protocol, self.log.peer()) {
             (Some(ProxyProtocol::V1), Peer::Ip(client)) => {
                 proxy_protocol::write_v1(out, client, server(client))
             }
@@ -92,7 +92,7 @@ impl Session {
             }
             Ok(starttls::Progress::Proceed) => self.start_tls(shared),
             Ok(starttls::Progress::NotOffered) => self.go_plain(shared),
-            Ok(starttls::Progress::SeeOther(to)) => self.redirect(&to, shared),
+            Ok(starttls::Progress::SeeOther(to)) => self.take_see_other(&to, shared),
             // Where plain text will do, the client may as well be told.
             Err(starttls::Error::Ended(_) | starttls::Error::Unexpected)
                 if dialogue.awaits_features() && plain_text_will_do =>
@@ -109,7 +109,7 @@ impl Session {
     /// Whether the TLS handshake is under way.
     pub(super) fn shakes_hands(&self) -> bool {
         let securing = self.route.as_ref().map(|route| &route.securing);
-        self.phase == Phase::Securing && matches!(securing, Some(Securing::Handshake))
+        self.machine.phase() == Phase::Securing && matches!(securing, Some(Securing::Handshake))
     }
 
     fn start_tls(&mut self, shared: &mut Shared) {
@@ -151,7 +151,7 @@ impl Session {
                 shared.metrics.server_tls.count(version);
                 shared.log.debug(format_args!(
                     "session {}: {version} with the server of {}",
-                    self.report.name(),
+                    self.log.name(),
                     Escaped(self.domain.as_deref().unwrap_or_default()),
                 ));
                 self.step(Event::Secured, "", shared);
@@ -187,7 +187,7 @@ impl Session {
         };
         route.patience = NEVER;
         match route.silent {
-            _ if self.phase != Phase::Securing => {}
+            _ if self.machine.phase() != Phase::Securing => {}
             true => self.insecure("no answer in time", shared),
             false => self.go_plain(shared),
         }
@@ -199,11 +199,10 @@ impl Session {
         let at = at.map_or(String::new(), |target| format!("{}: ", target.address));
         shared.log.debug(format_args!(
             "session {}: the server of {} at {at}{why}",
-            self.report.name(),
+            self.log.name(),
             Escaped(self.domain.as_deref().unwrap_or_default()),
         ));
         shared.metrics.server_insecure += 1;
-        self.server.close();
         if let Some(route) = &mut self.route {
             route.securing = Securing::No;
             route.patience = NEVER;

@@ -11,8 +11,8 @@ use super::Tick;
 use super::admission::Admission;
 use super::interner::Interner;
 use super::ledger::{Ledger, Memory};
+use super::machine::Cause;
 use super::outages::Outages;
-use super::report::CAUSES;
 use super::settings::Settings;
 use super::tally::PHASES;
 use crate::config::Config;
@@ -114,7 +114,7 @@ impl Shared {
             ));
         }
         Shared {
-            metrics: Metrics::new(&config, PHASES, CAUSES),
+            metrics: Metrics::new(&config, PHASES, &Cause::WORDS),
             servers: Servers::new(config.max_connecting_per_server),
             config: Settings::new(config, tls),
             log,

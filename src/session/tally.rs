@@ -1,13 +1,13 @@
 //! What a session is counted as in the metrics.
 
 use super::Session;
-use super::phase::Phase;
+use super::machine::Phase;
 use super::shared::Shared;
 use crate::config::DomainRule;
 use crate::metrics::State;
 
 /// The names of the phases, in their order.
-pub(super) const PHASES: &[&str; Phase::Gone as usize + 1] = &[
+pub(super) const PHASES: &[&str; Phase::COUNT] = &[
     "accepting",
     "opening",
     "await_open",
@@ -34,7 +34,7 @@ impl Session {
     /// whenever the state has changed.
     pub fn tally(&mut self, shared: &mut Shared) {
         let metrics = &mut shared.metrics;
-        let state = Some((self.phase as u8, self.dialect));
+        let state = Some((self.machine.phase().index() as u8, self.machine.dialect()));
         metrics.change_state(std::mem::replace(&mut self.tally.state, state), state);
         if self.tally.domain.is_none()
             && let Some(domain) = &self.domain

@@ -326,7 +326,7 @@ fn a_browser_that_never_opens_its_stream() {
 #[test]
 fn messages_too_large() {
     for key in ["max_message_size", "max_frame_size"] {
-        beside_a_healthy_session(&format!("{key}: 10000\n"), "max_message_size", |stage| {
+        beside_a_healthy_session(&format!("{key}: 10000\n"), key, |stage| {
             let (mut client, mut server) = stage.framed();
             client.send_text(&"x".repeat(10_001)).unwrap();
             expect_error(&mut client, "policy-violation", key);

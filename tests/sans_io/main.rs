@@ -6,7 +6,6 @@ mod common;
 mod config;
 mod http_handshake;
 mod log;
-mod phase_table;
 mod ws_reader;
 mod xmpp_message;
 mod xmpp_stream;

@@ -73,7 +73,7 @@ impl Default for Parsers {
 }
 
 /// How the client frames its stream; its first message decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// RFC 7395: `<open/>`, stand-alone elements, `<close/>`.
     Framed,

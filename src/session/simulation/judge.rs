@@ -3,7 +3,6 @@
 use super::run::{Fate, Run};
 use crate::proto::xmpp::Dialect;
 use crate::session::NEVER;
-use crate::session::phase::Phase;
 
 impl Run<'_> {
     /// What the server got behind the stream header.
@@ -59,7 +58,7 @@ impl Run<'_> {
         assert!(
             opened || fate == Fate::ClientLeaves,
             "{}",
-            self.session.report.line(None, None)
+            self.session.log.line(None, None)
         );
         let end = b"</stream:stream>";
         let body = self.body();
@@ -94,7 +93,7 @@ impl Run<'_> {
     /// A session that has nothing to do holds nothing.
     fn check_idle(&self) {
         let session = &self.session;
-        assert_eq!(session.phase, Phase::Relaying);
+        assert!(session.phase().is_relaying());
         assert_eq!(session.held(), 0, "held by an idle session");
         assert!(session.incoming.is_none());
         assert!(session.route.is_none(), "the way is kept");

@@ -9,7 +9,7 @@ use crate::net::tls_server::Endpoint;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::xmpp::Dialect;
-use crate::session::phase::{Event, Phase};
+use crate::session::machine::{Event, Phase};
 use crate::session::shared::Shared;
 use crate::session::side::Side;
 use crate::session::{Session, Tick, Turn};
@@ -132,8 +132,9 @@ impl<'a> Run<'a> {
         run.server_takes(400);
         run.server_sends(HEADER.len() + 100);
         run.turns();
-        assert_eq!(run.session.phase, Phase::Relaying);
-        assert!(run.session.paused, "the queue is not full");
+        assert!(run.session.phase().is_relaying());
+        let is_full = run.session.back_pressure.client_waits;
+        assert!(is_full, "the queue is not full");
         run
     }
 
@@ -147,7 +148,7 @@ impl<'a> Run<'a> {
         }
         let mut run = Run::with(script, Fate::Stays, random, shared);
         run.settle();
-        assert_eq!(run.session.phase, Phase::Relaying);
+        assert!(run.session.phase().is_relaying());
         run.session.deflate = Some(Deflate { window_bits: None });
         run.client.to_send.extend(frames);
         run.client_sends(usize::MAX);
@@ -211,7 +212,7 @@ impl<'a> Run<'a> {
         self.client_edge(true, true, true);
         self.server_sends(usize::MAX);
         self.turns();
-        assert!(self.session.client.is_broken() && self.session.paused);
+        assert!(self.session.client.is_broken() && self.session.back_pressure.client_waits);
     }
 
     fn drain(&mut self) {
@@ -336,7 +337,7 @@ impl<'a> Run<'a> {
         let (held, most) = (self.session.held(), self.session.most_held());
         assert!(held <= most, "{held} bytes held");
         // Or nobody would give up a client that takes nothing more.
-        let full = self.session.phase == Phase::Relaying && self.session.client_full;
+        let full = self.session.phase().is_relaying() && self.session.back_pressure.server_waits;
         assert!(!full || self.session.is_stuck(&self.session.client));
         self.over = turn == Turn::Over;
         self.listed = turn == Turn::Again;
@@ -350,7 +351,7 @@ impl<'a> Run<'a> {
                 return;
             }
         }
-        let (phase, line) = (self.session.phase, self.session.report.line(None, None));
+        let (phase, line) = (self.session.phase(), self.session.log.line(None, None));
         panic!(
             "turns without an end in {phase:?} ({:?}): {line}",
             self.fate
@@ -365,7 +366,7 @@ impl<'a> Run<'a> {
             self.listed = true;
             self.turns();
             let deadline = self.session.deadline();
-            let (phase, now) = (self.session.phase, self.shared.now);
+            let (phase, now) = (self.session.phase(), self.shared.now);
             assert!(
                 self.over || deadline > now,
                 "due since {} in {phase:?}",
@@ -377,10 +378,10 @@ impl<'a> Run<'a> {
     /// The look-up and the dial succeed, once it comes to that.
     fn connect(&mut self) {
         while self.shared.next_answer().is_some() {}
-        if self.session.phase == Phase::Locating {
+        if self.session.phase() == Phase::Locating {
             self.session.step(Event::Located, "", self.shared);
             self.listed = true;
-        } else if self.session.phase == Phase::Connecting {
+        } else if self.session.phase() == Phase::Connecting {
             let route = self.session.route.as_mut().expect("a route");
             route.target = Some(Target {
                 address: Address::Tcp(ADDRESS),
@@ -391,13 +392,14 @@ impl<'a> Run<'a> {
             let transport = Transport::Simulated(self.server.wire.clone());
             self.session.server = Side::connected(transport, true, self.shared.now);
             self.session.step(Event::Connected, "", self.shared);
+            self.session.secure(self.shared);
             self.listed = true;
         }
     }
 
     /// The last thing that a peer does, once it has said all.
     fn end(&mut self) {
-        let relaying = self.session.phase == Phase::Relaying;
+        let relaying = self.session.phase().is_relaying();
         let peer = match self.fate.is_the_clients() {
             true => &self.client,
             false => &self.server,
@@ -485,12 +487,8 @@ impl<'a> Run<'a> {
             }
             self.pass(10_000);
         }
-        let phase = self.session.phase;
-        assert!(
-            self.over,
-            "in {phase:?} for ever (begun at {})",
-            self.started_at
-        );
+        let (phase, begun) = (self.session.phase(), self.started_at);
+        assert!(self.over, "in {phase:?} for ever (begun at {begun})");
         assert!(self.client.wire.is_finished() && self.server.wire.is_finished());
     }
 }

@@ -1,0 +1,477 @@
+//! The state of a session, and every decision about who is told what: event in, actions out.
+//!
+//! Owns the phase, what the client and the server know of each other's stream, and whether a
+//! redirect may still be followed. No I/O, no clock, no bytes, no log: a test walks through
+//! all states by all events and proves the rules; tests/session_table.txt is the table that
+//! it prints. "Cut" closes the server's connection without the end tag of the stream, so that
+//! an XEP-0198 session survives; "end" sends it first (RFC 7395, section 3.6).
+
+mod actions;
+mod cause;
+mod event;
+mod phase;
+#[cfg(test)]
+mod table;
+#[cfg(test)]
+mod tests;
+
+use crate::proto::ws::{self, CloseCode};
+use crate::proto::xmpp::Dialect;
+use crate::proto::xmpp::error::StreamError;
+pub(crate) use actions::{Actions, EndTag, Refuse, ServerAction};
+pub(crate) use cause::Cause;
+use cause::TooBig;
+pub(crate) use event::Event;
+pub(crate) use phase::Phase;
+
+/// How often a server may send its clients elsewhere (RFC 6120, section 4.9.3.19).
+const MAX_REDIRECTS: u8 = 2;
+/// Pings without an answer after which the client is given up.
+const MISSED_PINGS: u8 = 2;
+/// The reason in the Close frame when the server's connection is lost, as the C daemon gave it.
+const SERVER_CLOSED: &str = "XMPP server closed";
+
+/// The stream with the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum ClientStream {
+    /// The client has no `<open/>` or stream header yet.
+    Unopened,
+    Open,
+    /// SASL succeeded: the client must open its stream anew.
+    AwaitsRestart,
+}
+
+/// The stream with the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Upstream {
+    /// The server does not know of the session.
+    None,
+    Open,
+    /// The server sent a stream error: the end that follows is no loss.
+    Erred,
+    /// Ended; the connection is flushed.
+    Ended,
+    /// Cut; the connection is flushed.
+    Cut,
+}
+
+/// The state of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Machine {
+    phase: Phase,
+    client: ClientStream,
+    upstream: Upstream,
+    dialect: Option<Dialect>,
+    /// More than stream headers was sent for or by the server, or so much time went by that
+    /// it may no longer send its clients elsewhere.
+    exchanged: bool,
+    /// How many redirects were followed.
+    redirects: u8,
+}
+
+impl Machine {
+    pub fn new(tls: bool) -> Machine {
+        Machine {
+            phase: match tls {
+                true => Phase::Accepting,
+                false => Phase::Opening,
+            },
+            client: ClientStream::Unopened,
+            upstream: Upstream::None,
+            dialect: None,
+            exchanged: false,
+            redirects: 0,
+        }
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.dialect
+    }
+
+    /// Whether the client must open its stream anew.
+    pub fn awaits_restart(&self) -> bool {
+        self.client == ClientStream::AwaitsRestart
+    }
+
+    /// Whether the server's stream header is news to the client. That of another server that
+    /// was followed to is none.
+    pub fn passes_header(&self) -> bool {
+        self.phase != Phase::Greeting || self.client == ClientStream::Unopened
+    }
+
+    /// Whether the way to the server may still be needed: to find it, or to follow it.
+    pub fn needs_route(&self) -> bool {
+        self.phase.is_setting_up() || (self.phase.is_relaying() && !self.exchanged)
+    }
+
+    /// Whether there is a connection to the server.
+    pub fn is_connected(&self) -> bool {
+        self.phase == Phase::Securing || self.upstream != Upstream::None
+    }
+
+    /// Whether all is closed.
+    pub fn is_over(&self) -> bool {
+        self.phase == Phase::Gone && !self.is_connected()
+    }
+
+    /// Takes an event. One that a phase has no use for changes nothing.
+    pub fn step(&mut self, event: Event) -> Actions {
+        match self.phase {
+            Phase::Accepting | Phase::Opening => self.handshake(event),
+            Phase::AwaitOpen => self.await_open(event),
+            Phase::Locating | Phase::Connecting | Phase::Securing | Phase::Greeting => {
+                self.set_up(event)
+            }
+            Phase::Relaying { missed_pings } => self.relay(event, missed_pings),
+            Phase::Closing | Phase::Lingering | Phase::Gone => self.finish(event),
+        }
+    }
+
+    /// Before the upgrade. Without TLS nothing can be told on a TLS port, except to those
+    /// who do not begin it.
+    fn handshake(&mut self, event: Event) -> Actions {
+        let tls = self.phase == Phase::Accepting;
+        let (phase, cause) = match event {
+            Event::Encrypted if tls => return self.enter(Phase::Opening),
+            Event::Accepted if !tls => return self.enter(Phase::AwaitOpen),
+            Event::Deadline { .. } if tls => (Phase::Gone, Cause::Late(self.phase)),
+            Event::Drain { .. } if tls => (Phase::Gone, Cause::Drain),
+            Event::Deadline { .. } => (Phase::Lingering, Cause::Late(self.phase)),
+            Event::Drain { .. } => (Phase::Lingering, Cause::Drain),
+            Event::Refused => (Phase::Lingering, Cause::Refused),
+            Event::Served if !tls => (Phase::Lingering, Cause::Page),
+            Event::TlsFailed if tls => (Phase::Gone, Cause::TlsFailed),
+            Event::Unanswered => (Phase::Gone, Cause::Refused),
+            Event::ClientGone => (Phase::Gone, Cause::NoRequest),
+            Event::ClientStalled => (Phase::Gone, Cause::ClientStalled),
+            Event::Shed { .. } => (Phase::Gone, Cause::Memory),
+            _ => return Actions::NONE,
+        };
+        let refuse = match cause {
+            Cause::Late(Phase::Opening) => Some(Refuse::Timeout),
+            Cause::Drain if !tls => Some(Refuse::Unavailable),
+            _ => None,
+        };
+        Actions {
+            refuse,
+            ..self.leave(phase, ServerAction::Abort, cause)
+        }
+    }
+
+    fn await_open(&mut self, event: Event) -> Actions {
+        match event {
+            Event::Dialect(dialect) => {
+                self.dialect = Some(dialect);
+                Actions::NONE
+            }
+            // The draft has no way to say it.
+            Event::Elsewhere if self.dialect == Some(Dialect::Framed) => Actions {
+                elsewhere: true,
+                ..self.leave(Phase::Closing, ServerAction::Abort, Cause::Elsewhere)
+            }
+            .close(CloseCode::NORMAL, ""),
+            Event::Opened | Event::Elsewhere if self.dialect.is_some() => {
+                self.phase = Phase::Locating;
+                Actions::server(ServerAction::LookUp)
+            }
+            Event::Deadline { .. } => {
+                let error = StreamError::ConnectionTimeout;
+                self.fail(error, ServerAction::Abort, Cause::Late(self.phase))
+            }
+            _ => self.upgraded(event),
+        }
+    }
+
+    /// From the first message to the server's stream header.
+    fn set_up(&mut self, event: Event) -> Actions {
+        let failed = StreamError::RemoteConnectionFailed;
+        match (event, self.phase) {
+            (Event::Unit, _) => {
+                self.exchanged = true;
+                Actions::RELAY
+            }
+            (Event::EndTag { .. }, _) => self.end_tag(),
+            (Event::Located, Phase::Locating) => self.enter(Phase::Connecting),
+            (Event::Connected, Phase::Connecting) => self.enter(Phase::Securing),
+            (Event::Secured, Phase::Securing) => {
+                self.phase = Phase::Greeting;
+                self.upstream = Upstream::Open;
+                Actions::server(ServerAction::Greet)
+            }
+            (Event::Insecure, Phase::Securing) => {
+                self.phase = Phase::Connecting;
+                Actions::server(ServerAction::Disconnect)
+            }
+            (Event::SeeOther { usable }, Phase::Securing) => self.see_other(usable),
+            (Event::Unreachable(error), Phase::Locating | Phase::Connecting) => {
+                self.fail(error, ServerAction::Abort, Cause::Unreachable(error))
+            }
+            (Event::Greeted, Phase::Greeting) => {
+                self.client = ClientStream::Open;
+                self.enter(Phase::Relaying { missed_pings: 0 })
+            }
+            (
+                Event::ServerEnded
+                | Event::ServerGone
+                | Event::ServerStalled
+                | Event::ServerViolation,
+                Phase::Securing | Phase::Greeting,
+            ) => {
+                let cause = match event {
+                    Event::ServerEnded => Cause::ServerEnded,
+                    Event::ServerViolation => Cause::ServerViolation,
+                    _ => Cause::ServerLost,
+                };
+                let error = failed("the server gave no stream");
+                self.fail(error, ServerAction::Abort, cause)
+            }
+            (Event::Deadline { .. }, phase) => {
+                let error = failed("the server did not answer in time");
+                self.fail(error, ServerAction::Abort, Cause::Late(phase))
+            }
+            _ => self.upgraded(event),
+        }
+    }
+
+    fn relay(&mut self, event: Event, missed_pings: u8) -> Actions {
+        match event {
+            Event::Unit | Event::EndTag { alone: false } if self.awaits_restart() => self
+                .violation(StreamError::NotAuthorized(match self.dialect {
+                    Some(Dialect::Draft) => "a new stream header must follow the authentication",
+                    _ => "a new <open/> must follow the authentication",
+                })),
+            Event::Unit => {
+                self.exchanged = true;
+                Actions::RELAY
+            }
+            Event::EndTag { .. } => self.end_tag(),
+            Event::Restart { same_domain: true } if self.awaits_restart() => {
+                self.client = ClientStream::Open;
+                Actions::RELAY
+            }
+            // The connection was made for one domain.
+            Event::Restart { .. } if self.awaits_restart() => {
+                let rule = "a restart must name the same domain";
+                self.violation(StreamError::NotAuthorized(rule))
+            }
+            Event::ServerUnit => {
+                self.exchanged = true;
+                Actions::NONE
+            }
+            Event::Authenticated => {
+                self.exchanged = true;
+                self.client = ClientStream::AwaitsRestart;
+                Actions::NONE
+            }
+            Event::ServerErred => {
+                self.exchanged = true;
+                self.upstream = Upstream::Erred;
+                Actions::NONE
+            }
+            Event::SeeOther { usable } if !self.exchanged => self.see_other(usable),
+            Event::ServerGone if self.upstream == Upstream::Erred => self.server_ended(),
+            Event::ServerEnded => self.server_ended(),
+            // A redirect that comes too late to be followed unseen: the client comes again.
+            Event::SeeOther { .. } | Event::ServerGone | Event::ServerStalled => self
+                .leave(Phase::Closing, ServerAction::Abort, Cause::ServerLost)
+                .close(CloseCode::GOING_AWAY, SERVER_CLOSED),
+            Event::ServerViolation => {
+                let error = StreamError::RemoteConnectionFailed("the server broke its stream");
+                let end = ServerAction::End(EndTag::Ours);
+                self.fail(error, end, Cause::ServerViolation)
+            }
+            Event::Deadline { silent } => self.ping(if silent { missed_pings + 1 } else { 0 }),
+            _ => self.upgraded(event),
+        }
+    }
+
+    /// What ends a session alike from the upgrade to the Close frame.
+    fn upgraded(&mut self, event: Event) -> Actions {
+        let end = ServerAction::End(EndTag::Ours);
+        match event {
+            Event::Ended => self
+                .leave(Phase::Closing, end, Cause::ClientEnded)
+                .end_stream(CloseCode::NORMAL),
+            Event::CloseFrame => Actions {
+                echo_close: true,
+                ..self.leave(Phase::Lingering, ServerAction::Cut, Cause::CloseFrame)
+            },
+            Event::ClientGone => self.leave(Phase::Gone, ServerAction::Cut, Cause::ClientLost),
+            Event::ClientStalled => {
+                self.leave(Phase::Gone, ServerAction::Cut, Cause::ClientStalled)
+            }
+            Event::Violation(error) => self.violation(error),
+            Event::Restart { .. } if self.phase != Phase::AwaitOpen => {
+                self.violation(StreamError::BadFormat("the stream is open already"))
+            }
+            Event::FrameViolation(error) => self.frame_violation(error),
+            Event::Drain { elsewhere } => {
+                let unopened = self.client == ClientStream::Unopened;
+                Actions {
+                    elsewhere: elsewhere && unopened && self.dialect != Some(Dialect::Draft),
+                    ..self.leave(Phase::Closing, ServerAction::Cut, Cause::Drain)
+                }
+                .close(CloseCode::GOING_AWAY, "shutting down")
+            }
+            Event::Shed { unread: true } => {
+                self.leave(Phase::Gone, ServerAction::Abort, Cause::Memory)
+            }
+            Event::Shed { unread: false } => self
+                .tell(
+                    StreamError::ResourceConstraint,
+                    Phase::Lingering,
+                    ServerAction::Abort,
+                    Cause::Memory,
+                )
+                .end_stream(CloseCode::TRY_AGAIN_LATER),
+            _ => Actions::NONE,
+        }
+    }
+
+    /// Behind the last word to the client: only connections are left to be closed.
+    fn finish(&mut self, event: Event) -> Actions {
+        let (closing, gone) = (self.phase == Phase::Closing, self.phase == Phase::Gone);
+        match event {
+            Event::CloseFrame | Event::FrameViolation(_) if closing => self.enter(Phase::Lingering),
+            Event::ClientStalled if !gone => Actions {
+                cause: Some(Cause::ClientStalled),
+                ..self.enter(Phase::Gone)
+            },
+            Event::ClientGone | Event::Deadline { .. } if !gone => self.enter(Phase::Gone),
+            Event::Shed { .. } => {
+                self.phase = Phase::Gone;
+                self.abort()
+            }
+            Event::Deadline { .. } | Event::ServerGone | Event::ServerStalled => self.abort(),
+            _ => Actions::NONE,
+        }
+    }
+
+    fn abort(&mut self) -> Actions {
+        self.upstream = Upstream::None;
+        Actions::server(ServerAction::Abort)
+    }
+
+    fn enter(&mut self, phase: Phase) -> Actions {
+        self.phase = phase;
+        Actions::NONE
+    }
+
+    /// Ends the session. A server that does not know of it is left at once.
+    fn leave(&mut self, phase: Phase, server: ServerAction, cause: Cause) -> Actions {
+        let server = match self.upstream {
+            Upstream::None if self.phase.is_setting_up() => ServerAction::Abort,
+            Upstream::None => ServerAction::Keep,
+            _ => server,
+        };
+        self.upstream = match server {
+            ServerAction::End(_) => Upstream::Ended,
+            ServerAction::Cut => Upstream::Cut,
+            _ => Upstream::None,
+        };
+        self.phase = phase;
+        Actions {
+            server,
+            cause: Some(cause),
+            ..Actions::NONE
+        }
+    }
+
+    /// Tells the client a stream error, behind an `<open/>` if it had none (RFC 7395, section
+    /// 3.5), and ends the session.
+    fn tell(
+        &mut self,
+        error: StreamError,
+        phase: Phase,
+        server: ServerAction,
+        cause: Cause,
+    ) -> Actions {
+        let open = self.client == ClientStream::Unopened;
+        if open {
+            self.client = ClientStream::Open;
+        }
+        Actions {
+            open,
+            error: Some(error),
+            ..self.leave(phase, server, cause)
+        }
+    }
+
+    fn fail(&mut self, error: StreamError, server: ServerAction, cause: Cause) -> Actions {
+        self.tell(error, Phase::Closing, server, cause)
+            .end_stream(CloseCode::NORMAL)
+    }
+
+    fn violation(&mut self, error: StreamError) -> Actions {
+        let end = ServerAction::End(EndTag::Ours);
+        self.fail(error, end, Cause::Violation(error))
+    }
+
+    /// Fails the connection (RFC 6455, section 7.1.7). A message that is too big is told in
+    /// XMPP's words as well, or the client would only try it again.
+    fn frame_violation(&mut self, error: ws::Error) -> Actions {
+        let end = ServerAction::End(EndTag::Ours);
+        let too_big = match error {
+            ws::Error::FrameTooBig(_) => TooBig::Frame,
+            ws::Error::MessageTooBig(_) if self.phase == Phase::AwaitOpen => TooBig::FirstMessage,
+            ws::Error::MessageTooBig(_) => TooBig::Message,
+            _ => {
+                return self
+                    .leave(Phase::Lingering, end, Cause::FrameViolation(error))
+                    .close(error.close_code(), "");
+            }
+        };
+        let cause = Cause::TooBig(too_big);
+        self.tell(StreamError::TooBig, Phase::Lingering, end, cause)
+            .end_stream(error.close_code())
+    }
+
+    fn end_tag(&mut self) -> Actions {
+        let end = ServerAction::End(EndTag::Clients);
+        Actions {
+            relay: true,
+            ..self.leave(Phase::Closing, end, Cause::ClientEnded)
+        }
+        .end_stream(CloseCode::NORMAL)
+    }
+
+    fn server_ended(&mut self) -> Actions {
+        let end = ServerAction::End(EndTag::Ours);
+        self.leave(Phase::Closing, end, Cause::ServerEnded)
+            .end_stream(CloseCode::NORMAL)
+    }
+
+    /// Follows a redirect, unseen by the client.
+    fn see_other(&mut self, usable: bool) -> Actions {
+        if !usable || self.redirects == MAX_REDIRECTS {
+            let why = "redirects did not lead to a usable server";
+            let error = StreamError::RemoteConnectionFailed(why);
+            return self.fail(error, ServerAction::Abort, Cause::Unreachable(error));
+        }
+        self.redirects += 1;
+        self.upstream = Upstream::None;
+        self.phase = Phase::Locating;
+        Actions::server(ServerAction::Follow)
+    }
+
+    /// Asks whether the client is there, or gives it up.
+    fn ping(&mut self, missed_pings: u8) -> Actions {
+        // A server that said nothing but its header for so long will hardly send its clients
+        // elsewhere.
+        self.exchanged = true;
+        if missed_pings >= MISSED_PINGS {
+            return self
+                .leave(Phase::Closing, ServerAction::Cut, Cause::ClientSilent)
+                .close(CloseCode::GOING_AWAY, "no answer to pings");
+        }
+        self.phase = Phase::Relaying { missed_pings };
+        Actions {
+            ping: true,
+            ..Actions::NONE
+        }
+    }
+}

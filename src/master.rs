@@ -11,7 +11,7 @@ mod ending;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::TcpListener;
 use nix::errno::Errno;
@@ -358,7 +358,7 @@ impl Master {
             taken = true;
         }
         if let Some(metrics) = self.metrics {
-            metrics.set_reload_refused(!taken);
+            metrics.set_reload_refused((!taken).then(SystemTime::now));
         }
         self.notify.reloaded(taken);
     }

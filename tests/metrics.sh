@@ -11,7 +11,9 @@ work=$(mktemp -d) || exit 1
 pid=
 trap '[ -n "$pid" ] && kill "$pid" 2>/dev/null; rm -rf "$work"' EXIT
 
-printf '%s\n' 'port: 0' 'listen: 127.0.0.1' 'workers: 2' 'status_listen: 127.0.0.1:0' \
+openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=example.com \
+    -keyout "$work/key" -out "$work/certificate" 2>/dev/null || exit 1
+printf '%s\n' "tls_certificate: $work/certificate" "tls_key: $work/key" 'port: 0' 'listen: 127.0.0.1' 'workers: 2' 'status_listen: 127.0.0.1:0' \
     'domains: [example.com, "*.example.org"]' 'log_level: LOG_INFO' >"$work/conf"
 : >"$work/log"
 $daemon -n -c "$work/conf" 2>>"$work/log" &
@@ -21,7 +23,7 @@ timeout 10 tail -n +1 -f --pid=$pid "$work/log" | sed '/listening on/q' >"$work/
 address=$(sed -nE '/status at /{s/.*http:..(.*).metrics/\1/p;q}' "$work/start")
 [ -n "$address" ] || { echo 'metrics: the daemon does not start:'; cat "$work/log"; exit 1; }
 
-for path in /metrics /metrics/workers; do
+for path in /metrics/workers /metrics; do
     exec 3<>"/dev/tcp/${address%:*}/${address##*:}" || exit 1
     printf 'GET %s HTTP/1.1\r\nHost: %s\r\n\r\n' $path "$address" >&3
     timeout 10 cat <&3 | sed '1,/^\r$/d' >"$work/page"
@@ -39,7 +41,7 @@ promtool check rules $rules || exit 1
 sed '/^ *annotations:/d; /^ *summary:/d; /^ *description:/d' $rules >"$work/rules.yml"
 cp tests/alerts.yml "$work/"
 promtool test rules "$work/alerts.yml" || exit 1
-for metric in $(grep '^ *expr:\|^ *sum\|^ *>' $rules | grep -o 'jabsocket_[a-z_]*' | sort -u); do
+for metric in $(grep '^ *expr:\|^ *sum\|^ *>' $rules | grep -o '\(jabsocket\|process\)_[a-z_]*' | sort -u); do
     grep -q "^$metric[{ ]" "$work/page" || { echo "metrics: no $metric, which a rule names"; exit 1; }
 done
 for alert in $(sed -n 's/.*alert: //p' $rules); do

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::counters::{Family, Histogram};
+use super::process::Usage;
 use super::prometheus::{label, seconds};
 use super::shared::FIXED_VALUES;
 use super::snapshot::{Column, Kind, Snapshot};
@@ -61,16 +62,23 @@ impl Snapshot {
 }
 
 /// Milliseconds since the epoch.
-fn since_epoch(time: SystemTime) -> u64 {
+pub(super) fn since_epoch(time: SystemTime) -> u64 {
     let age = time.duration_since(SystemTime::UNIX_EPOCH);
     u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Metrics {
     /// The values of this worker.
-    pub(super) fn snapshot(&self, gauges: &Gauges, reload_refused_by_master: bool) -> Snapshot {
+    pub(super) fn snapshot(
+        &self,
+        gauges: &Gauges,
+        usage: Usage,
+        refused_by_master: u64,
+    ) -> Snapshot {
         let mut page = Snapshot::default();
-        self.list_process(&mut page, reload_refused_by_master);
+        self.list_process(&mut page);
+        self.list_configuration(&mut page, refused_by_master);
+        self.list_usage(&mut page, usage);
         self.list_sessions(&mut page);
         self.list_traffic(&mut page);
         gauges.list(&mut page);
@@ -78,7 +86,7 @@ impl Metrics {
         page
     }
 
-    fn list_process(&self, page: &mut Snapshot, reload_refused_by_master: bool) {
+    fn list_process(&self, page: &mut Snapshot) {
         let version = label("version", env!("CARGO_PKG_VERSION"));
         page.metric("build_info", Kind::Flag, "What was built; always 1.")
             .value(version, 1);
@@ -91,12 +99,45 @@ impl Metrics {
         page.one(Kind::Flag, "generation", help, self.generation.into());
         let help = "1 while the daemon is stopping.";
         page.one(Kind::Flag, "draining", help, u64::from(self.draining));
+    }
+
+    /// `refused_by_master` is when the master refused the last reload, 0 if it did not.
+    fn list_configuration(&self, page: &mut Snapshot, refused_by_master: u64) {
         let help = "1 if the last reload was refused and the old configuration stays in force.";
-        let refused = u64::from(self.reload_refused || reload_refused_by_master);
-        page.one(Kind::Flag, "config_reload_refused", help, refused);
+        let refused = self.reload_refused.map_or(0, since_epoch);
+        let refused = refused.max(refused_by_master);
+        let flag = u64::from(refused > 0);
+        page.one(Kind::Flag, "config_reload_refused", help, flag);
+        let help = "When the last reload was, good or bad, since the epoch; 0 if none was.";
+        let reload = refused.max(self.reloaded.map_or(0, since_epoch));
+        page.one(Kind::Flag, "config_last_reload_time_seconds", help, reload);
+        page.per_second(1000);
         let help = "When the configuration in force was read, since the epoch.";
         let configured = since_epoch(self.configured);
         page.one(Kind::Flag, "config_time_seconds", help, configured);
+        page.per_second(1000);
+        let help = "When a certificate of a listener expires, since the epoch.";
+        let expiries = self.certificates.iter();
+        let expiries = expiries.map(|(name, time)| (label("name", name), *time));
+        page.metric("certificate_expiry_seconds", Kind::Gauge, help)
+            .of_this_worker(expiries.collect());
+    }
+
+    fn list_usage(&self, page: &mut Snapshot, usage: Usage) {
+        let help = "Processor time, user and system, in seconds.";
+        let name = "process_cpu_seconds_total";
+        page.counter(name, help, usage.cpu_us);
+        page.per_second(1_000_000);
+        let help = "Resident memory in bytes.";
+        let name = "process_resident_memory_bytes";
+        page.one(Kind::Gauge, name, help, usage.resident_bytes);
+        let help = "Open file descriptors.";
+        page.one(Kind::Gauge, "process_open_fds", help, usage.open_fds);
+        let help = "The limit on open file descriptors.";
+        page.one(Kind::Gauge, "process_max_fds", help, usage.max_fds);
+        let help = "When the first of the workers started, since the epoch.";
+        let started = since_epoch(self.started);
+        page.one(Kind::Start, "process_start_time_seconds", help, started);
         page.per_second(1000);
     }
 

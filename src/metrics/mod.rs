@@ -2,19 +2,21 @@
 //!
 //! Owns the counters, plain numbers that the rest of the program adds to. `catalog` names
 //! them, `snapshot` holds their values at one moment, `shared` those of all workers of the
-//! daemon, `slot` publishes those of this one, `prometheus` writes the page. All label values are fixed
+//! daemon, `slot` publishes those of this one, `prometheus` writes the page,
+//! `process` reads the use of resources. All label values are fixed
 //! except the domains, which are entries of the configured list. Everything else counts
 //! as `other`, so a peer cannot create a series. Counting never allocates for a session
 //! or a message.
 
 mod catalog;
 mod counters;
+mod process;
 mod prometheus;
 mod shared;
 mod slot;
 mod snapshot;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use crate::config::Config;
@@ -90,10 +92,15 @@ pub struct Metrics {
     pub(crate) draining: bool,
     /// Which generation of the daemon the worker belongs to.
     pub(crate) generation: u32,
-    /// Whether this worker refused the configuration at the last reload.
-    pub(crate) reload_refused: bool,
+    /// When this worker refused a configuration, if it did at the last reload.
+    pub(crate) reload_refused: Option<SystemTime>,
+    /// When the last reload was that changed the configuration.
+    pub(crate) reloaded: Option<SystemTime>,
     /// When the configuration in force was read.
     pub(crate) configured: SystemTime,
+    /// When the certificates of the listeners expire, in seconds since the epoch, by
+    /// name.
+    pub(crate) certificates: BTreeMap<String, u64>,
     /// Connections accepted.
     pub(crate) accepted: u64,
     /// Requests refused, by reason.
@@ -135,7 +142,9 @@ impl Metrics {
             max_sessions: 0,
             draining: false,
             generation: 1,
-            reload_refused: false,
+            reload_refused: None,
+            reloaded: None,
+            certificates: BTreeMap::new(),
             configured: now,
             accepted: 0,
             refused: Family::new(REFUSALS),

@@ -1,6 +1,7 @@
 //! The page of metrics: Prometheus text format, version 0.0.4.
 //!
-//! All names begin with `jabsocket_`; units are seconds and bytes. A page has the sum over
+//! All names begin with `jabsocket_`, or with `process_` where Prometheus' client
+//! libraries have the same; units are seconds and bytes. A page has the sum over
 //! all workers, or the values of each with the label `worker`.
 
 use std::borrow::Cow;
@@ -43,6 +44,12 @@ pub(super) fn page(
             };
             match &metric.samples {
                 Samples::Fixed { first, labels } => writer.fixed(&values[*first..], labels),
+                Samples::Own(values) if worker.is_empty() => {
+                    values.iter().for_each(|(labels, value)| {
+                        writer.sample("", labels, *value);
+                    });
+                }
+                Samples::Own(_) => {}
                 Samples::Domains(column) => writer.domains(snapshot, names, values, *column),
             }
         }
@@ -61,7 +68,8 @@ fn write_head(metric: &Metric, out: &mut String) {
     };
     let written = writeln!(
         out,
-        "# HELP jabsocket_{name} {help}\n# TYPE jabsocket_{name} {kind}"
+        "# HELP {0}{name} {help}\n# TYPE {0}{name} {kind}",
+        prefix(name)
     );
     debug_assert!(written.is_ok(), "{STRING}");
 }
@@ -122,7 +130,7 @@ impl Writer<'_> {
             true => "",
             false => ",",
         };
-        for part in ["jabsocket_", self.metric.name, suffix] {
+        for part in [prefix(self.metric.name), self.metric.name, suffix] {
             self.out.push_str(part);
         }
         if !(self.worker.is_empty() && labels.is_empty()) {
@@ -130,6 +138,13 @@ impl Writer<'_> {
                 self.out.push_str(part);
             }
         }
+    }
+}
+
+fn prefix(name: &str) -> &'static str {
+    match name.starts_with("process_") {
+        true => "",
+        false => "jabsocket_",
     }
 }
 

@@ -10,7 +10,9 @@ use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::time::SystemTime;
 
+use super::catalog::since_epoch;
 use super::snapshot::COLUMNS;
 use super::{MAX_DOMAINS, OTHER, domain_names};
 use crate::config::Config;
@@ -22,7 +24,7 @@ const NAME: usize = words_for(1 << 10);
 pub(super) const FIXED_VALUES: usize = 1024;
 /// The most values that one worker has.
 const VALUES: usize = FIXED_VALUES + COLUMNS * (MAX_DOMAINS + 1);
-/// Whether the master refused the last reload, the number of domains, their names.
+/// When the master refused the last reload, the number of domains, their names.
 const HEADER: usize = 2 + (MAX_DOMAINS + 1) * NAME;
 /// Whether the worker is alive, the generation, two records.
 const SLOT: usize = 2 + 2 * RECORD;
@@ -81,22 +83,27 @@ impl SharedMetrics {
         &self.0[2 + at * NAME..][..NAME]
     }
 
+    /// How many domains have a series.
+    pub(super) fn domains(self) -> usize {
+        usize::try_from(self.0[1].load(Acquire)).unwrap_or(0)
+    }
+
     /// The names of all domains that have a series; the first is `other`.
     pub(super) fn names(self) -> Vec<String> {
-        let count = usize::try_from(self.0[1].load(Acquire)).unwrap_or(0);
-        let names = (0..count).map(|at| read_bytes(self.name(at)));
+        let names = (0..self.domains()).map(|at| read_bytes(self.name(at)));
         names
             .map(|name| String::from_utf8_lossy(&name).into_owned())
             .collect()
     }
 
-    /// Notes whether the master has refused the configuration at the last reload.
-    pub fn set_reload_refused(self, refused: bool) {
-        self.0[0].store(u64::from(refused), Relaxed);
+    /// Notes when the master has refused the configuration, if it did at the last reload.
+    pub fn set_reload_refused(self, refused: Option<SystemTime>) {
+        self.0[0].store(refused.map_or(0, since_epoch), Relaxed);
     }
 
-    pub(super) fn reload_refused(self) -> bool {
-        self.0[0].load(Relaxed) > 0
+    /// The time in milliseconds since the epoch, 0 if it was not refused.
+    pub(super) fn reload_refused(self) -> u64 {
+        self.0[0].load(Relaxed)
     }
 
     fn slot(self, worker: usize) -> &'static [AtomicU64] {
@@ -203,9 +210,10 @@ mod tests {
     #[test]
     fn a_reload_that_was_refused_shows() {
         let shared = SharedMetrics::new(1).unwrap();
-        for refused in [false, true, false] {
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1500);
+        for (refused, millis) in [(None, 0), (Some(time), 1500), (None, 0)] {
             shared.set_reload_refused(refused);
-            assert_eq!(shared.reload_refused(), refused);
+            assert_eq!(shared.reload_refused(), millis);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::process::{Process, Usage};
 use super::shared::SharedMetrics;
 use super::snapshot::{Column, Snapshot};
 use super::{Gauges, Metrics, prometheus};
@@ -22,6 +23,7 @@ pub struct Slot {
     /// When values are to be published that have changed.
     due: Option<u64>,
     published_at: u64,
+    process: Process,
 }
 
 impl Slot {
@@ -39,9 +41,10 @@ impl Slot {
             domains: Vec::new(),
             due: None,
             published_at: 0,
+            process: Process::default(),
         };
-        let snapshot = metrics.snapshot(gauges, false);
-        let before = shared.read(worker, snapshot.len(shared.names().len()));
+        let snapshot = metrics.snapshot(gauges, Usage::default(), 0);
+        let before = shared.read(worker, snapshot.len(shared.domains()));
         let mut kept = vec![0; before.kept.len()];
         for values in [before.kept, before.own] {
             snapshot.add(&mut kept, &values, false);
@@ -72,9 +75,10 @@ impl Slot {
         self.due = None;
         self.published_at = now;
         self.find_domains(metrics);
-        let snapshot = metrics.snapshot(gauges, self.shared.reload_refused());
+        let usage = self.process.usage(now);
+        let snapshot = metrics.snapshot(gauges, usage, self.shared.reload_refused());
         let mut values = snapshot.values.clone();
-        values.resize(snapshot.len(self.shared.names().len()), 0);
+        values.resize(snapshot.len(self.shared.domains()), 0);
         for (domain, at) in metrics.domains.iter().zip(&self.domains) {
             values[snapshot.domain_value(*at, Column::Sessions)] += domain.sessions;
             values[snapshot.domain_value(*at, Column::Opened)] += domain.opened;

@@ -56,6 +56,9 @@ pub(super) enum Samples {
     Fixed { first: usize, labels: Vec<String> },
     /// One for each domain.
     Domains(Column),
+    /// Values with labels that this worker knows and the others would tell alike: they
+    /// are on the page of the sum only.
+    Own(Vec<(String, u64)>),
 }
 
 /// A metric: all but its values.
@@ -115,6 +118,13 @@ impl Snapshot {
     pub fn by_domain(&mut self, column: Column) {
         if let Some(metric) = self.metrics.last_mut() {
             metric.samples = Samples::Domains(column);
+        }
+    }
+
+    /// The last metric has these values, which are not shared.
+    pub fn of_this_worker(&mut self, values: Vec<(String, u64)>) {
+        if let Some(metric) = self.metrics.last_mut() {
+            metric.samples = Samples::Own(values);
         }
     }
 

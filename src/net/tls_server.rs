@@ -7,6 +7,7 @@
 //! reload: sessions keep what they began with.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -37,8 +38,16 @@ pub struct Endpoint {
     pub rules: Listener,
     /// TLS, unless the port is in plain text.
     context: Option<SslContext>,
-    /// Warnings about its certificates that have expired or soon will.
-    expiring: Vec<String>,
+    certificates: Vec<Validity>,
+}
+
+/// How long a certificate and its chain are valid.
+struct Validity {
+    name: String,
+    /// In seconds since the epoch.
+    expires: u64,
+    /// About certificates that have expired or soon will.
+    warnings: Vec<String>,
 }
 
 impl Endpoint {
@@ -48,15 +57,15 @@ impl Endpoint {
     /// The certificate or key that cannot be used, and why.
     pub fn all(config: &Config) -> Result<Vec<Rc<Endpoint>>, String> {
         let endpoint = |rules: &Listener| {
-            let mut expiring = Vec::new();
+            let mut certificates = Vec::new();
             let context = match rules.certificates.is_empty() {
                 true => None,
-                false => Some(context(&rules.certificates, &mut expiring)?),
+                false => Some(context(&rules.certificates, &mut certificates)?),
             };
             Ok(Rc::new(Endpoint {
                 rules: rules.clone(),
                 context,
-                expiring,
+                certificates,
             }))
         };
         config.listeners.iter().map(endpoint).collect()
@@ -79,11 +88,41 @@ impl Endpoint {
 
 /// Warnings about certificates that have expired or soon will; each once.
 pub fn expiring(endpoints: &[Rc<Endpoint>]) -> impl Iterator<Item = &str> {
-    let all = endpoints.iter().flat_map(|endpoint| &endpoint.expiring);
-    let mut texts: Vec<&str> = all.map(String::as_str).collect();
+    let all = endpoints.iter().flat_map(|endpoint| &endpoint.certificates);
+    let texts = all.flat_map(|certificate| &certificate.warnings);
+    let mut texts: Vec<&str> = texts.map(String::as_str).collect();
     texts.sort_unstable();
     texts.dedup();
     texts.into_iter()
+}
+
+/// When the certificates expire, in seconds since the epoch, by their names.
+pub fn expiries(endpoints: &[Rc<Endpoint>]) -> BTreeMap<String, u64> {
+    let mut expiries = BTreeMap::new();
+    for certificate in endpoints.iter().flat_map(|endpoint| &endpoint.certificates) {
+        let name = certificate.name.clone();
+        let earliest = expiries.entry(name).or_insert(u64::MAX);
+        *earliest = certificate.expires.min(*earliest);
+    }
+    expiries
+}
+
+impl Validity {
+    /// Of a certificate in the file at `path` and the chain behind it.
+    fn new(path: &Path, chain: &[X509]) -> Validity {
+        let name = chain.first().and_then(|own| names(own).into_iter().next());
+        let expires = chain.iter().filter_map(|certificate| {
+            let until = Asn1Time::from_unix(0).ok()?.diff(certificate.not_after());
+            let until = until.ok()?;
+            u64::try_from(i64::from(until.days) * 86_400 + i64::from(until.secs)).ok()
+        });
+        let warnings = chain.iter().filter_map(|one| expiry(path, one));
+        Validity {
+            name: name.unwrap_or_else(|| path.display().to_string()),
+            expires: expires.min().unwrap_or(0),
+            warnings: warnings.collect(),
+        }
+    }
 }
 
 /// A warning about the validity of a certificate, if one is needed.
@@ -177,12 +216,12 @@ struct Choice {
 
 /// The context of a listener: that of its first pair, which goes over to the
 /// others.
-fn context(pairs: &[Pair], expiring: &mut Vec<String>) -> Result<SslContext, String> {
+fn context(pairs: &[Pair], validities: &mut Vec<Validity>) -> Result<SslContext, String> {
     let (first, others) = pairs.split_first().ok_or("no certificate")?;
-    let (own_names, mut builder) = single(first, expiring)?;
+    let (own_names, mut builder) = single(first, validities)?;
     let mut choices = Vec::with_capacity(others.len());
     for pair in others {
-        let (names, builder) = single(pair, expiring)?;
+        let (names, builder) = single(pair, validities)?;
         let context = builder.build().into_context();
         choices.push(Choice { names, context });
     }
@@ -218,7 +257,7 @@ fn chosen<'a>(ssl: &SslRef, own: &[String], choices: &'a [Choice]) -> Option<&'a
 /// A context with one certificate, and the names that it is for.
 fn single(
     pair: &Pair,
-    expiring: &mut Vec<String>,
+    validities: &mut Vec<Validity>,
 ) -> Result<(Vec<String>, SslAcceptorBuilder), String> {
     let failed = |why: ErrorStack| format!("TLS cannot be set up: {}", words(&why));
     let mut builder =
@@ -236,11 +275,7 @@ fn single(
     let path = &pair.certificate;
     let refused = |why: ErrorStack| format!("{}: {}", path.display(), words(&why));
     let chain = certificates(path)?;
-    expiring.extend(
-        chain
-            .iter()
-            .filter_map(|certificate| expiry(path, certificate)),
-    );
+    validities.push(Validity::new(path, &chain));
     let mut chain = chain.into_iter();
     let certificate = chain
         .next()

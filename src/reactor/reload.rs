@@ -96,7 +96,10 @@ impl Reactor {
     pub(super) fn reload(&mut self) {
         self.upkeep.notify.reloading(monotonic_us());
         let taken = self.take_configuration();
-        self.shared.metrics.reload_refused = !taken;
+        let now = Some(SystemTime::now());
+        let metrics = &mut self.shared.metrics;
+        metrics.reload_refused = now.filter(|_| !taken);
+        metrics.reloaded = now.filter(|_| taken).or(metrics.reloaded);
         self.upkeep.notify.reloaded(taken);
     }
 
@@ -129,6 +132,7 @@ impl Reactor {
         let without_rules = tls_server::replace(old, &self.listeners, &config, &endpoints);
         let config = Rc::new(config);
         self.shared.metrics.configured = SystemTime::now();
+        self.shared.metrics.certificates = tls_server::expiries(&self.endpoints);
         self.shared.set_config(Rc::clone(&config), contexts);
         // With several workers the master says this.
         if self.upkeep.membership.is_none() {

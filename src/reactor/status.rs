@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{Reactor, now, token};
 use crate::log::Level;
 use crate::metrics::{SharedMetrics, Slot};
+use crate::net::tls_server;
 use crate::session::shared::Shared;
 use crate::status::{Status, View};
 
@@ -32,6 +33,7 @@ impl Reactor {
         let shared = &mut self.shared;
         shared.metrics.max_sessions = self.max_sessions;
         shared.metrics.generation = self.upkeep.generation;
+        shared.metrics.certificates = tls_server::expiries(&self.endpoints);
         let slot = Slot::take(metrics, worker, &shared.metrics, &shared.gauges());
         let registry = &shared.registry;
         self.status = Some(Status::new(listeners, registry, token::FIRST_STATUS, slot)?);

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use super::PATIENCE;
 use super::daemon::Daemon;
 
-/// Values by series, less `jabsocket_`.
+/// Values by series, without `jabsocket_`.
 pub type Series = BTreeMap<String, f64>;
 
 /// Where a daemon without other workers tells its status.
@@ -86,7 +86,9 @@ fn check(page: &str, by_worker: bool) -> Series {
     for line in page.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             let (name, help) = rest.split_once(' ').expect(line);
-            assert!(name.starts_with("jabsocket_"), "{line}");
+            let prefixes = ["jabsocket_", "process_"];
+            let known = prefixes.iter().any(|prefix| name.starts_with(prefix));
+            assert!(known, "{line}");
             assert!(help.ends_with('.'), "{line}");
             assert!(seen.insert(name), "twice: {line}");
             (metric, kind) = (name, "");
@@ -114,7 +116,7 @@ fn check(page: &str, by_worker: bool) -> Series {
             }
             let value: f64 = value.parse().expect(line);
             assert!(value >= 0.0, "{line}");
-            let key = key["jabsocket_".len()..].to_owned();
+            let key = key.strip_prefix("jabsocket_").unwrap_or(key).to_owned();
             assert_eq!(series.insert(key, value), None, "twice: {line}");
         }
     }
@@ -165,6 +167,7 @@ pub fn changes(before: &Series, after: &Series) -> Vec<String> {
     let moved = after.iter().filter(|(key, value)| {
         let wanders = [
             "log_lines_lost",
+            "process_",
             "turn_seconds",
             // A machine that is busy makes any turn slow.
             "slow_turns",

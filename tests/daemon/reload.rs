@@ -136,6 +136,8 @@ fn a_refused_reload_is_in_the_metrics_until_one_is_taken() {
         let at = place(&daemon);
         let start = sum(at);
         assert_eq!(start["config_reload_refused"], 0.0);
+        let last = "config_last_reload_time_seconds";
+        assert_eq!(start[last], 0.0);
         let reload = |config: &str, refused: f64| {
             daemon.configure(&format!("{base}{config}"));
             daemon.signal(Signal::SIGHUP);
@@ -146,8 +148,12 @@ fn a_refused_reload_is_in_the_metrics_until_one_is_taken() {
         };
         let after = reload("port: x\n", 1.0);
         assert_eq!(after, start["config_time_seconds"], "it is still that one");
-        assert!(reload("", 0.0) >= after);
+        let refused = sum(at)[last];
+        assert!(refused >= after);
+        let taken = reload("", 0.0);
+        assert!(taken >= after && sum(at)[last] >= taken);
         reload("server_ca_file: /nonexistent\n", 1.0);
+        assert!(sum(at)[last] >= taken);
         daemon.stop();
     }
 }

@@ -47,6 +47,19 @@ fn values_move_with_sessions() {
     assert!(before["start_time_seconds"] > 1.6e9);
     let version = format!("build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     assert_eq!(before[&version], 1.0);
+    for (name, at_least) in [
+        ("process_open_fds", 3.0),
+        ("process_max_fds", 64.0),
+        ("process_resident_memory_bytes", 1e6),
+        ("process_cpu_seconds_total", 0.001),
+    ] {
+        assert!(before[name] >= at_least, "{name} {}", before[name]);
+    }
+    let descriptors = daemon.descriptors() as f64;
+    let told = before["process_open_fds"];
+    assert!((told - descriptors).abs() <= 2.0, "{told}, {descriptors}");
+    let start = before["process_start_time_seconds"];
+    assert_eq!(start, before["start_time_seconds"]);
 
     let (mut client, mut server) = stage.framed();
     let open = metrics(daemon);
@@ -331,6 +344,8 @@ fn tls_with_browsers_is_counted_by_version() {
         key.0.display()
     ));
     let before = metrics(&daemon);
+    let expiry = before["certificate_expiry_seconds{name=\"example.com\"}"];
+    assert!(expiry > before["start_time_seconds"], "{expiry}");
     let shake_hands = |version| {
         let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
         builder.set_verify(SslVerifyMode::NONE);

@@ -1,10 +1,9 @@
-//! How long messages take through the process, looked at now and then.
+//! How long messages take through the process, by samples.
 //!
-//! Owns the choice: of the turns of sessions that passed messages on, one in
-//! [`EVERY`] on average, at distances by lot, so that no pattern among sessions
-//! keeps step with it. Measures from the loop's waking to the end of the
-//! session's turn, with the messages in the kernel's hands by then. Only where
-//! somebody can see it.
+//! Chooses which turns to measure: on average one in [`EVERY`] of those that relay
+//! messages, at random intervals, so that sampling does not fall into step with a
+//! pattern among sessions. Measures from the wake-up of the loop to the end of the
+//! session's turn, when the kernel has the messages. Runs only if metrics are served.
 
 use std::time::Instant;
 
@@ -12,13 +11,13 @@ use super::status::micros_since;
 use crate::metrics::Metrics;
 use crate::session::Session;
 
-/// One turn in so many is measured.
+/// One turn in so many is measured, on average.
 const EVERY: u32 = 16;
 
 /// Chooses turns.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    /// Turns to be passed over before the next.
+    /// Turns to skip before the next.
     left: u32,
     lot: u32,
 }

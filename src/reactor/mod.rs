@@ -76,7 +76,7 @@ pub struct Reactor {
     listeners: Vec<Socket>,
     /// What each of the listeners is for.
     endpoints: Vec<Rc<Endpoint>>,
-    /// Unless nobody may ask.
+    /// The status port, if `status_listen` is set.
     status: Option<Status>,
     sampler: Sampler,
     slow_turns: SlowTurns,
@@ -90,9 +90,7 @@ pub struct Reactor {
     upkeep: Upkeep,
     /// The configuration of the start.
     start_config: Rc<Config>,
-    /// Clients accepted since the start.
-    accepted: u64,
-    /// When a sign of life is due.
+    /// When a heartbeat is due.
     alive_at: Option<Tick>,
     /// Clients may be waiting that no edge will tell of again.
     accept_due: bool,
@@ -170,7 +168,6 @@ impl Reactor {
             poll,
             upkeep,
             start_config: Rc::clone(&config),
-            accepted: 0,
             alive_at: None,
             shared: Shared::new(config, log, locator, tls, registry),
             signals,
@@ -271,7 +268,7 @@ impl Reactor {
             self.drain("old_sessions_timeout");
         }
         self.accept();
-        self.give_sign_of_life();
+        self.send_heartbeat();
         // Look-ups that the hosts file answered at once.
         self.take_answers();
         self.serve_status(woken);
@@ -448,7 +445,6 @@ impl Reactor {
                 self.exhausted = false;
                 self.shared.metrics.accepted += 1;
                 let full = self.is_full();
-                self.accepted += 1;
                 let entry = self.sessions.vacant_entry();
                 let slot = entry.key();
                 let first_token = token::of_session(slot);

@@ -92,7 +92,7 @@ impl Reactor {
                 self.sessions.len(),
                 phases.join(", "),
                 self.max_sessions,
-                self.accepted,
+                self.shared.metrics.accepted,
                 parsers.stream.parked() + parsers.message.parked(),
                 self.upkeep.generation,
                 if self.is_retired() { ", retired" } else { "" },

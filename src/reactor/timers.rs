@@ -1,8 +1,8 @@
 //! Deadlines of sessions: a heap with one live entry a session.
 //!
-//! Lazy: a deadline that moves away costs nothing, its entry pops early and is
-//! pushed again. Only one that comes nearer is pushed at once; the entry that it
-//! replaces is known as dead by its generation when it pops.
+//! Updates are lazy. Moving a deadline later costs nothing: the old entry pops early and
+//! is pushed again. Moving it earlier pushes a new entry at once; when the old one pops,
+//! its generation marks it as stale.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -6,22 +6,23 @@ use crate::net::notify::Notify;
 use crate::session::Tick;
 
 impl Reactor {
-    /// Gives a sign of life if one is due.
-    pub(super) fn give_sign_of_life(&mut self) {
+    /// Sends a heartbeat if one is due.
+    pub(super) fn send_heartbeat(&mut self) {
         if self.alive_at.is_some_and(|at| self.shared.now >= at) {
             self.upkeep.notify.alive();
-            self.alive_at = self.next_sign_of_life();
+            self.alive_at = self.next_heartbeat();
         }
     }
 
-    pub(super) fn next_sign_of_life(&self) -> Option<Tick> {
+    pub(super) fn next_heartbeat(&self) -> Option<Tick> {
         let period = self.upkeep.notify.watchdog()?;
         let period = Tick::try_from(period.as_millis()).unwrap_or(Tick::MAX / 2);
         Some(self.shared.now + period.max(1))
     }
 
-    /// Tells `notify` now and from now on that this process serves: the log too, unless
-    /// its master does. Signals are taken by now: who reads it may send one.
+    /// Reports through `notify`, and in the log unless the master does so, that this
+    /// process is serving; keeps `notify` for later reports. Signal handling must be set
+    /// up first, because the receiver may send a signal at once.
     pub fn tell_ready(&mut self, notify: Notify) {
         self.upkeep.notify = notify;
         if self.upkeep.membership.is_none() {
@@ -29,6 +30,6 @@ impl Reactor {
         }
         self.upkeep.notify.ready(std::process::id());
         self.watch_generations();
-        self.alive_at = self.next_sign_of_life();
+        self.alive_at = self.next_heartbeat();
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use super::response::{Response, TEXT};
 use crate::buf::Buf;
 
-/// Why a request is refused, one rule each.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// A TLS handshake arrived where plain HTTP is spoken.
@@ -19,73 +19,73 @@ pub enum Refusal {
     /// The request line or a header line breaks the syntax, folding and white
     /// space before a colon included (RFC 9112 2.2, 3, 5.1, 5.2).
     Malformed,
-    /// The header block keeps to [`super::head::Limits::head_size`] (RFC 6585 5).
+    /// The header block exceeds [`super::head::Limits::head_size`] (RFC 6585 5).
     HeadTooLarge,
-    /// There are [`super::head::Limits::lines`] header lines at most (RFC 6585 5).
+    /// There are more header lines than [`super::head::Limits::lines`] (RFC 6585 5).
     TooManyHeaders,
-    /// The request is HTTP/1.1; older versions know no Upgrade (RFC 6455
+    /// The version is not HTTP/1.1; older versions have no Upgrade (RFC 6455
     /// 4.2.1, RFC 9110 7.8).
     Version {
         /// Whether the method is HEAD: the response has no body.
         head: bool,
     },
-    /// The method is GET (RFC 6455 4.2.1).
+    /// The method is not GET (RFC 6455 4.2.1).
     Method {
         /// Whether the method is HEAD: the response has no body.
         head: bool,
     },
-    /// Origin stands once at most and is UTF-8 (RFC 6454 7.3).
+    /// Origin is repeated or not UTF-8 (RFC 6454 7.3).
     OriginInvalid,
-    /// The origin is one that may use this endpoint (RFC 6455 4.2.2, 10.2).
+    /// The origin may not use this endpoint (RFC 6455 4.2.2, 10.2).
     Origin,
-    /// `xmpp` is among the sub-protocols (RFC 7395 3.1).
+    /// `xmpp` is not among the sub-protocols (RFC 7395 3.1).
     Subprotocol,
-    /// There is a Sec-WebSocket-Key (RFC 6455 4.2.1).
+    /// Sec-WebSocket-Key is missing (RFC 6455 4.2.1).
     KeyMissing,
-    /// Sec-WebSocket-Key stands once (RFC 6455 11.3.1).
+    /// Sec-WebSocket-Key is repeated (RFC 6455 11.3.1).
     KeyDuplicated,
-    /// Sec-WebSocket-Key is base64 of 1 to 64 bytes (RFC 6455 4.2.1: of 16).
+    /// Sec-WebSocket-Key is not base64 of 1 to 64 bytes (RFC 6455 4.2.1: of 16).
     KeyInvalid,
-    /// The target is a path or an absolute http URI (RFC 9112 3.2).
+    /// The target is neither a path nor an absolute http URI (RFC 9112 3.2).
     Target,
-    /// There is a Host field (RFC 9112 3.2).
+    /// Host is missing (RFC 9112 3.2).
     HostMissing,
-    /// Host stands once (RFC 9112 3.2).
+    /// Host is repeated (RFC 9112 3.2).
     HostDuplicated,
-    /// Host names a host and perhaps a port (RFC 9110 7.2).
+    /// Host is not a host name with an optional port (RFC 9110 7.2).
     HostInvalid,
-    /// The host is the one that is served (RFC 6455 4.2.1).
+    /// Another host is served here (RFC 6455 4.2.1).
     HostDiffers,
-    /// Upgrade lists `websocket` (RFC 6455 4.2.1).
+    /// Upgrade does not list `websocket` (RFC 6455 4.2.1).
     Upgrade,
-    /// Connection lists `upgrade` (RFC 6455 4.2.1).
+    /// Connection does not list `upgrade` (RFC 6455 4.2.1).
     Connection,
-    /// The path is the one that is served (RFC 6455 4.2.2).
+    /// Another path is served here (RFC 6455 4.2.2).
     Resource,
-    /// Sec-WebSocket-Version stands once (RFC 6455 11.3.5).
+    /// Sec-WebSocket-Version is repeated (RFC 6455 11.3.5).
     WebSocketVersionDuplicated,
-    /// The version is 13 (RFC 6455 4.2.2, 4.4).
+    /// Sec-WebSocket-Version is not 13 (RFC 6455 4.2.2, 4.4).
     WebSocketVersion,
-    /// Sec-WebSocket-Extensions keeps to its grammar (RFC 6455 9.1).
+    /// Sec-WebSocket-Extensions breaks its grammar (RFC 6455 9.1).
     Extensions,
-    /// The request has no body, which would be read as frames (RFC 9112 6).
+    /// The request has a body, which would be read as frames (RFC 9112 6).
     Body,
     /// The request was not complete in time (RFC 9110 15.5.9).
     Timeout,
     /// There is no room for another client (RFC 6455 10.4, RFC 9110 15.6.4).
     Overloaded {
-        /// When to come again.
+        /// When the client may try again.
         retry_after_secs: u32,
     },
     /// The client's address has its share of connections, or comes too often
     /// (RFC 6455 10.4, RFC 9110 15.6.4).
     AddressOverloaded {
-        /// When to come again.
+        /// When the client may try again.
         retry_after_secs: u32,
     },
     /// The server is stopping (RFC 9110 15.6.4).
     Stopping {
-        /// When to come again.
+        /// When the client may try again.
         retry_after_secs: u32,
     },
 }

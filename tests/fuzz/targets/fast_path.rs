@@ -1,0 +1,37 @@
+//! The elements that need no parser, judged by Expat: where one is found, Expat finds the
+//! same element in the same bytes, whatever it inherits. What follows it does not matter,
+//! and without its last byte there is none.
+#![no_main]
+
+use jabsocket::expat::{Parser, Token, plain_element};
+use jabsocket_fuzz::{Random, pieces};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let Some(plain) = plain_element(input) else {
+        return;
+    };
+    assert!(input.starts_with(plain.bytes));
+    assert_eq!(plain_element(plain.bytes), Some(plain));
+    let cut = Random::seeded(input).below(plain.bytes.len());
+    assert_eq!(plain_element(&plain.bytes[..cut]), None);
+    for (root, inherited) in [("<r>", ""), ("<r xmlns='urn:r' xmlns:p='urn:p'>", "urn:r")] {
+        let mut parser = Parser::new(1);
+        parser.feed(root.as_bytes()).unwrap();
+        parser.forget();
+        for piece in pieces(plain.bytes) {
+            parser.feed(piece).unwrap();
+        }
+        let from = root.len() as u64;
+        let (Token::Start(tag), Token::End { depth: 1, end }) =
+            (&parser.tokens()[0], &parser.tokens()[1])
+        else {
+            panic!("{:?}", parser.tokens());
+        };
+        assert_eq!((tag.start, *end), (from, from + plain.bytes.len() as u64));
+        assert_eq!(parser.tokens().len(), 2, "{:?}", parser.tokens());
+        let namespace = plain.namespace.unwrap_or(inherited.as_bytes());
+        assert_eq!(parser.name(tag), (namespace, plain.name));
+        parser.finish(b"</r>").unwrap();
+    }
+});

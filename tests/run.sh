@@ -1,8 +1,8 @@
 #!/bin/bash
-# Every check there is: format, lints, build, cargo's tests, a minute of fuzzing
-# for each parser, the demo, real clients against real servers, real proxies, a real
-# browser, and the Debian package. It installs what is missing first. A failing step
-# does not stop the others. The end of the output has how long each step took, what
+# Every check there is: format, lints, documentation, build, cargo's tests, a minute of
+# fuzzing for each parser, the demo, real clients against real servers, real proxies, a
+# real browser, and the Debian package. It installs what is missing first. A failing
+# step does not stop the others. The end of the output has how long each step took, what
 # each failed step said, and as the last line "N passed, M failed".
 
 set -u
@@ -85,6 +85,7 @@ run bash tests/install.sh all || { status=$?; failed=$((failed + 1)); fail $stat
 
 step cargo fmt --check
 step cargo clippy --all-targets -- -D warnings
+step bash tests/doc.sh
 step cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 step cargo clippy --manifest-path tests/fuzz/Cargo.toml -- -D warnings
 step cargo build --release

@@ -66,6 +66,7 @@ pub const KEYS: &[Key] = &[
     key("see_other_uri", "", Other(|c, s| c.see_other_uri = addresses::endpoints(s).pop())),
     key("see_other_above", "", Number(0..=MAX, |c, n| c.see_other_above = Some(n as usize))),
     key("compression", "false", Other(|c, s| c.compression = s.choice(YES_NO))),
+    key("announce_limits", "false", Other(|c, s| c.announce_limits = s.choice(YES_NO))),
     key("trusted_proxies", "", Other(addresses::proxies)),
     key("forwarded_header", "", Other(|c, s| c.forwarded_header = s.choice(forwarded_header::NAMES))),
     key("domains", "", Other(|c, s| c.domains = domains::read(s))),

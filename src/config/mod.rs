@@ -98,6 +98,8 @@ pub struct Config {
     /// Of a worker, without the fixed cost of its connections; `usize::MAX` is no limit.
     pub max_total_memory_bytes: usize,
     pub compression: bool,
+    /// Whether clients are told limits that their server does not tell (XEP-0478).
+    pub announce_limits: bool,
     /// If empty, host-meta is not served.
     pub host_meta: Vec<String>,
     pub see_other_uri: Option<String>,
@@ -161,6 +163,7 @@ impl Default for Config {
             max_queue_bytes: 64 * 1024,
             max_total_memory_bytes: 256 * MIB,
             compression: false,
+            announce_limits: false,
             host_meta: Vec::new(),
             see_other_uri: None,
             see_other_above: None,

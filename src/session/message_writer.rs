@@ -8,7 +8,7 @@ use crate::buf::Buf;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::deflate::Codec;
 use crate::proto::ws::{Opcode, frame};
-use crate::proto::xmpp::features::{self, MAX_FEATURES};
+use crate::proto::xmpp::features::{Changes, MAX_FEATURES};
 use crate::proto::xmpp::framing::Element;
 use crate::proto::xmpp::header::Header;
 
@@ -25,8 +25,8 @@ pub(super) struct MessageWriter<'a> {
     pub deflate: Option<Deflate>,
     /// The client speaks RFC 7395.
     pub framed: bool,
-    /// SASL mechanisms with channel binding are taken out.
-    pub strip_channel_binding: bool,
+    /// How stream features are changed for the client.
+    pub changes: Changes,
 }
 
 impl MessageWriter<'_> {
@@ -51,27 +51,16 @@ impl MessageWriter<'_> {
         write(self.out, self.codec, self.deflate, &parts)
     }
 
-    /// Queues stream features without those that have no place on a WebSocket; their length
-    /// in bytes, or `None` if they are not well-formed, or too long for that.
+    /// Queues stream features as the client is to see them; their length in bytes, or `None`
+    /// if they are not well-formed, or too long for that.
     pub fn features(&mut self, element: &Element<'_>) -> Option<usize> {
         if element.bytes.len() > MAX_FEATURES {
             return None;
         }
-        let text = &mut *self.text;
-        let (head, tail) = element.bytes.split_at(element.name_end());
-        text.clear();
-        text.extend_from_slice(head);
-        element.inherited(text);
-        let inherited = head.len()..text.len();
-        text.extend_from_slice(tail);
-        let removed = features::removed(text, self.strip_channel_binding).ok()?;
-        for range in removed.into_iter().rev() {
-            text.drain(range);
-        }
-        if !self.framed {
-            text.drain(inherited);
-        }
-        Some(write(self.out, self.codec, self.deflate, &[text]))
+        self.text.clear();
+        let changed = self.changes.write(element, self.framed, self.text);
+        changed.ok()?;
+        Some(write(self.out, self.codec, self.deflate, &[self.text]))
     }
 }
 

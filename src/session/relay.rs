@@ -11,11 +11,11 @@ use crate::log::Escaped;
 use crate::meter::PARSER;
 use crate::metrics::Traffic;
 use crate::proto::xmpp::error::{self, StreamError};
-use crate::proto::xmpp::features::MAX_FEATURES;
+use crate::proto::xmpp::features::{Changes, MAX_FEATURES};
 use crate::proto::xmpp::framing::{self, Element};
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::server_stream::{self, Flow, Unit};
-use crate::proto::xmpp::{Dialect, ns, starttls};
+use crate::proto::xmpp::{Dialect, ns};
 
 /// Hands units of the server's stream on, and notes what they were.
 struct Run<'a> {
@@ -81,9 +81,8 @@ impl Run<'_> {
         if element.is(ns::STREAMS, "error") {
             let mut name = String::new();
             if element.bytes.len() <= MAX_FEATURES {
-                met.parsed += 2 * (PARSER + element.bytes.len());
-                met.see_other = starttls::see_other_host(element);
-                name = starttls::condition(element);
+                met.parsed += PARSER + element.bytes.len();
+                (name, met.see_other) = error::read(element);
             }
             if met.see_other.is_some() {
                 return None;
@@ -106,6 +105,7 @@ impl Session {
     /// Takes bytes of the server: frames each complete unit for the client
     /// until the client's queue is full; the rest waits in the stream reader.
     pub(super) fn relay_down(&mut self, bytes: &[u8], shared: &mut Shared) {
+        let changes = self.feature_changes();
         let mut run = Run {
             writer: MessageWriter {
                 out: &mut self.client.out,
@@ -113,7 +113,7 @@ impl Session {
                 text: &mut shared.text,
                 deflate: self.deflate,
                 framed: self.machine.dialect() != Some(Dialect::Draft),
-                strip_channel_binding: self.strip_channel_binding,
+                changes,
             },
             domain: self.domain.as_deref().unwrap_or_default(),
             passes_header: self.machine.passes_header(),
@@ -165,6 +165,19 @@ impl Session {
             ));
         }
         self.step(Event::ServerViolation, &broken, shared);
+    }
+
+    /// How the server's stream features are changed for the client.
+    fn feature_changes(&self) -> Changes {
+        let config = &self.config;
+        // Browsers do not send a message in fragments.
+        let max_bytes = config.max_message_bytes.min(config.max_frame_bytes);
+        Changes {
+            strip_channel_binding: self.strip_channel_binding,
+            max_bytes: (max_bytes != usize::MAX).then_some(max_bytes as u64),
+            idle_seconds: config.ping_interval.map(|time| time.as_secs().max(1)),
+            announce_limits: config.announce_limits,
+        }
     }
 
     /// Tells the client a stream error, the end of its stream, or both (RFC

@@ -22,5 +22,6 @@ mod proxy_header;
 mod reload;
 mod session_log;
 mod status;
+mod stream_limits;
 mod trusted_proxies;
 mod unix_socket;

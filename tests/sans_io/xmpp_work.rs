@@ -4,9 +4,10 @@
 
 use jabsocket::expat::{heap_bytes, scanned_bytes};
 use jabsocket::meter::Meter;
+use jabsocket::proto::xmpp::features::Changes;
 use jabsocket::proto::xmpp::server_stream::{Flow, ServerStream, Unit};
 use jabsocket::proto::xmpp::starttls::Dialogue;
-use jabsocket::proto::xmpp::{Parsers, client_message, features, starttls};
+use jabsocket::proto::xmpp::{Parsers, client_message, starttls};
 
 const HEADER: &str = "<?xml version='1.0'?><stream:stream id='i' version='1.0' \
     xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:client' from='h'>";
@@ -114,7 +115,7 @@ fn stream(text: &[u8], longest: usize, random: &mut Random) -> usize {
                 if let Unit::Element(element) = unit
                     && element.is("jabber:client", "features")
                 {
-                    let _ = features::removed(&element.whole(), false);
+                    let _ = Changes::default().write(&element, true, &mut Vec::new());
                 }
                 pause
             });

@@ -1,8 +1,10 @@
 //! Stream errors: the condition a peer is told (RFC 6120, section 4.9.3).
 //!
-//! Owns their XML, including the escaping of the texts. A text helps people who debug a
-//! client; it never names an address or an internal cause.
+//! Owns their XML, including the escaping of the texts, and reads those of servers. A
+//! text helps people who debug a client; it never names an address or an internal cause.
 
+use super::features::{content, each_child};
+use super::framing::Element;
 use super::{escape, ns};
 
 /// A stream error condition that jabsocket itself raises.
@@ -78,6 +80,27 @@ const CONDITIONS: [&str; 25] = [
 pub fn condition(name: &str) -> &'static &'static str {
     let known = CONDITIONS.iter().find(|known| **known == name);
     known.unwrap_or(&CONDITIONS[0])
+}
+
+/// The condition of a server's stream error, and where it sends its clients, if it does
+/// (`see-other-host`).
+pub fn read(error: &Element<'_>) -> (String, Option<String>) {
+    let whole = error.whole();
+    let (mut condition, mut see_other) = (None, None);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let verdict = each_child(&whole, |parser, tag, end| {
+        let (namespace, name) = parser.name(tag);
+        if tag.depth != 1 || namespace != ns::STREAM_ERRORS.as_bytes() || name == b"text" {
+            return;
+        }
+        condition.get_or_insert_with(|| text(name));
+        if name == b"see-other-host" {
+            see_other.get_or_insert_with(|| text(content(&whole, tag, end).trim_ascii()));
+        }
+    });
+    let condition = condition.filter(|_| verdict.is_ok());
+    let unknown = || "stream error without condition".to_owned();
+    (condition.unwrap_or_else(unknown), see_other)
 }
 
 impl StreamError {
@@ -168,7 +191,6 @@ impl From<crate::expat::Error> for StreamError {
 mod tests {
     use super::*;
     use crate::expat::{Parser, Token};
-    use crate::proto::xmpp::features::child_text;
 
     /// Characters that no text contains so far, but any might.
     const TEXT: &str = "<open/> & </text> ]]> 'to' \"x\" &amp; <!-- <?a?>";
@@ -241,8 +263,14 @@ mod tests {
                 expected.push((1, (b"urn:xmpp:errors", b"stanza-too-big")));
             }
             assert_eq!(tags, expected, "{shown}");
-            let text = child_text(&out, ns::STREAM_ERRORS, b"text").unwrap();
-            assert_eq!(unescaped(&text), error.text());
+            let mut text = None;
+            each_child(&out, |parser, tag, end| {
+                if parser.name(tag).1 == b"text" {
+                    text = Some(String::from_utf8_lossy(content(&out, tag, end)));
+                }
+            })
+            .unwrap();
+            assert_eq!(unescaped(&text.unwrap()), error.text());
         }
     }
 }

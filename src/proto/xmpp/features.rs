@@ -1,13 +1,15 @@
-//! What stream features offer, and what of it must not reach a client.
+//! What stream features offer, and what of it a client sees.
 //!
 //! Owns the removal of STARTTLS (RFC 7395, section 3.9) and compression
 //! (XEP-0138), both of which would turn the text stream into binary, and on
 //! demand of all that binds a login to a TLS channel, in SASL, SASL2 (XEP-0388)
-//! and FAST (XEP-0484): it cannot hold through a relay that ends TLS. The rest of
-//! the element keeps its bytes.
+//! and FAST (XEP-0484): it cannot hold through a relay that ends TLS. Owns the
+//! stream limits (XEP-0478) too: a client learns the lesser of the server's and
+//! ours. The rest of the element keeps its bytes.
 
 use std::ops::Range;
 
+use super::framing::{Element, tag_name};
 use super::ns;
 use crate::expat::{Error, Parser, Tag, Token};
 
@@ -24,6 +26,8 @@ const REMOVED: [(&str, &[u8]); 2] = [
 const MECHANISMS: [&str; 3] = [ns::SASL, "urn:xmpp:sasl:2", "urn:xmpp:fast:0"];
 /// The channel bindings that a server offers (XEP-0440).
 const CHANNEL_BINDINGS: (&str, &[u8]) = ("urn:xmpp:sasl-cb:0", b"sasl-channel-binding");
+/// The namespace of XEP-0478.
+const LIMITS: &str = "urn:xmpp:stream-limits:0";
 /// Deeper elements are ignored: the mechanisms of FAST are in `<fast/>`, which is in the
 /// `<inline/>` of SASL2.
 const MAX_DEPTH: u32 = 4;
@@ -41,48 +45,182 @@ fn is_bound(mechanism: &[u8]) -> bool {
     mechanism.ends_with(b"-PLUS") || hashed_token()
 }
 
-/// The byte ranges of `features` to leave out, in order; with `strip_channel_binding` those of
-/// channel binding too. A list without a mechanism left goes with the last of
-/// them, so that a client tries another one. `features` is a complete element
-/// with all namespaces it uses declared.
-///
-/// # Errors
-/// The element is not well-formed by itself.
-pub fn removed(features: &[u8], strip_channel_binding: bool) -> Result<Vec<Range<usize>>, Error> {
-    let mut ranges: Vec<Range<usize>> = Vec::new();
-    // How many mechanisms stay and go, by the depth of their lists.
-    let mut mechanisms = [(0, 0); MAX_DEPTH as usize + 1];
-    each_child(features, |parser, tag, end| {
+/// How the features of a server are changed for its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Channel binding is taken out.
+    pub strip_channel_binding: bool,
+    /// The longest element that is taken from a client, if there is a limit.
+    pub max_bytes: Option<u64>,
+    /// When a silent client is asked for a sign of life, if ever.
+    pub idle_seconds: Option<u64>,
+    /// Our limits are told where the server tells none.
+    pub announce_limits: bool,
+}
+
+impl Changes {
+    /// Appends the features in `element` for a client. Those of the draft inherit
+    /// namespaces; `framed` ones declare them. A list without a mechanism left goes with
+    /// the last of them, so that a client tries another one.
+    ///
+    /// # Errors
+    /// The element is not well-formed.
+    pub fn write(
+        &self,
+        element: &Element<'_>,
+        framed: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let whole = element.whole();
+        let inherited = whole.len() - element.bytes.len();
+        let mut rewriting = Rewriting {
+            changes: self,
+            features: &whole,
+            edits: Vec::new(),
+            mechanisms: Default::default(),
+            limits: None,
+            told: [false; 2],
+        };
+        each_child(&whole, |parser, tag, end| rewriting.take(parser, tag, end))?;
+        let mut edits = rewriting.edits;
+        if !framed {
+            let at = element.name_end();
+            edits.push(Edit::remove(at..at + inherited));
+        }
+        edits.sort_by_key(|edit| edit.range.start);
+        let mut done = 0;
+        for Edit { range, text } in edits {
+            // What stands inside a removed element goes with it.
+            if range.start >= done {
+                out.extend_from_slice(&whole[done..range.start]);
+                out.extend_from_slice(text.as_bytes());
+                done = range.end;
+            }
+        }
+        out.extend_from_slice(&whole[done..]);
+        Ok(())
+    }
+
+    /// Names and values of our limits, in the order of [`LIMIT_NAMES`].
+    fn limits(&self) -> [Option<u64>; 2] {
+        [self.max_bytes, self.idle_seconds]
+    }
+}
+
+/// The limits that XEP-0478 knows.
+const LIMIT_NAMES: [&str; 2] = ["max-bytes", "idle-seconds"];
+
+/// What takes the place of some bytes.
+struct Edit {
+    range: Range<usize>,
+    text: String,
+}
+
+impl Edit {
+    fn remove(range: Range<usize>) -> Edit {
+        let text = String::new();
+        Edit { range, text }
+    }
+}
+
+/// A run over features that need not be changed yet.
+struct Rewriting<'a> {
+    changes: &'a Changes,
+    features: &'a [u8],
+    edits: Vec<Edit>,
+    /// How many mechanisms stay and go, by the depth of their lists.
+    mechanisms: [(u32, u32); MAX_DEPTH as usize + 1],
+    /// The server's limits: the start tag, and where the element ends.
+    limits: Option<(Tag, usize)>,
+    /// Which of the limits it tells.
+    told: [bool; 2],
+}
+
+impl Rewriting<'_> {
+    /// Takes the element with this start tag, after its children.
+    fn take(&mut self, parser: &Parser, tag: &Tag, end: usize) {
         let (namespace, local) = parser.name(tag);
         let named = |(space, name): &(&str, &[u8])| namespace == space.as_bytes() && local == *name;
         let depth = tag.depth as usize;
-        let lost_all = matches!(std::mem::take(&mut mechanisms[depth]), (0, 1..));
+        let lost_all = matches!(std::mem::take(&mut self.mechanisms[depth]), (0, 1..));
         let mut gone = depth == 1 && REMOVED.iter().any(named);
-        if strip_channel_binding && depth > 0 {
+        if self.changes.strip_channel_binding && depth > 0 {
             gone |= lost_all || named(&CHANNEL_BINDINGS);
             if local == b"mechanism" && MECHANISMS.iter().any(|s| namespace == s.as_bytes()) {
-                let (stay, go) = &mut mechanisms[depth - 1];
-                if is_bound(content(features, tag, end).trim_ascii()) {
-                    gone = true;
-                    *go += 1;
-                } else {
-                    *stay += 1;
-                }
+                let bound = is_bound(content(self.features, tag, end).trim_ascii());
+                let (stay, go) = &mut self.mechanisms[depth - 1];
+                *if bound { go } else { stay } += 1;
+                gone |= bound;
             }
         }
         if gone {
-            ranges.push(tag.start as usize..end);
+            self.edits.push(Edit::remove(tag.start as usize..end));
         }
-    })?;
-    ranges.sort_by_key(|range| range.start);
-    // What stands inside another range goes with it.
-    let mut last_end = 0;
-    ranges.retain(|range| {
-        let outside = range.start >= last_end;
-        last_end = last_end.max(range.end);
-        outside
-    });
-    Ok(ranges)
+        match depth {
+            0 if self.changes.announce_limits => self.announce(tag, end),
+            1 if namespace == LIMITS.as_bytes() && local == b"limits" => {
+                self.limits = Some((tag.clone(), end));
+            }
+            2 if namespace == LIMITS.as_bytes() => self.take_limit(local, tag, end),
+            _ => {}
+        }
+    }
+
+    /// Takes a limit of the server, which must not be above ours.
+    fn take_limit(&mut self, name: &[u8], tag: &Tag, end: usize) {
+        let Some(at) = LIMIT_NAMES
+            .iter()
+            .position(|known| known.as_bytes() == name)
+        else {
+            return;
+        };
+        self.told[at] = true;
+        let value = content(self.features, tag, end);
+        let number = std::str::from_utf8(value.trim_ascii()).unwrap_or_default();
+        let theirs = number.parse().unwrap_or(u64::MAX);
+        if let Some(ours) = self.changes.limits()[at].filter(|&ours| ours < theirs) {
+            let start = tag.end as usize;
+            let range = start..start + value.len();
+            let text = ours.to_string();
+            self.edits.push(Edit { range, text });
+        }
+    }
+
+    /// Adds our limits that the server does not tell to the end of the features, or of
+    /// its limits.
+    fn announce(&mut self, tag: &Tag, end: usize) {
+        let missing = |at: usize| self.changes.limits()[at].filter(|_| !self.told[at]);
+        let limit = |at: usize| {
+            let name = LIMIT_NAMES[at];
+            missing(at).map(|value| format!("<{name} xmlns='{LIMITS}'>{value}</{name}>"))
+        };
+        let limits: String = (0..LIMIT_NAMES.len()).filter_map(limit).collect();
+        if limits.is_empty() {
+            return;
+        }
+        let edit = match &self.limits {
+            Some((tag, end)) => self.append(tag, *end, &limits),
+            None => {
+                let limits = format!("<limits xmlns='{LIMITS}'>{limits}</limits>");
+                self.append(tag, end, &limits)
+            }
+        };
+        self.edits.push(edit);
+    }
+
+    /// Puts `text` at the end of an element.
+    fn append(&self, tag: &Tag, end: usize, text: &str) -> Edit {
+        let element = &self.features[tag.start as usize..end];
+        if tag.end as usize == end {
+            let name = String::from_utf8_lossy(tag_name(element));
+            let text = format!(">{text}</{name}>");
+            let range = end - "/>".len()..end;
+            return Edit { range, text };
+        }
+        let at = tag.end as usize + content(self.features, tag, end).len();
+        let (range, text) = (at..at, text.to_owned());
+        Edit { range, text }
+    }
 }
 
 /// Whether `features` offer STARTTLS.
@@ -97,38 +235,12 @@ pub fn offers_starttls(features: &[u8]) -> Result<bool, Error> {
     Ok(offered)
 }
 
-/// The text of a child of `element`, as it stands there.
-pub fn child_text(element: &[u8], namespace: &str, name: &[u8]) -> Option<String> {
-    let mut text = None;
-    each_child(element, |parser, tag, end| {
-        if tag.depth == 1 && parser.name(tag) == (namespace.as_bytes(), name) {
-            let bytes = content(element, tag, end).trim_ascii();
-            text = Some(String::from_utf8_lossy(bytes).into_owned());
-        }
-    })
-    .ok()?;
-    text
-}
-
-/// Local names of the children of `element` in `namespace`, in their order; none
-/// if it is not well-formed.
-pub fn children(element: &[u8], namespace: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let verdict = each_child(element, |parser, tag, _| {
-        let (space, local) = parser.name(tag);
-        if tag.depth == 1 && space == namespace.as_bytes() {
-            names.push(String::from_utf8_lossy(local).into_owned());
-        }
-    });
-    match verdict {
-        Ok(()) => names,
-        Err(_) => Vec::new(),
-    }
-}
-
 /// Calls `each` with every element down to [`MAX_DEPTH`] and the offset of its end,
 /// children first.
-fn each_child(element: &[u8], mut each: impl FnMut(&Parser, &Tag, usize)) -> Result<(), Error> {
+pub(super) fn each_child(
+    element: &[u8],
+    mut each: impl FnMut(&Parser, &Tag, usize),
+) -> Result<(), Error> {
     let mut parser = Parser::new(MAX_DEPTH);
     parser.finish(element)?;
     let mut open: Vec<&Tag> = Vec::new();
@@ -145,8 +257,8 @@ fn each_child(element: &[u8], mut each: impl FnMut(&Parser, &Tag, usize)) -> Res
     Ok(())
 }
 
-/// The bytes between the tags of an element that ends at `end`.
-fn content<'a>(element: &'a [u8], tag: &Tag, end: usize) -> &'a [u8] {
+/// The bytes between the tags of an element that ends at `end`; none if it is one tag.
+pub(super) fn content<'a>(element: &'a [u8], tag: &Tag, end: usize) -> &'a [u8] {
     let inner = &element[tag.end as usize..end.max(tag.end as usize)];
     let end_tag = memchr::memmem::rfind(inner, b"</").unwrap_or(0);
     &inner[..end_tag]
@@ -163,6 +275,8 @@ pub const COMPRESS_FAILURE: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expat::Pool;
+    use crate::proto::xmpp::framing::Declarations;
 
     const FEATURES: &str = "<f:features xmlns:f='http://etherx.jabber.org/streams'>\
         <starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'><required/></starttls>\
@@ -175,16 +289,41 @@ mod tests {
         <compression xmlns='http://jabber.org/features/compress'><method>zlib</method></compression>\
         <bind xmlns='urn:x'><starttls/></bind></f:features>";
 
-    fn left(strip_channel_binding: bool) -> String {
-        let mut text = FEATURES.as_bytes().to_vec();
-        for range in removed(FEATURES.as_bytes(), strip_channel_binding)
-            .unwrap()
-            .into_iter()
-            .rev()
-        {
-            text.drain(range);
+    /// What a client in the draft sees of `features`, which declare all they use.
+    fn changed(features: &str, changes: Changes) -> String {
+        let pool = Pool::new(b"<r>");
+        let mut parser = pool.inside(b"<r>").unwrap();
+        parser.feed(features.as_bytes()).unwrap();
+        let Token::Start(tag) = &parser.tokens()[0] else {
+            panic!("no tag")
+        };
+        let start = tag.start;
+        let element = Element::seen(features.as_bytes(), (&parser, tag), Declarations::usual());
+        let (mut draft, mut framed) = (Vec::new(), Vec::new());
+        changes.write(&element, false, &mut draft).unwrap();
+        changes.write(&element, true, &mut framed).unwrap();
+        assert_eq!(start, 3);
+        let (head, tail) = draft.split_at(element.name_end());
+        let mut whole = head.to_vec();
+        element.inherited(&mut whole);
+        whole.extend_from_slice(tail);
+        assert!(framed == whole, "the dialects differ");
+        String::from_utf8(draft).unwrap()
+    }
+
+    fn strip() -> Changes {
+        Changes {
+            strip_channel_binding: true,
+            ..Changes::default()
         }
-        String::from_utf8(text).unwrap()
+    }
+
+    fn left(strip_channel_binding: bool) -> String {
+        let changes = Changes {
+            strip_channel_binding,
+            ..Changes::default()
+        };
+        changed(FEATURES, changes)
     }
 
     #[test]
@@ -234,13 +373,6 @@ mod tests {
 
     #[test]
     fn a_list_without_a_mechanism_left_goes_whole() {
-        let stripped = |text: &str| {
-            let mut left = text.to_owned();
-            for range in removed(text.as_bytes(), true).unwrap().into_iter().rev() {
-                left.replace_range(range, "");
-            }
-            left
-        };
         let sasl = "urn:ietf:params:xml:ns:xmpp-sasl";
         let fast = |names: &[&str]| {
             let list: String = names
@@ -279,7 +411,7 @@ mod tests {
                 sasl2("A", &fast(&["HT-SHA-256-NONE"])),
             ),
         ] {
-            assert_eq!(stripped(&before), after);
+            assert_eq!(changed(&before, strip()), after);
         }
     }
 
@@ -290,15 +422,95 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_a_child() {
-        let error =
-            "<error><other xmlns='u'/><see-other-host xmlns='u'> a.b:1 </see-other-host></error>";
-        let text = child_text(error.as_bytes(), "u", b"see-other-host");
-        assert_eq!(text.as_deref(), Some("a.b:1"));
+    fn the_lesser_limit_is_told() {
+        let ours = |max_bytes, idle_seconds| Changes {
+            max_bytes,
+            idle_seconds,
+            ..Changes::default()
+        };
+        let features = |bytes: &str, idle: &str| {
+            format!(
+                "<f xmlns='u'><a/><limits xmlns='{LIMITS}'><max-bytes>{bytes}</max-bytes>\
+                 <idle-seconds>{idle}</idle-seconds></limits><b/></f>"
+            )
+        };
+        for (theirs, own, told) in [
+            (("262144", "840"), (Some(1000), Some(30)), ("1000", "30")),
+            (
+                ("262144", "840"),
+                (Some(1_048_576), None),
+                ("262144", "840"),
+            ),
+            (
+                ("262144", " 20 "),
+                (Some(262_144), Some(30)),
+                ("262144", " 20 "),
+            ),
+            (
+                ("262144", "99999999999999999999"),
+                (None, Some(30)),
+                ("262144", "30"),
+            ),
+            (("many", ""), (Some(7), Some(30)), ("7", "30")),
+        ] {
+            let changed = changed(&features(theirs.0, theirs.1), ours(own.0, own.1));
+            assert_eq!(changed, features(told.0, told.1));
+        }
+        let elsewhere = "<f><limits xmlns='u'><max-bytes>9</max-bytes></limits><g>\
+            <limits xmlns='urn:xmpp:stream-limits:0'><max-bytes>9</max-bytes></limits></g></f>";
+        assert_eq!(changed(elsewhere, ours(Some(1), Some(1))), elsewhere);
+        assert_eq!(changed("<f/>", ours(Some(1), Some(1))), "<f/>");
+    }
+
+    #[test]
+    fn limits_that_the_server_does_not_tell_are_announced_on_demand() {
+        let changes = |max_bytes| Changes {
+            max_bytes,
+            idle_seconds: Some(30),
+            announce_limits: true,
+            ..Changes::default()
+        };
+        let bytes = format!("<max-bytes xmlns='{LIMITS}'>9</max-bytes>");
+        let idle = format!("<idle-seconds xmlns='{LIMITS}'>30</idle-seconds>");
+        let limits = |inner: &str| format!("<limits xmlns='{LIMITS}'>{inner}</limits>");
+        for (before, after) in [
+            (
+                "<f/>".to_owned(),
+                format!("<f>{}</f>", limits(&(bytes.clone() + &idle))),
+            ),
+            (
+                "<f><a/> </f>".to_owned(),
+                format!("<f><a/> {}</f>", limits(&(bytes.clone() + &idle))),
+            ),
+            (
+                format!("<f>{}<a/></f>", limits("<max-bytes>8</max-bytes>")),
+                format!(
+                    "<f>{}<a/></f>",
+                    limits(&format!("<max-bytes>8</max-bytes>{idle}"))
+                ),
+            ),
+            (
+                format!("<f><l:limits xmlns:l='{LIMITS}'/></f>"),
+                format!("<f><l:limits xmlns:l='{LIMITS}'>{bytes}{idle}</l:limits></f>"),
+            ),
+        ] {
+            assert_eq!(changed(&before, changes(Some(9))), after);
+        }
         assert_eq!(
-            child_text(error.as_bytes(), "u", b"other").as_deref(),
-            Some("")
+            changed("<f></f>", changes(None)),
+            format!("<f>{}</f>", limits(&idle))
         );
-        assert_eq!(child_text(error.as_bytes(), "v", b"other"), None);
+    }
+
+    /// All that a server can have changed costs one copy, not one for each change.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "work that nobody counts")]
+    fn many_changes_are_made_at_once() {
+        let begun = std::time::Instant::now();
+        let starttls = format!("<starttls xmlns='{}'/>", ns::TLS);
+        let features = format!("<f>{}</f>", starttls.repeat((4 << 20) / starttls.len()));
+        assert_eq!(changed(&features, strip()), "<f></f>");
+        let took = begun.elapsed();
+        assert!(took.as_secs() < 4, "{took:?}");
     }
 }

@@ -10,7 +10,7 @@ use std::fmt;
 
 use super::framing::Element;
 use super::server_stream::{self, Flow, ServerStream, Unit};
-use super::{features, ns};
+use super::{error, features, ns};
 use crate::buf::Buf;
 use crate::expat::Pool;
 use crate::meter::{Meter, PARSER};
@@ -198,9 +198,9 @@ impl Default for Dialogue {
 
 fn judge(step: Step, element: &Element<'_>) -> Meaning {
     if element.is(ns::STREAMS, "error") {
-        return match see_other_host(element) {
-            Some(to) => Meaning::SeeOther(to),
-            None => Meaning::Failed(Error::Ended(condition(element))),
+        return match error::read(element) {
+            (_, Some(to)) => Meaning::SeeOther(to),
+            (condition, None) => Meaning::Failed(Error::Ended(condition)),
         };
     }
     match step {
@@ -214,18 +214,6 @@ fn judge(step: Step, element: &Element<'_>) -> Meaning {
         Step::Proceed if element.is(ns::TLS, "failure") => Meaning::Failed(Error::Refused),
         _ => Meaning::Failed(Error::Unexpected),
     }
-}
-
-/// The condition of a stream error.
-pub fn condition(error: &Element<'_>) -> String {
-    let names = features::children(&error.whole(), ns::STREAM_ERRORS);
-    let condition = names.into_iter().find(|name| name != "text");
-    condition.unwrap_or_else(|| "stream error without condition".to_owned())
-}
-
-/// Where a stream error sends its clients, if it is `see-other-host`.
-pub fn see_other_host(error: &Element<'_>) -> Option<String> {
-    features::child_text(&error.whole(), ns::STREAM_ERRORS, b"see-other-host")
 }
 
 #[cfg(test)]

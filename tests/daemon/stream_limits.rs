@@ -1,0 +1,61 @@
+//! Stream limits (XEP-0478): a client learns the lesser of what its server takes and of
+//! what the daemon takes, in both dialects, after the login too.
+
+use crate::common::stage::*;
+
+const OURS: &str = "max_message_size: 100000\nmax_frame_size: 50000\nping_interval: 60\n";
+
+fn limits(inner: &str) -> String {
+    format!(
+        "<stream:features><a xmlns='u'/><limits xmlns='urn:xmpp:stream-limits:0'>{inner}\
+         </limits></stream:features>"
+    )
+}
+
+/// What a client of each dialect gets for `features`, as the server would spell it.
+fn told(config: &str, features: &str) -> [String; 2] {
+    const DECLARED: &str = " xmlns=\"jabber:client\" \
+        xmlns:stream=\"http://etherx.jabber.org/streams\"";
+    let stage = Stage::set(config);
+    let both = [stage.framed(), stage.draft()];
+    let told = both.map(|(mut client, mut server)| {
+        server.send(features);
+        let first = client.read_text().unwrap().replace(DECLARED, "");
+        server.send(SUCCESS);
+        client.read_text().unwrap();
+        first
+    });
+    stage.daemon.stop();
+    told
+}
+
+#[test]
+fn a_client_learns_the_lesser_limit() {
+    let server = "<max-bytes>262144</max-bytes><idle-seconds>840</idle-seconds>";
+    let ours = "<max-bytes>50000</max-bytes><idle-seconds>60</idle-seconds>";
+    let small = "<max-bytes>10000</max-bytes><idle-seconds>59</idle-seconds>";
+    for (theirs, expected) in [(server, ours), (small, small), ("", "")] {
+        for text in told(OURS, &limits(theirs)) {
+            assert_eq!(text, limits(expected));
+        }
+    }
+    let none = "max_message_size: 0\nmax_frame_size: 0\nping_interval: 0\n";
+    for text in told(none, &limits(server)) {
+        assert_eq!(text, limits(server));
+    }
+}
+
+#[test]
+fn our_limits_are_announced_on_demand() {
+    let features = "<stream:features><a xmlns='u'/></stream:features>";
+    for text in told(OURS, features) {
+        assert_eq!(text, features);
+    }
+    let announced = "<limits xmlns='urn:xmpp:stream-limits:0'>\
+        <max-bytes xmlns='urn:xmpp:stream-limits:0'>50000</max-bytes>\
+        <idle-seconds xmlns='urn:xmpp:stream-limits:0'>60</idle-seconds></limits>";
+    let expected = features.replace("</stream", &format!("{announced}</stream"));
+    for text in told(&format!("{OURS}announce_limits: true\n"), features) {
+        assert_eq!(text, expected);
+    }
+}

@@ -15,6 +15,8 @@ use crate::proto::xmpp::header::Header;
 /// Messages below this are not compressed: they would shrink by half at the most,
 /// and fit into one packet as they are.
 const MIN_COMPRESSED: usize = 1024;
+/// Messages above this are not compressed: it would take more than a turn, at once.
+const MAX_COMPRESSED: usize = 256 << 10;
 
 /// Writes messages to a client's queue.
 pub(super) struct MessageWriter<'a> {
@@ -27,6 +29,8 @@ pub(super) struct MessageWriter<'a> {
     pub framed: bool,
     /// How stream features are changed for the client.
     pub changes: Changes,
+    /// Bytes that were compressed.
+    pub compressed: usize,
 }
 
 impl MessageWriter<'_> {
@@ -37,7 +41,7 @@ impl MessageWriter<'_> {
             true => answer(header, domain).write_open(self.text),
             false => self.text.extend_from_slice(bytes),
         }
-        write(self.out, self.codec, self.deflate, &[self.text])
+        self.write(&[], &[])
     }
 
     /// Queues an element; its length in bytes.
@@ -47,8 +51,7 @@ impl MessageWriter<'_> {
             element.inherited(self.text);
         }
         let (head, tail) = element.bytes.split_at(element.name_end());
-        let parts = [head, self.text, tail];
-        write(self.out, self.codec, self.deflate, &parts)
+        self.write(head, tail)
     }
 
     /// Queues stream features as the client is to see them; their length in bytes, or `None`
@@ -60,7 +63,25 @@ impl MessageWriter<'_> {
         self.text.clear();
         let changed = self.changes.write(element, self.framed, self.text);
         changed.ok()?;
-        Some(write(self.out, self.codec, self.deflate, &[self.text]))
+        Some(self.write(&[], &[]))
+    }
+
+    /// Queues one message, `text` between `head` and `tail`, compressed where that was agreed
+    /// on and pays; its length in bytes before that.
+    fn write(&mut self, head: &[u8], tail: &[u8]) -> usize {
+        let parts = [head, self.text, tail];
+        let len = parts.iter().map(|part| part.len()).sum();
+        let pays = (MIN_COMPRESSED..=MAX_COMPRESSED).contains(&len);
+        let Some(deflate) = self.deflate.filter(|_| pays) else {
+            write_message(self.out, &parts);
+            return len;
+        };
+        self.compressed += len;
+        match self.codec.compress(&parts, deflate.window_bits) {
+            Some(payload) => frame::write_compressed(self.out, Opcode::Text, payload),
+            None => write_message(self.out, &parts),
+        }
+        len
     }
 }
 
@@ -85,18 +106,6 @@ pub(super) fn fresh_id() -> String {
     // Without randomness the id is still there, though not a secret.
     let _ = openssl::rand::rand_bytes(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Queues one text message made of `parts`, compressed where that was agreed on and pays; its
-/// length in bytes before that.
-fn write(out: &mut Buf, codec: &mut Codec, deflate: Option<Deflate>, parts: &[&[u8]]) -> usize {
-    let len = parts.iter().map(|part| part.len()).sum();
-    let deflate = deflate.filter(|_| len >= MIN_COMPRESSED);
-    match deflate.and_then(|deflate| codec.compress(parts, deflate.window_bits)) {
-        Some(payload) => frame::write_compressed(out, Opcode::Text, payload),
-        None => write_message(out, parts),
-    }
-    len
 }
 
 /// Queues one text message made of `parts`.

@@ -17,6 +17,9 @@ use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::server_stream::{self, Flow, Unit};
 use crate::proto::xmpp::{Dialect, ns};
 
+/// Bytes compressed for a unit of the meter.
+const COMPRESSED_BYTES: usize = 2;
+
 /// Hands units of the server's stream on, and notes what they were.
 struct Run<'a> {
     writer: MessageWriter<'a>,
@@ -114,6 +117,7 @@ impl Session {
                 deflate: self.deflate,
                 framed: self.machine.dialect() != Some(Dialect::Draft),
                 changes,
+                compressed: 0,
             },
             domain: self.domain.as_deref().unwrap_or_default(),
             passes_header: self.machine.passes_header(),
@@ -125,9 +129,10 @@ impl Session {
         let limit = self.config.max_stanza_bytes;
         let each = |unit: Unit<'_>| run.take(unit);
         let result = self.stream.feed(pool, bytes, limit, meter, each);
+        let compressing = run.writer.compressed / COMPRESSED_BYTES;
         let met = run.met;
         self.stream_paused = result == Ok(Flow::Pause);
-        shared.meter.draw(met.parsed);
+        shared.meter.draw(met.parsed + compressing);
         self.tell_machine(met, result.err(), shared);
     }
 

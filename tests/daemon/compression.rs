@@ -84,6 +84,19 @@ fn messages_pass_both_ways() {
     server.expect_end();
 }
 
+/// It would be too much work at once.
+#[test]
+fn what_is_very_large_goes_to_the_browser_as_it_is() {
+    let stage = Stage::set("compression: true\n");
+    let (mut client, mut server) = session(&stage);
+    let stanza = stanza(40_000);
+    assert!(stanza.len() > 256 << 10);
+    send(&mut client, &stanza);
+    server.expect(&stanza);
+    server.send(&stanza);
+    expect_text(&mut client, &stanza);
+}
+
 #[test]
 fn the_draft_may_be_compressed_too() {
     let stage = Stage::set("compression: true\n");

@@ -33,6 +33,8 @@ const INFLATER_BYTES: usize = 48 << 10;
 
 /// Bytes inflated at once.
 const SLICE: usize = 16 << 10;
+/// Units of the meter for a final block, after which the inflater begins anew.
+const RESET: usize = 8;
 /// Room made at once for what comes out: it grows with the message.
 const MIN_ROOM: usize = 1 << 10;
 const MAX_ROOM: usize = 64 << 10;
@@ -52,7 +54,9 @@ pub struct Inflation {
     inflater: Decompress,
     /// Bytes of the payload, and of the [`TAIL`] behind it, that the inflater got.
     fed: usize,
+    /// The message, and room behind it.
     message: Vec<u8>,
+    len: usize,
 }
 
 impl Codec {
@@ -78,7 +82,10 @@ impl Codec {
         }
         self.inflater = Some(inflation.inflater);
         match done {
-            Ok(_) => Ok(Some(inflation.message)),
+            Ok(_) => {
+                inflation.message.truncate(inflation.len);
+                Ok(Some(inflation.message))
+            }
             Err(error) => {
                 self.recycle(inflation.message);
                 Err(error)
@@ -94,6 +101,7 @@ impl Codec {
             inflater,
             fed: 0,
             message: std::mem::take(&mut self.inflated),
+            len: 0,
         }
     }
 
@@ -141,7 +149,7 @@ impl Codec {
 impl Inflation {
     /// Bytes of the message so far.
     pub(crate) fn held(&self) -> usize {
-        self.message.len()
+        self.len
     }
 
     /// Bytes of memory in it.
@@ -158,29 +166,31 @@ impl Inflation {
                 Some(rest @ [_, ..]) => &rest[..rest.len().min(SLICE)],
                 _ => &TAIL[self.fed - payload.len()..],
             };
-            let len = self.message.len();
-            let room = (4 * slice.len()).max(len).clamp(MIN_ROOM, MAX_ROOM);
-            self.message.resize(len + room, 0);
+            if self.len == self.message.len() {
+                let room = (4 * slice.len()).max(self.len).clamp(MIN_ROOM, MAX_ROOM);
+                self.message.resize(self.len + room, 0);
+            }
+            let room = &mut self.message[self.len..];
+            let room_len = room.len();
             let (read, written) = (self.inflater.total_in(), self.inflater.total_out());
             let status = self
                 .inflater
-                .decompress(slice, &mut self.message[len..], FlushDecompress::Sync)
+                .decompress(slice, room, FlushDecompress::Sync)
                 .map_err(|_| Error::NotDeflate)?;
             let read = (self.inflater.total_in() - read) as usize;
             let written = (self.inflater.total_out() - written) as usize;
-            self.message.truncate(len + written);
+            self.len += written;
             self.fed += read;
-            // Blocks without content are work too.
             let of_payload = read.min(payload.len().saturating_sub(self.fed - read));
             meter.draw(of_payload + written / INFLATED_BYTES);
-            let size = self.message.len() as u64;
-            if max_size != 0 && size > max_size {
-                return Err(Error::MessageTooBig(size));
+            if max_size != 0 && self.len as u64 > max_size {
+                return Err(Error::MessageTooBig(self.len as u64));
             }
             if status == Status::StreamEnd {
                 // A final block, behind which others may begin (7.2.3.4).
+                meter.draw(RESET);
                 self.inflater.reset(false);
-            } else if written < room {
+            } else if written < room_len {
                 // All is out that can be; a block that is not over waits for more.
                 if read < slice.len() {
                     return Err(Error::NotDeflate);

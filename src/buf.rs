@@ -46,14 +46,6 @@ impl Buf {
         }
     }
 
-    /// The waiting bytes, to be changed in place.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        match &mut self.0 {
-            Some(bytes) => &mut bytes.data[bytes.start..],
-            None => &mut [],
-        }
-    }
-
     /// Appends `bytes`. Space that was read already is used again before the
     /// queue grows.
     pub fn extend(&mut self, bytes: &[u8]) {
@@ -65,11 +57,6 @@ impl Buf {
         queue.data.extend_from_slice(bytes);
     }
 
-    /// Appends one byte.
-    pub fn push(&mut self, byte: u8) {
-        self.extend(&[byte]);
-    }
-
     /// Takes `n` bytes from the front.
     ///
     /// # Panics
@@ -78,16 +65,6 @@ impl Buf {
         assert!(n <= self.len(), "consumed more bytes than wait");
         if let Some(bytes) = &mut self.0 {
             bytes.start += n;
-        }
-        if self.is_empty() {
-            self.clear();
-        }
-    }
-
-    /// Drops the newest bytes until `len` are left.
-    pub fn truncate(&mut self, len: usize) {
-        if let Some(bytes) = &mut self.0 {
-            bytes.data.truncate(bytes.start + len);
         }
         if self.is_empty() {
             self.clear();
@@ -137,7 +114,7 @@ mod tests {
         buf.extend(b"world");
         buf.consume(6);
         assert_eq!(buf.as_slice(), b"world");
-        buf.push(b'!');
+        buf.extend(b"!");
         assert_eq!(buf.take(), b"world!");
         assert_eq!(buf.capacity(), 0);
         buf.extend(&[7; 4096]);
@@ -155,17 +132,6 @@ mod tests {
         }
         assert_eq!(buf.len(), 1000);
         assert!(buf.capacity() < 8192, "grew to {}", buf.capacity());
-    }
-
-    #[test]
-    fn truncate_drops_the_newest() {
-        let mut buf = Buf::new();
-        buf.extend(b"abcdef");
-        buf.consume(2);
-        buf.truncate(3);
-        assert_eq!(buf.as_slice(), b"cde");
-        buf.truncate(0);
-        assert_eq!(buf.capacity(), 0);
     }
 
     #[test]

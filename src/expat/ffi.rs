@@ -1,11 +1,14 @@
 //! The Expat functions that the parser calls, declared by hand.
 //!
-//! `expat-sys` only links the library and declares nothing. Types follow
+//! Owns the one that not all versions of the library have, too: without it a newer one
+//! reports a tag late. `expat-sys` only links the library and declares nothing. Types follow
 //! `expat.h` as distributions build it: `XML_Char` is `char` holding UTF-8,
 //! `XML_Bool` an `unsigned char`, `XML_Index` a `long`.
 
+use std::sync::OnceLock;
+
 use expat_sys as _;
-use nix::libc::{c_char, c_int, c_long, c_uchar, c_ulong, c_void};
+use nix::libc::{self, c_char, c_int, c_long, c_uchar, c_ulong, c_void};
 
 /// The parser object, known only by its address.
 #[repr(C)]
@@ -95,4 +98,20 @@ unsafe extern "C" {
     pub fn XML_GetCurrentByteIndex(parser: RawParser) -> c_long;
     pub fn XML_GetCurrentByteCount(parser: RawParser) -> c_int;
     pub fn XML_ExpatVersionInfo() -> Version;
+}
+
+/// `XML_SetReparseDeferralEnabled` if the library has it. Distributions carried it back
+/// into older versions, so no version number tells.
+pub(super) fn reparse_deferral() -> Option<SetReparseDeferral> {
+    static FOUND: OnceLock<Option<SetReparseDeferral>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let name = c"XML_SetReparseDeferralEnabled";
+        // SAFETY: the name is NUL-terminated; RTLD_DEFAULT needs no handle.
+        let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+        if address.is_null() {
+            return None;
+        }
+        // SAFETY: the symbol is the library's function of this type.
+        Some(unsafe { std::mem::transmute::<*mut c_void, SetReparseDeferral>(address) })
+    })
 }

@@ -1,33 +1,14 @@
-//! The Expat library that is linked: whether it will do.
+//! Whether the linked Expat library can be used.
 //!
-//! Owns the oldest version accepted and the function that not all versions
-//! have: without it a newer library reports a tag late.
+//! Owns the oldest version accepted and the check that a tag is reported in time.
 
-use std::sync::OnceLock;
-
-use nix::libc::{self, c_int, c_void};
+use nix::libc::c_int;
 
 use super::ffi;
 use super::parser::{Parser, Token};
 
 /// Oldest Expat accepted: 2.4.0 is the first with limits on entity expansion.
 const OLDEST: (c_int, c_int) = (2, 4);
-
-/// `XML_SetReparseDeferralEnabled` where the library has it. Distributions
-/// carried it back into older versions, so no version number tells.
-pub(super) fn reparse_deferral() -> Option<ffi::SetReparseDeferral> {
-    static FOUND: OnceLock<Option<ffi::SetReparseDeferral>> = OnceLock::new();
-    *FOUND.get_or_init(|| {
-        let name = c"XML_SetReparseDeferralEnabled";
-        // SAFETY: the name is NUL-terminated; RTLD_DEFAULT needs no handle.
-        let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-        if address.is_null() {
-            return None;
-        }
-        // SAFETY: the symbol is the library's function of this type.
-        Some(unsafe { std::mem::transmute::<*mut c_void, ffi::SetReparseDeferral>(address) })
-    })
-}
 
 /// Whether the linked Expat can be used: new enough, and reporting a tag in
 /// the very call that completes it.

@@ -1,12 +1,11 @@
-//! Expat, the XML parser of the original, behind a safe face.
+//! Expat, the XML parser of the original, behind a safe interface.
 //!
-//! Owns nearly all `unsafe` code (tests/house.rs lists the rest): declarations
-//! (`ffi`), one parser (`parser`), the memory it takes (`memory`), what it refuses
-//! (`rules`), where a unit for it ends (`boundary`), the way of a unit through it
-//! (`judgement`), the texts and the elements that it need not see (`text`, `plain`),
-//! what the linked library can do (`library`) and the free list of parsers that wait
-//! at depth 1 (`pool`). Knows XML, not XMPP: it reports tags near the root with their
-//! byte positions and refuses what RFC 6120, section 11.1 forbids.
+//! Owns the declarations of its functions (`ffi`), one parser (`parser`), its memory
+//! (`memory`) and the limits of documents (`limits`); where a unit for it ends
+//! (`boundary`), the feeding of a unit in slices (`judgement`), elements that need no
+//! call of it (`fast_path`), the check of the linked library (`library`) and the free
+//! list of parsers at depth 1 (`pool`). It knows XML, not XMPP: it reports tags near the
+//! root with their byte positions and refuses what RFC 6120, section 11.1 forbids.
 
 mod boundary;
 mod fast_path;
@@ -21,7 +20,6 @@ mod memory;
 #[allow(unsafe_code)]
 mod parser;
 mod pool;
-mod text;
 
 pub use boundary::{Boundary, MAX_TAG};
 pub use fast_path::{Plain, plain_element};

@@ -17,7 +17,6 @@ use std::ptr::NonNull;
 
 use nix::libc::{c_char, c_int, c_uchar, c_void};
 
-use super::library::reparse_deferral;
 use super::limits::{Error, Limits};
 use super::{ffi, memory};
 
@@ -138,7 +137,7 @@ impl Parser {
             ffi::XML_SetCommentHandler(p, on_comment);
             ffi::XML_SetProcessingInstructionHandler(p, on_instruction);
             ffi::XML_SetXmlDeclHandler(p, on_declaration);
-            if let Some(set) = reparse_deferral() {
+            if let Some(set) = ffi::reparse_deferral() {
                 set(p, 0);
             }
         }

@@ -68,21 +68,29 @@ fn down(size: usize, count: usize) -> usize {
     let (mut text, stanza, mut meter) = (Vec::new(), stanza(size), Meter::new());
     let mut relayed = 0;
     for piece in std::iter::once(HEADER).chain(std::iter::repeat_n(&stanza[..], count)) {
-        meter.refill();
-        let flow = stream.feed(&mut parsers.stream, piece, 1 << 20, &mut meter, |unit| {
-            if let Unit::Element(element) = unit {
-                text.clear();
-                element.inherited(&mut text);
-                let (head, tail) = element.bytes.split_at(element.name_end());
-                let len = head.len() + text.len() + tail.len();
-                frame::write_header(&mut out, Opcode::Text, len);
-                for part in [head, &text, tail] {
-                    out.extend(part);
+        let mut fresh = piece;
+        loop {
+            meter.refill();
+            let flow = stream.feed(&mut parsers.stream, fresh, 1 << 20, &mut meter, |unit| {
+                if let Unit::Element(element) = unit {
+                    text.clear();
+                    element.inherited(&mut text);
+                    let (head, tail) = element.bytes.split_at(element.name_end());
+                    let len = head.len() + text.len() + tail.len();
+                    frame::write_header(&mut out, Opcode::Text, len);
+                    for part in [head, &text, tail] {
+                        out.extend(part);
+                    }
                 }
+                Flow::Continue
+            });
+            fresh = &[];
+            match flow {
+                Ok(Flow::Continue) => break,
+                Ok(Flow::Pause) => {}
+                Err(error) => panic!("{error}"),
             }
-            Flow::Continue
-        });
-        assert_eq!(flow, Ok(Flow::Continue));
+        }
         relayed += out.len();
         out.clear();
     }

@@ -301,8 +301,9 @@ fn an_idle_stream_holds_no_parser_and_no_bytes() {
     };
     // A header is read by a parser of its own, and what is beyond doubt by none.
     assert_eq!(say(HEADER), (0, 0));
-    assert_eq!(say("<a/><b/>\r\n "), (0, 0));
-    assert_eq!(say("<a>&#65;"), (0, 8));
+    let all_to_expat = usize::from(std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some());
+    assert_eq!(say("<a/><b/>\r\n "), (all_to_expat, 0));
+    assert_eq!(say("<a>&#65;"), (all_to_expat, 8));
     assert_eq!(say("</a>\r"), (1, 0));
     assert_eq!(say("<"), (1, 1));
     assert_eq!(say("a"), (1, 2));

@@ -1,8 +1,7 @@
-//! Character data that Expat need not see.
+//! Text that is certainly well-formed.
 //!
-//! Owns the question which text is beyond doubt: characters of XML in whole
-//! UTF-8 sequences, the five predefined entity references, no `]]>`. All else is
-//! Expat's to judge.
+//! Owns the check: characters of XML in whole UTF-8 sequences, the five predefined
+//! entity references, no `]]>`. Expat judges all other text.
 
 /// Bytes looked at together.
 const CHUNK: usize = 32;

@@ -106,31 +106,8 @@ impl Header {
                 return Err(Error::LongControl);
             }
         }
-        let (payload_len, rest) = match short_len {
-            126 => {
-                let Some((bytes, rest)) = rest.split_first_chunk() else {
-                    return Ok(None);
-                };
-                let len = u64::from(u16::from_be_bytes(*bytes));
-                if len < 126 {
-                    return Err(Error::LengthNotMinimal);
-                }
-                (len, rest)
-            }
-            127 => {
-                let Some((bytes, rest)) = rest.split_first_chunk() else {
-                    return Ok(None);
-                };
-                let len = u64::from_be_bytes(*bytes);
-                if len >> 63 != 0 {
-                    return Err(Error::LengthOutOfRange);
-                }
-                if len <= u64::from(u16::MAX) {
-                    return Err(Error::LengthNotMinimal);
-                }
-                (len, rest)
-            }
-            _ => (u64::from(short_len), rest),
+        let Some((payload_len, rest)) = payload_len(short_len, rest)? else {
+            return Ok(None);
         };
         let Some((key, rest)) = rest.split_first_chunk() else {
             return Ok(None);
@@ -143,6 +120,29 @@ impl Header {
             payload_len,
         };
         Ok(Some((header, input.len() - rest.len())))
+    }
+}
+
+/// The length that a header's second byte begins, and what follows it; `None` while bytes
+/// are missing.
+fn payload_len(short_len: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Error> {
+    let (len, shorter, rest) = match short_len {
+        126 => match rest.split_first_chunk() {
+            Some((bytes, rest)) => (u64::from(u16::from_be_bytes(*bytes)), 125, rest),
+            None => return Ok(None),
+        },
+        127 => match rest.split_first_chunk() {
+            Some((bytes, rest)) => (u64::from_be_bytes(*bytes), u64::from(u16::MAX), rest),
+            None => return Ok(None),
+        },
+        _ => return Ok(Some((u64::from(short_len), rest))),
+    };
+    if len >> 63 != 0 {
+        return Err(Error::LengthOutOfRange);
+    }
+    match len > shorter {
+        true => Ok(Some((len, rest))),
+        false => Err(Error::LengthNotMinimal),
     }
 }
 

@@ -1,7 +1,7 @@
 //! WebSocket frames, the server's side of RFC 6455 after the opening handshake.
 //!
 //! Owns the frame header ([`frame`]), the masking key ([`mask`]), the way from
-//! frames to messages ([`reader`], its `text`), compression ([`deflate`]) and the rules a
+//! frames to messages ([`reader`], its `message` and `text`), compression ([`deflate`]) and the rules a
 //! client can break ([`Error`]). It never opens or closes a connection, never
 //! decides to answer and knows no XMPP. RFC 6455 sections 5 (frames), 7.4 (close
 //! codes), 8.1 (UTF-8) and 10.4 (limits); RFC 7692 is the only extension.
@@ -11,6 +11,7 @@ use std::fmt;
 pub mod deflate;
 pub mod frame;
 pub mod mask;
+mod message;
 pub mod reader;
 mod text;
 

@@ -9,6 +9,7 @@
 //! (UTF-8), 10.4 (limits), RFC 7692 6.2 (RSV1).
 
 use super::frame::{CloseCode, Header, MAX_CLIENT_HEADER, Opcode};
+use super::message::Message;
 use super::text::Text;
 use super::{Error, mask};
 
@@ -102,30 +103,14 @@ struct Payload {
     begun: bool,
 }
 
-/// The message under way.
-#[derive(Debug, Default)]
-enum Message {
-    #[default]
-    None,
-    Text(Text),
-    Binary(Vec<u8>),
-    Compressed {
-        text: bool,
-        bytes: Vec<u8>,
-    },
-}
-
-impl Message {
-    /// Bytes so far, and bytes of memory for them.
-    fn size(&self) -> (usize, usize) {
-        match self {
-            Message::None => (0, 0),
-            Message::Text(text) => (text.len(), text.valid.capacity()),
-            Message::Binary(bytes) | Message::Compressed { bytes, .. } => {
-                (bytes.len(), bytes.capacity())
-            }
-        }
-    }
+/// What the input has of a frame's payload, unmasked.
+struct Piece<'a> {
+    bytes: &'a [u8],
+    opcode: Opcode,
+    /// It is all of the frame's payload.
+    is_whole: bool,
+    is_last: bool,
+    ends_message: bool,
 }
 
 impl Reader {
@@ -146,88 +131,97 @@ impl Reader {
         self.release();
         let total = input.len();
         let mut rest = input;
-        loop {
-            let mut payload = match self.step {
-                Step::Payload(payload) => payload,
-                Step::Header(..) => {
-                    let Some((header, n)) = self.read_header(rest, limits.deflate)? else {
-                        return Ok((total, None));
-                    };
-                    rest = { rest }.split_at_mut(n).1;
-                    self.admit(&header, limits)?
-                }
-            };
-            let n = usize::try_from(payload.remaining).map_or(rest.len(), |r| r.min(rest.len()));
-            let (piece, tail) = { rest }.split_at_mut(n);
-            rest = tail;
-            mask::unmask(piece, payload.key, payload.phase.into());
-            payload.remaining -= n as u64;
-            payload.phase = (usize::from(payload.phase) + n) as u8 & 3;
-            let complete = payload.remaining == 0;
-            let whole = complete && !payload.begun;
-            payload.begun |= n > 0;
-            self.step = if complete {
-                Step::default()
-            } else {
-                Step::Payload(payload)
-            };
+        while let Some((piece, after)) = self.take_piece(rest, limits)? {
+            rest = after;
             let consumed = total - rest.len();
-
-            if payload.opcode.is_control() {
-                if whole {
-                    return Ok((consumed, Some(control_event(payload.opcode, piece)?)));
-                }
-                self.control.extend_from_slice(piece);
-                if complete {
-                    self.lent = Lent::Control;
-                    let event = control_event(payload.opcode, &self.control)?;
-                    return Ok((consumed, Some(event)));
-                }
-                return Ok((total, None));
-            }
-            let end = complete && payload.fin;
-            if whole && end && self.fragments == 1 {
-                let event = match std::mem::take(&mut self.message) {
-                    Message::Text(_) => {
-                        Event::Text(std::str::from_utf8(piece).map_err(|_| Error::TextNotUtf8)?)
-                    }
-                    Message::Compressed { text, .. } => {
-                        let payload = piece;
-                        Event::Compressed { text, payload }
-                    }
-                    Message::None | Message::Binary(_) => Event::Binary(piece),
-                };
+            let is_control = piece.opcode.is_control();
+            if piece.is_whole && is_control {
+                let event = control_event(piece.opcode, piece.bytes)?;
                 return Ok((consumed, Some(event)));
             }
-            match &mut self.message {
-                Message::None => {}
-                Message::Text(text) => {
-                    text.push(piece)?;
-                    if end && text.is_cut() {
-                        return Err(Error::TextNotUtf8);
-                    }
-                }
-                Message::Binary(bytes) | Message::Compressed { bytes, .. } => {
-                    bytes.extend_from_slice(piece);
-                }
+            if piece.is_whole && piece.ends_message && self.fragments == 1 {
+                return Ok((consumed, Some(self.lend(piece.bytes)?)));
             }
-            if end {
+            self.keep(&piece)?;
+            if piece.is_last && is_control {
+                self.lent = Lent::Control;
+                let event = control_event(piece.opcode, &self.control)?;
+                return Ok((consumed, Some(event)));
+            }
+            if piece.ends_message {
                 self.lent = Lent::Message;
-                let event = match &self.message {
-                    Message::None => None,
-                    Message::Text(text) => Some(Event::Text(&text.valid)),
-                    Message::Binary(bytes) => Some(Event::Binary(bytes)),
-                    Message::Compressed { text, bytes } => Some(Event::Compressed {
-                        text: *text,
-                        payload: bytes,
-                    }),
-                };
-                return Ok((consumed, event));
+                return Ok((consumed, self.message.event()));
             }
-            if !complete {
-                return Ok((total, None));
+            if !piece.is_last {
+                break;
             }
         }
+        Ok((total, None))
+    }
+
+    /// Takes what `input` has of the next frame's payload, unmasked, and what follows it;
+    /// `None` if the header is not complete.
+    #[inline]
+    fn take_piece<'a>(
+        &mut self,
+        input: &'a mut [u8],
+        limits: &Limits,
+    ) -> Result<Option<(Piece<'a>, &'a mut [u8])>, Error> {
+        let mut rest = input;
+        let mut payload = match self.step {
+            Step::Payload(payload) => payload,
+            Step::Header(..) => {
+                let Some((header, n)) = self.read_header(rest, limits.deflate)? else {
+                    return Ok(None);
+                };
+                rest = rest.split_at_mut(n).1;
+                self.admit(&header, limits)?
+            }
+        };
+        let n = usize::try_from(payload.remaining).map_or(rest.len(), |r| r.min(rest.len()));
+        let (bytes, rest) = rest.split_at_mut(n);
+        mask::unmask(bytes, payload.key, payload.phase.into());
+        payload.remaining -= n as u64;
+        payload.phase = (usize::from(payload.phase) + n) as u8 & 3;
+        let is_last = payload.remaining == 0;
+        let piece = Piece {
+            bytes,
+            opcode: payload.opcode,
+            is_whole: is_last && !payload.begun,
+            is_last,
+            ends_message: is_last && payload.fin && !payload.opcode.is_control(),
+        };
+        payload.begun |= n > 0;
+        self.step = match is_last {
+            true => Step::default(),
+            false => Step::Payload(payload),
+        };
+        Ok(Some((piece, rest)))
+    }
+
+    /// The event for a message that is one piece.
+    #[inline]
+    fn lend<'a>(&mut self, bytes: &'a [u8]) -> Result<Event<'a>, Error> {
+        match std::mem::take(&mut self.message) {
+            Message::Text(_) => match std::str::from_utf8(bytes) {
+                Ok(text) => Ok(Event::Text(text)),
+                Err(_) => Err(Error::TextNotUtf8),
+            },
+            Message::Compressed { text, .. } => Ok(Event::Compressed {
+                text,
+                payload: bytes,
+            }),
+            Message::None | Message::Binary(_) => Ok(Event::Binary(bytes)),
+        }
+    }
+
+    /// Copies a piece of something larger.
+    fn keep(&mut self, piece: &Piece<'_>) -> Result<(), Error> {
+        if piece.opcode.is_control() {
+            self.control.extend_from_slice(piece.bytes);
+            return Ok(());
+        }
+        self.message.push(piece.bytes, piece.ends_message)
     }
 
     /// Frees what the last event borrowed; to be called once it is dealt with.

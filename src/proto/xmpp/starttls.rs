@@ -100,8 +100,8 @@ impl Dialogue {
         }
     }
 
-    /// Takes bytes from the server. They yield only one short element, so no pause for
-    /// other sessions is needed.
+    /// Takes bytes from the server. They complete one element of 64 KiB at the most, so no
+    /// pause for other sessions is needed.
     ///
     /// # Errors
     /// The rule that was broken; the connection is of no use then.
@@ -117,41 +117,11 @@ impl Dialogue {
         if self.step != Step::Proceed {
             self.said.extend(bytes);
         }
-        let mut step = self.step;
-        let mut met = None;
-        let mut judged = 0;
-        let mut fresh = bytes;
-        let flow = loop {
-            let flow = self.stream.feed(pool, fresh, MAX_ELEMENT, meter, |unit| {
-                let meaning = match unit {
-                    Unit::Header { header, .. } => {
-                        step = Step::Features;
-                        if header.has_usable_version() {
-                            return Flow::Continue;
-                        }
-                        // XMPP 0.9 knows no features (section 4.7.5).
-                        Meaning::Offer(false)
-                    }
-                    Unit::Element(element) => {
-                        judged = PARSER + element.bytes.len();
-                        judge(step, &element)
-                    }
-                    Unit::End { .. } => Meaning::Failed(Error::Ended("no reason given".to_owned())),
-                };
-                met = Some(meaning);
-                Flow::Pause
-            });
-            fresh = &[];
-            if flow != Ok(Flow::Pause) || met.is_some() {
-                break flow;
-            }
-        };
-        meter.draw(judged);
+        let (flow, met) = self.next_unit(pool, bytes, meter);
         let flow = match (flow, &met) {
             (Err(error), None) => return Err(Error::Stream(error)),
             (flow, _) => flow,
         };
-        self.step = step;
         match met {
             None => Ok(Progress::Wait),
             Some(Meaning::Offer(true)) => {
@@ -172,6 +142,43 @@ impl Dialogue {
             Some(Meaning::SeeOther(to)) => Ok(Progress::SeeOther(to)),
             Some(Meaning::Failed(error)) => Err(error),
         }
+    }
+
+    /// Feeds the stream until a unit beyond the header is complete.
+    fn next_unit(
+        &mut self,
+        pool: &mut Pool,
+        bytes: &[u8],
+        meter: &mut Meter,
+    ) -> (Result<Flow, server_stream::Error>, Option<Meaning>) {
+        let (step, stream) = (&mut self.step, &mut self.stream);
+        let (mut met, mut judged, mut fresh) = (None, 0, bytes);
+        let flow = loop {
+            let flow = stream.feed(pool, fresh, MAX_ELEMENT, meter, |unit| {
+                met = Some(match unit {
+                    Unit::Header { header, .. } => {
+                        *step = Step::Features;
+                        if header.has_usable_version() {
+                            return Flow::Continue;
+                        }
+                        // XMPP 0.9 knows no features (section 4.7.5).
+                        Meaning::Offer(false)
+                    }
+                    Unit::Element(element) => {
+                        judged = PARSER + element.bytes.len();
+                        judge(*step, &element)
+                    }
+                    Unit::End { .. } => Meaning::Failed(Error::Ended("no reason given".to_owned())),
+                });
+                Flow::Pause
+            });
+            fresh = &[];
+            if flow != Ok(Flow::Pause) || met.is_some() {
+                break flow;
+            }
+        };
+        meter.draw(judged);
+        (flow, met)
     }
 
     /// All that the server has said, for a session in plain text.

@@ -159,10 +159,10 @@ impl Connection {
                 match verdict {
                     Ok(Request::WebSocket(accept)) => {
                         accept.write(&mut self.out);
-                        let mut rest = std::mem::take(head);
-                        rest.consume(accept.consumed);
+                        let consumed = accept.consumed;
+                        let mut rest = head.take();
                         self.phase = Phase::Open(Reader::new(), accept.deflate);
-                        self.feed_frames(rest.as_mut_slice(), shared);
+                        self.feed_frames(&mut rest[consumed..], shared);
                     }
                     Ok(Request::Page(page)) => {
                         page.write(&[], &mut self.out);

@@ -299,15 +299,15 @@ printf "\x89\x84\0\0\0\0abcd" >&3
 
 # A command during a session for resource $1, which goes on all the time.
 during_session() {
-    local browser status
+    local client status
     rm -f "$work"/session.*
     nsenter --target "$init" --net bash -c "$silent_browser" browser "$1" "$work/session" &
-    browser=$!
+    client=$!
     await [ -e "$work/session.open" ] || return 1
     "${@:2}"
     status=$?
     : >"$work/session.enough"
-    wait $browser || { echo 'the session was lost'; return 1; }
+    wait $client || { echo 'the session was lost'; return 1; }
     return $status
 }
 

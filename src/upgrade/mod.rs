@@ -310,10 +310,11 @@ impl Generations {
     }
 
     /// Passes an order on to all older generations. One to stop also ends a generation
-    /// that does not serve yet.
+    /// that does not serve yet, and closes this process's copies of the listeners.
     pub fn order(&mut self, order: Order) {
         if order != Order::Report {
             self.end_newer();
+            self.gifts.clear();
         }
         for older in &self.older {
             older.channel.order(order);

@@ -4,13 +4,14 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use crate::common::background::*;
 use crate::common::daemon::{Daemon, PROGRAM};
@@ -377,4 +378,35 @@ fn a_new_process_that_is_silent_is_given_up() {
     wait_gone(child);
     Chat::open(&all.stage).close();
     all.stop();
+}
+
+#[test]
+fn in_the_background_a_process_without_root_hands_over_to_another() {
+    let user = match geteuid().is_root() {
+        true => "user: nobody\n",
+        false => "",
+    };
+    for workers in ["", "workers: 2\n"] {
+        let all = Background::new(&format!("{user}{workers}"));
+        // Where the other user can execute it.
+        let program = all.dir.path("jabsocket");
+        fs::copy(PROGRAM, &program).expect("a copy");
+        let mut command = Command::new(&program);
+        command.arg("-c").arg(&all.config).stdin(Stdio::null());
+        let started = output(command);
+        assert!(started.status.success(), "{started:?}");
+        let (old, address) = (all.pid(), all.address());
+        let user = status(old, "Uid:");
+        all.signal(Signal::SIGUSR2);
+        let new = patiently("another process in the PID file", || {
+            let text = fs::read_to_string(&all.pid_file).ok()?;
+            text.trim().parse().ok().filter(|pid: &u32| *pid != old)
+        });
+        wait_gone(old);
+        assert_eq!((all.address(), status(new, "Uid:")), (address, user));
+        let client = WsClient::connect(address, "/", &[], Some("xmpp"));
+        drop(client.expect("a session"));
+        all.signal(Signal::SIGTERM);
+        wait_gone(new);
+    }
 }

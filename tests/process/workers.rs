@@ -225,19 +225,19 @@ fn workers_get_the_included_text_that_the_master_read() {
     let config = format!("workers: 2\ninclude: {}/*.conf\n", directory.0.display());
     let Stage { server: _, daemon } = Stage::set(&config);
     let both = workers(daemon.pid(), 2);
-    let all_serve = |path: &str| {
+    let all_answer = |path: &str, status: u16| {
         // Enough that each worker has some of them.
         (0..24).all(|_| {
             let mut client = WsClient::dial(daemon.address).unwrap();
-            client.handshake(path, &[], Some("xmpp")).unwrap().status == 101
+            client.handshake(path, &[], Some("xmpp")).unwrap().status == status
         })
     };
-    assert!(all_serve("/old"));
+    assert!(all_answer("/old", 101));
     include("resource: /new\n");
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for_line("configuration reloaded");
     patiently("both workers with the new text", || {
-        all_serve("/new").then_some(())
+        (all_answer("/old", 404) && all_answer("/new", 101)).then_some(())
     });
     // A worker that is told to reload reads what the master read, not the file.
     include("resource: /newer\n");
@@ -246,6 +246,6 @@ fn workers_get_the_included_text_that_the_master_read() {
         signal_to(worker, Signal::SIGUSR1);
     }
     daemon.wait_for_lines("status: ", 2);
-    assert!(all_serve("/new"));
+    assert!(all_answer("/new", 101) && all_answer("/newer", 404));
     daemon.stop();
 }

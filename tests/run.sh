@@ -101,6 +101,9 @@ step bash tests/demo.sh --once
 counted 's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
         node tests/real/main.mjs
+counted 's/^upgrade: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
+        's/^upgrade: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
+        node tests/real/upgrade.mjs
 counted 's/^proxies: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^proxies: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
         node tests/real/proxies.mjs

@@ -314,7 +314,7 @@ during_session() {
 upgrade_in_place() {
     local pid
     pid=$(main_pid)
-    inside systemctl kill --signal=USR2 --kill-who=main jabsocket.service && await is_up_anew "$pid" && is_old "$pid" && browse /
+    inside systemctl kill --signal=USR2 --kill-who=main jabsocket.service && await is_up_anew "$pid" && browse /
 }
 is_old() { [[ $(inside cat "/proc/$1/comm") == jabsocket-old* ]]; }
 
@@ -325,11 +325,17 @@ upgrades_in_place() {
     inside systemctl disable --now jabsocket.socket && rm "$root/etc/systemd/system/jabsocket.socket" && set_up_unit WatchdogSec=4 || return 1
     configure 'workers: 2' 'open_timeout: 600'
     restart && pid=$(main_pid) && during_session / upgrade_twice || return 1
-    # The watchdog is content with the new process.
-    sleep 5
+    # The watchdog hears of the new process, for longer than it waits.
+    for _ in 1 2 3; do await heard_after "$(property WatchdogTimestampMonotonic)" || return 1; done
     [ "$(property ActiveState)" = active ] && browse / && upgrade_in_place_during_session_and_stop
 }
-upgrade_twice() { upgrade_in_place && upgrade_in_place; }
+heard_after() { [ "$(property WatchdogTimestampMonotonic)" != "$1" ]; }
+# The first process keeps the session; the one in between has none.
+upgrade_twice() {
+    local pid
+    pid=$(main_pid)
+    upgrade_in_place && upgrade_in_place && is_old "$pid"
+}
 upgrade_in_place_during_session_and_stop() {
     nsenter --target "$init" --net bash -c "$silent_browser" browser / "$work/other" &
     await [ -e "$work/other.open" ] && upgrade_in_place && inside systemctl stop jabsocket.service && : >"$work/other.enough" &&

@@ -294,6 +294,10 @@ impl Master {
         fds.extend(channels.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let due = self.slots.iter().filter_map(|slot| slot.due);
         let due = due.chain(self.generations.deadline());
+        // Without workers only older generations are left, which nobody hears from.
+        let is_idle = self.slots.iter().all(|slot| slot.running.is_none());
+        let beat = self.notify.watchdog().filter(|_| is_idle);
+        let due = due.chain(beat.map(|period| now() + period));
         let wait = due.chain(self.kill_at).min().map(|at| {
             // Rounded up, or the loop would spin through the last millisecond.
             at.saturating_duration_since(now()) + Duration::from_millis(1)
@@ -415,7 +419,7 @@ impl Master {
         }
         // The master is as healthy as the worker that is worst off; a slot that
         // is vacant is being looked after.
-        let watched = self.serves && !self.is_ending() && self.notify.watchdog().is_some();
+        let watched = self.serves && self.notify.watchdog().is_some();
         if watched && running.all(|r| r.is_none_or(|r| r.alive)) {
             self.notify.alive();
             for running in self.slots.iter_mut().filter_map(|p| p.running.as_mut()) {

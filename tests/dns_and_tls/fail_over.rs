@@ -2,6 +2,7 @@
 //! Everything is counted; no time is measured.
 
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use crate::common::answering::*;
@@ -36,7 +37,9 @@ fn read_open(client: &mut WsClient) {
 
 #[test]
 fn of_a_list_the_one_that_lives_serves_and_the_backup_once_it_has_died() {
-    let (living, backup) = (XmppServer::start(), Answering::start("backup"));
+    // At an address of its own: nobody else takes its port once it is dead.
+    let listener = TcpListener::bind((own_address(), 0)).expect("bind");
+    let (living, backup) = (XmppServer::over(listener), Answering::start("backup"));
     let daemon = with_servers(
         "none",
         &format!(
@@ -90,7 +93,8 @@ fn weights_are_shares() {
 }
 
 #[test]
-fn a_server_that_says_nothing_is_tried_last_by_the_second_session() {
+fn a_server_that_says_nothing_is_tried_last() {
+    const SESSIONS: usize = 10;
     // By a list, and by SRV records.
     for by_srv in [false, true] {
         let (mute, two) = (XmppServer::start(), Answering::start("two"));
@@ -111,13 +115,17 @@ fn a_server_that_says_nothing_is_tried_last_by_the_second_session() {
                 ),
             ),
         };
-        drop(reach(&daemon, "x.example", "two"));
-        let mut first = mute.accept();
-        first.read_until("<stream:stream");
-        for _ in 0..3 {
+        for _ in 0..SESSIONS {
             drop(reach(&daemon, "x.example", "two"));
         }
-        assert!(mute.is_alone(), "the mute server was tried again");
+        mute.accept().read_until("<stream:stream");
+        // On a slow machine it is tried again meanwhile, after 1, 2, 4 and 8 s.
+        let mut tried = 1;
+        while !mute.is_alone() {
+            mute.accept();
+            tried += 1;
+        }
+        assert!(tried <= SESSIONS / 2, "tried {tried} times");
         daemon.stop();
     }
 }

@@ -158,6 +158,18 @@ impl Metrics {
         let help = "Sessions that have named their domain, by entry of the list.";
         page.metric("domain_sessions_total", Kind::Counter, help)
             .by_domain(Column::Opened);
+        let help = "Sessions there now whose stream this configured server gave.";
+        page.metric("server_sessions", Kind::Gauge, help)
+            .by_server(Column::Sessions);
+        let help = "Sessions whose stream this configured server gave.";
+        page.metric("server_sessions_total", Kind::Counter, help)
+            .by_server(Column::Opened);
+        let help = "Attempts at this configured server without a connection, TLS or a stream.";
+        page.metric("server_failures_total", Kind::Counter, help)
+            .by_server(Column::Failures);
+        let help = "1 if the last attempt of a worker at this configured server failed.";
+        page.metric("server_down", Kind::Flag, help)
+            .by_server(Column::Down);
         let help = "Connections accepted.";
         page.counter("accepted_connections_total", help, self.accepted);
         let help = "Opening handshakes refused.";

@@ -17,6 +17,7 @@ mod slot;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::time::SystemTime;
 
 use crate::config::Config;
@@ -69,12 +70,16 @@ const TURN_US: &[u64] = &[
     10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000,
 ];
 
-/// The counters of one domain of the list.
+/// The counters of one domain of the list, or of one configured server.
 #[derive(Debug)]
 struct DomainTotals {
     name: String,
     sessions: u64,
     opened: u64,
+    /// Failed attempts, if this is a server.
+    failures: u64,
+    /// The last attempt failed.
+    is_down: bool,
 }
 
 /// The phase of a session, as an index of the phase names, and its dialect.
@@ -175,8 +180,8 @@ impl Metrics {
     /// Makes a series for each domain in the list of `config`. Those of earlier lists
     /// stay, because sessions may still be counted there.
     pub(crate) fn add_domains(&mut self, config: &Config) {
-        for name in domain_names(config) {
-            self.domain(name);
+        for name in series_names(config) {
+            self.domain(&name);
         }
     }
 
@@ -193,6 +198,8 @@ impl Metrics {
             name: name.to_owned(),
             sessions: 0,
             opened: 0,
+            failures: 0,
+            is_down: false,
         });
         self.domain_index.insert(name.to_owned(), at);
         at
@@ -217,6 +224,33 @@ impl Metrics {
         domain.sessions += 1;
         domain.opened += 1;
         at
+    }
+
+    /// Counts a session at a configured server; returns the number of the series, or 0 if
+    /// there is none.
+    pub(crate) fn enter_server(&mut self, server: &str) -> u16 {
+        let at = self.server(server);
+        if at > 0 {
+            let server = &mut self.domains[usize::from(at)];
+            server.sessions += 1;
+            server.opened += 1;
+        }
+        at
+    }
+
+    fn server(&self, server: &str) -> u16 {
+        let at = self.domain_index.get(&server_name(server));
+        at.copied().unwrap_or(0)
+    }
+
+    /// Counts an attempt at a configured server.
+    pub(crate) fn count_result(&mut self, server: &str, answered: bool) {
+        let at = self.server(server);
+        if at > 0 {
+            let server = &mut self.domains[usize::from(at)];
+            server.is_down = !answered;
+            server.failures += u64::from(!answered);
+        }
     }
 
     /// A session of this series is over.
@@ -255,10 +289,21 @@ impl Metrics {
     }
 }
 
-/// The entries of the list of `config`.
-fn domain_names(config: &Config) -> impl Iterator<Item = &str> {
-    let entries = config.domains.iter().flat_map(|domains| domains.iter());
-    entries.map(|domain| domain.name.as_str())
+/// What the name of a server's series begins with. No domain has a space in it.
+const SERVER: &str = "server ";
+
+/// The name of a server's series, among those of domains.
+fn server_name(server: impl Display) -> String {
+    format!("{SERVER}{server}")
+}
+
+/// The servers that `config` names and the entries of its list.
+fn series_names(config: &Config) -> impl Iterator<Item = String> {
+    let entries = || config.domains.iter().flat_map(|domains| domains.iter());
+    let own = entries().flat_map(|domain| domain.servers.iter());
+    let servers = config.servers.iter().chain(own);
+    let servers = servers.map(|server| server_name(&server.address));
+    servers.chain(entries().map(|domain| domain.name.clone()))
 }
 
 /// The label value for why a request is refused.

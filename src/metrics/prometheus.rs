@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use super::SERVER;
 use super::snapshot::{Column, Kind, Metric, Samples, Snapshot};
 
 /// Writing to a `String` does not fail.
@@ -50,7 +51,18 @@ pub(super) fn page(
                     });
                 }
                 Samples::Own(_) => {}
-                Samples::Domains(column) => writer.domains(snapshot, names, values, *column),
+                Samples::Domains(column) => {
+                    let names = names.iter().enumerate();
+                    let domains = names.filter(|(_, name)| !name.starts_with(SERVER));
+                    let domains = domains.map(|(at, name)| (at, name.as_str()));
+                    writer.by_name("domain", domains, snapshot, values, *column);
+                }
+                Samples::Servers(column) => {
+                    let servers = names.iter().enumerate();
+                    let servers =
+                        servers.filter_map(|(at, name)| Some((at, name.strip_prefix(SERVER)?)));
+                    writer.by_name("server", servers, snapshot, values, *column);
+                }
             }
         }
     }
@@ -94,14 +106,21 @@ impl Writer<'_> {
         self.sample("_count", "", total);
     }
 
-    /// A worker has a series for the domains that it knows, the sum for all.
-    fn domains(&mut self, snapshot: &Snapshot, names: &[String], values: &[u64], column: Column) {
+    /// A worker has a series for the names that it knows, the sum for all.
+    fn by_name<'a>(
+        &mut self,
+        label: &str,
+        names: impl Iterator<Item = (usize, &'a str)>,
+        snapshot: &Snapshot,
+        values: &[u64],
+        column: Column,
+    ) {
         let mut written = String::new();
-        for (at, name) in names.iter().enumerate() {
+        for (at, name) in names {
             let value = |column| values[snapshot.domain_value(at, column)];
             if self.worker.is_empty() || value(Column::Known) > 0 {
                 written.clear();
-                for part in ["domain=\"", &escaped(name), "\""] {
+                for part in [label, "=\"", &escaped(name), "\""] {
                     written.push_str(part);
                 }
                 self.sample("", &written, value(column));
@@ -187,11 +206,17 @@ mod tests {
         snapshot.histogram("x_seconds", "X.", &histogram);
         let gauge = snapshot.metric("d", Kind::Gauge, "D.");
         gauge.by_domain(Column::Sessions);
+        let counter = snapshot.metric("s_total", Kind::Counter, "S.");
+        counter.by_server(Column::Failures);
         let start = snapshot.metric("start_seconds", Kind::Start, "S.");
         start.value(String::new(), 1_700_000_000_123);
         start.per_second(1000);
-        let values = [&snapshot.values[..], &[1, 2, 1, 3, 4, 0]].concat();
-        let names = ["a".to_owned(), "b".to_owned()];
+        let values = [
+            &snapshot.values[..],
+            &[1, 2, 0, 0, 1, 3, 4, 0, 0, 0, 5, 6, 1, 7, 1],
+        ]
+        .concat();
+        let names = ["a", "b", "server h:1"].map(str::to_owned);
         let workers = [(Some(3), values.clone()), (None, values)];
         let expected = "# HELP jabsocket_x_seconds X.\n\
             # TYPE jabsocket_x_seconds histogram\n\
@@ -210,6 +235,10 @@ mod tests {
             jabsocket_d{worker=\"3\",domain=\"a\"} 1\n\
             jabsocket_d{domain=\"a\"} 1\n\
             jabsocket_d{domain=\"b\"} 3\n\
+            # HELP jabsocket_s_total S.\n\
+            # TYPE jabsocket_s_total counter\n\
+            jabsocket_s_total{worker=\"3\",server=\"h:1\"} 7\n\
+            jabsocket_s_total{server=\"h:1\"} 7\n\
             # HELP jabsocket_start_seconds S.\n\
             # TYPE jabsocket_start_seconds gauge\n\
             jabsocket_start_seconds{worker=\"3\"} 1700000000.123\n\

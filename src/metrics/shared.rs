@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use super::catalog::since_epoch;
 use super::snapshot::COLUMNS;
-use super::{MAX_DOMAINS, OTHER, domain_names};
+use super::{MAX_DOMAINS, OTHER, series_names};
 use crate::config::Config;
 use crate::shared_memory::{Words, map, read_bytes, words_for, write_bytes};
 
@@ -61,7 +61,8 @@ impl SharedMetrics {
 
     /// Makes a series for each domain in the list of `config`.
     pub fn add_domains(self, config: &Config) {
-        self.add_names(domain_names(config));
+        let names: Vec<_> = series_names(config).collect();
+        self.add_names(names.iter().map(String::as_str));
     }
 
     /// Adds the names that are not there yet, while there is room.

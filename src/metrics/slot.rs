@@ -83,6 +83,8 @@ impl Slot {
             values[snapshot.domain_value(*at, Column::Sessions)] += domain.sessions;
             values[snapshot.domain_value(*at, Column::Opened)] += domain.opened;
             values[snapshot.domain_value(*at, Column::Known)] = 1;
+            values[snapshot.domain_value(*at, Column::Failures)] += domain.failures;
+            values[snapshot.domain_value(*at, Column::Down)] |= u64::from(domain.is_down);
         }
         self.shared.write(self.worker, &values);
         snapshot

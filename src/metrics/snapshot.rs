@@ -42,6 +42,10 @@ pub(super) enum Column {
     Sessions,
     /// Sessions since the start.
     Opened,
+    /// Whether the last attempt at the server failed.
+    Down,
+    /// Attempts at the server that failed.
+    Failures,
     /// Whether the worker has a series for the domain.
     Known,
 }
@@ -59,6 +63,8 @@ pub(super) enum Samples {
     /// Values with labels that this worker knows and the others would tell alike: they
     /// are on the page of the sum only.
     Own(Vec<(String, u64)>),
+    /// One for each configured server.
+    Servers(Column),
 }
 
 /// A metric: all but its values.
@@ -128,6 +134,13 @@ impl Snapshot {
         }
     }
 
+    /// The last metric has a value for each configured server.
+    pub fn by_server(&mut self, column: Column) {
+        if let Some(metric) = self.metrics.last_mut() {
+            metric.samples = Samples::Servers(column);
+        }
+    }
+
     /// The index of a value of a domain.
     pub fn domain_value(&self, domain: usize, column: Column) -> usize {
         self.values.len() + COLUMNS * domain + column as usize
@@ -141,7 +154,16 @@ impl Snapshot {
     fn kind(&self, at: usize) -> Kind {
         match self.kinds.get(at) {
             Some(kind) => *kind,
-            None => [Kind::Gauge, Kind::Counter, Kind::Flag][(at - self.values.len()) % COLUMNS],
+            None => {
+                const KINDS: [Kind; COLUMNS] = [
+                    Kind::Gauge,
+                    Kind::Counter,
+                    Kind::Flag,
+                    Kind::Counter,
+                    Kind::Flag,
+                ];
+                KINDS[(at - self.values.len()) % COLUMNS]
+            }
         }
     }
 
@@ -175,18 +197,21 @@ mod tests {
         }
         let name = snapshot.metric("d", Kind::Gauge, "D.");
         name.by_domain(Column::Sessions);
-        assert_eq!(snapshot.len(2), 5 + 2 * 3);
-        let own = [10, 20, 30, 0, 500, 1, 2, 1, 3, 4, 0];
-        let other = [1, 2, 3, 1, 400, 10, 20, 1, 30, 40, 1];
+        assert_eq!(snapshot.len(2), 5 + 2 * 5);
+        let own = [10, 20, 30, 0, 500, 1, 2, 0, 7, 1, 3, 4, 1, 8, 0];
+        let other = [1, 2, 3, 1, 400, 10, 20, 1, 70, 1, 30, 40, 1, 80, 1];
         let mut sum = own;
         snapshot.add(&mut sum, &other, true);
-        assert_eq!(sum, [11, 22, 33, 1, 400, 11, 22, 1, 33, 44, 1]);
+        assert_eq!(
+            sum,
+            [11, 22, 33, 1, 400, 11, 22, 1, 77, 1, 33, 44, 1, 88, 1]
+        );
         let mut sum = own;
         snapshot.add(&mut sum, &other, false);
-        assert_eq!(sum, [11, 22, 30, 0, 400, 1, 22, 1, 3, 44, 0]);
+        assert_eq!(sum, [11, 22, 30, 0, 400, 1, 22, 0, 77, 1, 3, 44, 1, 88, 0]);
         // A worker that never started has no part in the earliest start.
         let mut sum = own;
-        snapshot.add(&mut sum, &[0; 11], true);
+        snapshot.add(&mut sum, &[0; 15], true);
         assert_eq!(sum, own);
     }
 }

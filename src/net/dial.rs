@@ -108,7 +108,7 @@ impl Dial {
         for attempt in &mut self.under_way {
             if !attempt.overdue && now_ms >= attempt.started_at_ms + OVERDUE_MS {
                 attempt.overdue = true;
-                servers.is_unreachable(&attempt.target.address, &self.caller, now_ms);
+                servers.is_unreachable(&attempt.target, &self.caller, now_ms);
             }
         }
         self.held_back = false;
@@ -136,10 +136,9 @@ impl Dial {
                     // The others may be tried again should this one be no good after all. One
                     // that lost its head start has failed.
                     for loser in self.under_way.drain(..).rev() {
-                        let address = &loser.target.address;
-                        servers.give_back(&self.caller, address);
+                        servers.give_back(&self.caller, &loser.target.address);
                         if now_ms >= loser.started_at_ms + ATTEMPT_DELAY_MS {
-                            servers.is_unreachable(address, &self.caller, now_ms);
+                            servers.is_unreachable(&loser.target, &self.caller, now_ms);
                         }
                         self.waiting.push_front(loser.target);
                     }
@@ -148,7 +147,7 @@ impl Dial {
                 }
                 Some(Err(error)) => {
                     let attempt = self.under_way.remove(at);
-                    self.fail(&attempt.target.address, error, servers, now_ms);
+                    self.fail(&attempt.target, error, servers, now_ms);
                 }
             }
         }
@@ -198,7 +197,7 @@ impl Dial {
             }),
             Err(error) => {
                 let is_full = error.kind() == io::ErrorKind::WouldBlock;
-                self.fail(&target.address, error, servers, now_ms);
+                self.fail(&target, error, servers, now_ms);
                 if is_full {
                     self.next_start_ms = now_ms + QUEUE_FULL_MS;
                     self.waiting.push_back(target);
@@ -225,10 +224,10 @@ impl Dial {
         overdue.chain(start).min()
     }
 
-    fn fail(&mut self, address: &Address, error: io::Error, servers: &mut Servers, now_ms: u64) {
-        servers.give_back(&self.caller, address);
-        servers.is_unreachable(address, &self.caller, now_ms);
-        self.failure = Some((address.clone(), error));
+    fn fail(&mut self, target: &Target, error: io::Error, servers: &mut Servers, now_ms: u64) {
+        servers.give_back(&self.caller, &target.address);
+        servers.is_unreachable(target, &self.caller, now_ms);
+        self.failure = Some((target.address.clone(), error));
         self.next_start_ms = now_ms;
     }
 
@@ -236,9 +235,8 @@ impl Dial {
     fn free_lane(&mut self, servers: &mut Servers, now_ms: u64) -> usize {
         if self.under_way.len() == LANES {
             let oldest = self.under_way.remove(0);
-            let address = &oldest.target.address;
-            servers.give_back(&self.caller, address);
-            servers.is_unreachable(address, &self.caller, now_ms);
+            servers.give_back(&self.caller, &oldest.target.address);
+            servers.is_unreachable(&oldest.target, &self.caller, now_ms);
             return oldest.lane;
         }
         let taken = |lane: &usize| self.under_way.iter().any(|a| a.lane == *lane);

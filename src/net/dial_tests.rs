@@ -47,6 +47,7 @@ fn target(address: SocketAddr) -> Target {
         direct: false,
         by_srv: true,
         backup: false,
+        server: None,
     }
 }
 

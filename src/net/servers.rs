@@ -5,12 +5,14 @@ use std::rc::Rc;
 use super::address::Address;
 pub use super::connect_queue::Caller;
 use super::connect_queue::ConnectQueue;
+use super::dns::locator::Target;
 use super::failed_addresses::FailedAddresses;
 
 /// The servers as a worker knows them.
 pub struct Servers {
     failed: FailedAddresses,
     queue: ConnectQueue,
+    results: Vec<(Rc<str>, bool)>,
 }
 
 impl Servers {
@@ -19,6 +21,7 @@ impl Servers {
         Servers {
             failed: FailedAddresses::default(),
             queue: ConnectQueue::new(most),
+            results: Vec::new(),
         }
     }
 
@@ -26,28 +29,43 @@ impl Servers {
         self.queue.set_most(most);
     }
 
-    /// The server at `address` cannot be connected to.
-    pub(super) fn is_unreachable(&mut self, address: &Address, caller: &Caller, now_ms: u64) {
+    /// The target cannot be connected to.
+    pub(super) fn is_unreachable(&mut self, target: &Target, caller: &Caller, now_ms: u64) {
+        let address = &target.address;
         if self.failed.fail(address, None, caller.is_listed, now_ms) {
             self.queue.wake(address, None);
         }
+        self.note(target, false);
     }
 
     pub(super) fn is_reachable(&mut self, address: &Address) {
         self.failed.succeed(address, None);
     }
 
-    /// The server at `address` gave no stream, or no TLS, for the caller's domain.
-    pub(crate) fn is_no_server(&mut self, address: &Address, caller: &Caller, now_ms: u64) {
-        let domain = Some(&caller.domain);
+    /// The target gave no stream, or no TLS, for the caller's domain.
+    pub(crate) fn is_no_server(&mut self, target: &Target, caller: &Caller, now_ms: u64) {
+        let (address, domain) = (&target.address, Some(&caller.domain));
         if self.failed.fail(address, domain, caller.is_listed, now_ms) {
             self.queue.wake(address, domain);
         }
+        self.note(target, false);
     }
 
-    /// The server at `address` sent a stream header.
-    pub(crate) fn has_answered(&mut self, address: &Address, domain: &Rc<str>) {
-        self.failed.succeed(address, Some(domain));
+    /// The target sent a stream header.
+    pub(crate) fn has_answered(&mut self, target: &Target, domain: &Rc<str>) {
+        self.failed.succeed(&target.address, Some(domain));
+        self.note(target, true);
+    }
+
+    fn note(&mut self, target: &Target, answered: bool) {
+        if let Some(server) = &target.server {
+            self.results.push((Rc::clone(server), answered));
+        }
+    }
+
+    /// What happened at configured servers since the last call: whether each answered.
+    pub(crate) fn take_results(&mut self) -> Vec<(Rc<str>, bool)> {
+        std::mem::take(&mut self.results)
     }
 
     /// Whether `address` failed lately for `domain`, and is to be tried last.

@@ -322,7 +322,9 @@ impl Session {
         let first = self.token as usize + 1;
         let token = |lane| Token(first + lane);
         let (registry, servers) = (&shared.registry, &mut shared.servers);
-        match route.dial.progress(registry, token, servers, shared.now) {
+        let progress = route.dial.progress(registry, token, servers, shared.now);
+        shared.count_results();
+        match progress {
             Progress::Pending => false,
             Progress::Connected {
                 transport,
@@ -399,9 +401,13 @@ impl Session {
             let had_time = !late || shared.now >= route.connected_at + SILENCE_MS;
             let failed = cause.is_some_and(|cause| cause.unreachable(before).is_some());
             match event {
-                Event::Greeted => servers.has_answered(&target.address, &caller.domain),
+                Event::Greeted => {
+                    servers.has_answered(target, &caller.domain);
+                    let server = target.server.as_deref();
+                    self.tally.enter_server(server, &mut shared.metrics);
+                }
                 _ if event != Event::Insecure && !failed => {}
-                _ if had_time => servers.is_no_server(&target.address, caller, shared.now),
+                _ if had_time => servers.is_no_server(target, caller, shared.now),
                 _ => {}
             }
         }
@@ -412,6 +418,7 @@ impl Session {
         if !dials || event == Event::Insecure {
             servers.leave(self.token as usize);
         }
+        shared.count_results();
     }
 
     /// Logs that the server answers again.

@@ -181,6 +181,13 @@ impl Shared {
         }
     }
 
+    /// Counts what happened at configured servers.
+    pub(super) fn count_results(&mut self) {
+        for (server, answered) in self.servers.take_results() {
+            self.metrics.count_result(&server, answered);
+        }
+    }
+
     /// Drops caches.
     pub fn drop_caches(&mut self) {
         self.parsers.set_limits(xml_limits(&self.config));

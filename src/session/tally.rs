@@ -4,7 +4,7 @@ use super::Session;
 use super::machine::Phase;
 use super::shared::Shared;
 use crate::config::DomainRule;
-use crate::metrics::State;
+use crate::metrics::{Metrics, State};
 
 /// The names of the phases, in their order.
 pub(super) const PHASES: &[&str; Phase::COUNT] = &[
@@ -27,6 +27,22 @@ pub(super) struct Tally {
     state: Option<State>,
     /// The series of its domain.
     domain: Option<u16>,
+    /// The series of its server; 0 if it has none.
+    server: u16,
+}
+
+impl Tally {
+    /// Counts the session at the configured server that answered, if there is one.
+    pub(super) fn enter_server(&mut self, server: Option<&str>, metrics: &mut Metrics) {
+        self.leave_server(metrics);
+        self.server = server.map_or(0, |server| metrics.enter_server(server));
+    }
+
+    fn leave_server(&mut self, metrics: &mut Metrics) {
+        if self.server > 0 {
+            metrics.leave_domain(std::mem::take(&mut self.server));
+        }
+    }
 }
 
 impl Session {
@@ -49,7 +65,8 @@ impl Session {
 
     /// Takes a session that is over out of the counts.
     pub(super) fn untally(&mut self, shared: &mut Shared) {
-        let Tally { state, domain } = std::mem::take(&mut self.tally);
+        self.tally.leave_server(&mut shared.metrics);
+        let Tally { state, domain, .. } = std::mem::take(&mut self.tally);
         shared.metrics.change_state(state, None);
         if let Some(at) = domain {
             shared.metrics.leave_domain(at);

@@ -9,6 +9,8 @@ use crate::common::answering::*;
 use crate::common::background::TempDir;
 use crate::common::daemon::Daemon;
 use crate::common::dns_server::DnsServer;
+use crate::common::patiently;
+use crate::common::prometheus::metrics;
 use crate::common::stage::*;
 use crate::common::ws_client::{FIN, PING, PONG, WsClient};
 use crate::common::xmpp_server::{Connection, XmppServer};
@@ -247,5 +249,37 @@ fn who_waits_leaves_the_queue_and_a_mute_server_blocks_no_other() {
     answer(&mut mute.accept());
     read_open(&mut last);
     assert!(mute.is_alone());
+    daemon.stop();
+}
+
+#[test]
+fn metrics_tell_of_each_configured_server() {
+    let (dead, living) = (closed(), Answering::start("living"));
+    let daemon = Daemon::start(&format!(
+        "status_listen: 127.0.0.1:0\nserver: ['{dead}', {{address: '{}', backup: true}}]\n",
+        living.address
+    ));
+    let values = || {
+        let all = metrics(&daemon);
+        let of = |name: &str, server| all[&format!("server_{name}{{server=\"{server}\"}}")];
+        let of = |server| {
+            let names = ["down", "failures_total", "sessions", "sessions_total"];
+            names.map(|name| of(name, server))
+        };
+        (of(dead), of(living.address))
+    };
+    assert_eq!(values(), ([0.0; 4], [0.0; 4]));
+    let first = reach(&daemon, "x.example", "living");
+    let second = reach(&daemon, "x.example", "living");
+    let (failing, serving) = values();
+    assert_eq!((failing[0], failing[2], failing[3]), (1.0, 0.0, 0.0));
+    // The second session need not have tried it.
+    assert!((1.0..=2.0).contains(&failing[1]), "{failing:?}");
+    assert_eq!(serving, [0.0, 0.0, 2.0, 2.0]);
+    drop((first, second));
+    let over = [0.0, 0.0, 0.0, 2.0];
+    patiently("the end of the sessions", || {
+        (values().1 == over).then_some(())
+    });
     daemon.stop();
 }

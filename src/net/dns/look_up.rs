@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::question::{Error as DnsError, Question, Records, Service};
@@ -35,6 +36,8 @@ pub(super) struct ServerHost {
     direct: bool,
     by_srv: bool,
     backup: bool,
+    /// The configured server as the file names it.
+    server: Option<Rc<str>>,
     /// A unix socket, which has no host and is not looked up.
     socket: Option<Arc<Path>>,
     /// Addresses not yet used, by family; `None` while the question is open.
@@ -95,6 +98,7 @@ impl ServerHost {
             direct,
             by_srv,
             backup: false,
+            server: None,
             socket: None,
             found: [None, None],
         }
@@ -116,6 +120,7 @@ impl ServerHost {
         };
         ServerHost {
             backup: server.backup,
+            server: Some(server.address.to_string().into()),
             ..host
         }
     }
@@ -141,6 +146,7 @@ impl ServerHost {
             direct: self.direct,
             by_srv: self.by_srv,
             backup: self.backup,
+            server: self.server.clone(),
         };
         socket.into_iter().chain(by_tcp).map(target).collect()
     }

@@ -1,5 +1,7 @@
 //! The result of a look-up: a server to dial, or why there is none.
 
+use std::rc::Rc;
+
 use super::question::Error as DnsError;
 use crate::net::address::Address;
 
@@ -18,6 +20,8 @@ pub struct Target {
     pub by_srv: bool,
     /// Whether it is only used while all others fail.
     pub backup: bool,
+    /// The configured server as the file names it; `None` if the DNS named it.
+    pub server: Option<Rc<str>>,
 }
 
 /// Why there is no server to dial.

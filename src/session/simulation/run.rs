@@ -388,6 +388,7 @@ impl<'a> Run<'a> {
                 direct: false,
                 by_srv: true,
                 backup: false,
+                server: None,
             });
             let transport = Transport::Simulated(self.server.wire.clone());
             self.session.server = Side::connected(transport, true, self.shared.now);

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -108,6 +109,9 @@ impl Daemon {
         config: &str,
         environment: &[(&str, &str)],
     ) -> Daemon {
+        // Both ends of all connections of all tests are in this process.
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit on files");
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("a higher limit on files");
         let ports = format!("port: 0\nlisten: {listen}\n");
         let config = TempFile::new(&with_defaults(&ports, config));
         let mut child = Command::new(program)

@@ -1,8 +1,6 @@
 //! What an idle session costs: 2,000 of them in each dialect, all with a history
 //! (a SASL dialogue and a restart, some with large messages), then silent.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
 use crate::common::stage::*;
 use crate::common::ws_client::WsClient;
 use crate::common::xmpp_server::Connection;
@@ -65,8 +63,6 @@ fn session(stage: &Stage, dialect: &Dialect, large: bool) -> (WsClient, Connecti
 
 #[test]
 fn an_idle_session_costs_less_than_half_a_kibibyte() {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limit on files");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise the limit on files");
     for dialect in &DIALECTS {
         let stage = Stage::set("ping_interval: 0\nlog_level: LOG_ERR\n");
         // The first ones pay for what all share: parsers, tables, buffers.

@@ -4,7 +4,6 @@
 use std::io::Write;
 use std::net::UdpSocket;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openssl::ssl::SslVersion;
 
 use crate::common::daemon::Daemon;
@@ -32,9 +31,6 @@ fn held(series: &Series) -> usize {
 /// Runs `attack`. Fails unless the ledger then shows at least `least` bytes more, and no
 /// more than that is resident.
 fn in_the_ledger<T>(daemon: &Daemon, least: usize, attack: impl FnOnce() -> T) {
-    // Both ends of all connections of all tests are in this process.
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
     let (before, held_before) = (daemon.resident(), held(&metrics(daemon)));
     let _attackers = attack();
     let held = patiently("the ledger to tell of it", || {

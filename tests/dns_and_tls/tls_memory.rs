@@ -1,8 +1,6 @@
 //! What an idle session costs whose server is spoken to under TLS: 300 of them,
 //! all with a history, then silent.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
 use crate::common::daemon::by_openssl;
 use crate::common::stage::*;
 use crate::common::tls_server::*;
@@ -31,8 +29,6 @@ fn session(stage: &TlsStage, n: usize) -> (WsClient, TlsConnection) {
 
 #[test]
 fn an_idle_tls_session_costs_little() {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limit on files");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise the limit on files");
     let stage = TlsStage::set(&["tls: required"], "ping_interval: 0\nlog_level: LOG_ERR\n");
     // The first ones pay for what all share.
     let mut sessions: Vec<_> = (0..50).map(|n| session(&stage, n)).collect();

@@ -11,7 +11,6 @@ use crate::common::daemon::{Daemon, PROGRAM, TempFile, by_openssl};
 use crate::common::stage::*;
 use crate::common::ws_client::{FIN, TEXT, WsClient, frame, request};
 use crate::common::wss_stage::{VERSIONS, WssStage, connected, first_name};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use openssl::ssl::{
     ErrorCode, SslConnector, SslMethod, SslSession, SslSessionCacheMode, SslStream, SslVersion,
 };
@@ -320,8 +319,6 @@ const IDLE_SESSIONS: usize = 200;
 
 #[test]
 fn an_idle_session_costs_little() {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limit on files");
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise the limit on files");
     let stage = WssStage::set(
         &[&["example.com"]],
         "ping_interval: 0\nlog_level: LOG_NOTICE\n",

@@ -8,7 +8,7 @@ export class Runner {
   #limit;
 
   /** `limit`: what one test may take, in milliseconds. */
-  constructor(limit = 30_000) {
+  constructor(limit = 120_000) {
     this.#limit = limit;
   }
 

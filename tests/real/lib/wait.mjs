@@ -3,7 +3,7 @@
 import { show } from './show.mjs';
 
 /** What anything here waits at most unless told otherwise. */
-export const PATIENCE_MS = 15_000;
+export const PATIENCE_MS = 60_000;
 
 /** `promise`, or an error that names `what` after `ms`. */
 export function within(ms, what, promise) {

@@ -44,17 +44,25 @@ fn manual(name: &str) -> String {
         .join("\n")
 }
 
-/// The text of a key, with the paragraphs of its values.
+/// The text of a key, with the paragraphs of its values. A key of an entry in a list may have
+/// the same name: their texts follow one another.
 fn entry_of_manual(manual: &str, key: &str) -> String {
     let is_entry = |line: &&str| {
         let word = line.split_once(": ").map_or("", |(word, _)| word);
         !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
     };
     let start = format!("{key}: ");
-    let mut lines = manual.lines().skip_while(|line| !line.starts_with(&start));
-    let first = lines.next().unwrap_or_default();
-    let rest: Vec<&str> = lines.take_while(|line| !is_entry(line)).collect();
-    format!("{first} {}", rest.join(" "))
+    let mut entry = String::new();
+    let mut lines = manual.lines().peekable();
+    while let Some(first) = lines.find(|line| line.starts_with(&start)) {
+        entry.push_str(first);
+        while let Some(line) = lines.next_if(|line| !is_entry(line)) {
+            entry.push(' ');
+            entry.push_str(line);
+        }
+        entry.push(' ');
+    }
+    entry
 }
 
 /// The paragraph of the sample that has a key, without the marks of comments, and its

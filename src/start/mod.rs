@@ -11,6 +11,7 @@ mod warnings;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
@@ -134,12 +135,7 @@ impl Plan {
         mut handover: Handover,
         log: &Log,
     ) -> Result<Plan, String> {
-        let Loaded { config, warnings } = config::load(path).map_err(|problems| {
-            report(log, &problems);
-            String::new()
-        })?;
-        report(log, &warnings);
-        log.set_level(config.log_level);
+        let config = load(path, log)?;
         expat::check_library()?;
         let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
         let mut from_systemd = environment.listeners()?;
@@ -150,20 +146,19 @@ impl Plan {
         let absolute = std::path::absolute(path);
         let absolute = absolute.map_err(|error| format!("{}: {error}", path.display()))?;
         let mut files = OwnedFiles::default();
-        let sets = match from_systemd.is_empty() {
-            true => bind(&config, &identity, &mut handover.listeners, &mut files),
-            false => listener::share(&from_systemd, config.workers)
-                .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}")),
-        };
-        let made = sets.and_then(|sets| {
-            let endpoints = tls_server::of_sockets(&sets[0], &config, &endpoints)?;
-            let status = bind_status(&config, &mut handover.status)?;
-            if handover.pid_file.is_none() {
-                files.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
-            }
-            Ok((sets, endpoints, status))
-        });
-        let (sets, endpoints, status) = match made {
+        let made = open(
+            &config,
+            &identity,
+            &endpoints,
+            &from_systemd,
+            &mut handover,
+            &mut files,
+        );
+        let Opened {
+            sets,
+            endpoints,
+            status,
+        } = match made {
             Ok(made) => made,
             Err(why) => {
                 files.remove();
@@ -208,37 +203,17 @@ impl Plan {
             }
         };
         warnings::of_identity(&self.identity, &self.config, &self.path, log);
-        let path = self.path;
-        let result = if self.config.workers == 1 {
-            let upkeep = Upkeep {
-                path,
-                notify,
-                membership: None,
-                metrics: None,
-                status: self.status.swap_remove(0),
-                generation: generations.number(),
-                generations: Some(generations),
-            };
-            let listeners = self.sets.swap_remove(0);
-            run(Rc::new(self.config), self.endpoints, listeners, upkeep, log)
-        } else {
-            let mut master = Master::new(
-                self.config,
-                path.clone(),
-                Rc::clone(log),
-                notify,
-                self.sets.into_iter().zip(self.status).collect(),
-                self.endpoints,
-                generations,
-            );
-            match master.run() {
+        let result = match self.config.workers {
+            1 => self.serve_alone(generations, notify, log),
+            _ => match self.serve_as_master(generations, notify, log) {
                 Role::Over(result) => result,
                 Role::Worker(setup) => {
                     // The listeners of other workers, and the files, are the master's.
-                    drop((master, self.files, self.inherited_files));
+                    let path = std::mem::take(&mut self.path);
+                    drop(self);
                     return work(setup, path, log);
                 }
-            }
+            },
         };
         log.notice(format_args!("stopped"));
         match result {
@@ -253,6 +228,40 @@ impl Plan {
         }
         self.files.remove();
         Ok(())
+    }
+
+    fn serve_alone(
+        &mut self,
+        generations: Generations,
+        notify: Notify,
+        log: &Rc<Log>,
+    ) -> Result<bool, String> {
+        let upkeep = Upkeep {
+            path: std::mem::take(&mut self.path),
+            notify,
+            membership: None,
+            metrics: None,
+            status: self.status.swap_remove(0),
+            generation: generations.number(),
+            generations: Some(generations),
+        };
+        let config = Rc::new(std::mem::take(&mut self.config));
+        let endpoints = std::mem::take(&mut self.endpoints);
+        run(config, endpoints, self.sets.swap_remove(0), upkeep, log)
+    }
+
+    fn serve_as_master(&mut self, generations: Generations, notify: Notify, log: &Rc<Log>) -> Role {
+        let sets = std::mem::take(&mut self.sets).into_iter();
+        let mut master = Master::new(
+            std::mem::take(&mut self.config),
+            self.path.clone(),
+            Rc::clone(log),
+            notify,
+            sets.zip(std::mem::take(&mut self.status)).collect(),
+            std::mem::take(&mut self.endpoints),
+            generations,
+        );
+        master.run()
     }
 
     /// This process among the generations of the daemon, with what it is to hand over.
@@ -276,6 +285,51 @@ impl Plan {
             pid_file,
         ))
     }
+}
+
+/// The configuration; its level is the log's from then on. Problems are reported.
+fn load(path: &Path, log: &Log) -> Result<Config, String> {
+    let Loaded { config, warnings } = config::load(path).map_err(|problems| {
+        report(log, &problems);
+        String::new()
+    })?;
+    report(log, &warnings);
+    log.set_level(config.log_level);
+    Ok(config)
+}
+
+/// What is open before the daemon goes into the background.
+struct Opened {
+    sets: Vec<Vec<Socket>>,
+    endpoints: Vec<Rc<Endpoint>>,
+    status: Vec<Vec<TcpListener>>,
+}
+
+/// Opens the listeners and the PID file, unless they come from systemd or from the
+/// generation before. New files are added to `files`, also before an error.
+fn open(
+    config: &Config,
+    identity: &Identity,
+    endpoints: &[Rc<Endpoint>],
+    from_systemd: &[(OwnedFd, String)],
+    handover: &mut Handover,
+    files: &mut OwnedFiles,
+) -> Result<Opened, String> {
+    let sets = match from_systemd.is_empty() {
+        true => bind(config, identity, &mut handover.listeners, files)?,
+        false => listener::share(from_systemd, config.workers)
+            .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}"))?,
+    };
+    let endpoints = tls_server::of_sockets(&sets[0], config, endpoints)?;
+    let status = bind_status(config, &mut handover.status)?;
+    if handover.pid_file.is_none() {
+        files.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
+    }
+    Ok(Opened {
+        sets,
+        endpoints,
+        status,
+    })
 }
 
 /// Binds the sockets of all listeners that are not among the `inherited`, a set for each

@@ -77,7 +77,7 @@ fn behind_a_proxy(input: &[u8]) {
                 resource: None,
                 origin_allowed: &|_| true,
                 subprotocol: Subprotocol::Any,
-                    host_meta: false,
+                host_meta: false,
                 deflate: false,
             };
             let verdict = parse(request.as_bytes(), &policy);

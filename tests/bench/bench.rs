@@ -1,10 +1,10 @@
-//! What relaying costs, beside HAProxy that only copies bytes.
+//! The cost of relaying, compared with HAProxy, which only copies bytes.
 //!
-//! One command, `cargo bench`, starts the daemon and HAProxy in `mode tcp`,
-//! each on one core, and drives both from another core with the same clients
-//! and the same server, on loopback. Rounds of the two take turns, so that a
-//! busy machine is busy for both: read the ratios. Prints a table in Markdown;
-//! `-- --json FILE` writes the numbers, `-- --help` lists what can be chosen.
+//! `cargo bench` starts the daemon and HAProxy in `mode tcp` on one core. The same
+//! clients and the same server drive both from another core, on loopback. The rounds
+//! alternate, so other load on the machine affects both alike. Only the ratios are
+//! meaningful then. The output is a table in Markdown; `-- --json FILE` writes the
+//! numbers, `-- --help` lists the options.
 
 mod clock;
 mod load;
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     let mut programs = vec![PathBuf::from(env!("CARGO_BIN_EXE_jabsocket"))];
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            // What cargo itself adds.
+            // Added by cargo.
             "--bench" => {}
             "--quick" => quick = true,
             "--only" => only = args.next(),

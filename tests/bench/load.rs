@@ -1,8 +1,7 @@
-//! The load generator: clients and the server behind the relay, in one loop.
+//! The load generator: the clients and the server in one event loop.
 //!
-//! The server sends back every byte behind the first exchange. A client knows
-//! how long the answer to a stanza is and counts bytes; that they are the right
-//! ones is for the tests.
+//! After the first exchange the server echoes every byte. A client knows the length of
+//! each answer and only counts bytes; the tests check the content.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -17,9 +16,9 @@ use crate::clock::now;
 use crate::relay::{Kind, Relay};
 
 const LISTENER: Token = Token(usize::MAX - 1);
-/// Longest silence of a relay that is alive.
+/// A relay that is silent for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Sessions set up at a time.
+/// The number of sessions that are set up at the same time.
 const AT_A_TIME: usize = 64;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
@@ -71,7 +70,7 @@ fn stanza(size: usize) -> Vec<u8> {
     format!("{head}{text}{tail}").into_bytes()
 }
 
-/// What one stanza of a run is on the wire.
+/// A stanza on the wire.
 struct Wire {
     request: Vec<u8>,
     answer_len: usize,
@@ -94,13 +93,13 @@ impl Wire {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// A client waits for the response to its opening handshake, then for the
-    /// server's stream header and features.
+    /// A client waits for the response to its opening handshake, and then for the stream
+    /// header and features.
     Handshake,
     Opening,
     /// A client between stanzas or waiting for answers.
     Ready,
-    /// The server waits for the stream header; behind it, it echoes.
+    /// The server waits for the stream header and echoes what follows.
     Greeting,
     Echo,
 }
@@ -108,13 +107,13 @@ enum State {
 struct Conn {
     socket: TcpStream,
     state: State,
-    /// Bytes of the set-up.
+    /// The number of bytes during set-up.
     head: Vec<u8>,
     /// Bytes to be written.
     out: Vec<u8>,
-    /// Bytes of answers received, less those that made whole ones.
+    /// Bytes of an incomplete answer.
     received: usize,
-    /// When the stanzas in flight were to be sent.
+    /// When the stanzas in flight were due.
     sent_at: VecDeque<Instant>,
 }
 
@@ -156,7 +155,7 @@ impl Conn {
     }
 }
 
-/// Sessions through one relay, all ready.
+/// Established sessions through one relay.
 pub struct Clients {
     kind: Kind,
     slots: Vec<usize>,
@@ -169,9 +168,9 @@ pub struct Load {
     listener: TcpListener,
     address: SocketAddr,
     conns: Slab<Conn>,
-    /// How the server is spoken to at present.
+    /// The current protocol to the server.
     kind: Kind,
-    /// Stanza of the present run, and the sends that follow an answer.
+    /// The stanza of the current run, and the number of sends after each answer.
     wire: Wire,
     go_on: bool,
     answers: u64,
@@ -184,7 +183,7 @@ impl Load {
     pub fn new() -> Load {
         let poll = Poll::new().expect("poll");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        // Its own backlog is too short for thousands at once.
+        // The default backlog is too short for thousands of connections.
         let mut listener = TcpListener::bind(any).expect("bind");
         let address = listener.local_addr().expect("address");
         poll.registry()
@@ -270,15 +269,15 @@ impl Load {
         }
     }
 
-    /// Waits until no more than `left` connections are there.
+    /// Waits until at most `left` connections are open.
     pub fn settle_to(&mut self, left: usize) {
         while self.conns.len() > left {
             self.turn(Some(PATIENCE));
         }
     }
 
-    /// Keeps `in_flight` stanzas of `size` bytes on the way in each session for
-    /// a time, then lets them arrive; how many came back.
+    /// Keeps `in_flight` stanzas of `size` bytes in transit per session for a time, then
+    /// waits for the rest; returns the number of answers.
     pub fn closed_loop(
         &mut self,
         clients: &Clients,
@@ -299,7 +298,7 @@ impl Load {
             self.turn(Some(PATIENCE));
         }
         self.go_on = false;
-        // Those in flight now are as many as were at first.
+        // As many are in flight as at the start.
         let all = self.answers + sent;
         while self.answers < all {
             self.turn(Some(PATIENCE));
@@ -307,7 +306,7 @@ impl Load {
         self.answers
     }
 
-    /// Sends one stanza of `size` bytes in each session, one after another.
+    /// Sends one stanza of `size` bytes in each session, in sequence.
     pub fn once_each(&mut self, clients: &Clients, size: usize) {
         self.begin(clients, size);
         for (at, &slot) in clients.slots.iter().enumerate() {
@@ -320,8 +319,8 @@ impl Load {
         }
     }
 
-    /// Sends stanzas at a fixed rate, the sessions taking turns; the time from
-    /// when each was to be sent to its answer, sorted, in nanoseconds.
+    /// Sends stanzas at a fixed rate over all sessions; returns the sorted times from
+    /// when each stanza was due to its answer, in nanoseconds.
     pub fn paced(
         &mut self,
         clients: &Clients,
@@ -359,7 +358,7 @@ impl Load {
         self.answers = 0;
     }
 
-    /// Handles what happens; waits for it at most so long, or not at all.
+    /// Handles events; waits for them for at most this time.
     fn turn(&mut self, patience: Option<Duration>) {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let wait = patience.unwrap_or(Duration::ZERO);

@@ -25,7 +25,7 @@ impl Cell {
     }
 }
 
-/// All that is to be measured.
+/// Everything to measure.
 pub struct Plan {
     pub cells: Vec<Cell>,
     pub rounds: usize,
@@ -40,28 +40,28 @@ impl Plan {
     }
 }
 
-/// A line of numbers, one for each relay.
+/// A row with one number per relay.
 pub struct Row {
     pub name: String,
     pub unit: &'static str,
     pub values: Vec<f64>,
-    /// Median over the rounds of each relay's value to the first relay's.
+    /// For each relay, the median over all rounds of the ratio to the first relay.
     pub ratios: Vec<f64>,
     /// The goal for the ratio, or for the value.
     pub most_ratio: Option<f64>,
     pub most: Option<f64>,
 }
 
-/// What came of it.
+/// The results.
 pub struct Results {
     pub relays: Vec<(String, String)>,
     pub rows: Vec<Row>,
 }
 
-/// Measures all that the plan wants.
+/// Measures everything in the plan.
 pub fn all(plan: &Plan, mut load: Load, relays: &[Relay]) -> Results {
     let mut rows = Vec::new();
-    // Before there is any history.
+    // Before any other load.
     if plan.wants("memory") || plan.wants("setup") {
         rows.extend(memory(plan, &mut load, relays));
     }
@@ -119,7 +119,7 @@ fn cpu(plan: &Plan, load: &mut Load, relays: &[Relay], cell: &Cell) -> Row {
         let answers = load.closed_loop(sessions, size, in_flight, time);
         (relay.cpu_ns() - before) as f64 / 1000.0 / answers as f64
     };
-    // Of so many there is room for those of one relay only.
+    // With so many sessions, only one relay at a time has room.
     if clients * relays.len() <= 4000 {
         let sessions: Vec<_> = relays
             .iter()
@@ -155,11 +155,11 @@ fn cpu(plan: &Plan, load: &mut Load, relays: &[Relay], cell: &Cell) -> Row {
     }
 }
 
-/// Latency at half of the load that all relays can bear.
+/// Latency at half of the load that all relays can handle.
 fn latency(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Vec<Row> {
     const SIZE: usize = 200;
     const CLIENTS: usize = 100;
-    // A machine that stands still for some milliseconds spoils one short round.
+    // If the machine pauses for some milliseconds, only one short round is affected.
     const SHORTER: u32 = 4;
     let time = Duration::from_millis(plan.round_ms);
     let sessions: Vec<_> = relays
@@ -201,7 +201,7 @@ fn memory(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Vec<Row> {
     let count = plan.idle_sessions;
     let mut rounds: [Vec<f64>; 4] = Default::default();
     for relay in relays {
-        // What all sessions share is there before.
+        // All shared allocations have been made before.
         let warm = load.open(relay, 50);
         load.once_each(&warm, 200);
         load.once_each(&warm, 65_000);

@@ -1,7 +1,8 @@
-//! How long clients wait for their stream when the first place of their server swallows
-//! connects. A client gives up 2 s after its `<open/>`: none of 1,000 may wait longer.
+//! How long clients wait for their stream when the first address of their server never
+//! answers a connect. Clients give up 2 s after their `<open/>`, so none of 1,000 may
+//! wait longer.
 //!
-//! `cargo bench --bench opening`; status 1 if one waited longer.
+//! `cargo bench --bench opening` exits with status 1 if a client waited longer.
 #![allow(
     clippy::disallowed_methods,
     reason = "a benchmark has no clock of the reactor"
@@ -16,10 +17,10 @@ use std::time::{Duration, Instant};
 use common::answering::{Answering, BlackHole, daemon_asking, reach};
 use common::dns_server::DnsServer;
 
-/// Clients give up that long after their `<open/>`.
+/// Clients give up so long after their `<open/>`.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// So many clients one after the other, and so many of those side by side.
+/// The number of clients in sequence, and of these sequences in parallel.
 const ROUNDS: usize = 40;
 const SIDE_BY_SIDE: usize = 25;
 
@@ -38,8 +39,8 @@ fn main() -> ExitCode {
         one.port(),
     ));
     let daemon = daemon_asking(&dns, "domains: [x.example]\nlog_level: LOG_ERR\n");
-    // From the first byte of the opening handshake on, which is before the clients' own
-    // clocks start.
+    // Measured from the first byte of the opening handshake. Real clients start their
+    // clocks later.
     let time = |_| {
         let began = Instant::now();
         let client = reach(&daemon, "x.example", "one");

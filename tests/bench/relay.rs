@@ -1,4 +1,4 @@
-//! The processes measured: how they start, what they cost.
+//! The measured processes: how they start and what they cost.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The core of clients and server, and that of the relays.
+/// The core of the clients and the server, and the core of the relays.
 const GENERATOR_CORE: &str = "0";
 const RELAY_CORE: &str = "1";
 
 /// How bytes reach the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// As they are: the server gets the clients' frames.
+    /// Unchanged: the server receives the clients' frames.
     Tcp,
-    /// As an XMPP stream: the relay speaks RFC 7395 to the clients.
+    /// As an XMPP stream: the relay uses RFC 7395 with the clients.
     Xmpp,
 }
 
@@ -33,7 +33,7 @@ pub struct Relay {
     config: PathBuf,
 }
 
-/// Puts this process on its core.
+/// Pins this process to its core.
 pub fn pin_generator() {
     let pid = std::process::id().to_string();
     let done = Command::new("taskset")
@@ -43,13 +43,13 @@ pub fn pin_generator() {
     assert!(done.is_ok_and(|status| status.success()), "taskset");
 }
 
-/// Lets this process and those it starts have as many files as may be.
+/// Raises the limit on open files for this process and its children.
 pub fn raise_file_limit() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limit on files");
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raise the limit on files");
 }
 
-/// The first line that a program says about its version.
+/// The first line of a program's version.
 fn version(program: &Path, option: &str) -> String {
     let output = Command::new(program).arg(option).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
@@ -74,10 +74,10 @@ fn on_its_core(program: &Path) -> Command {
 }
 
 impl Relay {
-    /// HAProxy with one thread that copies bytes to `server`.
+    /// Starts HAProxy with one thread that copies bytes to `server`.
     pub fn haproxy(server: SocketAddr) -> Relay {
         let program = Path::new("/usr/sbin/haproxy");
-        // HAProxy does not tell which port it got.
+        // HAProxy does not report its port.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let address = free.expect("a free port");
         let config = config_file(
@@ -128,7 +128,7 @@ impl Relay {
         let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
         let line = lines.find(|line| line.contains("listening on "));
         let line = line.expect("jabsocket listens");
-        // What it still says must not fill the pipe.
+        // Reads on, because further output must not fill the pipe.
         std::thread::spawn(move || lines.for_each(|line| eprintln!("{line}")));
         let address = line.rsplit(' ').next().unwrap_or_default();
         Relay {

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::measure::{Results, Row};
 
-/// The machine: processor, cores, kernel.
+/// Processor, cores and kernel of this machine.
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name"));
@@ -70,7 +70,7 @@ pub fn markdown(results: &Results) -> String {
     text
 }
 
-/// The same for programs.
+/// The numbers as JSON.
 pub fn json(results: &Results) -> String {
     let quoted = |text: &str| format!("{text:?}");
     let list = |values: &[f64]| {

@@ -1,8 +1,8 @@
-//! A fixed load for counting instructions: stanzas through the relay path both
-//! ways, without sockets. `tests/bench/callgrind.sh` runs it.
+//! A fixed load to count instructions: stanzas through the relay path in both directions,
+//! without sockets. `tests/bench/callgrind.sh` runs it.
 //!
-//! `stanzas PATH SIZE COUNT`: PATH is `up` (a client's frame, unmasked, read,
-//! judged) or `down` (the server's stream cut, namespaces inserted, framed).
+//! `stanzas PATH SIZE COUNT`: PATH is `up` (unmasks, reads and checks a client's frame)
+//! or `down` (splits the server's stream, adds namespaces and frames the stanza).
 
 use jabsocket::buf::Buf;
 use jabsocket::meter::Meter;
@@ -31,7 +31,7 @@ fn stanza(size: usize) -> Vec<u8> {
     format!("{head}{text}{tail}").into_bytes()
 }
 
-/// A client's frame, masked with zeros: that costs no less to unmask.
+/// A client's frame with a zero mask, which takes the same work to unmask.
 fn client_frame(payload: &[u8]) -> Vec<u8> {
     let mut out = Buf::new();
     frame::write_header(&mut out, Opcode::Text, payload.len());

@@ -1,6 +1,6 @@
-//! XMPP servers that answer by themselves, each at a place of its own and with
-//! a stream id that tells which of them a client got; and a place that swallows
-//! what is sent to it.
+//! XMPP servers that answer without a script, each at an address of its own and with its
+//! own stream id, so a test can see which server a client reached. And an address that
+//! never answers a connect.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -24,13 +24,13 @@ pub const FEATURES: &str = "<stream:features/>";
 /// The standard port of XMPP servers for clients.
 pub const PORT: u16 = 5222;
 
-/// How long a connect may go unanswered before it counts as swallowed.
+/// A connect without an answer for so long will get none.
 const SWALLOWED: Duration = Duration::from_millis(500);
 
-/// What each connection sent so far.
+/// What each connection has sent so far.
 type Received = Arc<(Mutex<Vec<Vec<u8>>>, Condvar)>;
 
-/// A running server; nobody listens any more when the value is gone.
+/// A running server. Dropping it closes the listener.
 pub struct Answering {
     pub address: SocketAddr,
     received: Received,
@@ -39,19 +39,19 @@ pub struct Answering {
 }
 
 impl Answering {
-    /// A server on a port of its own that speaks plain text.
+    /// A plain-text server on a free port.
     pub fn start(id: &str) -> Answering {
         Answering::saying("127.0.0.1:0", id, FEATURES)
     }
 
-    /// The same on a given address and port.
+    /// A plain-text server on a given address and port.
     pub fn start_at(address: impl Into<SocketAddr>, id: &str) -> Answering {
         let address: SocketAddr = address.into();
         Answering::saying(&address.to_string(), id, FEATURES)
     }
 
-    /// A server that says `text` behind its stream header. To a client that
-    /// speaks TLS it says nothing and goes.
+    /// A server that sends `text` after its stream header. If a client starts TLS, the
+    /// server closes the connection.
     pub fn saying(address: &str, id: &str, text: &str) -> Answering {
         let listener = TcpListener::bind(address).unwrap_or_else(|e| panic!("{address}: {e}"));
         Answering::on(listener, id, text)
@@ -90,12 +90,13 @@ impl Answering {
         self.address.port()
     }
 
-    /// How many connections there were.
+    /// The number of connections so far.
     pub fn connections(&self) -> usize {
         self.received.0.lock().unwrap().len()
     }
 
-    /// What the connection with this number sent, once it contains `pattern`.
+    /// Waits until the connection with this number has sent `pattern`; returns all that
+    /// it has sent.
     pub fn wait_received(&self, at: usize, pattern: &[u8]) -> Vec<u8> {
         let all = self.received.0.lock().unwrap();
         let there = |all: &Vec<Vec<u8>>| all.get(at).is_some_and(|bytes| contains(bytes, pattern));
@@ -149,7 +150,7 @@ fn answer(mut stream: TcpStream, said: &str, at: usize, received: &Received) {
     }
 }
 
-/// An address that no other test has: of loopback, and with 5222 free.
+/// A loopback address that no other test uses, with port 5222 free.
 pub fn own_address() -> Ipv4Addr {
     static COUNT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
@@ -157,7 +158,7 @@ pub fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, high | 0x80, low, count)
 }
 
-/// Where nobody listens: a port of 127.0.0.1 might go to another test.
+/// An address without a listener. A port of 127.0.0.1 might be given to another test.
 pub fn closed() -> SocketAddr {
     let listener = TcpListener::bind((own_address(), 0)).expect("bind");
     listener.local_addr().expect("address")
@@ -176,7 +177,7 @@ pub fn twins(v4: &str, v6: &str) -> (Answering, Answering) {
     panic!("no port is free on both 127.0.0.1 and ::1");
 }
 
-/// A place whose connects are never answered: its queue is full and stays so.
+/// An address that never answers a connect, because its accept queue is full.
 pub struct BlackHole {
     pub address: SocketAddr,
     _listener: TcpListener,
@@ -184,7 +185,7 @@ pub struct BlackHole {
 }
 
 impl BlackHole {
-    /// Fills a listener; on `address`, whose port may be 0.
+    /// Fills the accept queue of a new listener on `address`; its port may be 0.
     pub fn start(address: &str) -> BlackHole {
         let listener = TcpListener::bind(address).expect("bind");
         let address = listener.local_addr().expect("address");
@@ -219,7 +220,7 @@ pub fn opening(daemon: &Daemon, domain: &str) -> WsClient {
     client
 }
 
-/// The id in the `<open/>` that comes: which server it is.
+/// Reads the `<open/>` and returns its id, which identifies the server.
 pub fn read_id(client: &mut WsClient, domain: &str) -> String {
     let open = client.read_text().expect("an <open/>");
     let start =
@@ -231,7 +232,7 @@ pub fn read_id(client: &mut WsClient, domain: &str) -> String {
         .to_owned()
 }
 
-/// A session with the server of `domain`, which must be the one with this id.
+/// Opens a session with `domain`; fails unless the server with this id answers.
 pub fn reach(daemon: &Daemon, domain: &str, id: &str) -> WsClient {
     let mut client = opening(daemon, domain);
     assert_eq!(read_id(&mut client, domain), id, "the server of {domain}");
@@ -242,9 +243,8 @@ pub fn reach(daemon: &Daemon, domain: &str, id: &str) -> WsClient {
     client
 }
 
-/// Fails unless the client is told that there is no way to the server: an
-/// `<open/>` (its `from` is empty for a domain that is unknown), this stream
-/// error and the end.
+/// Fails unless the client receives an `<open/>` (with an empty `from` for an unknown
+/// domain), this stream error and the end of the stream.
 pub fn expect_no_way(client: &mut WsClient, domain: &str, condition: &str) {
     let from = match condition {
         "host-unknown" => "",
@@ -255,7 +255,7 @@ pub fn expect_no_way(client: &mut WsClient, domain: &str, condition: &str) {
     expect_stream_close(client, 1000);
 }
 
-/// The same for a session begun here.
+/// Opens a session and expects this error.
 pub fn reach_nothing(daemon: &Daemon, domain: &str, condition: &str) {
     expect_no_way(&mut opening(daemon, domain), domain, condition);
 }

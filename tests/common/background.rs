@@ -1,8 +1,8 @@
-//! Runs the daemon in the background, and other arrangements where it is not
-//! simply a child whose standard error is read.
+//! Runs the daemon in the background, or in another way in which its standard error is
+//! not read.
 //!
-//! Owns a directory with configuration and PID file. What the process is doing
-//! is read off /proc.
+//! Owns a directory with the configuration and the PID file. Reads the state of processes
+//! from /proc.
 
 use std::fs;
 use std::io::Read;
@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use super::daemon::PROGRAM;
 use super::{PATIENCE, patiently};
 
-/// A directory for one test, removed with it.
+/// A directory for one test. Dropping it removes the directory.
 pub struct TempDir(pub PathBuf);
 
 impl TempDir {
@@ -45,7 +45,7 @@ impl Drop for TempDir {
     }
 }
 
-/// A daemon that has gone, or is to go, into the background.
+/// A daemon in the background, or one that is about to go there.
 pub struct Background {
     pub dir: TempDir,
     pub config: PathBuf,
@@ -53,8 +53,8 @@ pub struct Background {
 }
 
 impl Background {
-    /// Writes the configuration and starts nothing. `{dir}` in it is the
-    /// directory.
+    /// Writes the configuration without starting the daemon. `{dir}` in it is replaced by
+    /// the directory.
     pub fn new(config: &str) -> Background {
         let dir = TempDir::new();
         let background = Background {
@@ -66,7 +66,7 @@ impl Background {
         background
     }
 
-    /// Writes the configuration anew.
+    /// Replaces the configuration file.
     pub fn configure(&self, config: &str) {
         let config = config.replace("{dir}", &self.dir.0.to_string_lossy());
         let text = format!(
@@ -76,19 +76,19 @@ impl Background {
         fs::write(&self.config, text).expect("write a configuration file");
     }
 
-    /// The command that starts it; it ends when the daemon serves, or not.
+    /// The command that starts the daemon. It ends when the daemon serves or has failed.
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.arg("-c").arg(&self.config).stdin(Stdio::null());
         command
     }
 
-    /// Runs it; fails if it neither ends nor closes what it writes to.
+    /// Runs the command. Fails if the command does not end or keeps its output open.
     pub fn start(&self) -> Output {
         output(self.command())
     }
 
-    /// Starts it and fails unless it serves.
+    /// Starts a daemon. Fails unless it serves.
     pub fn started(config: &str) -> Background {
         let background = Background::new(config);
         let output = background.start();
@@ -97,7 +97,7 @@ impl Background {
         background
     }
 
-    /// The process of the PID file.
+    /// The process ID in the PID file.
     pub fn pid(&self) -> u32 {
         let text = fs::read_to_string(&self.pid_file).expect("a PID file");
         text.trim().parse().expect("a number in the PID file")
@@ -112,7 +112,7 @@ impl Background {
         listens_at(self.pid()).expect("a listener")
     }
 
-    /// Ends it and waits until it has gone.
+    /// Stops the daemon and waits for its end.
     pub fn stop(self) {
         let pid = self.pid();
         self.signal(Signal::SIGTERM);
@@ -131,11 +131,11 @@ impl Drop for Background {
     }
 }
 
-/// A user who is neither root nor the daemon's.
+/// A user other than root and the daemon's user.
 pub const OTHER: u32 = 65534;
 
-/// A process of another user that keeps a lock on a file or directory that it can only
-/// read.
+/// Starts a process of another user that holds a lock on a file or directory which it can
+/// only read.
 pub fn locked_by_another(path: &Path) -> Child {
     let line = "exec 9<\"$0\" && flock --nonblock 9 && echo locked && exec cat";
     let mut child = Command::new("/bin/sh")
@@ -154,7 +154,8 @@ pub fn locked_by_another(path: &Path) -> Child {
     child
 }
 
-/// What a command wrote; fails if it, or a child of it, goes on writing.
+/// Runs a command and returns its output. Fails if the command or a child of it keeps the
+/// output open.
 pub fn output(mut command: Command) -> Output {
     let (sender, receiver) = channel();
     std::thread::spawn(move || sender.send(command.output()));
@@ -166,13 +167,14 @@ pub fn signal_to(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid as i32), signal).expect("signal a process");
 }
 
-/// The state of a process as one letter; none if there is no such process.
+/// The state of a process as one letter; `None` if the process does not exist.
 pub fn state(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit(") ").next()?.chars().next()
 }
 
-/// Waits until a process has ended. Where nobody reaps orphans a zombie counts.
+/// Waits until a process has ended. A zombie has ended too: some machines do not reap
+/// orphans.
 pub fn wait_gone(pid: u32) {
     patiently(&format!("the end of process {pid}"), || {
         let gone = kill(Pid::from_raw(pid as i32), None) == Err(Errno::ESRCH);
@@ -180,7 +182,7 @@ pub fn wait_gone(pid: u32) {
     });
 }
 
-/// The children of a process that have not ended.
+/// The running children of a process.
 pub fn children(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -189,12 +191,12 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The workers of a master, once there are as many and each takes signals; in
-/// the order in which they were made.
+/// Waits until a master has `count` workers that handle signals; returns them in the
+/// order of their start.
 pub fn workers(master: u32, count: usize) -> Vec<u32> {
     patiently("the workers", || {
         let workers = children(master);
-        // Nobody but who serves has a poll: eventpoll among its descriptors.
+        // Only a process that handles signals has a signalfd.
         let serves = |pid: &u32| {
             let entries = fs::read_dir(format!("/proc/{pid}/fd"));
             let mut links = entries.into_iter().flatten().flatten();
@@ -207,13 +209,13 @@ pub fn workers(master: u32, count: usize) -> Vec<u32> {
     })
 }
 
-/// Descriptors that a process has open.
+/// The number of open descriptors of a process.
 pub fn descriptors(pid: u32) -> usize {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
     entries.count()
 }
 
-/// A line of /proc/PID/status, less its name.
+/// The value of a line of /proc/PID/status.
 pub fn status(pid: u32, name: &str) -> String {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
     let line = text.lines().find_map(|line| line.strip_prefix(name));

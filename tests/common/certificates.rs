@@ -1,5 +1,5 @@
-//! A certification authority of the tests' own, and certificates of every
-//! kind, good and bad, made in memory.
+//! A certification authority for tests, and valid and invalid certificates of every kind,
+//! made in memory.
 
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
@@ -19,7 +19,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The certificate, those that sign it behind, and its key as files.
+    /// Writes the certificate, followed by `chain`, and the key to files.
     pub fn files(&self, signers: &[&Identity]) -> (TempFile, TempFile) {
         let pem = |identity: &Identity| identity.certificate.to_pem().expect("PEM");
         let mut chain = pem(self);
@@ -29,22 +29,22 @@ impl Identity {
         (file(chain), file(key))
     }
 
-    /// The certificate as a file of authorities to trust.
+    /// Writes the certificate to a file, as a trusted authority.
     pub fn ca_file(&self) -> TempFile {
         let pem = self.certificate.to_pem().expect("PEM");
         TempFile::new(&String::from_utf8(pem).expect("text"))
     }
 }
 
-/// Who signs.
+/// A certification authority.
 pub struct Authority(pub Identity);
 
-/// What a certificate says.
+/// The content of a certificate.
 pub struct Content<'a> {
     pub common_name: &'a str,
-    /// The DNS names in subjectAltName, which is absent without any.
+    /// The DNS names in subjectAltName. Without names the extension is absent.
     pub dns: &'a [&'a str],
-    /// The end of its time.
+    /// When the certificate expires.
     pub not_after: &'a str,
 }
 
@@ -63,7 +63,7 @@ impl Authority {
         Authority::new_named("an authority of the tests")
     }
 
-    /// One of two that are not to be mistaken for each other.
+    /// An authority with a name, for tests with two of them.
     pub fn new_named(common_name: &str) -> Authority {
         let key = fresh_key();
         let content = Content {
@@ -94,7 +94,7 @@ impl Authority {
         })
     }
 
-    /// A certificate that says this.
+    /// Signs a certificate with this content.
     pub fn sign(&self, content: &Content<'_>) -> Identity {
         let key = fresh_key();
         let mut builder = begin(content, &key);
@@ -114,7 +114,7 @@ impl Authority {
     }
 }
 
-/// A certificate signed by nobody but itself.
+/// A self-signed certificate.
 pub fn self_signed(dns: &[&str]) -> Identity {
     let key = fresh_key();
     let content = Content::default();

@@ -1,10 +1,10 @@
-//! Feeds one fixture in every way the network may cut it.
+//! Feeds a fixture in every way in which the network may split it.
 
 use std::fmt::Debug;
 
-/// Runs `run` on `fixture` in one piece, byte by byte, and in three pieces at
-/// every two cuts (empty pieces included). All outcomes must be the same; it is
-/// returned.
+/// Runs `run` on `fixture` in one piece, byte by byte, and in three pieces for every pair
+/// of cuts (empty pieces included). Fails unless all outcomes are the same; returns the
+/// outcome.
 pub fn chop<T: PartialEq + Debug>(fixture: &[u8], mut run: impl FnMut(&[&[u8]]) -> T) -> T {
     let whole = run(&[fixture]);
     let bytes: Vec<&[u8]> = fixture.chunks(1).collect();

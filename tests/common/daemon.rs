@@ -1,6 +1,6 @@
-//! Runs the daemon itself, in the foreground, on a port that the kernel picks.
+//! Runs the daemon in the foreground, on a port that the kernel picks.
 //!
-//! Owns the process, its configuration file and what it says on standard error.
+//! Owns the process, its configuration file and its standard error.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -21,10 +21,10 @@ use super::ws_client::WsClient;
 /// The daemon's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_jabsocket");
 
-/// Size of the pipe for the daemon's log: the most that a user who is not root may have.
+/// Size of the pipe for the daemon's log: the maximum for users other than root.
 const PIPE_BYTES: i32 = 1 << 20;
 
-/// A file for one test, removed with it.
+/// A file for one test. Dropping it removes the file.
 pub struct TempFile(pub PathBuf);
 
 impl TempFile {
@@ -47,15 +47,15 @@ impl Drop for TempFile {
     }
 }
 
-/// What the daemon said so far.
+/// What the daemon has logged so far.
 #[derive(Default)]
 struct Said {
     lines: Vec<String>,
     ended: bool,
 }
 
-/// Keys that a test's configuration gets unless it has them: all is logged, and however
-/// slow the machine is, no Ping comes and no time is up.
+/// Keys that are added to a test's configuration if it lacks them. The daemon then logs
+/// everything. However slow the machine is, it sends no Pings and no deadline passes.
 const DEFAULTS: [(&str, &str); 6] = [
     ("log_level:", "LOG_DEBUG"),
     ("ping_interval:", "0"),
@@ -79,10 +79,10 @@ type Shared = Arc<(Mutex<Said>, Condvar)>;
 pub struct Daemon {
     child: Child,
     said: Shared,
-    /// Where it listens: the first address, unless that is a unix socket.
+    /// The first address on which it listens, unless that is a unix socket.
     pub address: SocketAddr,
     config: TempFile,
-    /// The keys of its ports, as they were at the start.
+    /// The keys for its ports, as at startup.
     ports: String,
 }
 
@@ -92,24 +92,24 @@ impl Daemon {
         Daemon::start_on("127.0.0.1", config)
     }
 
-    /// The same on other addresses: a value of the key `listen`.
+    /// Starts a daemon on other addresses, given as a value for the key `listen`.
     pub fn start_on(listen: &str, config: &str) -> Daemon {
         Daemon::start_in(listen, config, &[])
     }
 
-    /// The same with variables in its environment.
+    /// Starts a daemon with variables in its environment.
     pub fn start_in(listen: &str, config: &str, environment: &[(&str, &str)]) -> Daemon {
         Daemon::start_program(Path::new(PROGRAM), listen, config, environment)
     }
 
-    /// The same with the program at another path.
+    /// Starts the program at another path.
     pub fn start_program(
         program: &Path,
         listen: &str,
         config: &str,
         environment: &[(&str, &str)],
     ) -> Daemon {
-        // Both ends of all connections of all tests are in this process.
+        // This process has both ends of all connections of all tests.
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit on files");
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("a higher limit on files");
         let ports = format!("port: 0\nlisten: {listen}\n");
@@ -124,8 +124,8 @@ impl Daemon {
             .spawn()
             .expect("start the daemon");
         let stderr = child.stderr.take().expect("a pipe");
-        // The daemon drops lines that do not fit, and this process may be slow to read.
-        // Whoever has many pipes may have no larger one.
+        // The daemon drops lines that do not fit, and this process may be slow to read. A
+        // user with many pipes may not get a larger one.
         let _ = fcntl(&stderr, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
         let said = Shared::default();
         let shared = Arc::clone(&said);
@@ -153,13 +153,13 @@ impl Daemon {
         daemon
     }
 
-    /// Writes the configuration anew, with the same port and addresses. Nothing
-    /// reads it before a signal.
+    /// Replaces the configuration, with the same ports and addresses. The daemon reads it
+    /// after a signal.
     pub fn configure(&self, config: &str) {
         self.write_config(&with_defaults(&self.ports, config));
     }
 
-    /// The same, and waits until the daemon goes by it.
+    /// Replaces the configuration and waits until the daemon uses it.
     pub fn reload(&self, config: &str) {
         self.configure(config);
         let seen = self.lines().len();
@@ -167,12 +167,12 @@ impl Daemon {
         self.wait_for_line_behind(seen, "configuration reloaded");
     }
 
-    /// Writes a configuration file with only this text.
+    /// Replaces the configuration by this text alone.
     pub fn write_config(&self, text: &str) {
         fs::write(&self.config.0, text).expect("write a configuration file");
     }
 
-    /// Waits for as many lines with `text`.
+    /// Waits until at least `count` lines contain `text`.
     pub fn wait_for_lines(&self, text: &str, count: usize) {
         let found = |said: &Said| {
             let lines = said.lines.iter().filter(|line| line.contains(text));
@@ -186,7 +186,7 @@ impl Daemon {
         );
     }
 
-    /// The first line that contains `text`, there already or still to come.
+    /// Waits for the first line with `text`, unless it was logged before.
     pub fn wait_for_line(&self, text: &str) -> String {
         let found = |said: &Said| said.lines.iter().any(|line| line.contains(text));
         drop(self.wait_until(|said| found(said) || said.ended));
@@ -197,7 +197,7 @@ impl Daemon {
         }
     }
 
-    /// The same among the lines behind the first `seen`.
+    /// Waits for a line with `text` after the first `seen` lines.
     pub fn wait_for_line_behind(&self, seen: usize, text: &str) -> String {
         let find = |said: &Said| {
             let mut lines = said.lines.iter().skip(seen);
@@ -217,8 +217,8 @@ impl Daemon {
         waited.unwrap().0
     }
 
-    /// All lines that were written before this call. The answer to a signal comes behind
-    /// them.
+    /// Returns all lines that the daemon wrote before this call, by waiting for its
+    /// answer to a signal.
     pub fn all_lines(&self) -> Vec<String> {
         let seen = self.lines().len();
         self.signal(Signal::SIGUSR1);
@@ -226,7 +226,7 @@ impl Daemon {
         self.lines()
     }
 
-    /// All lines read so far. Others may have been written.
+    /// The lines that have been read so far. The daemon may have written more.
     pub fn lines(&self) -> Vec<String> {
         self.said.0.lock().unwrap().lines.clone()
     }
@@ -240,15 +240,15 @@ impl Daemon {
         kill(pid, signal).expect("signal the daemon");
     }
 
-    /// Waits until the daemon has ended by itself.
+    /// Waits until the daemon exits.
     pub fn wait_exit(&mut self) -> ExitStatus {
         let ended = self.wait_until(|said| said.ended).ended;
         assert!(ended, "the daemon goes on: {:#?}", self.lines());
         self.child.wait().expect("wait for the daemon")
     }
 
-    /// Ends the daemon: by two signals, so that it does not wait for clients
-    /// that the test has left connected.
+    /// Stops the daemon. The second signal ends the wait for clients that are still
+    /// connected.
     pub fn stop(mut self) {
         self.signal(Signal::SIGTERM);
         self.signal(Signal::SIGINT);
@@ -256,12 +256,12 @@ impl Daemon {
         assert_eq!(status.code(), Some(0), "{:#?}", self.lines());
     }
 
-    /// A client that has done the opening handshake.
+    /// A client after its opening handshake.
     pub fn client(&self) -> WsClient {
         WsClient::connect(self.address, "/", &[], Some("xmpp")).expect("opening handshake")
     }
 
-    /// The daemon's open descriptors.
+    /// The number of the daemon's open descriptors.
     pub fn descriptors(&self) -> usize {
         let path = format!("/proc/{}/fd", self.pid());
         fs::read_dir(path)
@@ -269,7 +269,7 @@ impl Daemon {
             .count()
     }
 
-    /// Waits until the daemon has so many descriptors again.
+    /// Waits until the daemon has `count` descriptors.
     pub fn wait_for_descriptors(&self, count: usize) {
         let end = std::time::SystemTime::now() + PATIENCE;
         while self.descriptors() != count {
@@ -279,13 +279,13 @@ impl Daemon {
         }
     }
 
-    /// The daemon's memory in use, in bytes; always 0 in tests/memcheck.sh, where
-    /// it is the checker's.
+    /// The daemon's resident memory in bytes. Always 0 in tests/memcheck.sh, because the
+    /// checker needs memory too.
     pub fn resident(&self) -> usize {
         if std::env::var_os("MEMCHECK").is_some() {
             return 0;
         }
-        // VmRSS of /proc/PID/status may be wrong by a few dozen pages for each processor.
+        // VmRSS in /proc/PID/status may be wrong by a few dozen pages per processor.
         let path = format!("/proc/{}/smaps_rollup", self.pid());
         let rollup = fs::read_to_string(path).expect("the daemon's memory");
         let line = rollup.lines().find(|line| line.starts_with("Rss:"));
@@ -296,9 +296,8 @@ impl Daemon {
     }
 }
 
-/// A bound on the memory of a session with TLS. It depends on the OpenSSL of the daemon
-/// and its tests: since 3.5 a connection needs up to twice as much, partly for the keys
-/// of its post-quantum group.
+/// Returns the bound for the OpenSSL in use. Since version 3.5 a connection needs up to
+/// twice as much memory, partly for the keys of its post-quantum group.
 pub fn by_openssl(before_3_5: usize, from_3_5: usize) -> usize {
     if openssl::version::number() < 0x3050_0000 {
         before_3_5

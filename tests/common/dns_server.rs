@@ -1,5 +1,5 @@
-//! A DNS server with a small zone: it can answer, fail, keep silent, hold its
-//! answers back, and counts what it was asked (RFC 1035, RFC 2782).
+//! A DNS server with a small zone. It answers, fails, stays silent or delays its answers,
+//! and counts the questions (RFC 1035, RFC 2782).
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
@@ -13,16 +13,16 @@ pub const CNAME: u16 = 5;
 pub const AAAA: u16 = 28;
 pub const SRV: u16 = 33;
 
-/// How long records hold unless they say it themselves, in seconds.
+/// The default TTL of records, in seconds.
 const TTL: u32 = 300;
-/// Answers so many links of a chain of aliases.
+/// The longest chain of aliases that the server follows.
 const MAX_ALIASES: usize = 4;
 
 const NO_ERROR: u8 = 0;
 const SERVFAIL: u8 = 2;
 const NXDOMAIN: u8 = 3;
 
-/// What becomes of a question.
+/// What the server does with a question.
 #[derive(Clone)]
 enum Answer {
     /// Records: TTL and data.
@@ -39,18 +39,18 @@ type Key = (String, u16);
 #[derive(Default)]
 struct State {
     zone: HashMap<Key, Answer>,
-    /// Ids of the questions: one that is asked anew for want of an answer has
-    /// the id that it had.
+    /// The IDs of the questions. A question that is repeated because the answer did not
+    /// come keeps its ID.
     asked: HashMap<Key, HashSet<u16>>,
-    /// Names with these endings get no answer unless the zone has one.
+    /// Names with this ending get an answer only if the zone has one.
     silent: Option<String>,
-    /// How many of the next packets about each name are lost.
+    /// How many of the next packets about each name are dropped.
     lost: HashMap<String, usize>,
-    /// Questions held back, and who asked them.
+    /// Delayed questions and their senders.
     held: Vec<(Vec<u8>, SocketAddr)>,
 }
 
-/// A running server; it ends with the value.
+/// A running server. Dropping it stops the server.
 pub struct DnsServer {
     pub address: SocketAddr,
     shared: Arc<(Mutex<State>, Condvar)>,
@@ -59,13 +59,13 @@ pub struct DnsServer {
 }
 
 impl DnsServer {
-    /// A server for these records, see `add`. A name that has none does not
+    /// Starts a server for these records, see `add`. A name without records does not
     /// exist.
     pub fn start(zone: &str) -> DnsServer {
         DnsServer::start_at("127.0.0.1:0", zone)
     }
 
-    /// The same at a given address and port.
+    /// Starts a server at a given address and port.
     pub fn start_at(address: impl ToSocketAddrs, zone: &str) -> DnsServer {
         let socket = UdpSocket::bind(address).expect("bind");
         let address = socket.local_addr().expect("address");
@@ -82,9 +82,9 @@ impl DnsServer {
         server
     }
 
-    /// Adds records, one a line: name, TTL if need be, type and data. In the
-    /// place of data may stand what becomes of the question instead: NODATA,
-    /// SERVFAIL, SILENCE or HELD.
+    /// Adds records, one per line: name, optional TTL, type and data. NODATA, SERVFAIL,
+    /// SILENCE or HELD in place of the data is what the server does with the question
+    /// instead.
     pub fn add(&self, zone: &str) {
         let mut state = self.shared.0.lock().unwrap();
         for line in zone.lines().filter(|line| !line.trim().is_empty()) {
@@ -122,31 +122,32 @@ impl DnsServer {
         }
     }
 
-    /// Does not answer for names with this ending and without records.
+    /// Stops answering for names with this ending that have no records.
     pub fn say_nothing_on(&self, end: &str) {
         self.shared.0.lock().unwrap().silent = Some(end.to_owned());
     }
 
-    /// Loses this many of the next packets about a name.
+    /// Drops this many of the next packets about a name.
     pub fn lose(&self, name: &str, packets: usize) {
         let mut state = self.shared.0.lock().unwrap();
         state.lost.insert(name.to_owned(), packets);
     }
 
-    /// Forgets the records of a name.
+    /// Removes the records of a name.
     pub fn remove(&self, name: &str) {
         let mut state = self.shared.0.lock().unwrap();
         state.zone.retain(|(owner, _), _| owner != name);
     }
 
-    /// How often this was asked, repetitions for want of an answer aside.
+    /// How often this question was asked, not counting repetitions because the answer did
+    /// not come.
     pub fn asked(&self, name: &str, kind: u16) -> usize {
         let state = self.shared.0.lock().unwrap();
         let ids = state.asked.get(&(name.to_owned(), kind));
         ids.map_or(0, HashSet::len)
     }
 
-    /// All that was asked: name, type and how often.
+    /// All questions: name, type and how often they were asked.
     pub fn all_asked(&self) -> Vec<(String, u16, usize)> {
         let state = self.shared.0.lock().unwrap();
         let asked = state.asked.iter();
@@ -157,7 +158,7 @@ impl DnsServer {
         all
     }
 
-    /// Waits until this was asked.
+    /// Waits until this question has been asked.
     pub fn wait_asked(&self, name: &str, kind: u16) {
         let key = (name.to_owned(), kind);
         let state = self.shared.0.lock().unwrap();
@@ -167,8 +168,8 @@ impl DnsServer {
         assert!(!timed_out, "nobody asks for {name}, type {kind}");
     }
 
-    /// From now on answers what was held back, `zone` first being added; a name
-    /// that stays held does not exist.
+    /// Adds `zone`, answers the delayed questions and delays no more. A name without a
+    /// record then does not exist.
     pub fn release(&self, zone: &str) {
         let held = {
             let mut state = self.shared.0.lock().unwrap();
@@ -230,7 +231,7 @@ fn serve(socket: &UdpSocket, shared: &(Mutex<State>, Condvar)) {
     }
 }
 
-/// Id, name and type of a question, and the question as it came.
+/// The ID, name and type of a question, and its bytes.
 fn parse(message: &[u8]) -> Option<(u16, Key, &[u8])> {
     let id = u16::from_be_bytes([*message.first()?, *message.get(1)?]);
     let mut labels = Vec::new();
@@ -250,7 +251,7 @@ fn parse(message: &[u8]) -> Option<(u16, Key, &[u8])> {
     Some((id, (labels.join("."), kind), message.get(12..at + 4)?))
 }
 
-/// The answer to a question, if there is to be one.
+/// The answer to a question; `None` if there is none.
 fn reply(zone: &HashMap<Key, Answer>, id: u16, key: &Key, raw: &[u8]) -> Option<Vec<u8>> {
     let (mut name, kind) = key.clone();
     let mut answers = Vec::new();
@@ -277,7 +278,7 @@ fn reply(zone: &HashMap<Key, Answer>, id: u16, key: &Key, raw: &[u8]) -> Option<
         None => NXDOMAIN,
     };
     let mut message = id.to_be_bytes().to_vec();
-    // A response, recursion desired and available.
+    // A response with the flags "recursion desired" and "recursion available".
     message.extend([0x81, 0x80 | code, 0, 1, 0, answers.len() as u8, 0, 0, 0, 0]);
     message.extend(raw);
     for (name, kind, ttl, data) in answers {

@@ -1,4 +1,4 @@
-//! A locator with its own loop; the test sets the time.
+//! A locator with its own event loop. The test sets the time.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,18 +11,18 @@ use mio::{Events, Poll, Token};
 use super::PATIENCE;
 use super::dns_server::DnsServer;
 
-/// How long one wait for the DNS lasts.
+/// The longest wait for the DNS in one turn.
 const MOMENT: Duration = Duration::from_millis(5);
 
 /// A locator and its poll.
 pub struct LookingUp {
     poll: Poll,
     pub locator: Locator,
-    /// Answers that the test has not yet taken.
+    /// Answers that the test has not used yet.
     pub answers: Vec<Answer>,
 }
 
-/// The server of a domain, by whatever service.
+/// A request for the server of a domain, over either service.
 pub fn wanted(domain: &str) -> Wanted {
     Wanted::Domain {
         name: domain.to_owned(),
@@ -56,18 +56,18 @@ impl LookingUp {
         }
     }
 
-    /// Switches to `dns`, as a reload does.
+    /// Switches to the server `dns`, as a reload does.
     pub fn reload(&mut self, dns: &DnsServer, now_ms: u64) {
         let resolver = resolver(&self.poll, dns);
         self.locator.replace_resolver(resolver, now_ms);
     }
 
-    /// Begins a look-up.
+    /// Starts a look-up.
     pub fn look_up(&mut self, id: u64, domain: &str, asker: Source, now_ms: u64) {
         self.locator.look_up(id, &wanted(domain), asker, now_ms);
     }
 
-    /// Waits for the DNS for a moment and collects the answers.
+    /// Waits briefly for the DNS and collects the answers.
     pub fn turn(&mut self, now_ms: u64) {
         let mut events = Events::with_capacity(64);
         self.poll.poll(&mut events, Some(MOMENT)).unwrap();
@@ -77,7 +77,7 @@ impl LookingUp {
         }
     }
 
-    /// Waits until there is an answer; fails after a time limit.
+    /// Takes turns until `find` succeeds; fails after a time limit.
     #[allow(clippy::disallowed_methods)]
     pub fn until<T>(
         &mut self,
@@ -95,7 +95,7 @@ impl LookingUp {
         }
     }
 
-    /// The next answer of a look-up.
+    /// Waits for the next answer to a look-up.
     pub fn answer(&mut self, id: u64, now_ms: u64) -> Answer {
         self.until("an answer", now_ms, |this| {
             let at = this.answers.iter().position(|answer| answer.id == id)?;
@@ -103,7 +103,7 @@ impl LookingUp {
         })
     }
 
-    /// The first place that a look-up finds.
+    /// Waits for the first address that a look-up finds.
     pub fn place(&mut self, id: u64, now_ms: u64) -> String {
         let answer = self.answer(id, now_ms);
         let targets = answer

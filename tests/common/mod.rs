@@ -1,4 +1,4 @@
-//! What several integration tests share.
+//! Code that several integration tests share.
 #![allow(dead_code)]
 
 pub mod answering;
@@ -27,13 +27,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send, setsockopt, sockopt};
 
-/// How long anything may take before a test fails, also on a machine that is busy.
+/// How long a test waits before it fails, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a socket must stay unwritable for its reader to count as stalled.
+/// If a socket is not writable for so long, its reader is regarded as stalled.
 const STALL_MS: u16 = 300;
 
-/// Asks again and again until there is something; fails when patience ends.
+/// Calls `ask` repeatedly until it returns a value; fails after a time limit.
 #[allow(clippy::disallowed_methods)]
 pub fn patiently<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
@@ -46,7 +46,7 @@ pub fn patiently<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether `error` says that the peer broke the connection off.
+/// Whether `error` means that the peer reset the connection.
 pub fn is_reset(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -54,7 +54,7 @@ pub fn is_reset(error: &Error) -> bool {
     )
 }
 
-/// Closes `stream` so that the peer gets a reset.
+/// Closes `stream` with a reset.
 pub fn reset(stream: TcpStream) {
     let linger = nix::libc::linger {
         l_onoff: 1,
@@ -63,7 +63,7 @@ pub fn reset(stream: TcpStream) {
     setsockopt(&stream, sockopt::Linger, &linger).expect("SO_LINGER");
 }
 
-/// Waits for readiness of `socket`; false after `wait_ms`.
+/// Waits until `socket` is ready; returns false after `wait_ms`.
 pub fn wait_for(socket: &impl AsFd, what: PollFlags, wait_ms: u16) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), what)];
     loop {
@@ -74,11 +74,11 @@ pub fn wait_for(socket: &impl AsFd, what: PollFlags, wait_ms: u16) -> bool {
     }
 }
 
-/// Writes pieces to `stream` until there are no more (true) or nobody has taken
-/// any for a while (false). A piece not wholly written stays in `pending`.
+/// Writes pieces to `stream` until all are written (true) or the reader stalls (false).
+/// The rest of a piece that is written in part stays in `pending`.
 ///
 /// # Errors
-/// The peer broke the connection off.
+/// The peer reset the connection.
 pub fn try_write_until_stalled(
     stream: &TcpStream,
     pending: &mut Vec<u8>,
@@ -103,7 +103,7 @@ pub fn try_write_until_stalled(
     }
 }
 
-/// The same where the peer must not break the connection off.
+/// Like [`try_write_until_stalled`], but fails if the peer resets the connection.
 pub fn write_until_stalled(
     stream: &TcpStream,
     pending: &mut Vec<u8>,
@@ -112,7 +112,7 @@ pub fn write_until_stalled(
     try_write_until_stalled(stream, pending, next).expect("write")
 }
 
-/// Writes all pieces, with patience for a reader that stalls now and then.
+/// Writes all pieces, even if the reader stalls now and then.
 pub fn write_to_the_end(
     stream: &TcpStream,
     pending: &mut Vec<u8>,
@@ -123,7 +123,7 @@ pub fn write_to_the_end(
     assert!(done, "nobody reads");
 }
 
-/// The lines of a pipe, one after the other.
+/// The lines that come through a pipe.
 pub struct Lines(Receiver<String>);
 
 impl Lines {
@@ -139,7 +139,8 @@ impl Lines {
         Lines(receiver)
     }
 
-    /// The next line with `text`; fails at the end of the pipe, and of patience.
+    /// Waits for the next line with `text`; fails at the end of the pipe or after a time
+    /// limit.
     pub fn find(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
         while let Ok(line) = self.0.recv_timeout(PATIENCE) {

@@ -1,5 +1,5 @@
-//! `status_listen` as a scraper sees it: requests, and the format of the pages,
-//! line by line.
+//! The status port from the view of a scraper: requests, and a check of each line of a
+//! page.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
@@ -11,12 +11,12 @@ use super::daemon::Daemon;
 /// Values by series, without `jabsocket_`.
 pub type Series = BTreeMap<String, f64>;
 
-/// Where a daemon without other workers tells its status.
+/// The status address of a daemon with one worker.
 pub fn place(daemon: &Daemon) -> SocketAddr {
     address(&daemon.wait_for_line("status at http://"))
 }
 
-/// Where a worker does.
+/// The status address of a worker.
 pub fn place_of(daemon: &Daemon, pid: u32) -> SocketAddr {
     address(&daemon.wait_for_line(&format!("[{pid}]: info: status at http://")))
 }
@@ -32,7 +32,7 @@ pub fn dial(at: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Status code, head and body of what `stream` brings until its end.
+/// Reads a response up to its end; returns status code, head and body.
 pub fn response(stream: &mut TcpStream) -> (u16, String, String) {
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("an answer");
@@ -52,17 +52,17 @@ pub fn get(at: SocketAddr, path: &str) -> (u16, String, String) {
     ask(at, &format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n"))
 }
 
-/// The metrics of a daemon without other workers.
+/// The metrics of a daemon with one worker.
 pub fn metrics(daemon: &Daemon) -> Series {
     sum(place(daemon))
 }
 
-/// The page of the sum, as any of the workers has it.
+/// The page with the sum over all workers. Each worker serves it.
 pub fn sum(at: SocketAddr) -> Series {
     check(&page(at, "/metrics"), false)
 }
 
-/// The page of each worker's own.
+/// The page with the metrics of each worker.
 pub fn of_each(at: SocketAddr) -> Series {
     check(&page(at, "/metrics/workers"), true)
 }
@@ -77,7 +77,7 @@ fn page(at: SocketAddr, path: &str) -> String {
     body
 }
 
-/// Reads a page; every line must keep to the format.
+/// Reads a page. Fails if a line breaks the format.
 fn check(page: &str, by_worker: bool) -> Series {
     assert!(page.ends_with('\n'));
     let mut series = BTreeMap::new();
@@ -124,7 +124,7 @@ fn check(page: &str, by_worker: bool) -> Series {
     series
 }
 
-/// Each has its buckets, and the last of them has all.
+/// Checks that each histogram has buckets, and that the last bucket counts everything.
 fn check_histograms(series: &Series) {
     for (key, count) in series {
         let (name, labels) = key.split_once('{').unwrap_or((key, ""));
@@ -161,7 +161,7 @@ fn check_labels(mut labels: &str, line: &str) {
     }
 }
 
-/// What has changed from one page to the next, without what changes by itself.
+/// The differences between two pages, without metrics that change by themselves.
 pub fn changes(before: &Series, after: &Series) -> Vec<String> {
     assert!(before.keys().eq(after.keys()), "series came or went");
     let moved = after.iter().filter(|(key, value)| {
@@ -169,7 +169,7 @@ pub fn changes(before: &Series, after: &Series) -> Vec<String> {
             "log_lines_lost",
             "process_",
             "turn_seconds",
-            // A machine that is busy makes any turn slow.
+            // On a busy machine any turn may be slow.
             "slow_turns",
             "relay_latency",
             "_seconds_bucket",

@@ -1,5 +1,5 @@
-//! A daemon between a scripted client and a scripted server of `example.org`,
-//! and the words that both say before a test comes to its point.
+//! A daemon between a scripted client and a scripted server of `example.org`, and what
+//! both send before the interesting part of a test.
 
 use std::io::{Read, Write};
 
@@ -12,7 +12,7 @@ use jabsocket::expat::Parser;
 pub const OPEN: &str =
     "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='example.org' version='1.0'/>";
 
-/// What the server gets for it.
+/// What the server receives for [`OPEN`].
 pub const OPEN_UP: &str = "<?xml version='1.0'?><stream:stream to=\"example.org\" version=\"1.0\" \
     xmlns=\"jabber:client\" xmlns:stream=\"http://etherx.jabber.org/streams\">";
 
@@ -21,7 +21,7 @@ pub const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:clie
     xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='example.org' version='1.0' \
     xml:lang='en'>";
 
-/// What the client gets for it.
+/// What the client receives for [`HEADER`].
 pub const HEADER_DOWN: &str = "<open xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" \
     from=\"example.org\" id=\"s1\" version=\"1.0\" xml:lang=\"en\" />";
 
@@ -45,7 +45,7 @@ pub const PRESENCE: &str = "<presence xmlns='jabber:client'/>";
 pub const SUCCESS: &str = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
 pub const SUCCESS2: &str = "<success xmlns='urn:xmpp:sasl:2'><x/></success>";
 
-/// A daemon and the server of the one domain it serves.
+/// A daemon and the server of its only domain.
 pub struct Stage {
     pub server: XmppServer,
     pub daemon: Daemon,
@@ -59,14 +59,14 @@ impl Stage {
         Stage { server, daemon }
     }
 
-    /// Gives the running daemon another `config`.
+    /// Reloads the daemon with another `config`.
     pub fn reload(&self, config: &str) {
         self.daemon
             .reload(&format!("{}{config}", domains(&self.server)));
     }
 
-    /// A client that has sent `first`, and the server's side of it with the
-    /// header read.
+    /// A client that has sent `first`, and the connection to the server after its stream
+    /// header.
     pub fn greeting(&self, first: &str, header_up: &str) -> (WsClient, Connection) {
         let mut client = self.daemon.client();
         client.send_text(first).expect("send");
@@ -93,7 +93,7 @@ impl Stage {
     }
 }
 
-/// The entry of the one domain.
+/// The list of domains, with one entry.
 fn domains(server: &XmppServer) -> String {
     format!(
         "domains:\n  - name: example.org\n    server: {}\n    tls: none\n",
@@ -109,7 +109,7 @@ pub fn expect_text<S: Read + Write>(client: &mut WsClient<S>, text: &str) {
     }
 }
 
-/// The stream error as jabsocket tells it, less its text.
+/// The start of a stream error from jabsocket, without its text.
 pub fn error_start(condition: &str) -> String {
     format!(
         "<stream:error xmlns:stream='http://etherx.jabber.org/streams'><{condition} \
@@ -117,7 +117,7 @@ pub fn error_start(condition: &str) -> String {
     )
 }
 
-/// Fails unless the next message is this stream error; gives it.
+/// Fails unless the next message is this stream error; returns the message.
 pub fn expect_error(client: &mut WsClient, condition: &str, case: &str) -> String {
     let text = client
         .read_text()
@@ -140,12 +140,12 @@ pub fn expect_error(client: &mut WsClient, condition: &str, case: &str) -> Strin
 pub fn expect_close<S: Read + Write>(client: &mut WsClient<S>, code: u16, reason: &str) {
     let close = client.read_close().expect("a Close frame");
     assert_eq!(close, (Some(code), reason.to_owned()), "the Close frame");
-    // A daemon that failed the connection may be gone already.
+    // A daemon that failed the connection may have closed it.
     let _ = client.send_close(code, reason);
     client.read_eof().expect("the end of the connection");
 }
 
-/// Fails unless the stream is closed in the orderly way of RFC 7395.
+/// Fails unless the stream is closed as in RFC 7395.
 pub fn expect_stream_close<S: Read + Write>(client: &mut WsClient<S>, code: u16) {
     expect_text(client, CLOSE);
     expect_close(client, code, "");

@@ -1,5 +1,5 @@
-//! Sends any number of TLS records without payload, through a relay that collects them
-//! and delivers them together.
+//! Sends any number of TLS records without payload through a relay that delivers them
+//! together.
 
 use std::ffi::{c_int, c_void};
 use std::io::{Read, Write};
@@ -21,13 +21,13 @@ unsafe extern "C" {
     fn SSL_renegotiate(ssl: *mut c_void) -> c_int;
 }
 
-/// A record without payload of TLS 1.3, or for [`Idle::HelloRequest`] 1.2.
+/// A TLS 1.3 record without payload; [`Idle::HelloRequest`] is for TLS 1.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
     KeyUpdate,
-    /// Of a server.
+    /// Sent by a server.
     Ticket,
-    /// Of a server: it asks the client to renegotiate.
+    /// Sent by a server to ask the client to renegotiate.
     HelloRequest,
 }
 
@@ -49,20 +49,20 @@ impl Idle {
     }
 }
 
-/// The cipher that [`Renegotiation`] speaks.
+/// The cipher that [`Renegotiation`] uses.
 pub const TLS12_CIPHER: &str = "ECDHE-ECDSA-AES128-GCM-SHA256";
 
-/// A client of TLS 1.2 that asks to renegotiate again and again, which the library does
-/// not support (RFC 5246, section 7.4.1; RFC 5288, section 3).
+/// A TLS 1.2 client that asks to renegotiate repeatedly, which OpenSSL does not support
+/// (RFC 5246, section 7.4.1; RFC 5288, section 3).
 pub struct Renegotiation {
     key: Vec<u8>,
     salt: Vec<u8>,
-    /// Records sent under this key; the Finished message was one.
+    /// The number of records sent with this key, including the Finished message.
     sent: u64,
 }
 
 impl Renegotiation {
-    /// After the handshake, and before anything was written.
+    /// To be called after the handshake and before anything is written.
     pub fn new(ssl: &SslRef) -> Renegotiation {
         assert_eq!(ssl.current_cipher().expect("a cipher").name(), TLS12_CIPHER);
         let mut master = [0; 48];
@@ -81,7 +81,7 @@ impl Renegotiation {
         }
     }
 
-    /// The next record: a ClientHello of 2 bytes of version, 32 of randomness, no
+    /// The next record: a ClientHello with 2 bytes of version, 32 random bytes, no
     /// session, one cipher and no compression.
     pub fn record(&mut self) -> Vec<u8> {
         let mut hello = vec![1, 0, 0, 41, 3, 3];
@@ -119,7 +119,8 @@ fn prf(secret: &[u8], seed: &[u8], len: usize) -> Vec<u8> {
     out
 }
 
-/// Passes bytes on, both ways; while a connection is held, it collects them.
+/// Passes bytes on in both directions. While a connection is held, the relay collects its
+/// bytes.
 pub struct Relay {
     pub address: SocketAddr,
     last: Arc<Mutex<Arc<AtomicBool>>>,
@@ -148,8 +149,8 @@ impl Relay {
         Relay { address, last }
     }
 
-    /// Collects what the last connection sends. The first bytes after the flag is cleared
-    /// release it.
+    /// Holds the last connection. When the flag is cleared, the next bytes release the
+    /// collected ones.
     pub fn hold(&self) -> Arc<AtomicBool> {
         let held = Arc::clone(&self.last.lock().unwrap());
         held.store(true, Ordering::SeqCst);

@@ -1,6 +1,5 @@
-//! A scripted XMPP server under TLS, by STARTTLS or from the first byte, and a
-//! daemon in front of it that trusts its authority. It tells what the daemon's
-//! side of the handshake was like.
+//! A scripted XMPP server with TLS, by STARTTLS or from the first byte, and a daemon that
+//! trusts the server's authority. The server records the daemon's handshake.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,17 +17,17 @@ use super::ws_client::WsClient;
 use super::xmpp_server::{Connection, XmppServer};
 use super::{is_reset, reset};
 
-/// The server's header before TLS; the one after it is [`HEADER`].
+/// The server's header before TLS; after TLS it sends [`HEADER`].
 pub const CLEAR_HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
     xmlns:stream='http://etherx.jabber.org/streams' id='clear' from='example.org' version='1.0'>";
 
-/// Features with STARTTLS, and those that a server has once TLS stands.
+/// Features with STARTTLS, and the features after TLS.
 pub const OFFER: &str = "<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'>\
     <required/></starttls></stream:features>";
 pub const FEATURES: &str = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
     <mechanism>PLAIN</mechanism></mechanisms></stream:features>";
 
-/// What the client gets for [`FEATURES`].
+/// What the client receives for [`FEATURES`].
 pub const FEATURES_DOWN: &str = "<stream:features xmlns=\"jabber:client\" \
     xmlns:stream=\"http://etherx.jabber.org/streams\">\
     <mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
@@ -37,14 +36,14 @@ pub const FEATURES_DOWN: &str = "<stream:features xmlns=\"jabber:client\" \
 pub const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 pub const PROCEED: &str = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 
-/// How a connection under TLS ended, seen from the server.
+/// How a TLS connection ended, seen from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsEnd {
-    /// By the alert of TLS.
+    /// By the TLS alert.
     CloseNotify,
     /// By TCP alone.
     Fin,
-    /// Broken off.
+    /// By a reset.
     Reset,
 }
 
@@ -56,7 +55,7 @@ pub struct TlsServer {
     hello: Arc<Mutex<Hello>>,
 }
 
-/// What a ClientHello said, a resumed session's included.
+/// What a ClientHello contained, also in a resumed session.
 #[derive(Clone, Debug, Default)]
 pub struct Hello {
     /// The name of the server.
@@ -70,7 +69,7 @@ impl TlsServer {
         TlsServer::start_with(identity, |_| ())
     }
 
-    /// One whose context is changed by `change`.
+    /// Starts a server whose context `change` has changed.
     pub fn start_with(identity: &Identity, change: impl FnOnce(&mut SslContextBuilder)) -> Self {
         let mut builder = SslContext::builder(SslMethod::tls_server()).expect("a context");
         builder.set_certificate(&identity.certificate).expect("it");
@@ -95,10 +94,10 @@ impl TlsServer {
         }
     }
 
-    /// One that speaks this version of TLS only.
+    /// Starts a server for this version of TLS only.
     pub fn start_version(identity: &Identity, version: SslVersion) -> TlsServer {
         TlsServer::start_with(identity, |builder| {
-            // Whatever the machine's own policy is.
+            // Independent of the machine's policy.
             builder
                 .set_cipher_list("DEFAULT:@SECLEVEL=0")
                 .expect("ciphers");
@@ -108,17 +107,19 @@ impl TlsServer {
         })
     }
 
-    /// The next connection after STARTTLS was offered and asked for.
+    /// Accepts the next connection, offers STARTTLS and waits until the daemon asks for
+    /// it.
     pub fn asked(&self) -> Connection {
         let mut connection = self.tcp.accept();
         connection.expect(OPEN_UP);
-        // In one segment: where plain text will do, the daemon waits a moment only.
+        // In one segment: if plain text is allowed, the daemon waits only briefly for the
+        // features.
         connection.send(&format!("{CLEAR_HEADER}{OFFER}"));
         connection.expect(STARTTLS);
         connection
     }
 
-    /// The server's part of the handshake.
+    /// Does the server's part of the handshake.
     pub fn try_handshake(&self, stream: TcpStream) -> Result<TlsConnection, String> {
         *self.hello.lock().unwrap() = Hello::default();
         let ssl = Ssl::new(&self.context).expect("a connection");
@@ -135,24 +136,24 @@ impl TlsServer {
         self.try_handshake(stream).expect("the TLS handshake")
     }
 
-    /// Says that TLS may begin, and does the server's part.
+    /// Sends `<proceed/>` and does the server's part of the handshake.
     pub fn try_proceed(&self, mut connection: Connection) -> Result<TlsConnection, String> {
         connection.send(PROCEED);
         self.try_handshake(connection.stream)
     }
 
-    /// The next connection, taken to TLS by STARTTLS.
+    /// Accepts the next connection and starts TLS by STARTTLS.
     pub fn starttls(&self) -> TlsConnection {
         self.try_proceed(self.asked()).expect("the TLS handshake")
     }
 
-    /// The next connection, under TLS from the first byte.
+    /// Accepts the next connection with TLS from the first byte.
     pub fn direct(&self) -> TlsConnection {
         self.handshake(self.tcp.accept().stream)
     }
 }
 
-/// A connection of the daemon under TLS.
+/// A TLS connection from the daemon.
 pub struct TlsConnection {
     pub stream: SslStream<TcpStream>,
     pub hello: Hello,
@@ -175,7 +176,7 @@ impl TlsConnection {
         self.stream.ssl().version_str()
     }
 
-    /// Whether a session from before was resumed.
+    /// Whether an earlier TLS session was resumed.
     pub fn is_resumed(&self) -> bool {
         self.stream.ssl().session_reused()
     }
@@ -191,7 +192,7 @@ impl TlsConnection {
         assert_eq!(taken, text, "what the server received");
     }
 
-    /// Answers the client's header, which must be this one, with `HEADER`.
+    /// Expects this header and answers it with header and features.
     pub fn greet(&mut self, header_up: &str) {
         self.expect(header_up);
         self.send(HEADER);
@@ -209,25 +210,25 @@ impl TlsConnection {
         }
     }
 
-    /// Says by TLS that no more will come, then ends the server's direction.
+    /// Sends close_notify and closes the direction from the server.
     pub fn close_notify(&mut self) {
         self.stream.shutdown().expect("close_notify");
         self.half_close();
     }
 
-    /// Ends the server's direction without a word of TLS.
+    /// Closes the direction from the server without close_notify.
     pub fn half_close(&mut self) {
         let tcp = self.stream.get_ref();
         tcp.shutdown(Shutdown::Write).expect("shutdown");
     }
 
-    /// Breaks the connection off.
+    /// Resets the connection.
     pub fn reset(self) {
         let tcp = self.stream.get_ref().try_clone().expect("another handle");
         reset(tcp);
     }
 
-    /// Waits for the end, and gives what came before it unread.
+    /// Waits for the end of the connection; returns what the test had not read before it.
     pub fn read_end(&mut self) -> (TlsEnd, String) {
         let end = loop {
             if let Err(end) = self.fill() {
@@ -238,13 +239,13 @@ impl TlsConnection {
         (end, rest)
     }
 
-    /// Fails unless `text` comes now and then the orderly end of TLS.
+    /// Fails unless `text` comes next, followed by close_notify.
     pub fn expect_end(&mut self, text: &str) {
         let ended = (TlsEnd::CloseNotify, text.to_owned());
         assert_eq!(self.read_end(), ended, "the end of the connection");
     }
 
-    /// All that was received, read or not.
+    /// Everything that was received, whether the test has read it or not.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.received).into_owned()
     }
@@ -272,14 +273,14 @@ impl TlsConnection {
                 (_, Some(_)) => panic!("{error}; received so far: {:?}", self.text()),
                 // The library's "unexpected eof".
                 (ErrorCode::SSL | ErrorCode::SYSCALL, None) => return Err(TlsEnd::Fin),
-                // A record without data, a ticket for instance.
+                // A record without data, for example a ticket.
                 (_, None) => {}
             }
         }
     }
 }
 
-/// An entry of the `domains` list; `more` are further lines `key: value`.
+/// An entry of the `domains` list. `more` has further lines, `key: value`.
 pub fn entry(name: &str, server: &str, ca_file: Option<&TempFile>, more: &[&str]) -> String {
     let mut text = format!("  - name: '{name}'\n    server: '{server}'\n");
     if let Some(file) = ca_file {
@@ -291,8 +292,8 @@ pub fn entry(name: &str, server: &str, ca_file: Option<&TempFile>, more: &[&str]
     text
 }
 
-/// A daemon and the server of the one domain it serves, `example.org`, whose
-/// authority it trusts.
+/// A daemon and the server of its only domain, `example.org`. The daemon trusts the
+/// server's authority.
 pub struct TlsStage {
     pub server: TlsServer,
     pub daemon: Daemon,
@@ -300,15 +301,15 @@ pub struct TlsStage {
 }
 
 impl TlsStage {
-    /// Starts both; `more` are lines of the domain's entry, `config` is added to
-    /// the daemon's configuration.
+    /// Starts both. `more` is added to the domain's entry, `config` to the daemon's
+    /// configuration.
     pub fn set(more: &[&str], config: &str) -> TlsStage {
         let authority = Authority::new();
         let server = TlsServer::start(&authority.identity(&["example.org"]));
         TlsStage::set_with(server, &authority, more, config)
     }
 
-    /// The same with a server that is there already.
+    /// Starts a daemon for an existing server.
     pub fn set_with(
         server: TlsServer,
         authority: &Authority,
@@ -343,13 +344,13 @@ impl TlsStage {
     }
 }
 
-/// Fails unless header and features of `greet` come.
+/// Fails unless the client receives the header and features of `greet`.
 pub fn expect_greeted(client: &mut WsClient) {
     expect_text(client, HEADER_DOWN);
     expect_text(client, FEATURES_DOWN);
 }
 
-/// Fails unless the session works both ways.
+/// Fails unless stanzas pass in both directions.
 pub fn expect_alive((client, server): &mut (WsClient, TlsConnection)) {
     client.send_text("<r xmlns='urn:x'/>").expect("send");
     server.expect("<r xmlns='urn:x'/>");
@@ -357,8 +358,8 @@ pub fn expect_alive((client, server): &mut (WsClient, TlsConnection)) {
     expect_text(client, "<a xmlns='urn:x'/>");
 }
 
-/// Fails unless the client is told that there is no way to the server: an
-/// `<open/>` of the daemon's own, the error, the end.
+/// Fails unless the client receives the daemon's own `<open/>`, the error
+/// remote-connection-failed and the end of the stream.
 pub fn expect_no_way(client: &mut WsClient, case: &str) {
     let open = client
         .read_text()

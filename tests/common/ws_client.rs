@@ -1,5 +1,5 @@
-//! A blocking WebSocket client for tests. It frames by itself, shares no code
-//! with the server, and can break every rule.
+//! A blocking WebSocket client for tests. It has its own framing, shares no code with the
+//! server and can break every rule.
 
 use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -27,9 +27,9 @@ pub const HANDSHAKE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 #[derive(Debug, Clone)]
 pub struct Response {
     pub status: u16,
-    /// Names in lower case, in the order they came.
+    /// Names in lower case, in the order of the response.
     pub fields: Vec<(String, String)>,
-    /// The head as it came, blank line included.
+    /// The head as received, including the blank line.
     pub head: String,
 }
 
@@ -45,7 +45,7 @@ impl Response {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
     pub fin: bool,
-    /// RSV1 to RSV3 as a number; RSV1 = 4.
+    /// RSV1 to RSV3 as a number; RSV1 is 4.
     pub rsv: u8,
     pub opcode: u8,
     pub payload: Vec<u8>,
@@ -55,7 +55,7 @@ pub struct Frame {
 pub struct WsClient<S = TcpStream> {
     pub stream: S,
     pending: Vec<u8>,
-    /// How much of `pending` was read already.
+    /// How much of `pending` has been read.
     start: usize,
 }
 
@@ -83,7 +83,7 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame_with(first, Some(KEY), length_bits, payload)
 }
 
-/// A frame with the length in 7, 16 or 64 bits, masked or not.
+/// A frame with a length field of 7, 16 or 64 bits, masked or not.
 pub fn frame_with(first: u8, key: Option<[u8; 4]>, length_bits: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = header(first, key, length_bits, payload.len() as u64);
     let key = key.unwrap_or_default();
@@ -137,7 +137,7 @@ impl WsClient<TcpStream> {
         Ok((client, response))
     }
 
-    /// Connects; anything but a proper 101 is an error.
+    /// Connects. Any response other than a valid 101 is an error.
     pub fn connect(
         addr: impl ToSocketAddrs,
         path: &str,
@@ -154,7 +154,7 @@ impl WsClient<TcpStream> {
 }
 
 impl<S: Read + Write> WsClient<S> {
-    /// A client on a stream that is connected already, TLS for instance.
+    /// A client on an existing connection, for example with TLS.
     pub fn new(stream: S) -> WsClient<S> {
         WsClient {
             stream,
@@ -197,7 +197,7 @@ impl<S: Read + Write> WsClient<S> {
         })
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
@@ -222,8 +222,8 @@ impl<S: Read + Write> WsClient<S> {
         self.send_frame(FIN | CLOSE, &close_body(code, reason.as_bytes()))
     }
 
-    /// Reads a frame; `None` when the server closed the connection between two.
-    /// A masked frame, a reset and a timeout are errors.
+    /// Reads a frame; `None` if the server has closed the connection. A masked frame, a
+    /// reset and a timeout are errors.
     pub fn read_frame(&mut self) -> io::Result<Option<Frame>> {
         if self.start == self.pending.len() {
             match self.fill() {
@@ -249,7 +249,7 @@ impl<S: Read + Write> WsClient<S> {
         }))
     }
 
-    /// Reads a whole text message that comes in one frame.
+    /// Reads a text message that consists of one frame.
     pub fn read_text(&mut self) -> io::Result<String> {
         match self.read_frame()? {
             Some(Frame {
@@ -262,7 +262,7 @@ impl<S: Read + Write> WsClient<S> {
         }
     }
 
-    /// Reads a Close frame: its code, if any, and its reason.
+    /// Reads a Close frame; returns its code, if any, and its reason.
     pub fn read_close(&mut self) -> io::Result<(Option<u16>, String)> {
         let frame = self.read_frame()?;
         let Some(Frame {
@@ -292,7 +292,7 @@ impl<S: Read + Write> WsClient<S> {
         }
     }
 
-    /// Reads all that comes until the server closes the connection.
+    /// Reads until the server closes the connection.
     pub fn read_rest(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = self.pending.split_off(self.start);
         self.stream.read_to_end(&mut rest)?;

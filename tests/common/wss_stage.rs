@@ -1,4 +1,4 @@
-//! A daemon that speaks TLS to its browsers, and clients that do.
+//! A daemon with TLS for its browsers, and TLS clients.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -14,17 +14,17 @@ use super::xmpp_server::XmppServer;
 
 pub const VERSIONS: [SslVersion; 2] = [SslVersion::TLS1_2, SslVersion::TLS1_3];
 
-/// A daemon that speaks TLS, the server of the one domain it serves, and the
-/// authority that its clients trust.
+/// A daemon with TLS, the server of its only domain, and the authority that its clients
+/// trust.
 pub struct WssStage {
     pub authority: Authority,
     pub server: XmppServer,
     pub daemon: Daemon,
-    /// Certificate and key of each.
+    /// The files with the certificates and keys.
     pub files: Vec<(TempFile, TempFile)>,
 }
 
-/// The two keys, for a list of pairs.
+/// The keys `tls_certificate` and `tls_key` for these files.
 pub fn keys(files: &[(TempFile, TempFile)]) -> String {
     let list = |file: fn(&(TempFile, TempFile)) -> &TempFile| {
         let paths = files.iter().map(|pair| file(pair).0.display().to_string());
@@ -35,7 +35,7 @@ pub fn keys(files: &[(TempFile, TempFile)]) -> String {
 }
 
 impl WssStage {
-    /// One certificate for each list of names; `config` is added.
+    /// Starts a daemon with one certificate for each list of names.
     pub fn set(names: &[&[&str]], config: &str) -> WssStage {
         let authority = Authority::new();
         let files: Vec<_> = names
@@ -70,12 +70,12 @@ impl WssStage {
         connected(self.daemon.address)
     }
 
-    /// TLS for this name, which the certificate must have.
+    /// Connects with TLS. Fails unless the certificate is valid for this name.
     pub fn tls(&self, name: &str, version: SslVersion) -> SslStream<TcpStream> {
         let mut builder = self.connector();
         builder.set_min_proto_version(Some(version)).expect("it");
         builder.set_max_proto_version(Some(version)).expect("it");
-        // As browsers do.
+        // As browsers send it.
         builder
             .set_alpn_protos(b"\x02h2\x08http/1.1")
             .expect("ALPN");

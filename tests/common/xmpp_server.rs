@@ -1,5 +1,5 @@
-//! A scripted XMPP server: it says what the test tells it to, and remembers
-//! every byte it was sent. It can dribble, stall, break off and lie.
+//! A scripted XMPP server. It sends what the test tells it to and keeps every byte that
+//! it receives. It can send byte by byte, stall, reset and break the rules.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,9 +11,9 @@ use super::{PATIENCE, is_reset, reset, wait_for};
 /// How a connection ended, seen from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// In the orderly way of TCP.
+    /// By FIN.
     Fin,
-    /// Broken off.
+    /// By a reset.
     Reset,
 }
 
@@ -28,7 +28,7 @@ impl XmppServer {
         XmppServer::over(TcpListener::bind("127.0.0.1:0").expect("bind"))
     }
 
-    /// One that has its place already.
+    /// A server on an existing listener.
     pub fn over(listener: TcpListener) -> XmppServer {
         let address = listener.local_addr().expect("address");
         XmppServer { listener, address }
@@ -54,23 +54,23 @@ impl XmppServer {
         }
     }
 
-    /// Whether nobody has connected since the last `accept`.
+    /// Whether there was no connection since the last `accept`.
     pub fn is_alone(&self) -> bool {
         !wait_for(&self.listener, PollFlags::POLLIN, 0)
     }
 }
 
-/// One connection of the daemon.
+/// One connection from the daemon.
 pub struct Connection {
     pub stream: TcpStream,
-    /// All that was received.
+    /// Everything that was received.
     received: Vec<u8>,
-    /// How much of it the test has read.
+    /// How much of `received` the test has read.
     read: usize,
 }
 
 impl Connection {
-    /// Reads up to and with `pattern`.
+    /// Reads up to and including `pattern`.
     pub fn read_until(&mut self, pattern: &str) -> String {
         loop {
             let unread = &self.received[self.read..];
@@ -108,17 +108,17 @@ impl Connection {
         }
     }
 
-    /// Ends the server's direction only.
+    /// Closes only the direction from the server.
     pub fn half_close(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("shutdown");
     }
 
-    /// Breaks the connection off.
+    /// Resets the connection.
     pub fn reset(self) {
         reset(self.stream);
     }
 
-    /// Waits for the end, and gives what came before it unread.
+    /// Waits for the end of the connection; returns what the test had not read before it.
     pub fn read_end(&mut self) -> (End, String) {
         let end = loop {
             if let Err(end) = self.fill() {
@@ -129,18 +129,19 @@ impl Connection {
         (end, rest)
     }
 
-    /// Fails unless the connection ends now, without an end tag.
+    /// Fails unless the connection ends next, without an end tag.
     pub fn expect_cut(&mut self) {
         assert_eq!(self.read_end(), (End::Fin, String::new()), "a cut");
     }
 
-    /// Fails unless the end tag of the stream comes now, and then the end.
+    /// Fails unless the stream's end tag comes next, followed by the end of the
+    /// connection.
     pub fn expect_end(&mut self) {
         let ended = (End::Fin, "</stream:stream>".to_owned());
         assert_eq!(self.read_end(), ended, "the end of the stream");
     }
 
-    /// All that was received, read or not.
+    /// Everything that was received, whether the test has read it or not.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.received).into_owned()
     }

@@ -1,6 +1,6 @@
-//! A peer that does not read: TCP holds the other one back, the daemon's memory
-//! does not grow, nothing is lost, and other sessions go on. One that never
-//! reads again is dropped in the end.
+//! A peer that does not read. TCP slows the other peer down, the daemon's memory does not
+//! grow, nothing is lost, and other sessions continue. If the peer never reads again, the
+//! daemon drops the session.
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
@@ -11,11 +11,11 @@ use crate::common::ws_client::{FIN, PING, PONG, TEXT, WsClient, frame};
 use crate::common::{write_to_the_end, write_until_stalled};
 
 const MIB: usize = 1 << 20;
-/// What is sent at a peer that does not read: far more than the kernel holds.
+/// Bytes sent to a peer that does not read: far more than the kernel buffers.
 const FLOOD_BYTES: usize = 64 * MIB;
-/// What the daemon may grow by meanwhile.
+/// How much the daemon may grow during that time.
 const GROWTH_BYTES: usize = 4 * MIB;
-/// A stanza's size, but for its tags.
+/// Size of a stanza's text.
 const BODY_BYTES: usize = 4000;
 const STANZAS: usize = FLOOD_BYTES / BODY_BYTES;
 
@@ -23,14 +23,14 @@ fn stanza(n: usize) -> String {
     format!("<a xmlns='u' n='{n}'>{}</a>", "x".repeat(BODY_BYTES))
 }
 
-/// Fails unless the daemon has stayed small.
+/// Fails if the daemon has grown too much.
 fn assert_small(stage: &Stage, before: usize) {
     let now = stage.daemon.resident();
     let grown = now.saturating_sub(before);
     assert!(grown < GROWTH_BYTES, "grown by {} KiB", grown / 1024);
 }
 
-/// Fails unless a session works from end to end.
+/// Fails unless stanzas pass in both directions.
 fn exchange((client, server): &mut (WsClient, crate::common::xmpp_server::Connection)) {
     client.send_text(PRESENCE).unwrap();
     server.expect(PRESENCE);
@@ -98,7 +98,7 @@ fn a_flood_of_pings_waits_for_the_client() {
     let mut other = stage.framed();
     let (mut client, mut server) = stage.framed();
     let before = stage.daemon.resident();
-    // Enough for the kernel's buffers both ways.
+    // Enough to fill the kernel's buffers in both directions.
     let pings = frame(FIN | PING, &[b'p'; 125]).repeat(1000);
     let mut sent = 0;
     let mut next = || {
@@ -110,7 +110,7 @@ fn a_flood_of_pings_waits_for_the_client() {
     assert!(!done, "all was taken, though nobody reads");
     assert_small(&stage, before);
     exchange(&mut other);
-    // What was stuck behind the pings arrives once the client reads.
+    // When the client reads, the messages after the Pings arrive.
     let mut reader = WsClient::new(client.stream.try_clone().unwrap());
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -139,8 +139,8 @@ fn a_flood_of_pings_waits_for_the_client() {
 fn small_stanzas_with_large_declarations_are_bounded_as_sent() {
     const COUNT: usize = 16 << 10;
     let stage = Stage::set("");
-    // Nearly all that a header may declare, longer still when it is escaped; each
-    // stanza of four bytes gets it.
+    // Nearly the longest declaration that a header may have, and escaping makes it
+    // longer. jabsocket adds it to each stanza of four bytes.
     let long = "\"".repeat(280);
     let header = format!(
         "<stream:stream xmlns='{long}' xmlns:stream='http://etherx.jabber.org/streams' \
@@ -170,12 +170,12 @@ fn small_stanzas_with_large_declarations_are_bounded_as_sent() {
     stage.daemon.stop();
 }
 
-/// Sizes of stanzas that leave the daemon's queue at all heights when the kernel
-/// takes no more: above high water, and between low and high.
+/// Stanza sizes that fill the daemon's queue to different levels when the kernel accepts
+/// no more: above the high-water mark, and between both marks.
 const BODIES: [usize; 6] = [700, 2500, 9000, 20_000, 30_000, 50_000];
 
-/// Sends stanzas of one size, each made fit for its way by `wrap`, until the other side
-/// breaks off.
+/// Sends stanzas of one size, encoded by `wrap`, until the other side resets the
+/// connection.
 fn flood(mut stream: &TcpStream, body: usize, wrap: impl Fn(&str) -> Vec<u8>) {
     let stanza = wrap(&format!("<a xmlns='u'>{}</a>", "x".repeat(body)));
     let mut stanzas = std::iter::repeat_n(stanza, FLOOD_BYTES / body);

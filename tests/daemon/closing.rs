@@ -1,6 +1,7 @@
-//! How sessions end, seen from both sides. A client that goes without closing
-//! its stream leaves the server's cut, so that an XEP-0198 session survives; a
-//! stream that ends by rule is ended with its end tag (RFC 7395, section 3.6).
+//! How sessions end, seen from both sides. If a client disconnects without closing its
+//! stream, jabsocket cuts the stream to the server, which lets an XEP-0198 session
+//! survive. If the client closes its stream, jabsocket ends it with an end tag (RFC 7395,
+//! section 3.6).
 
 use crate::common::reset;
 use crate::common::stage::*;
@@ -10,7 +11,7 @@ use crate::common::ws_client::{
     frame, frame_with, header,
 };
 
-/// Fails unless the next frame is a Ping; gives its payload.
+/// Fails unless the next frame is a Ping; returns its payload.
 fn expect_ping(client: &mut WsClient) -> Vec<u8> {
     let frame = client.read_frame().unwrap().expect("a Ping");
     assert_eq!((frame.fin, frame.opcode), (true, PING));
@@ -50,7 +51,7 @@ fn what_a_lost_client_sent_still_reaches_the_server() {
     server.expect(&stanzas.concat());
     server.expect_cut();
 
-    // A reset may overtake what was sent, but splits no stanza.
+    // A reset may overtake sent data but does not split a stanza.
     let (mut client, mut server) = stage.framed();
     client.send_raw(&bytes).unwrap();
     reset(client.stream);
@@ -58,7 +59,7 @@ fn what_a_lost_client_sent_still_reaches_the_server() {
     let whole = (0..=stanzas.len()).any(|n| text == stanzas[..n].concat());
     assert!(whole, "{text}");
 
-    // Half a message is none.
+    // An incomplete message is not relayed.
     let (mut client, mut server) = stage.framed();
     client.send_raw(&bytes[..bytes.len() - 3]).unwrap();
     drop(client);
@@ -77,9 +78,9 @@ fn a_close_frame_is_echoed_and_cuts() {
             close_body(3000, "h\u{e9}".as_bytes()),
             (Some(3000), "h\u{e9}"),
         ),
-        // What close() in a page sends; the page sees 1005, no code.
+        // close() in a page sends this. The page sees 1005, "no code".
         (Vec::new(), (None, "")),
-        // The four bytes that the C daemon's own tests send.
+        // The four bytes that the tests of the C daemon send.
         (b"ABCD".to_vec(), (Some(16706), "CD")),
     ] {
         let (mut client, mut server) = stage.framed();
@@ -125,7 +126,7 @@ fn all_before_the_close_reaches_the_server_first() {
     let mut bytes = frame(FIN | TEXT, PRESENCE.as_bytes());
     bytes.extend(frame(FIN | TEXT, last.as_bytes()));
 
-    // As browsers log out: stanza, <close/> and Close frame in one segment.
+    // Browsers log out like this: stanza, <close/> and Close frame in one segment.
     let (mut client, mut server) = stage.framed();
     let mut logout = bytes.clone();
     logout.extend(frame(FIN | TEXT, CLIENT_CLOSE.as_bytes()));
@@ -170,7 +171,7 @@ fn a_client_that_answers_pings_stays() {
     }
     client.send_text(PRESENCE).unwrap();
     server.expect(PRESENCE);
-    // Pings are the daemon's affair: the server saw nothing of them.
+    // The daemon handles Pings itself. The server does not see them.
     client.send_text(CLIENT_CLOSE).unwrap();
     server.expect_end();
     stage.daemon.stop();
@@ -223,7 +224,7 @@ fn frames_against_the_rules_fail_the_connection() {
         let (mut client, mut server) = stage.framed();
         let mut all = frame(FIN | TEXT, PRESENCE.as_bytes());
         all.extend(bytes);
-        // Not worked off any more.
+        // Ignored after the error.
         all.extend(frame(FIN | TEXT, b"<late xmlns='u'/>"));
         client.send_raw(&all).unwrap();
         let (told, _) = client
@@ -241,7 +242,7 @@ fn frames_against_the_rules_fail_the_connection() {
 fn too_big_a_message_is_told_in_words() {
     let stage = Stage::set("max_message_size: 2000\nmax_frame_size: 1000\n");
     let ok = format!("<a xmlns='u'>{}</a>", "x".repeat(500));
-    // A frame, a message of small frames, and a header alone.
+    // One frame, a message of small frames, and only a header.
     let mut fragments = frame(TEXT, &[b'x'; 900]);
     fragments.extend(frame(CONTINUATION, &[b'x'; 900]));
     fragments.extend(frame(FIN | CONTINUATION, &[b'x'; 900]));
@@ -312,7 +313,7 @@ fn a_client_that_never_answers_a_close_is_left() {
     drop(server);
     let close = client.read_close().unwrap();
     assert_eq!(close.0, Some(1001));
-    // No answer: the daemon closes all the same.
+    // Without an answer the daemon closes too.
     client.read_eof().unwrap();
     stage.daemon.wait_for_line("ended by server");
     stage.daemon.stop();
@@ -325,7 +326,7 @@ fn a_server_that_never_closes_is_left() {
     client.send_text(CLIENT_CLOSE).unwrap();
     expect_stream_close(&mut client, 1000);
     server.expect_end();
-    // The server keeps its direction open: the session is over all the same.
+    // The server keeps its direction open, but the session ends.
     stage.daemon.wait_for_line("ended by client");
     stage.daemon.stop();
 }

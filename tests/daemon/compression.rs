@@ -1,5 +1,5 @@
-//! `compression`: permessage-deflate between a browser and the daemon. Servers see
-//! nothing of it, and a few bytes cannot become much memory.
+//! `compression`: permessage-deflate between a browser and the daemon. Servers do not see
+//! it, and small messages cannot expand into much memory.
 
 use crate::common::daemon::Daemon;
 use crate::common::deflate::{deflate, inflate};
@@ -9,7 +9,7 @@ use crate::common::xmpp_server::Connection;
 
 const RSV1: u8 = 0x40;
 
-/// A client that has agreed on compression.
+/// A client that has negotiated compression.
 fn client(daemon: &Daemon) -> WsClient {
     let offer = [(
         "Sec-WebSocket-Extensions",
@@ -24,7 +24,7 @@ fn client(daemon: &Daemon) -> WsClient {
     client
 }
 
-/// A session of such a client; its `<open/>` is compressed already.
+/// A session with compression, starting with the `<open/>`.
 fn session(stage: &Stage) -> (WsClient, Connection) {
     let mut client = client(&stage.daemon);
     send(&mut client, OPEN);
@@ -40,7 +40,7 @@ fn send(client: &mut WsClient, text: &str) {
     client.send_frame(FIN | RSV1 | TEXT, &payload).unwrap();
 }
 
-/// The next message, which has to be compressed.
+/// Reads the next message. Fails unless it is compressed.
 fn read(client: &mut WsClient) -> String {
     let frame = client.read_frame().unwrap().expect("a message");
     assert_eq!((frame.fin, frame.rsv, frame.opcode), (true, 4, TEXT));
@@ -74,7 +74,7 @@ fn messages_pass_both_ways() {
         server.send(&stanza);
         assert_eq!(read(&mut client), stanza);
     }
-    // What is small goes as it is, either way.
+    // Small messages are not compressed in either direction.
     client.send_text(PRESENCE).unwrap();
     server.expect(PRESENCE);
     server.send(PRESENCE);
@@ -152,7 +152,7 @@ fn what_is_inflated_is_judged_like_any_message() {
 fn a_bomb_gets_1009_and_no_memory() {
     let stage = Stage::set("compression: true\nmax_message_size: 100000\n");
     let (mut healthy, mut server) = session(&stage);
-    // One first: what the daemon needs once.
+    // The first bomb causes allocations that are made only once.
     let bomb = deflate(&vec![b' '; 64 << 20], 9);
     assert!(bomb.len() < 100_000, "{}", bomb.len());
     let mut before = 0;
@@ -178,7 +178,8 @@ fn a_bomb_gets_1009_and_no_memory() {
 fn much_work_in_one_read_is_done_in_several_turns() {
     let stage = Stage::set("compression: true\n");
     let (mut client, mut server) = session(&stage);
-    // White space is swallowed: it fills no queue that would make the client wait.
+    // White space is discarded, so it does not fill a queue and the client is not slowed
+    // down.
     let blank = deflate(&vec![b' '; 1 << 20], 9);
     let mut frames = Vec::new();
     let mut expected = String::new();

@@ -1,12 +1,11 @@
-//! The case groups of the Autobahn test suite for permessage-deflate (12 and 13)
-//! and the rules of RFC 7692, against the echo server. What it compresses is
-//! inflated by a decoder of our own.
+//! The case groups of the Autobahn test suite for permessage-deflate (12 and 13) and the
+//! rules of RFC 7692, against the echo server. The tests have their own decoder.
 
 use crate::common::deflate::{deflate, inflate};
 use crate::common::ws_client::{BINARY, CONTINUATION, FIN, Frame, PING, PONG, TEXT, WsClient};
 use crate::conformance::echo::EchoServer;
 
-/// FIN is another bit.
+/// RSV1 of the first byte.
 const RSV1: u8 = 0x40;
 
 /// Messages of one case.
@@ -18,7 +17,7 @@ fn start() -> EchoServer {
     EchoServer::start_with(&["--deflate"])
 }
 
-/// Texts like those of the suite: repetitive, JSON, words, and no text at all.
+/// Payloads like those of the suite: repetitive text, JSON, words, and binary data.
 fn contents() -> [(&'static str, u8, Vec<u8>); 4] {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = || {
@@ -43,7 +42,7 @@ fn contents() -> [(&'static str, u8, Vec<u8>); 4] {
     ]
 }
 
-/// The first `size` bytes, or a few less where that would cut a character.
+/// The first `size` bytes, or a few less in order not to split a character.
 fn cut(content: &[u8], size: usize, kind: u8) -> &[u8] {
     let mut end = size.min(content.len());
     while kind == TEXT && std::str::from_utf8(&content[..end]).is_err() {
@@ -65,7 +64,7 @@ fn send(client: &mut WsClient, kind: u8, payload: &[u8], size: usize) {
     }
 }
 
-/// Reads a message back; whether it was compressed, and how far it refers back.
+/// Reads a message; returns whether it was compressed and how far it refers back.
 fn expect(client: &mut WsClient, kind: u8, message: &[u8], case: &str) -> Option<usize> {
     let frame = client.read_frame().unwrap().expect(case);
     assert!(
@@ -170,7 +169,7 @@ fn group_13_offers_of_clients() {
             send(&mut client, kind, &deflate(message, 6), usize::MAX);
             let distance = expect(&mut client, kind, message, offer).expect("compressed");
             assert!(distance <= most, "{offer}: refers back by {distance}");
-            // The window is made use of.
+            // The compression uses the window.
             assert!(distance > most / 4, "{offer}: by {distance} only");
         }
         close(client);
@@ -263,7 +262,7 @@ fn what_breaks_a_rule_fails_the_connection() {
     ] {
         let (mut client, _) = server.offering("permessage-deflate");
         for (first, payload) in frames {
-            // It may have been refused already.
+            // The server may have refused it before.
             let _ = client.send_frame(first, payload);
         }
         assert_eq!(client.read_close().unwrap().0, Some(code), "{case}");

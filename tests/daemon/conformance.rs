@@ -1,6 +1,6 @@
-//! The case groups of the Autobahn test suite against the echo server; the
-//! numbers are the suite's. Expectations are strict: the exact answer, the
-//! exact close code, then the end of the stream and nothing more.
+//! The case groups of the Autobahn test suite, with its numbers, against the echo server.
+//! The tests are strict: they expect the exact answer, the exact close code and then the
+//! end of the stream.
 
 pub mod echo;
 mod utf8;
@@ -10,7 +10,7 @@ use crate::common::ws_client::{
 };
 use echo::EchoServer;
 
-/// Joins frames to what one write sends.
+/// Joins frames, to send them in one write.
 fn all(frames: &[Vec<u8>]) -> Vec<u8> {
     frames.concat()
 }
@@ -142,7 +142,7 @@ fn group_5_fragmentation() {
     }
     let first = || frame(TEXT, b"fragment1");
     let last = || frame(FIN | CONTINUATION, b"fragment2");
-    // One write, a write a frame, a write a byte.
+    // In one write, with one write per frame, and with one write per byte.
     for (i, size) in [4096, 15, 1].into_iter().enumerate() {
         let mut case = server.case(&format!("5.{}", 3 + i));
         case.chopped(&all(&[first(), last()]), size);
@@ -278,8 +278,8 @@ fn group_7_close_codes() {
     let valid = [
         1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999,
     ];
-    // 7.13 asks for nothing; the codes the registry added and those from 5000
-    // are echoed.
+    // 7.13 has no expectation. The server echoes codes added to the registry and codes
+    // from 5000.
     let more = [1012, 1013, 1014, 5000, 16706, 65535];
     for code in valid.into_iter().chain(more) {
         let mut case = server.case(&format!("7.7 and 7.13, code {code}"));
@@ -346,7 +346,7 @@ fn group_10_auto_fragmentation() {
     case.close();
 }
 
-/// What the suite leaves out: frames that break RFC 6455 5.1 and 5.2.
+/// Frames that break RFC 6455, sections 5.1 and 5.2, and are missing from the suite.
 #[test]
 fn masks_and_lengths() {
     let server = EchoServer::start();
@@ -391,7 +391,7 @@ fn limits_are_told_from_the_header() {
     case.expect_failure(1009);
 }
 
-/// Back-pressure: 32 MiB pass a server that stops reading while 1 MiB waits.
+/// Back-pressure: 32 MiB pass through a server that stops reading while 1 MiB is queued.
 #[test]
 fn a_flood_comes_back_in_full() {
     let server = EchoServer::start();
@@ -411,7 +411,7 @@ fn a_flood_comes_back_in_full() {
     case.close();
 }
 
-/// The frames of a message in fragments of `size` bytes.
+/// The frames of a message, in fragments of `size` bytes.
 fn fragments(opcode: u8, message: &[u8], size: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     let count = message.len().div_ceil(size);

@@ -1,5 +1,5 @@
-//! What the endpoint is to who does not come by WebSocket, and where it sends who
-//! does: the page on the resource, host-meta, see-other-uri.
+//! Responses to requests without WebSocket: the page and host-meta. And see-other-uri,
+//! which sends clients to another endpoint.
 
 use crate::common::daemon::Daemon;
 use crate::common::stage::*;
@@ -25,7 +25,7 @@ fn the_resource_answers_who_polls_it() {
     assert_eq!(response.status, 200);
     assert_eq!(response.field("Access-Control-Allow-Origin"), Some("*"));
     assert_eq!(body.lines().count(), 1, "{body}");
-    // Another protocol that is offered beside, and what proxies always add.
+    // With another protocol in the offer, and with headers that proxies always add.
     for line in [
         "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk",
         "Connection: upgrade",

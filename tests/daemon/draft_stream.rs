@@ -74,7 +74,7 @@ fn compression_that_is_asked_for_all_the_same_fails() {
     ] {
         client.send_text(&compress).unwrap();
         expect_text(&mut client, FAILURE);
-        // What follows it in the message is passed on.
+        // The rest of the message is relayed.
         client.send_text(&format!("{compress}<presence/>")).unwrap();
         expect_text(&mut client, FAILURE);
         server.expect("<presence/>");
@@ -130,7 +130,7 @@ fn the_end_tag_of_either_side_ends_both() {
     expect_text(&mut client, END);
     expect_close(&mut client, 1000, "");
     server.expect("<presence type='unavailable'/>");
-    // Once, though both the client and the daemon have one to send.
+    // Only once, although both the client and the daemon send one.
     server.expect_end();
     stage.daemon.stop();
 }
@@ -208,7 +208,7 @@ fn a_restart_must_keep_the_domain() {
     stage.daemon.stop();
 }
 
-/// Otherwise the rest of a header could name another domain.
+/// Otherwise another domain could follow in the rest of a header.
 #[test]
 fn a_restart_is_one_message() {
     let stage = Stage::set("  - other.example\n");
@@ -230,7 +230,7 @@ fn a_restart_is_one_message() {
         expect_close(&mut client, 1000, "");
         server.expect_end();
     }
-    // A client may end its stream there, and white space is ignored.
+    // A client may end its stream then, and white space is ignored.
     let (mut client, mut server) = stage.draft();
     server.send(SUCCESS);
     expect_text(&mut client, SUCCESS);

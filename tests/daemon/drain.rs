@@ -1,4 +1,4 @@
-//! Signals: sessions in every phase are told, nobody new is let in, the exit
+//! Signals: sessions in every phase are closed, new connections are refused, and the exit
 //! status is 0.
 
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ use crate::common::{patiently, wait_for, write_until_stalled};
 fn a_signal_ends_sessions_in_every_phase() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let Stage { server, mut daemon } = Stage::set("");
-        // Accepted before the others, which are known to be served.
+        // Connected before the others. The daemon accepts connections in order.
         let mut opening = WsClient::dial(daemon.address).unwrap();
         opening.send_raw(b"GET / HTTP/1.1\r\n").unwrap();
         let mut awaiting = daemon.client();
@@ -47,7 +47,7 @@ fn a_signal_ends_sessions_in_every_phase() {
 
 #[test]
 fn without_sessions_a_signal_is_the_end() {
-    // As soon as it says that it listens, and again, since that is a race.
+    // Sent as soon as the daemon logs that it listens. Repeated, because this is a race.
     for signal in [Signal::SIGTERM, Signal::SIGINT].repeat(8) {
         let mut stage = Stage::set("");
         stage.daemon.signal(signal);
@@ -74,7 +74,7 @@ fn what_is_queued_for_the_client_is_sent_first() {
     let mut stage = Stage::set("");
     let (mut client, mut server) = stage.framed();
     let stanza = |n: usize| format!("<a xmlns='u' n='{n}'>{}</a>", "x".repeat(10_000));
-    // More than the kernel holds: the daemon's queue is full.
+    // More than the kernel buffers, so the daemon's queue is full.
     let mut sent = 0..10_000;
     let done = write_until_stalled(&server.stream, &mut Vec::new(), || {
         sent.next().map(|n| stanza(n).into_bytes())
@@ -106,7 +106,7 @@ fn a_second_signal_does_not_wait() {
     let mut stage = Stage::set("close_timeout: 3600\ndrain_timeout: 3600\n");
     let (mut client, mut server) = stage.framed();
     stage.daemon.signal(Signal::SIGTERM);
-    // The client reads the Close and never answers.
+    // The client reads the Close frame and never answers it.
     assert_eq!(client.read_close().unwrap().0, Some(1001));
     server.expect_cut();
     stage.daemon.signal(Signal::SIGTERM);

@@ -1,5 +1,5 @@
-//! RFC 7395 through the daemon: headers, elements made whole, restarts, ends,
-//! and what a WebSocket stream must not offer.
+//! RFC 7395 through the daemon: headers, elements with inherited declarations, restarts,
+//! the end of streams, and features that must not be offered.
 
 use crate::common::stage::*;
 use crate::common::ws_client::{FIN, TEXT, frame};
@@ -142,7 +142,7 @@ fn each_element_is_one_message_however_it_comes() {
         "<message xmlns='jabber:client' a='1&gt;>'><body>h\u{e9}llo \u{1f600}</body></message>";
     server.dribble(stanza);
     expect_text(&mut client, stanza);
-    // White space alone makes no message: the next one is the next element.
+    // White space is not relayed. The next message is the next element.
     server.dribble(" \n\n \t");
     server.send("<c xmlns='u'/><d xmlns='u'");
     expect_text(&mut client, "<c xmlns='u'/>");
@@ -173,7 +173,7 @@ fn client_messages_pass_as_they_are() {
         ("<r/>", "<r/>"),
     ] {
         client.send_text(sent).unwrap();
-        // What passes as nothing is told from what follows it.
+        // White space is told apart from what follows it.
         client.send_text("<next xmlns='u'/>").unwrap();
         server.expect(&format!("{passed}<next xmlns='u'/>"));
     }
@@ -252,7 +252,7 @@ fn a_close_is_answered_at_once() {
     let stage = Stage::set("");
     let (mut client, mut server) = stage.framed();
     client.send_text(CLIENT_CLOSE).unwrap();
-    // The server has neither read nor answered anything by now.
+    // The server has not read or answered anything yet.
     expect_text(&mut client, CLOSE);
     assert_eq!(CLOSE.len(), 53);
     expect_close(&mut client, 1000, "");
@@ -395,7 +395,7 @@ fn nothing_passes_that_is_not_one_element() {
         // Ignored: the stream is at its end.
         client.send_text(PRESENCE).unwrap();
         match condition {
-            // Which of two errors it is depends on the parser.
+            // The parser decides between two errors.
             "" => {
                 let error = client.read_text().unwrap();
                 assert!(error.starts_with("<stream:error "), "{case}: {error}");

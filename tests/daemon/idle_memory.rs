@@ -1,17 +1,18 @@
-//! What an idle session costs: 2,000 of them in each dialect, all with a history
-//! (a SASL dialogue and a restart, some with large messages), then silent.
+//! The memory of an idle session, measured with 2,000 sessions in each dialect. All have
+//! a history (a SASL dialogue and a restart, some with large messages) and are then
+//! silent.
 
 use crate::common::stage::*;
 use crate::common::ws_client::WsClient;
 use crate::common::xmpp_server::Connection;
 
 const SESSIONS: usize = 2000;
-/// What one may cost in the daemon's own memory.
+/// The maximum memory per session in the daemon.
 const LIMIT_BYTES: usize = 512;
-/// One session in so many has passed a large message each way.
+/// One session in so many has relayed a large message in each direction.
 const LARGE_EVERY: usize = 20;
 
-/// What a session begins with in either dialect.
+/// The start of a session in a dialect.
 struct Dialect {
     name: &'static str,
     begin: fn(&Stage) -> (WsClient, Connection),
@@ -34,7 +35,7 @@ const DIALECTS: [Dialect; 2] = [
     },
 ];
 
-/// A session with a history, now idle.
+/// An idle session with a history.
 fn session(stage: &Stage, dialect: &Dialect, large: bool) -> (WsClient, Connection) {
     let auth = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGEAYg==</auth>";
     let (mut client, mut server) = (dialect.begin)(stage);
@@ -65,7 +66,8 @@ fn session(stage: &Stage, dialect: &Dialect, large: bool) -> (WsClient, Connecti
 fn an_idle_session_costs_less_than_half_a_kibibyte() {
     for dialect in &DIALECTS {
         let stage = Stage::set("ping_interval: 0\nlog_level: LOG_ERR\n");
-        // The first ones pay for what all share: parsers, tables, buffers.
+        // The first sessions cause the allocations that all share: parsers, tables,
+        // buffers.
         let mut sessions: Vec<_> = (0..50)
             .map(|n| session(&stage, dialect, n % LARGE_EVERY == 0))
             .collect();
@@ -75,7 +77,7 @@ fn an_idle_session_costs_less_than_half_a_kibibyte() {
         let each = after.saturating_sub(before) / SESSIONS;
         println!("idle session: {each} bytes ({})", dialect.name);
         assert!(each < LIMIT_BYTES, "{}: {each} bytes", dialect.name);
-        // They are alive, the first and the last.
+        // The first and the last session still work.
         for at in [0, SESSIONS] {
             let (client, server) = &mut sessions[at];
             server.send("<b xmlns='u'/>");

@@ -1,5 +1,5 @@
-//! Each limit of the configuration: the answer to who passes it, the line in the
-//! log, the session beside it that goes on, and no descriptor left behind.
+//! Each limit of the configuration. When a client exceeds it, the client gets an answer,
+//! the log has a line, another session continues, and no descriptor leaks.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use crate::common::xmpp_server::Connection;
 
 type Pair = (WsClient, Connection);
 
-/// Fails unless a session works from end to end.
+/// Fails unless stanzas pass in both directions.
 fn exchange((client, server): &mut Pair) {
     client.send_text(PRESENCE).unwrap();
     server.expect(PRESENCE);
@@ -23,16 +23,16 @@ fn exchange((client, server): &mut Pair) {
     expect_text(client, "<b xmlns='u'/>");
 }
 
-/// Runs `abuse` beside a healthy session, under `config`; then the log must have
-/// a line that `key` was exceeded, and all descriptors must be back.
+/// Runs `abuse` and a healthy session with `config`. Fails unless the log then says that
+/// `key` was exceeded, and all descriptors are closed.
 fn beside_a_healthy_session(config: &str, key: &str, abuse: impl FnOnce(&Stage)) {
     let stage = Stage::set(config);
     let healthy = stage.framed();
     beside(&stage, healthy, key, abuse);
 }
 
-/// The same under a `config` that comes once the healthy session is there, because on
-/// a busy machine that session might be too slow for it.
+/// Loads `config` after the healthy session has started, because that session might be
+/// too slow for it on a busy machine.
 fn beside_an_older_session(config: &str, key: &str, abuse: impl FnOnce(&Stage)) {
     let stage = Stage::set("");
     let healthy = stage.framed();
@@ -69,7 +69,7 @@ fn expect_dropped(stream: &mut impl Read) {
     }
 }
 
-/// A connection from another address of this machine.
+/// Connects from another address of this machine.
 fn connect_from(source: [u8; 4], to: SocketAddr) -> WsClient {
     let fd = socket(
         AddressFamily::Inet,
@@ -141,7 +141,7 @@ fn a_crowd_of_one_address_beyond_its_share_is_not_kept() {
     let stage = Stage::set("max_connections_per_address: 3\nhandshake_timeout: 60\n");
     let mut healthy = stage.framed();
     let before = stage.daemon.descriptors();
-    // None of them sends anything: two are admitted, four may stay for a while.
+    // None of them sends anything. Two are admitted, and four may stay for a short time.
     let crowd: Vec<_> = (0..200)
         .map(|_| TcpStream::connect(stage.daemon.address).unwrap())
         .collect();
@@ -155,7 +155,7 @@ fn a_crowd_of_one_address_beyond_its_share_is_not_kept() {
     let mut stranger = connect_from([127, 0, 0, 9], stage.daemon.address);
     let response = stranger.handshake("/", &[], Some("xmpp")).unwrap();
     assert_eq!(response.status, 101);
-    // These four may not stay as long as others.
+    // These four may stay for less time than others.
     for mut stream in &crowd[2..6] {
         expect_dropped(&mut stream);
     }
@@ -201,7 +201,7 @@ fn a_limit_by_address_counts_before_tls() {
                 .unwrap();
             streams.extend(connector.connect("example.com", stream));
         }
-        // A slow machine takes some seconds for them.
+        // A slow machine needs some seconds for them.
         let most = if limit.contains("handshakes") {
             50.0
         } else {
@@ -256,7 +256,7 @@ fn silent_clients_of_a_proxy_are_bounded_by_address_too() {
             stream
         })
         .collect();
-    // One is admitted, four may stay for a while.
+    // One is admitted, and four may stay for a short time.
     let dropped = |mut stream: &TcpStream| {
         stream
             .set_read_timeout(Some(crate::common::PATIENCE))
@@ -412,7 +412,7 @@ fn xml_too_deep_or_with_too_many_attributes() {
             expect_error(&mut client, "policy-violation", limit);
             expect_stream_close(&mut client, 1000);
             server.expect(END);
-            // The server is no better.
+            // The same limit applies to the server.
             let (mut client, mut server) = stage.framed();
             server.send(&good);
             expect_text(&mut client, &good);
@@ -467,7 +467,7 @@ fn more_queued_in_all_sessions_than_the_daemon_may_keep() {
         expect_error(client, "resource-constraint", key);
         expect_stream_close(client, 1013);
         server.expect_cut();
-        // Who has little goes on.
+        // A session that uses little memory continues.
         let (client, server) = &mut small;
         client.send_frame(FIN | CONTINUATION, b"").unwrap();
         client.send_text(PRESENCE).unwrap();
@@ -514,7 +514,7 @@ fn who_does_not_read_is_given_up_without_a_word_and_accused_once() {
         let (client, server) = stage.framed();
         let stanza = format!("<a xmlns='u'>{}</a>", "x".repeat(4000));
         let mut next = || Some(stanza.clone().into_bytes());
-        // More than the kernel holds for a client that reads nothing.
+        // More than the kernel buffers for a client that does not read.
         let _ = crate::common::try_write_until_stalled(&server.stream, &mut Vec::new(), &mut next);
         stage
             .daemon

@@ -1,4 +1,4 @@
-//! The daemon as one process between clients and servers that the test plays: sessions,
+//! Tests of the daemon as one process between scripted clients and servers: sessions,
 //! limits, status and log.
 
 #[path = "../common/mod.rs"]

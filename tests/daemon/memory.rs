@@ -1,5 +1,5 @@
-//! The memory that strangers can make a daemon hold. For each kind of attack it must be
-//! in the ledger (`held_bytes`), or `max_total_memory` would not bound it.
+//! The memory that an attacker can make a daemon use. For each kind of attack,
+//! `held_bytes` must account for it. Otherwise `max_total_memory` would not bound it.
 
 use std::io::Write;
 use std::net::UdpSocket;
@@ -15,11 +15,12 @@ use crate::common::wss_stage::WssStage;
 use crate::common::xmpp_server::Connection;
 use crate::common::{patiently, write_until_stalled};
 
-/// With the status port, and without limits that would stop an attack.
+/// Enables the status port and disables limits that would stop an attack.
 const CONFIG: &str = "status_listen: 127.0.0.1:0\nmax_first_message_size: 1000000\n\
     max_total_memory: 0\nopen_timeout: 600\nconnect_timeout: 600\nping_interval: 0\n";
 
-/// Memory that is never in the ledger: code, the loop's tables, the allocator's overhead.
+/// Memory that `held_bytes` never contains: code, tables of the event loop, the
+/// allocator's overhead.
 const BASE: usize = 16 << 20;
 
 fn held(series: &Series) -> usize {
@@ -28,8 +29,8 @@ fn held(series: &Series) -> usize {
     parts.into_iter().map(of).sum()
 }
 
-/// Runs `attack`. Fails unless the ledger then shows at least `least` bytes more, and no
-/// more than that is resident.
+/// Runs `attack`. Fails unless `held_bytes` grows by at least `least`, and the resident
+/// memory by no more than `held_bytes`.
 fn in_the_ledger<T>(daemon: &Daemon, least: usize, attack: impl FnOnce() -> T) {
     let (before, held_before) = (daemon.resident(), held(&metrics(daemon)));
     let _attackers = attack();
@@ -44,12 +45,12 @@ fn in_the_ledger<T>(daemon: &Daemon, least: usize, attack: impl FnOnce() -> T) {
     );
 }
 
-/// `count` sessions, each with a server that has answered.
+/// Opens `count` sessions with both headers exchanged.
 fn sessions(stage: &Stage, count: usize) -> Vec<(WsClient, Connection)> {
     (0..count).map(|_| stage.framed()).collect()
 }
 
-/// Fails unless the daemon has read all that `client` sent.
+/// Waits until the daemon has read everything from `client`.
 fn settle(client: &mut WsClient) {
     client.send_frame(FIN | PING, b"there").unwrap();
     let pong = client.read_frame().unwrap().expect("a Pong");
@@ -74,7 +75,7 @@ fn headers_that_wait_for_the_dns() {
     });
 }
 
-/// Each session names another domain, as long as a name may be.
+/// Each session uses a different domain with a name of maximum length.
 #[test]
 fn names_that_nobody_answers_for() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -113,7 +114,7 @@ fn headers_of_a_server_that_says_no_more() {
     });
 }
 
-/// Names, attributes and depths, each in a stanza that does not end.
+/// Names, attributes and nested elements, each in a stanza without an end.
 #[test]
 fn unfinished_stanzas_of_a_server() {
     let names: String = (0..50_000).map(|n| format!("<n{n} a{n}=''/>")).collect();
@@ -184,7 +185,7 @@ fn messages_for_a_server_that_does_not_answer() {
         let frame = frame(FIN | TEXT, message.as_bytes());
         let open = |_| {
             let (client, server) = stage.greeting(OPEN, OPEN_UP);
-            // More than the kernel holds for a server that reads nothing.
+            // More than the kernel buffers for a server that does not read.
             let mut next = || Some(frame.clone());
             crate::common::write_until_stalled(&client.stream, &mut Vec::new(), &mut next);
             (client, server)

@@ -1,6 +1,6 @@
-//! Streams that do not come to be: bad first messages, domains that are none or
-//! not served, servers that refuse, fall silent or talk nonsense. The client is
-//! told by `<open/>`, stream error and `<close/>` (RFC 7395, section 3.5).
+//! Streams that cannot be opened: bad first messages, invalid or unknown domains, and
+//! servers that refuse, stay silent or send garbage. The client receives `<open/>`, a
+//! stream error and `<close/>` (RFC 7395, section 3.5).
 
 use crate::common::daemon::Daemon;
 use crate::common::stage::*;
@@ -8,8 +8,8 @@ use crate::common::ws_client::{FIN, TEXT, WsClient, frame, request};
 
 const FRAMING: &str = "xmlns='urn:ietf:params:xml:ns:xmpp-framing'";
 
-/// Fails unless the opening error comes in its messages, `<open/>` with this
-/// `from`, and the connection then ends.
+/// Fails unless the client receives an `<open/>` with this `from`, this stream error and
+/// the end of the connection.
 fn expect_opening_error(client: &mut WsClient, condition: &str, from: &str, case: &str) {
     let open = client
         .read_text()
@@ -88,7 +88,7 @@ fn bad_first_messages_are_answered() {
 
 #[test]
 fn a_to_that_is_no_domain_is_refused() {
-    // Without `domains`: these must not be looked up, let alone dialled.
+    // Without `domains`. The daemon must not look these names up or connect to them.
     let daemon = Daemon::start("");
     let long = format!("{}.example", "a".repeat(64));
     let longer = format!("{}example", "abcdefg.".repeat(40));
@@ -133,7 +133,7 @@ fn a_domain_that_is_not_listed_is_unknown() {
         expect_opening_error(&mut client, "host-unknown", "", to);
     }
     assert!(stage.server.is_alone(), "somebody went to the server");
-    // Upper case and a final dot name the same domain.
+    // Upper case and a trailing dot mean the same domain.
     let mut client = stage.daemon.client();
     client
         .send_text(&OPEN.replace("example.org", "EXAMPLE.org."))
@@ -228,7 +228,8 @@ fn a_silent_client_is_given_up() {
     let stage = Stage::set("open_timeout: 0.3\n");
     let mut client = stage.daemon.client();
     expect_opening_error(&mut client, "connection-timeout", "", "silent");
-    // One that opened its stream in time, with the request, has no such limit.
+    // After its stream is open, a client has no such limit. This client sends its
+    // `<open/>` with the request.
     let mut client = WsClient::dial(stage.daemon.address).unwrap();
     let mut request = request("/", &[], Some("xmpp"));
     request.extend(frame(FIN | TEXT, OPEN.as_bytes()));

@@ -1,13 +1,13 @@
-//! The opening handshake on the wire: refusals in their order, each a complete
-//! response before the end of the connection; slow, oversized and alien
-//! requests; frames that came with the request (RFC 6455, section 4.2).
+//! The opening handshake on the wire: the order of refusals, each a complete response
+//! before the end of the connection; slow, oversized and foreign requests; and frames
+//! sent with the request (RFC 6455, section 4.2).
 
 use crate::common::daemon::Daemon;
 use crate::common::stage::{HEADER, HEADER_DOWN, OPEN, OPEN_UP, Stage, expect_text};
 use crate::common::ws_client::{self, FIN, HANDSHAKE_KEY, Response, TEXT, WsClient, frame};
 
-/// Sends bytes and reads the refusal that answers them: complete, announced as
-/// the last, and followed by the end of the connection, not by a reset.
+/// Sends bytes and reads the refusal. Fails unless it is complete, announces the end of
+/// the connection, and is followed by FIN, not by a reset.
 fn refused(daemon: &Daemon, request: &[u8]) -> (Response, String) {
     let mut client = WsClient::dial(daemon.address).expect("connect");
     client.send_raw(request).expect("send");
@@ -31,7 +31,7 @@ fn refusal(client: &mut WsClient) -> (Response, String) {
 fn refusals_come_in_the_order_clients_know() {
     let daemon =
         Daemon::start("resource: /xmpp\nhost: chat.example\norigin: https://good.example\n");
-    // Each rule: the line that keeps it, the line that breaks it, the answer.
+    // For each rule: a line that follows it, a line that breaks it, and the answer.
     let key = format!("Sec-WebSocket-Key: {HANDSHAKE_KEY}\r\n");
     let rules: [(&str, &str, u16, &str); 9] = [
         ("GET", "POST", 405, "method is not GET"),
@@ -75,7 +75,7 @@ fn refusals_come_in_the_order_clients_know() {
         ("/xmpp", "/other", 404, "resource is not served here"),
     ];
     for (first_broken, rule) in rules.iter().enumerate() {
-        // All rules from this one on are broken.
+        // Breaks this rule and all later ones.
         let part = |at: usize| match at < first_broken {
             true => rules[at].0,
             false => rules[at].1,
@@ -160,7 +160,7 @@ fn a_slow_request_is_given_up() {
         let (response, _) = refused(&daemon, start.as_bytes());
         assert_eq!(response.status, 408, "{start:?}");
     }
-    // A request that came in time is not touched by that.
+    // After a complete request, the timeout does not apply.
     let mut client = daemon.client();
     client.send_frame(FIN | ws_client::PING, b"x").unwrap();
     let pong = client.read_frame().unwrap().expect("a frame");
@@ -177,7 +177,7 @@ fn too_large_a_header_block_is_refused() {
     let long = "a".repeat(20 << 10);
     let request = ws_client::request("/", &[("Cookie", &long)], Some("xmpp"));
     assert_eq!(refused(&daemon, &request).0.status, 431);
-    // Without an end, and not to be waited for either.
+    // Without an end, and without waiting for the end.
     let start = format!("GET / HTTP/1.1\r\nCookie: {long}");
     assert_eq!(refused(&daemon, start.as_bytes()).0.status, 431);
     let many = [("X-Many", "1"); 200];

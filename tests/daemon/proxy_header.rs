@@ -1,6 +1,5 @@
-//! The PROXY protocol header towards a server: byte for byte the first thing on
-//! the connection, with the browser's true address, and only where the
-//! operator switched it on.
+//! The PROXY header to a server: the first bytes of the connection, with the browser's
+//! real address, and only if the operator has enabled it.
 
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -38,7 +37,7 @@ impl Scene {
         }
     }
 
-    /// A client with its stream under way, and its address.
+    /// A client that has sent its `<open/>`, and its address.
     fn client(&self) -> (WsClient, SocketAddr) {
         let mut client = self.daemon.client();
         client.send_text(OPEN).unwrap();
@@ -46,7 +45,7 @@ impl Scene {
         (client, address)
     }
 
-    /// The header of `version` that a client at `client` must cause.
+    /// The expected header of `version` for a client at `client`.
     fn header(&self, version: &str, client: SocketAddr) -> Vec<u8> {
         let (from, to) = (client.port(), self.server.tcp.address.port());
         match (version, client.ip()) {
@@ -116,7 +115,7 @@ fn the_header_goes_before_all_else() {
     }
 }
 
-/// Each connection has one of its own.
+/// Each connection has its own header.
 #[test]
 fn every_client_is_told_apart() {
     let scene = Scene::set("127.0.0.1", "direct", "v2");

@@ -1,5 +1,5 @@
-//! SIGHUP: a good file counts from then on, a bad one changes nothing, and
-//! nobody who is connected notices. SIGUSR1: how it goes.
+//! SIGHUP: a valid file applies to new sessions, an invalid file changes nothing, and
+//! connected clients do not notice. SIGUSR1: the status line.
 
 use nix::sys::signal::Signal;
 
@@ -15,7 +15,7 @@ use crate::common::tls_server::{TlsServer, entry, expect_greeted, expect_no_way}
 use crate::common::ws_client::WsClient;
 use crate::common::xmpp_server::XmppServer;
 
-/// The HTTP status of a handshake for a path; 101 if it is accepted.
+/// The HTTP status of a handshake for a path: 101 if it is accepted.
 fn status_of(stage: &Stage, path: &str) -> u16 {
     let mut client = WsClient::dial(stage.daemon.address).unwrap();
     client.handshake(path, &[], Some("xmpp")).unwrap().status
@@ -36,7 +36,7 @@ fn a_good_file_counts_for_those_who_come_after() {
     assert!(line.contains("notice: "), "{line}");
     assert_eq!(status_of(&stage, "/"), 404);
     assert_eq!(status_of(&stage, "/only"), 101);
-    // Who was there is as he was.
+    // The existing session is unchanged.
     client.send_text(PRESENCE).unwrap();
     server.expect(PRESENCE);
     server.send("<a xmlns='u'/>");
@@ -214,7 +214,7 @@ fn a_thousand_reloads_leave_nothing_behind() {
         "server_ca_file: {path}\ndomains:\n  - name: example.org\n    server: {address}\n    \
          tls: none\n"
     );
-    // The system's own authorities would take a tenth of a second each time.
+    // Loading the system's authorities would take 0.1 s each time.
     let environment = [("SSL_CERT_FILE", path), ("SSL_CERT_DIR", "/nonexistent")];
     let daemon = Daemon::start_in("127.0.0.1", &config, &environment);
     let pid = daemon.pid();
@@ -228,13 +228,13 @@ fn a_thousand_reloads_leave_nothing_behind() {
                 .daemon
                 .wait_for_lines("configuration reloaded", count + 1);
         }
-        // The last one is over when the next signal is taken.
+        // When the daemon handles the next signal, the last reload is complete.
         looks += 1;
         stage.daemon.signal(Signal::SIGUSR1);
         stage.daemon.wait_for_lines("status: ", looks);
         (descriptors(pid), stage.daemon.resident())
     };
-    // What is allocated once is there after these.
+    // After these reloads, all allocations that are made only once have been made.
     let (open, resident) = reload(0, 100);
     let (open_then, resident_then) = reload(100, 1100);
     assert_eq!(open_then, open);

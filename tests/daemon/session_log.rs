@@ -1,4 +1,4 @@
-//! The line that the log has of every session, and what must never be in it.
+//! The session line in the log, and what must never appear in the log.
 
 use crate::common::answering::{Answering, closed, daemon_asking, opening};
 use crate::common::daemon::Daemon;
@@ -6,7 +6,7 @@ use crate::common::dns_server::DnsServer;
 use crate::common::stage::*;
 use crate::common::ws_client::{FIN, TEXT, WsClient, request};
 
-/// The line's text from `session` on, times replaced by `N`.
+/// The line from the word `session` on, with times replaced by `N`.
 fn without_times(line: &str) -> String {
     let text = &line[line.find("session ").expect("a session's line")..];
     let words = text.split(' ').map(|word| {
@@ -21,7 +21,7 @@ fn without_times(line: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The line of the session that `client` had, once it is over.
+/// Drops `client` and waits for the line of its session.
 fn line_of(daemon: &Daemon, client: WsClient) -> String {
     let peer = client.stream.local_addr().unwrap();
     drop(client);
@@ -180,13 +180,13 @@ fn secrets_and_stanzas_are_never_logged() {
             .send_frame(FIN | TEXT, format!("{SECRET}\u{0}").as_bytes())
             .unwrap();
         client.send_close(1000, SECRET).unwrap();
-        // All the daemon has to say.
+        // Reads everything from the daemon.
         while client.read_frame().unwrap().is_some() {}
         drop(server);
         line_of(&stage.daemon, client);
         lines += 1;
     }
-    // A request that is refused is logged, its content is not.
+    // A refused request is logged without its content.
     let mut client = WsClient::dial(stage.daemon.address).unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nCookie: {SECRET}\r\n{SECRET}\r\n\r\n");
     client.send_raw(request.as_bytes()).unwrap();
@@ -249,7 +249,7 @@ fn no_credential_is_logged_at_any_level() {
     let token = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>c2VjcmV0LXRva2Vu</success>";
     server.send(token);
     expect_text(&mut client, token);
-    // Broken ones too: in a violation of either side, and in a request.
+    // Also in protocol violations from both sides, and in a request.
     client.send_text(&format!("{auth}<{secret}")).unwrap();
     let _ = WsClient::open(
         stage.daemon.address,
@@ -272,7 +272,7 @@ fn no_credential_is_logged_at_any_level() {
     }
 }
 
-/// Many sessions fail, and the log has one line until the server is back.
+/// When many sessions fail, the log has only one line until the server is back.
 #[test]
 fn a_server_that_is_down_leaves_one_line() {
     let closed = closed();
@@ -319,7 +319,7 @@ fn each_step_is_a_line_where_all_is_told() {
     stage.daemon.stop();
 }
 
-/// The line about a failure names what was asked for.
+/// The line about a failure contains the requested path, host or server.
 #[test]
 fn a_failure_names_what_was_tried() {
     let line = |daemon: &Daemon, client: WsClient| {
@@ -361,7 +361,7 @@ fn a_failure_names_what_was_tried() {
     daemon.wait_for_line(&format!("cannot reach the server of example.org: {why}"));
     assert!(line(daemon, client).contains(&why));
 
-    // A server that says why it ends the stream.
+    // A server that sends an error before it ends the stream.
     stage.reload("resource: /ws\nhost: chat.example\n");
     let (mut client, _) = open("/ws", "chat.example");
     client.send_text(OPEN).unwrap();

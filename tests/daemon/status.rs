@@ -1,6 +1,6 @@
-//! `status_listen`: what the metrics say while sessions come and go, that no
-//! peer can add to their number, health while draining, and bounds. Several
-//! workers: `status_workers`.
+//! `status_listen`: the metrics during sessions, no new series caused by peers, the
+//! health checks while draining, and the limits of the port. For several workers see
+//! `status_workers`.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -22,14 +22,14 @@ use crate::common::{patiently, reset, write_until_stalled};
 
 const STATUS: &str = "status_listen: 127.0.0.1:0\n";
 
-/// Waits until the session of `client` is over.
+/// Drops `client` and waits until its session is over.
 fn end(daemon: &Daemon, client: WsClient) {
     let peer = client.stream.local_addr().unwrap();
     drop(client);
     daemon.wait_for_line(&format!(" {peer} origin="));
 }
 
-/// The changes of all but the memory that is held and the sessions by server.
+/// The changes except for the memory in use and the sessions by server.
 fn counted(before: &Series, after: &Series) -> Vec<String> {
     let changes = changes(before, after).into_iter();
     changes
@@ -111,7 +111,7 @@ fn values_move_with_sessions() {
     stage.daemon.stop();
 }
 
-/// A message so large that moving it takes long, whatever the machine.
+/// The message is so large that relaying it takes long on every machine.
 #[test]
 fn a_slow_turn_is_told() {
     const SIZE: usize = 150 << 20;
@@ -174,7 +174,7 @@ fn every_phase_and_end_has_its_place() {
     stage.daemon.stop();
 }
 
-/// Port checks may come every second.
+/// Port checks may happen every second.
 #[test]
 fn checks_of_a_port_are_counted_and_fill_no_log() {
     let authority = Authority::new();
@@ -246,7 +246,7 @@ fn an_open_proxy_has_one_series_and_the_resolver_is_counted() {
     let changes = changes(&before, &metrics(&daemon));
     for expected in [
         "domain_sessions_total{domain=\"other\"} 2",
-        // Two services, two families of addresses; then all from the cache.
+        // Two services and two address families. The second session uses the cache.
         "dns_queries_total 4",
         "dns_cache_hits_total 4",
     ] {
@@ -293,7 +293,7 @@ fn how_long_messages_take_is_looked_at_now_and_then() {
     let stage = Stage::set(STATUS);
     let (mut client, mut server) = stage.framed();
     let before = metrics(&stage.daemon);
-    // One turn of the session each, as each waits for the one before.
+    // Each message takes its own turn, because it waits for the previous one.
     const MESSAGES: f64 = 100.0;
     for _ in 0..MESSAGES as u32 / 2 {
         client.send_text(PRESENCE).unwrap();
@@ -304,7 +304,7 @@ fn how_long_messages_take_is_looked_at_now_and_then() {
     let after = metrics(&stage.daemon);
     let grown = |key: &str| after[key] - before[key];
     let looked_at = grown("relay_latency_seconds_count");
-    // One in 16 on average, two at most 31 apart.
+    // On average one turn in 16 is measured; two measured turns are at most 31 apart.
     assert!((3.0..MESSAGES / 4.0).contains(&looked_at), "{looked_at}");
     let seconds = grown("relay_latency_seconds_sum") / looked_at;
     assert!(seconds > 0.0, "{seconds} s");
@@ -323,7 +323,7 @@ fn what_waits_in_a_queue_is_told_apart() {
         left -= 1;
         (left > 0).then(|| format!("<a xmlns='u'>{body}</a>").into_bytes())
     };
-    // Until the queue is full: some hundred turns after the kernel's is.
+    // Until the queue is full, hundreds of turns after the kernel's buffers are full.
     let mut pending = Vec::new();
     let values = patiently("a full queue", || {
         let done = write_until_stalled(&server.stream, &mut pending, &mut next);
@@ -355,7 +355,7 @@ fn tls_with_browsers_is_counted_by_version() {
         let stream = TcpStream::connect(daemon.address).unwrap();
         builder.build().connect("example.com", stream)
     };
-    // The answer to a request: then the daemon is done with the handshake too.
+    // When the response comes, the daemon has completed the handshake too.
     let ask = |version| {
         let mut stream = shake_hands(version).expect("TLS");
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
@@ -366,7 +366,7 @@ fn tls_with_browsers_is_counted_by_version() {
     ask(SslVersion::TLS1_2);
     ask(SslVersion::TLS1_3);
     ask(SslVersion::TLS1_3);
-    // No TLS that it speaks, and none at all.
+    // An unsupported version of TLS, and no TLS.
     assert!(shake_hands(SslVersion::TLS1_1).is_err());
     let mut junk = TcpStream::connect(daemon.address).unwrap();
     junk.write_all(b"\x16junk that is no ClientHello").unwrap();
@@ -413,7 +413,8 @@ fn paths_and_methods() {
     assert_eq!(ask(at, &long).0, 431);
     let lines = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(100));
     assert_eq!(ask(at, &lines).0, 431);
-    // Whoever ends its direction at once gets its answer too, and no descriptor stays.
+    // A client that closes its direction at once also gets the response, and no
+    // descriptor leaks.
     let mut stream = dial(at);
     stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -490,13 +491,13 @@ fn the_slow_are_cut_and_nobody_else_waits() {
     let stage = Stage::set(&format!("{STATUS}max_connections: 1\n"));
     let at = place(&stage.daemon);
     let before = stage.daemon.descriptors();
-    // As many as are served at a time; none of them is a session.
+    // The maximum number of concurrent status requests. They do not count as sessions.
     let mut slow: Vec<TcpStream> = (0..16).map(|_| dial(at)).collect();
     for stream in &mut slow {
         stream.write_all(b"GET /metrics HT").unwrap();
     }
     stage.daemon.wait_for_descriptors(before + 16);
-    // Another waits for a place, the sessions do not.
+    // A further status request waits. Sessions do not.
     let mut late = dial(at);
     late.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
     let (mut client, mut server) = stage.framed();
@@ -508,7 +509,7 @@ fn the_slow_are_cut_and_nobody_else_waits() {
         assert_eq!(text, "");
     }
     assert_eq!(response(&mut late).0, 200);
-    // Whoever sends without an end is cut too.
+    // A client that sends without an end is disconnected too.
     let mut endless = dial(at);
     endless.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").unwrap();
     let cut = (0..10_000).any(|_| endless.write_all(&[b'x'; 16 << 10]).is_err());

@@ -1,5 +1,5 @@
-//! Stream limits (XEP-0478): a client learns the lesser of what its server takes and of
-//! what the daemon takes, in both dialects, after the login too.
+//! Stream limits (XEP-0478): in both dialects the client receives the lower of the
+//! server's and the daemon's limits, also after login.
 
 use crate::common::stage::*;
 
@@ -12,7 +12,7 @@ fn limits(inner: &str) -> String {
     )
 }
 
-/// What a client of each dialect gets for `features`, as the server would spell it.
+/// What clients of both dialects receive for `features`.
 fn told(config: &str, features: &str) -> [String; 2] {
     const DECLARED: &str = " xmlns=\"jabber:client\" \
         xmlns:stream=\"http://etherx.jabber.org/streams\"";

@@ -1,5 +1,5 @@
-//! The client's address behind proxies: believed from those that are trusted,
-//! ignored from anybody else; limits, log and the server go by it.
+//! The client's address from proxies. jabsocket uses it for limits, for the log and for
+//! the server if the proxy is trusted, and ignores it otherwise.
 
 use std::io::Write;
 
@@ -9,8 +9,8 @@ use crate::common::ws_client::{WsClient, request};
 
 const TRUSTED: &str = "trusted_proxies:\n  - 127.0.0.1\n  - 10.0.0.0/8\n";
 
-/// The session's line of a client that sent `before` and then a request with
-/// `fields`: the address it begins with.
+/// The address in the session line of a client that sends `before` and then a request
+/// with `fields`.
 fn logged(daemon: &Daemon, before: &[u8], fields: &[(&str, &str)]) -> String {
     let seen = daemon.lines().len();
     let mut client = WsClient::dial(daemon.address).unwrap();
@@ -22,7 +22,7 @@ fn logged(daemon: &Daemon, before: &[u8], fields: &[(&str, &str)]) -> String {
     let line = daemon.wait_for_line_behind(seen, " ended by client");
     let address = line.split("session ").nth(1).expect("a session's line");
     let address = address.split(' ').nth(1).unwrap_or_default();
-    // A proxy that tells no port: the connection's own.
+    // If the proxy reports no port, the line has the port of the connection.
     address.replace(&format!(":{port}"), ":PORT")
 }
 
@@ -63,7 +63,7 @@ fn a_quoted_host_of_the_client_tells_nothing() {
     let quoted = "for=203.0.113.9;host=\"x;for=8.8.8.8;y\"";
     let told = |fields: &[(&str, &str)]| logged(&daemon, b"", fields);
     assert_eq!(told(&[("Forwarded", quoted)]), "203.0.113.9:PORT");
-    // A quote of the client that does not end, in a line of its own.
+    // An unterminated quote from the client, in a separate line.
     let lines = [
         ("Forwarded", "for=8.8.8.8;by=\""),
         ("Forwarded", "for=203.0.113.9;by=\"_x\""),
@@ -115,7 +115,7 @@ fn a_trusted_proxy_may_begin_with_a_proxy_header() {
         "203.0.113.9:4711"
     );
     assert_eq!(logged(&daemon, &v2(0x20, 0, b""), &[]), "127.0.0.1:PORT");
-    // Who asked the first proxy is believed only if that is one too.
+    // The address before the first proxy is used only if that proxy is trusted too.
     let list = [("X-Forwarded-For", "198.51.100.1")];
     assert_eq!(logged(&daemon, v1, &list), "203.0.113.9:4711");
     let inner = b"PROXY TCP4 10.0.0.7 127.0.0.1 4711 5000\r\n";
@@ -178,7 +178,7 @@ fn limits_go_by_the_address_that_is_told() {
     drop(kept);
     daemon.wait_for_descriptors(before);
     assert_eq!(open("203.0.113.9").1.status, 101);
-    // The proxy's own connections are not counted.
+    // Connections of the proxy itself are not counted.
     let _own: Vec<_> = (0..5).map(|_| daemon.client()).collect();
 }
 

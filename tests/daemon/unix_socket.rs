@@ -1,6 +1,6 @@
-//! Unix sockets to listen on, for a proxy on the same host: whole sessions, in
-//! plain text and under TLS, whose word on the browser's address counts, and
-//! several workers at one socket.
+//! Listening on Unix sockets for a proxy on the same host: whole sessions with and
+//! without TLS, which peers may report the browser's address, and several workers on one
+//! socket.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
@@ -21,7 +21,7 @@ use crate::common::{PATIENCE, patiently};
 
 type UnixClient = WsClient<UnixStream>;
 
-/// A daemon that listens on a unix socket in a directory of its own.
+/// A daemon that listens on a Unix socket in its own directory.
 struct Scene {
     daemon: Daemon,
     path: PathBuf,
@@ -40,7 +40,7 @@ impl Scene {
         }
     }
 
-    /// One that serves `example.org` by `server`.
+    /// A daemon for `example.org`, and its server.
     fn with_server(config: &str) -> (Scene, XmppServer) {
         let server = XmppServer::start();
         let domains = format!(
@@ -50,7 +50,7 @@ impl Scene {
         (Scene::set(&format!("{domains}{config}")), server)
     }
 
-    /// A client that has sent `before` and then a request with `fields`.
+    /// Sends `before` and then a request with `fields`.
     fn open(&self, before: &[u8], fields: &[(&str, &str)]) -> (UnixClient, Response) {
         let mut client = dialled(&self.path);
         client.send_raw(before).unwrap();
@@ -64,7 +64,7 @@ impl Scene {
         client
     }
 
-    /// What the log calls a client like that.
+    /// The client's address in the log for `before` and `fields`.
     fn logged(&self, before: &[u8], fields: &[(&str, &str)]) -> String {
         let seen = self.daemon.lines().len();
         let (client, response) = self.open(before, fields);
@@ -284,7 +284,7 @@ fn tls_is_spoken_behind_a_proxy_header_too() {
     scene.daemon.stop();
 }
 
-/// A process that does nothing until this is dropped, also by a test that fails.
+/// A stopped process. Dropping this value continues it, also when a test fails.
 struct Stopped(u32);
 
 impl Stopped {
@@ -310,12 +310,12 @@ fn all_workers_take_from_the_same_queue() {
     });
     for pid in workers {
         let _stopped = Stopped::now(pid);
-        // The other one serves them all, whoever of both it is.
+        // The other worker serves all clients, whichever of the two is stopped.
         for _ in 0..10 {
             scene.client(&[]);
         }
     }
-    // While there is no worker at all, clients wait.
+    // Without a worker, clients wait.
     for pid in children(master) {
         signal_to(pid, Signal::SIGKILL);
         patiently("its end", || (state(pid) != Some('T')).then_some(()));

@@ -1,6 +1,5 @@
-//! What is slow does not hold up what is there: questions that stay without an
-//! answer, addresses that swallow connects, IPv6 and IPv4 side by side (RFC
-//! 8305).
+//! Slow parts do not delay a connection: DNS questions without an answer, addresses that
+//! never answer a connect, IPv6 and IPv4 in parallel (RFC 8305).
 #![allow(
     clippy::disallowed_methods,
     reason = "tests have no clock of the reactor"
@@ -18,11 +17,11 @@ const LISTED: &str = "domains: [x.example]\n";
 const CLEAR: &str = "_xmpp-client._tcp.x.example";
 const DIRECT: &str = "_xmpps-client._tcp.x.example";
 
-/// How long what is known already is held back for better places, in milliseconds.
+/// How long a look-up delays its results to wait for better ones, in milliseconds.
 const HELD_BACK_MS: u64 = 200;
 
-/// The first place that a look-up finds in time, by a clock of the test's own. A
-/// look-up before it has filled the cache: only what is not answered is waited for.
+/// The first address that a look-up finds in time, by the test's own clock. An earlier
+/// look-up has filled the cache, so only the unanswered questions are open.
 fn found_in_time(dns: &DnsServer) -> String {
     let mut looking_up = LookingUp::asking(dns);
     looking_up.look_up(1, "x.example", Source::Unix, 0);
@@ -147,11 +146,11 @@ fn a_family_that_swallows_connects_does_not_hold_up_the_other() {
         v4.port()
     ));
     let daemon = daemon_asking(&dns, LISTED);
-    // The kernel would go on connecting for minutes.
+    // The kernel would try to connect for minutes.
     let began = Instant::now();
     drop(reach(&daemon, "x.example", "v4"));
     let took = began.elapsed();
-    // It was given a start (RFC 8305, section 8).
+    // The first address had its head start (RFC 8305, section 8).
     assert!(took >= Duration::from_millis(100), "{took:?}");
     drop(hole);
     daemon.stop();

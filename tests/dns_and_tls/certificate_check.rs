@@ -1,6 +1,6 @@
-//! Whose certificate is taken for a domain's: signed by an authority of the
-//! domain's own file, in its time, with the domain among its DNS names. All
-//! else ends the session before it begins, and the log says why.
+//! Which certificates are accepted for a domain: signed by an authority in the domain's
+//! file, valid at present, with the domain as a DNS name. With any other certificate the
+//! session ends before it begins, and the log says why.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ fn client(daemon: &Daemon, domain: &str) -> WsClient {
     client
 }
 
-/// The server's part up to the handshake, and how that went.
+/// Does the server's part up to the TLS handshake; returns the outcome.
 fn handshake(server: &TlsServer, name: &str) -> Result<TlsConnection, String> {
     let mut connection = server.tcp.accept();
     connection.expect(&OPEN_UP.replace("example.org", name));
@@ -27,7 +27,7 @@ fn handshake(server: &TlsServer, name: &str) -> Result<TlsConnection, String> {
     server.try_proceed(connection)
 }
 
-/// Fails unless a session for `domain`, in A-labels `name`, is served.
+/// Fails unless a session for `domain` works; `name` is the domain in A-labels.
 fn expect_served(daemon: &Daemon, server: &TlsServer, (domain, name): (&str, &str)) {
     let mut client = client(daemon, domain);
     let mut connection = handshake(server, name).unwrap_or_else(|why| panic!("{domain}: {why}"));
@@ -36,12 +36,12 @@ fn expect_served(daemon: &Daemon, server: &TlsServer, (domain, name): (&str, &st
     expect_greeted(&mut client);
 }
 
-/// Fails unless `domain` is refused with `cause` in one line of the log.
+/// Fails unless the session for `domain` is refused, with `cause` in one line of the log.
 fn expect_refused(daemon: &Daemon, server: &TlsServer, domain: &str, cause: &str) {
     let mut client = client(daemon, domain);
     match handshake(server, domain) {
         Err(_) => {}
-        // In TLS 1.3 a server learns of the refusal after its own end of the
+        // In TLS 1.3 the server sees the refusal only after it has completed the
         // handshake.
         Ok(mut connection) => {
             let said = connection.read_end().1;
@@ -60,7 +60,7 @@ fn expect_refused(daemon: &Daemon, server: &TlsServer, domain: &str, cause: &str
     assert_eq!(count, 1, "{lines:#?}");
 }
 
-/// A daemon that serves all of `names` at `server`.
+/// Starts a daemon with `server` for all of `names`.
 fn daemon(server: &TlsServer, ca_file: &TempFile, names: &[&str], more: &[&str]) -> Daemon {
     let address = server.tcp.address.to_string();
     let entries = names.iter();
@@ -68,7 +68,7 @@ fn daemon(server: &TlsServer, ca_file: &TempFile, names: &[&str], more: &[&str])
     Daemon::start(&format!("domains:\n{}", entries.collect::<String>()))
 }
 
-/// Certificates that must not pass for `example.org`, and the cause.
+/// Certificates that must be refused for `example.org`, and why.
 fn bad_ones(authority: &Authority) -> Vec<(&'static str, Identity, &'static str)> {
     let own = |dns| authority.identity(dns);
     let mismatch = "hostname mismatch";
@@ -143,7 +143,8 @@ fn a_bad_certificate_ends_the_session_in_direct_tls() {
     daemon.stop();
 }
 
-/// A server that offers TLS with a bad certificate is no server without TLS.
+/// jabsocket does not use plain text with a server that offers TLS with a bad
+/// certificate.
 #[test]
 fn a_bad_certificate_is_no_reason_for_plain_text() {
     let authority = Authority::new();
@@ -192,7 +193,7 @@ fn names_are_compared_as_dns_names() {
     daemon.stop();
 }
 
-/// Where the server is says nothing about whose server it is.
+/// The address of a server does not matter for its certificate.
 #[test]
 fn the_name_of_the_host_is_not_enough() {
     let authority = Authority::new();
@@ -225,7 +226,7 @@ fn each_domain_trusts_its_own_file_only() {
     let cause = "unable to get local issuer certificate";
     expect_refused(&daemon, &server, names[1], cause);
     expect_served(&daemon, &server, (names[2], names[2]));
-    // Not even a ticket of a domain that was served helps.
+    // A ticket from another domain does not help.
     expect_refused(&daemon, &server, names[1], cause);
     daemon.stop();
 }
@@ -271,7 +272,7 @@ fn without_verification_all_pass() {
     }
 }
 
-/// A domain without verification must not be one unnoticed.
+/// The log warns about a domain without verification.
 #[test]
 fn verification_that_is_off_is_in_the_log() {
     let authority = Authority::new();
@@ -286,7 +287,7 @@ fn verification_that_is_off_is_in_the_log() {
     assert!(lines.iter().any(|line| warned(&line)), "{lines:#?}");
 }
 
-/// Starts the daemon with this as `ca_file`; what it says as it gives up.
+/// Starts the daemon with this `ca_file`; returns what it says when it fails.
 fn refused_start(key: &str, ca_file: &str) -> String {
     let config = match key {
         "ca_file" => format!("domains:\n  - name: example.org\n    ca_file: {ca_file}\n"),

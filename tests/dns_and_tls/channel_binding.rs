@@ -1,7 +1,7 @@
-//! SASL with channel binding cannot hold through this daemon, which ends TLS.
-//! By default it is removed from the features for web pages, which cannot use it, and
-//! passed on, byte for byte, to all other clients, because they may check what was
-//! offered. `strip` and `relay` treat all clients alike.
+//! SASL with channel binding cannot work through jabsocket, because TLS ends here. By
+//! default jabsocket removes it from the features for web pages, which cannot use it. All
+//! other clients get the features byte for byte, because they may check the offer.
+//! `strip` and `relay` treat all clients alike.
 
 use crate::common::stage::*;
 use crate::common::tls_server::*;
@@ -12,24 +12,24 @@ const AUTO_SAID: &[&str] = &["tls: required", "channel_binding: auto"];
 const RELAY: &[&str] = &["tls: required", "channel_binding: relay"];
 const STRIP: &[&str] = &["tls: required", "channel_binding: strip"];
 
-/// What stands at the start of features that declare all they use.
+/// The start of features that declare all their namespaces.
 const START: &str = "<stream:features xmlns='jabber:client' \
     xmlns:stream='http://etherx.jabber.org/streams'>";
 
-/// Children of features that stay in any case, in all sorts of spelling.
+/// Children of features that are always kept, in different spellings.
 const PLAIN: &str = "<sasl:mechanisms xmlns:sasl='urn:ietf:params:xml:ns:xmpp-sasl'>\
     <sasl:mechanism>PLAIN</sasl:mechanism></sasl:mechanisms>";
 const KEPT: &str = "<ver  xmlns=\"urn:xmpp:features:rosterver\" />\n <bind xmlns='urn:x'>\
     <starttls/><compression/>-PLUS<mechanism>SCRAM-SHA-1-PLUS</mechanism>\u{e9}&#xe9;<a></a></bind>";
 
-/// Children that channel binding needs.
+/// Children for channel binding.
 const BINDINGS: &str = "<sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'>\
     <channel-binding type='tls-exporter'/></sasl-channel-binding>";
 const PLUS: &str = "<mechanism>SCRAM-SHA-1-PLUS</mechanism>";
 const PLUS_256: &str = "<mechanism> SCRAM-SHA-256-PLUS\n</mechanism>";
 
-/// Features with SASL and SASL2, the bound parts of both in `plus`, the rest of
-/// channel binding in `bindings`.
+/// Features with SASL and SASL2. `plus` has the mechanisms with channel binding for both,
+/// `bindings` the rest.
 fn children(plus: [&str; 2], bindings: &str) -> String {
     let [one, other] = plus;
     format!(
@@ -41,12 +41,12 @@ fn children(plus: [&str; 2], bindings: &str) -> String {
     )
 }
 
-/// What the client, without an Origin, gets for `features` from a server.
+/// What a client without an Origin receives for `features`.
 fn relayed(more: &[&str], features: &str) -> String {
     relayed_to(None, more, features)
 }
 
-/// What a client with this Origin gets for `features` from a server.
+/// What a client with this Origin receives for `features`.
 fn relayed_to(origin: Option<&str>, more: &[&str], features: &str) -> String {
     let stage = TlsStage::set(more, "");
     let fields: Vec<_> = origin.iter().map(|value| ("Origin", *value)).collect();
@@ -73,7 +73,7 @@ fn features_pass_byte_for_byte() {
     }
 }
 
-/// Features as servers send them, with everything about channel binding in double
+/// Features as real servers send them, with all parts for channel binding in double
 /// brackets: Prosody 13 with the modules for SASL2 and FAST, and ejabberd 24.
 const PROSODY: &str = "<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
     [[<mechanism>SCRAM-SHA-256-PLUS</mechanism>]]<mechanism>SCRAM-SHA-1</mechanism>\
@@ -155,7 +155,7 @@ fn on_demand_all_channel_binding_is_taken_out() {
     let left = children(["", ""], "");
     let expected = format!("{START}{left}</stream:features>");
     assert_eq!(relayed(STRIP, &features), expected);
-    // XEP-0440's bindings may stand within SASL2's element too.
+    // The bindings of XEP-0440 may also be inside the SASL2 element.
     let within = format!(
         "{START}<authentication xmlns='urn:xmpp:sasl:2'>{PLUS}<mechanism>PLAIN</mechanism>\
          {BINDINGS}</authentication></stream:features>"
@@ -167,7 +167,7 @@ fn on_demand_all_channel_binding_is_taken_out() {
     assert_eq!(relayed(STRIP, &within), expected);
 }
 
-/// After SASL a stream begins anew, and its features are no exception.
+/// The features after a restart are handled in the same way.
 #[test]
 fn features_after_a_restart_are_treated_alike() {
     let all = children([PLUS, PLUS_256], BINDINGS);

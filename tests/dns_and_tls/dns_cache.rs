@@ -1,5 +1,5 @@
-//! How long answers of the DNS are kept, and that one question is asked once,
-//! however many want to know.
+//! How long DNS answers are cached. Many sessions with the same question ask it only
+//! once.
 #![allow(
     clippy::disallowed_methods,
     reason = "tests have no clock of the reactor"
@@ -21,7 +21,7 @@ const LISTED: &str = "domains: [x.example]\n";
 const CLEAR: &str = "_xmpp-client._tcp.x.example";
 const DIRECT: &str = "_xmpps-client._tcp.x.example";
 
-/// How often each question for `x.example` was asked: both services, address.
+/// How often each question for `x.example` was asked: both services and the address.
 fn asked(dns: &DnsServer) -> [usize; 3] {
     [
         dns.asked(CLEAR, SRV),
@@ -30,7 +30,7 @@ fn asked(dns: &DnsServer) -> [usize; 3] {
     ]
 }
 
-/// Both services of `x.example` at one server, the TTLs being given.
+/// A zone with both services of `x.example` at one server, with these TTLs.
 fn zone(server: &Answering, service_ttl: u32, address_ttl: u32) -> String {
     format!(
         "{CLEAR} {service_ttl} SRV 1 1 {} a.example
@@ -74,7 +74,7 @@ fn what_does_not_hold_is_asked_each_time() {
 fn the_least_ttl_of_an_answer_counts() {
     let one = Answering::start("one");
     let dns = DnsServer::start(&zone(&one, 300, 300));
-    // Between two that hold longer.
+    // Between two records with a longer TTL.
     for (ttl, last) in [(0, 2), (300, 3)] {
         let port = one.port();
         dns.add(&format!("{CLEAR} {ttl} SRV 9 1 {port} a.example"));
@@ -120,7 +120,8 @@ fn many_sessions_ask_once() {
     let daemon = daemon_asking(&dns, LISTED);
     let mut clients: Vec<_> = (0..50).map(|_| opening(&daemon, "x.example")).collect();
     for client in &mut clients {
-        // What stands behind the `<open/>` is answered: that was taken.
+        // The frame after the `<open/>` is answered, so the daemon has read the
+        // `<open/>`.
         client.send_frame(FIN | PING, b"").unwrap();
         let pong = client.read_frame().unwrap().expect("a Pong");
         assert_eq!(pong.opcode, PONG);
@@ -149,10 +150,10 @@ fn a_failure_is_not_kept() {
     daemon.stop();
 }
 
-/// Questions that are asked together: more would be too many.
+/// How many questions are asked at once. More would exceed a limit.
 const AT_ONCE: usize = 400;
 
-/// A resolver with a loop of its own; the time is the test's.
+/// A resolver with its own event loop. The test sets the time.
 struct Asking {
     poll: Poll,
     resolver: Resolver,
@@ -234,12 +235,12 @@ fn many_questions_wait_their_turn_and_the_cache_is_bounded() {
     assert!((0..FEW).all(|at| asked(at) == 1), "not kept");
     let answers = asking.ask(questions(FEW..FEW + MANY), 2);
     assert!(answers.iter().all(|answer| answer.result.is_ok()));
-    // The first gave way.
+    // The oldest entries were dropped.
     asking.ask(questions(0..FEW), 3);
-    // A question may get an id that it had before, and is then not told apart.
+    // A question may get the same ID as before and is then not counted again.
     let again = (0..FEW).filter(|at| asked(*at) == 2).count();
     assert!(again >= FEW - 2, "{again} of {FEW}");
-    // The last did not.
+    // The newest entry was not.
     asking.ask(questions(FEW + MANY - 1..FEW + MANY), 4);
     assert_eq!(asked(FEW + MANY - 1), 1);
 }

@@ -1,5 +1,5 @@
-//! Strangers choose the names: a question that nobody waits for is dropped, waiting
-//! questions are bounded, and a client with many questions delays only itself.
+//! Clients choose the names that are looked up. Questions without a waiter are dropped,
+//! waiting questions are bounded, and a client with many questions delays only itself.
 
 use crate::common::answering::*;
 use crate::common::dns_server::{DnsServer, SRV};
@@ -8,11 +8,11 @@ use jabsocket::net::dns::locator::Error;
 use jabsocket::net::dns::question::Error as DnsError;
 use jabsocket::net::source::Source;
 
-/// Look-ups of a client with many questions.
+/// The number of look-ups of a client with many questions.
 const MANY: u64 = 10_000;
 /// Questions that one client may have in flight.
 const MOST_OF_ASKER: usize = 16;
-/// Bytes that all look-ups and questions of one asker may hold.
+/// Maximum memory for all look-ups and questions of one client.
 const MOST_BYTES: usize = 2 << 20;
 
 const ONE: Source = Source::V4(1);
@@ -22,7 +22,7 @@ const GOOD: &str = "_xmpp-client._tcp.good.example 0 SRV 1 1 5269 a.good.example
     a.good.example 0 A 192.0.2.7";
 const GOOD_PLACE: &str = "192.0.2.7:5269";
 
-/// A server that does not answer for names that end with `dead.example`.
+/// A server that does not answer questions about names under `dead.example`.
 fn dns() -> DnsServer {
     let dns = DnsServer::start(GOOD);
     dns.say_nothing_on("dead.example");
@@ -33,7 +33,7 @@ fn dead(at: u64) -> String {
     format!("x{at}.dead.example")
 }
 
-/// Dead names that were asked.
+/// The number of dead names that were asked for.
 fn dead_asked(dns: &DnsServer) -> usize {
     let all = dns.all_asked();
     all.iter()
@@ -41,7 +41,7 @@ fn dead_asked(dns: &DnsServer) -> usize {
         .count()
 }
 
-/// Begins look-ups of dead names; returns how many of them still wait.
+/// Starts look-ups of dead names; returns how many are still waiting.
 fn flood(looking_up: &mut LookingUp, asker: Source, ids: std::ops::Range<u64>) -> u64 {
     let mut waiting = ids.end - ids.start;
     for id in ids {
@@ -67,7 +67,7 @@ fn many_dead_names_of_one_asker_do_not_delay_another() {
     assert!((100_000..MOST_BYTES).contains(&held), "{held} bytes");
     looking_up.look_up(MANY, "good.example", OTHER, 0);
     assert_eq!(looking_up.place(MANY, 0), GOOD_PLACE);
-    // Not because the dead names had already had their turn.
+    // The dead names were not asked first.
     let asked = dead_asked(&dns);
     assert!(asked <= MOST_OF_ASKER, "{asked} dead names asked");
     for id in 0..MANY {
@@ -84,13 +84,13 @@ fn a_domain_that_worked_does_not_wait_behind_unknown_ones_of_the_same_asker() {
     looking_up.look_up(MANY, "good.example", ONE, 0);
     assert_eq!(looking_up.place(MANY, 0), GOOD_PLACE);
     flood(&mut looking_up, ONE, 0..MANY);
-    // Its records have a TTL of 0, so it is asked again.
+    // Its records have a TTL of 0, so they are asked for again.
     looking_up.look_up(MANY + 1, "good.example", ONE, 0);
     assert_eq!(looking_up.place(MANY + 1, 0), GOOD_PLACE);
     let asked = dead_asked(&dns);
     assert!(asked <= MOST_OF_ASKER, "{asked} dead names asked");
     assert_eq!(dns.asked("_xmpp-client._tcp.good.example", SRV), 2);
-    // There was no room for anything else.
+    // There was no room for other names.
     looking_up.look_up(MANY + 2, "other.example", ONE, 0);
     let error = looking_up.answer(MANY + 2, 0).targets.expect_err("a place");
     assert_eq!(error, Error::Failed(DnsError::TooMany));
@@ -153,7 +153,7 @@ fn a_turn_does_not_look_at_look_ups_that_wait() {
         let domain = ["x.dead.example", "held.dead.example"][id as usize % 2];
         looking_up.look_up(id, domain, ONE, 0);
     }
-    // Half of them have something to hold back by then.
+    // By then half of them have results to delay.
     let visited = |this: &mut LookingUp| this.locator.visits() >= LOOK_UPS / 2;
     looking_up.until("the records", 0, |this| visited(this).then_some(()));
     let before = looking_up.locator.visits();
@@ -165,7 +165,7 @@ fn a_turn_does_not_look_at_look_ups_that_wait() {
         assert!(looking_up.locator.next_answer(now_ms).is_none());
     }
     assert_eq!(looking_up.locator.visits(), before);
-    // Those whose time has come are.
+    // The look-ups that are due are visited.
     assert!(looking_up.locator.next_answer(200).is_none());
     let visits = looking_up.locator.visits() - before;
     assert_eq!(visits, LOOK_UPS / 2);

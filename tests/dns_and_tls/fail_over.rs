@@ -1,5 +1,5 @@
-//! Lists of servers, servers that fail, and how many connections a server gets at once.
-//! Everything is counted; no time is measured.
+//! Lists of servers, failing servers, and how many connections a server gets at once.
+//! These tests count and do not measure times.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -39,7 +39,7 @@ fn read_open(client: &mut WsClient) {
 
 #[test]
 fn of_a_list_the_one_that_lives_serves_and_the_backup_once_it_has_died() {
-    // At an address of its own: nobody else takes its port once it is dead.
+    // It has its own address, so nobody else takes its port after its end.
     let listener = TcpListener::bind((own_address(), 0)).expect("bind");
     let (living, backup) = (XmppServer::over(listener), Answering::start("backup"));
     let daemon = with_servers(
@@ -61,7 +61,7 @@ fn of_a_list_the_one_that_lives_serves_and_the_backup_once_it_has_died() {
         })
         .collect();
     assert_eq!(backup.connections(), 0);
-    // It dies: first its listener, then its connections.
+    // The server dies: first its listener, then its connections.
     drop(living);
     for (client, server) in sessions.drain(..) {
         let mut client = client;
@@ -87,7 +87,7 @@ fn weights_are_shares() {
     for _ in 0..300 {
         read_id(&mut opening(&daemon, "x.example"), "x.example");
     }
-    // 270 and 30 expected, 5 the standard deviation.
+    // Expected are 270 and 30, with a standard deviation of 5.
     let shares = (heavy.connections(), light.connections());
     assert!((235..=292).contains(&shares.0), "{shares:?}");
     assert_eq!(shares.0 + shares.1, 300);
@@ -121,7 +121,7 @@ fn a_server_that_says_nothing_is_tried_last() {
             drop(reach(&daemon, "x.example", "two"));
         }
         mute.accept().read_until("<stream:stream");
-        // On a slow machine it is tried again meanwhile, after 1, 2, 4 and 8 s.
+        // On a slow machine the daemon may try it again after 1, 2, 4 and 8 s.
         let mut tried = 1;
         while !mute.is_alone() {
             mute.accept();
@@ -148,7 +148,7 @@ fn a_unix_socket_may_be_a_server() {
     let features = "<stream:features/>";
     write!(server, "{HEADER}{features}").expect("send");
     read_open(&mut client);
-    // Its end is that of the session.
+    // When the server closes, the session ends.
     drop((server, listener));
     assert!(
         client
@@ -196,7 +196,8 @@ fn no_more_connections_than_allowed_wait_for_a_stream_header() {
     let mut clients: Vec<_> = (0..CLIENTS)
         .map(|at| opening(&daemon, &format!("d{at}.example")))
         .collect();
-    // A client that got its Pong had its turn: if its session may connect, it has begun to.
+    // A client that has received its Pong has had its turn. If its session may connect,
+    // it has started to.
     let mut take_turns = |from: usize| {
         for client in &mut clients[from..] {
             client.send_frame(FIN | PING, b"").expect("a Ping");
@@ -215,7 +216,7 @@ fn no_more_connections_than_allowed_wait_for_a_stream_header() {
         if at + MOST < CLIENTS {
             connecting.push(server.accept());
         }
-        // Those at the end have no <open/> yet.
+        // The last sessions have no <open/> yet.
         take_turns((at + MOST + 1).min(CLIENTS));
     }
     for mut client in clients {
@@ -273,7 +274,7 @@ fn metrics_tell_of_each_configured_server() {
     let second = reach(&daemon, "x.example", "living");
     let (failing, serving) = values();
     assert_eq!((failing[0], failing[2], failing[3]), (1.0, 0.0, 0.0));
-    // The second session need not have tried it.
+    // The second session may not have tried it.
     assert!((1.0..=2.0).contains(&failing[1]), "{failing:?}");
     assert_eq!(serving, [0.0, 0.0, 2.0, 2.0]);
     drop((first, second));

@@ -1,6 +1,6 @@
-//! A server, or somebody on the way to it, that does not want TLS to begin: by
-//! words of its own, by too many words, by none. The session ends, nothing of
-//! it reaches the client, and the session beside it goes on.
+//! A server, or an attacker on the path to it, that prevents TLS: by invalid data, by too
+//! much data, or by silence. The session ends, none of the data reaches the client, and
+//! another session continues.
 
 use std::io::Write;
 
@@ -11,9 +11,9 @@ use crate::common::xmpp_server::Connection;
 use crate::common::{PATIENCE, is_reset, wait_for};
 use nix::poll::PollFlags;
 
-/// What the daemon may grow by, whatever is sent to it.
+/// How much the daemon may grow, whatever it receives.
 const GROWTH_BYTES: usize = 4 << 20;
-/// What a server sends that never ends.
+/// Bytes from a server that never stops sending.
 const FLOOD_BYTES: usize = 32 << 20;
 
 /// A daemon with a session that works.
@@ -35,7 +35,7 @@ impl Scene {
         }
     }
 
-    /// A client and the daemon's connection to the server, its header read.
+    /// A client, and the connection to the server after its stream header.
     fn arrive(&self) -> (WsClient, Connection) {
         let client = self.stage.client(OPEN);
         let mut server = self.stage.server.tcp.accept();
@@ -43,13 +43,14 @@ impl Scene {
         (client, server)
     }
 
-    /// The same with STARTTLS offered and asked for.
+    /// A client, and the connection to the server after STARTTLS was offered and
+    /// requested.
     fn ask(&self) -> (WsClient, Connection) {
         let client = self.stage.client(OPEN);
         (client, self.stage.server.asked())
     }
 
-    /// Fails unless the session of `client` has ended and the other goes on.
+    /// Fails unless the session of `client` has ended and the other session works.
     fn expect_end(&mut self, client: &mut WsClient, case: &str) {
         expect_no_way(client, case);
         expect_alive(&mut self.healthy);
@@ -61,14 +62,14 @@ impl Scene {
         );
     }
 
-    /// The healthy session goes on to the end.
+    /// Fails unless the healthy session still works at the end.
     fn stop(mut self) {
         expect_alive(&mut self.healthy);
         self.stage.daemon.stop();
     }
 }
 
-/// Fails unless the daemon says no more and is gone.
+/// Fails unless the daemon closes the connection without sending more.
 fn expect_gone(server: &mut Connection, case: &str) {
     assert_eq!(server.read_end().1, "", "{case}");
 }
@@ -100,7 +101,7 @@ fn clear_text_behind_proceed_is_an_injection() {
     scene.stop();
 }
 
-/// What came before TLS counts for nothing after it, white space included.
+/// Data from before TLS is ignored after it, including white space.
 #[test]
 fn white_space_behind_proceed_does_no_harm() {
     let mut scene = Scene::set("");
@@ -114,7 +115,7 @@ fn white_space_behind_proceed_does_no_harm() {
     scene.stop();
 }
 
-/// The same a segment later, where TLS has begun.
+/// Clear text in a later segment, after TLS has begun.
 #[test]
 fn clear_text_within_the_handshake_ends_it() {
     let mut scene = Scene::set("");
@@ -126,7 +127,7 @@ fn clear_text_within_the_handshake_ends_it() {
     ] {
         let (mut client, mut server) = scene.ask();
         server.send(PROCEED);
-        // The ClientHello is here.
+        // The ClientHello has arrived.
         let came = wait_for(
             &server.stream,
             PollFlags::POLLIN,
@@ -160,7 +161,7 @@ fn a_server_that_breaks_off_within_the_handshake_has_lost_the_session() {
     scene.stop();
 }
 
-/// All of these are answers to our header; the server says no more.
+/// All of these are answers to the daemon's header. The server sends nothing else.
 #[test]
 fn what_a_server_may_not_say_before_tls() {
     let mut scene = Scene::set("");
@@ -218,7 +219,8 @@ fn what_a_server_may_not_answer_to_starttls() {
     scene.stop();
 }
 
-/// Sends `start` and then `more` for ever; fails unless the daemon breaks off.
+/// Sends `start` and then `more` repeatedly. Fails unless the daemon closes the
+/// connection.
 fn expect_broken_off(mut server: Connection, start: &str, more: &str, case: &str) {
     let piece = more.repeat((16 << 10) / more.len() + 1);
     let mut pieces = std::iter::repeat_n(piece.as_str(), FLOOD_BYTES / piece.len());
@@ -261,7 +263,7 @@ fn a_server_may_not_say_too_much_before_tls() {
     scene.stop();
 }
 
-/// The time for the way to the server is up. All wait at the same time.
+/// The connect timeout ends these sessions. All wait at the same time.
 #[test]
 fn a_server_that_keeps_the_session_waiting_loses_it() {
     let mut scene = Scene::set("connect_timeout: 3\n");
@@ -273,12 +275,12 @@ fn a_server_that_keeps_the_session_waiting_loses_it() {
             (said, client, server)
         })
         .into();
-    // Silent where the answer to STARTTLS should come, and within TLS.
+    // Silent after the request for STARTTLS, and within the TLS handshake.
     let (client, server) = scene.ask();
     waiting.push(("no answer", client, server));
     let (mut silent, mut server) = scene.ask();
     server.send(PROCEED);
-    // TLS stands, but no header comes.
+    // TLS is established, but no header comes.
     let mut secured = scene.stage.client(OPEN);
     let mut tls = scene.stage.server.starttls();
     tls.expect(OPEN_UP);
@@ -291,7 +293,7 @@ fn a_server_that_keeps_the_session_waiting_loses_it() {
     scene.stop();
 }
 
-/// White space instead of an answer: all that is bounded is the time.
+/// White space instead of an answer: only the time is limited.
 #[test]
 fn endless_white_space_instead_of_an_answer_runs_into_the_time_limit() {
     let mut scene = Scene::set("connect_timeout: 3\n");

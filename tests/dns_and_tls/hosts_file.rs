@@ -1,4 +1,4 @@
-//! Names that this machine itself knows, while the DNS says nothing at all.
+//! Names in the hosts file of this machine, with a DNS server that never answers.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -8,7 +8,7 @@ use jabsocket::net::dns::resolver::Resolver;
 use jabsocket::net::source::Source;
 use mio::{Poll, Token};
 
-/// Later than anything is held back, in milliseconds.
+/// A time after all delays, in milliseconds.
 const LATER_MS: u64 = 1000;
 
 /// A locator whose only DNS server never answers, and that server.
@@ -29,7 +29,7 @@ fn wanted(name: &str) -> Wanted {
     }
 }
 
-/// Places given out up to the last answer.
+/// All addresses up to the last answer.
 fn places(locator: &mut Locator, now_ms: u64) -> Option<Vec<SocketAddr>> {
     let mut places = Vec::new();
     while let Some(Answer { targets, last, .. }) = locator.next_answer(now_ms) {
@@ -71,7 +71,7 @@ fn the_hosts_file_does_when_the_dns_is_silent() {
         let name = words.find(|name| !name.contains("localhost"))?;
         Some((name.to_owned(), address))
     };
-    // Not every machine has a hosts file, or a name beside localhost in it.
+    // Not every machine has a hosts file with names other than localhost.
     for (name, address) in hosts.lines().filter_map(entry) {
         let poll = Poll::new().unwrap();
         let (mut locator, silent) = locator(&poll);

@@ -1,4 +1,4 @@
-//! How servers are found and reached, and TLS on both sides.
+//! Tests of how servers are found and reached, and of TLS on both sides.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,5 +1,4 @@
-//! A server given by its address is no business of the DNS: neither its speed
-//! nor its word counts.
+//! If a server is configured by its address, jabsocket does not ask the DNS.
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
@@ -8,12 +7,12 @@ use crate::common::stage::*;
 
 #[test]
 fn the_dns_is_not_asked_for_an_address() {
-    // It never answers.
+    // This DNS server never answers.
     let dns = UdpSocket::bind("127.0.0.1:0").expect("bind");
     let address = dns.local_addr().expect("address");
     let stage = Stage::set(&format!("dns_servers: {address}\n"));
     let _sessions: Vec<_> = (0..3).map(|_| stage.framed()).collect();
-    // A question would have come before the connection.
+    // A question would have arrived before the connection.
     dns.set_nonblocking(true).expect("non-blocking");
     let mut question = [0; 512];
     let asked = dns.recv(&mut question);

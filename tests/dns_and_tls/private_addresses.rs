@@ -1,5 +1,5 @@
-//! Where the DNS of a domain may lead that no list of the operator has: not to
-//! addresses of the inside, but for the domain's own at the standard port.
+//! Where the DNS of an unlisted domain may lead: not to internal addresses, except for
+//! the domain's own address at the standard port.
 
 use std::process::Command;
 
@@ -12,14 +12,14 @@ use crate::common::patiently;
 
 const CLEAR: &str = "_xmpp-client._tcp.x.example";
 
-/// Fails unless the session ends for the sake of `address`.
+/// Fails unless the session ends because `address` is internal.
 fn expect_refused(daemon: &Daemon, address: &str) {
     let line = refused(daemon);
     assert!(line.contains(&format!(": {address} ")), "{line}");
 }
 
-/// The line of the log that says why a session ended, which must be for the
-/// sake of an address.
+/// The log line that says why the session ended. Fails unless the reason is an internal
+/// address.
 fn refused(daemon: &Daemon) -> String {
     reach_nothing(daemon, "x.example", "remote-connection-failed");
     let line = daemon.wait_for_line("cannot reach the server of x.example");
@@ -56,7 +56,7 @@ fn a_record_may_not_lead_inside() {
     expect_refused(&daemon, &one.address.to_string());
     assert_eq!(one.connections(), 0);
     daemon.stop();
-    // Not even to the standard port: the domain's owner chose the host.
+    // Not even at the standard port, because the domain's owner chose the host.
     let own = own_address();
     let standard = Answering::start_at((own, PORT), "standard");
     let dns = DnsServer::start(&format!(
@@ -163,8 +163,8 @@ fn an_address_refused_does_not_keep_from_the_next() {
         Answering::start("inside"),
         Answering::start_at((own, PORT), "one"),
     );
-    // The record is passed over, and with it the domain's own address, which
-    // counts only where there is no record at all.
+    // The record is skipped. The domain's own address is not used either, because it only
+    // applies without records.
     let dns = DnsServer::start(&format!("{}\nx.example A {own}", by_record(&inside)));
     let daemon = daemon_asking(&dns, "");
     expect_refused(&daemon, &inside.address.to_string());
@@ -254,7 +254,7 @@ fn a_public_address_of_this_host_is_inside() {
     let line = daemon.wait_for_line("cannot reach the server of z.example");
     assert!(line.contains("'private_addresses'"), "{line}");
     drop(reach(&daemon, "y.example", "standard"));
-    // An address that is added later is noticed.
+    // The daemon notices an address that is added later.
     let command = format!("ip address add {later} dev lo");
     let added = Command::new("sh").args(["-c", &command]).status().unwrap();
     assert!(added.success());
@@ -279,8 +279,8 @@ fn a_public_address_of_this_host_is_inside() {
 fn a_stranger_chooses_nothing_of_a_header_in_clear_text() {
     let framed = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='x.example' \
                   version='1.0' from='u@x.example' odd='CHOSEN'/>";
-    // The prefix differs if the header is not the client's; the server here expects
-    // this one.
+    // If jabsocket rewrites the header, the prefix differs. This server expects the
+    // rewritten one.
     let draft = |prefix: &str| {
         format!(
             "<{prefix}:stream to='x.example' xmlns='jabber:client' version='1.0' odd='CHOSEN' \

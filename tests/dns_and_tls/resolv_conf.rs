@@ -1,6 +1,6 @@
-//! Only the servers in resolv.conf are used, and changes to them are followed. Search
-//! domains, and other settings of the file or the environment that would change the
-//! name in a question, are ignored.
+//! jabsocket uses only the servers in resolv.conf and follows changes to them. It ignores
+//! search domains and other settings of the file and the environment that would change
+//! the name in a question.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -15,8 +15,8 @@ use nix::unistd::geteuid;
 const CLEAR: &str = "_xmpp-client._tcp.x.example";
 const DIRECT: &str = "_xmpps-client._tcp.x.example";
 
-/// A server at the standard port, which resolv.conf cannot change; `None` if only
-/// root may have it.
+/// A server at the standard port, because resolv.conf cannot name another. `None` for
+/// users other than root.
 fn standard_server(zone: &str) -> Option<(Ipv4Addr, DnsServer)> {
     if !geteuid().is_root() {
         return None;
@@ -25,7 +25,7 @@ fn standard_server(zone: &str) -> Option<(Ipv4Addr, DnsServer)> {
     Some((own, DnsServer::start_at((own, 53), zone)))
 }
 
-/// Fails if another name than these was asked for.
+/// Fails unless exactly these questions were asked.
 fn expect_asked(dns: &DnsServer, expected: &[(&str, u16)]) {
     let all = dns.all_asked();
     let all: Vec<_> = all
@@ -114,7 +114,7 @@ fn other_servers_are_asked_once_the_file_has_changed() {
     let mut looking_up = LookingUp::following(file.0.clone());
     looking_up.look_up(1, "x.example", Source::Unix, 0);
     assert_eq!(looking_up.place(1, 0), "192.0.2.1:5269");
-    // In flight at the time of the change.
+    // In progress during the change.
     old.say_nothing_on("silent.example");
     new.add("silent.example A 192.0.2.3");
     looking_up.look_up(2, "silent.example", Source::Unix, 500);

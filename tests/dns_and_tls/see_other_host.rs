@@ -1,5 +1,5 @@
-//! Servers that send their clients elsewhere (RFC 6120, section 4.9.3.19): they
-//! are followed while the stream is being opened, and the client never knows.
+//! Redirects by see-other-host (RFC 6120, section 4.9.3.19). jabsocket follows them while
+//! the stream is being opened, and the client does not notice.
 
 use crate::common::answering::*;
 use crate::common::daemon::Daemon;
@@ -14,7 +14,7 @@ const LISTED: &str = "domains: [x.example]\n";
 
 const CLEAR: &str = "_xmpp-client._tcp.x.example";
 
-/// What a server says that sends its clients to `place`.
+/// The redirect to `place`.
 fn see_other(place: &str) -> String {
     format!(
         "<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{place}\
@@ -31,7 +31,7 @@ fn zone(server: &Answering) -> String {
     )
 }
 
-/// A server that sends its clients to `place`.
+/// A server that redirects to `place`.
 fn sending_to(place: &str) -> Answering {
     Answering::saying("127.0.0.1:0", "first", &see_other(place))
 }
@@ -39,8 +39,8 @@ fn sending_to(place: &str) -> Answering {
 #[test]
 fn it_is_followed_and_not_relayed() {
     let there = Answering::start("there");
-    // As `auto` the first stream is the one that might lead to TLS; as `none` it
-    // is the client's own.
+    // With `auto` the first stream may lead to TLS. With `none` it is the client's
+    // stream.
     for tls in ["auto", "none"] {
         for place in [
             there.address.to_string(),
@@ -53,8 +53,8 @@ fn it_is_followed_and_not_relayed() {
             let config = format!("{LISTED}server_tls: {tls}\n");
             let daemon = daemon_asking(&dns, &config);
             let mut client = opening(&daemon, "x.example");
-            // Where the stream is the client's own, its header is passed on at
-            // once: nobody knows yet that a server will have no more to say.
+            // In the client's own stream the header is relayed at once, because the
+            // redirect is not known yet.
             let id = match tls {
                 "none" => "first",
                 _ => "there",
@@ -63,7 +63,7 @@ fn it_is_followed_and_not_relayed() {
             let features = client.read_text().unwrap();
             let case = format!("{tls}, {place}: {features}");
             assert!(features.starts_with("<stream:features"), "{case}");
-            // The session is with the other server, and nothing came between.
+            // The session is with the other server, and no message was lost or added.
             client.send_text(PRESENCE).unwrap();
             let at = there.connections() - 1;
             there.wait_received(at, PRESENCE.as_bytes());
@@ -121,8 +121,8 @@ fn the_domain_stays_and_so_do_messages() {
 
 #[test]
 fn it_is_not_relayed_where_it_cannot_be_followed() {
-    // The first server has a message already. Clients on WebSockets would take
-    // the place for that of a WebSocket.
+    // The first server already has a message. Clients would take the redirect for a
+    // WebSocket address.
     let there = Answering::start("there");
     let first = sending_to(&there.address.to_string());
     let (_dns, daemon, mut client) = pipelining(&first, "none");
@@ -133,13 +133,13 @@ fn it_is_not_relayed_where_it_cannot_be_followed() {
     daemon.stop();
 }
 
-/// A client that has sent a message behind its `<open/>`, which `first` gets.
+/// A client that has sent a message after its `<open/>` to the server `first`.
 fn pipelining(first: &Answering, tls: &str) -> (DnsServer, Daemon, WsClient) {
     let dns = DnsServer::start(&format!("{CLEAR} SRV HELD\na.example A 127.0.0.1"));
     let daemon = daemon_asking(&dns, &format!("{LISTED}server_tls: {tls}\n"));
     let mut client = opening(&daemon, "x.example");
     client.send_text(PRESENCE).unwrap();
-    // What stands behind it is answered: the message was taken.
+    // The frame after the message is answered, so the daemon has read the message.
     client.send_frame(FIN | PING, b"").unwrap();
     let pong = client.read_frame().unwrap().expect("a Pong");
     assert_eq!(pong.opcode, PONG);
@@ -213,8 +213,8 @@ fn a_place_that_does_not_exist_is_not_the_client_s_domain() {
     daemon.stop();
 }
 
-/// A server that keeps its features back is spoken to in plain text after a
-/// while; what it was sent by then is sent to the next one too.
+/// If a server delays its features, jabsocket continues in plain text. The next server
+/// gets the same messages.
 #[test]
 fn it_is_followed_after_the_server_was_slow() {
     let (slow, there) = (XmppServer::start(), Answering::start("there"));

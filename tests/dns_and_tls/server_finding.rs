@@ -1,5 +1,5 @@
-//! Where the server of a domain is: SRV records of both services, their order,
-//! and the domain itself where there is none (RFC 2782; RFC 6120, section 3.2;
+//! How the server of a domain is found: SRV records of both services, their order, and
+//! the domain's own address if there are no records (RFC 2782; RFC 6120, section 3.2;
 //! XEP-0368).
 
 use std::fs;
@@ -16,7 +16,7 @@ const LISTED: &str = "domains: [x.example]\n";
 const CLEAR: &str = "_xmpp-client._tcp.x.example";
 const DIRECT: &str = "_xmpps-client._tcp.x.example";
 
-/// Fails if somebody asked for addresses of the domain itself.
+/// Fails if the addresses of the domain itself were asked for.
 fn expect_no_fallback(dns: &DnsServer) {
     for kind in [A, AAAA] {
         assert_eq!(dns.asked("x.example", kind), 0, "{:?}", dns.all_asked());
@@ -35,7 +35,7 @@ fn host_and_port_of_the_record_count() {
     ));
     let daemon = daemon_asking(&dns, LISTED);
     let _client = reach(&daemon, "x.example", "one");
-    // The domain is the domain all the same, wherever its server is.
+    // The stream names the domain, not the server's host.
     let said = one.wait_received(0, b">");
     let said = String::from_utf8_lossy(&said);
     assert!(said.contains("to=\"x.example\""), "{said}");
@@ -78,8 +78,8 @@ fn the_services_are_one_list_by_priority() {
     assert_eq!(direct.connections(), 0);
     daemon.stop();
 
-    // The other way round TLS is tried first, from the first byte: a
-    // ClientHello that names the domain and the protocol.
+    // In the reverse order jabsocket tries direct TLS first: it sends a ClientHello with
+    // the domain and the protocol.
     let dns = DnsServer::start(&zone(2, 1));
     let daemon = daemon_asking(&dns, LISTED);
     drop(reach(&daemon, "x.example", "clear"));
@@ -107,8 +107,8 @@ fn weights_are_shares_of_a_priority() {
         let mut client = opening(&daemon, "x.example");
         read_id(&mut client, "x.example");
     }
-    // 270 and 30 expected, 5 the standard deviation. Less often than once in a thousand
-    // million runs it is outside these bounds.
+    // Expected are 270 and 30, with a standard deviation of 5. The probability of a value
+    // outside these bounds is below one in a billion.
     let shares = (heavy.connections(), light.connections());
     assert!((235..=297).contains(&shares.0), "{shares:?}");
     assert_eq!(shares.0 + shares.1, 300);
@@ -158,7 +158,7 @@ fn records_that_lead_nowhere_are_no_reason_to_fall_back() {
 
 #[test]
 fn a_server_whose_host_does_not_exist_cannot_be_reached() {
-    // The domain does exist, so it is not unknown.
+    // The domain exists, so it is not unknown.
     let records = |hosts: [&str; 2]| {
         let record = |host| format!("{CLEAR} SRV 1 0 {PORT} {host}.example\n");
         hosts.map(record).concat()
@@ -254,7 +254,7 @@ fn a_failure_of_the_dns_is_not_the_lack_of_a_record() {
         expect_no_fallback(&dns);
         daemon.stop();
     }
-    // Nor is the failure of an address.
+    // The same applies to a failed address look-up.
     let dns = DnsServer::start("x.example A SERVFAIL\nx.example AAAA SERVFAIL");
     let daemon = daemon_asking(&dns, LISTED);
     reach_nothing(&daemon, "x.example", "remote-connection-failed");
@@ -270,7 +270,7 @@ fn a_silent_dns_is_not_the_lack_of_a_record() {
          x.example A SILENCE
          x.example AAAA SILENCE"
     );
-    // The set-up's deadline comes first.
+    // The connect timeout expires first.
     let dns = DnsServer::start(&zone);
     let daemon = daemon_asking(&dns, &format!("{LISTED}connect_timeout: 0.5\n"));
     reach_nothing(&daemon, "x.example", "remote-connection-failed");
@@ -318,7 +318,7 @@ fn a_lost_packet_is_no_silence() {
     assert_eq!(looking_up.place(1, 1499), "192.0.2.7:5269");
 }
 
-/// No answer for either service, but the domain itself has an address.
+/// A server without answers for both services. The domain itself has an address.
 fn swallowing() -> DnsServer {
     DnsServer::start(&format!(
         "{CLEAR} SRV HELD\n{DIRECT} SRV HELD\nx.example A 192.0.2.9"
@@ -369,7 +369,7 @@ fn services_that_wait_for_their_turn_are_not_silent() {
     dns.add("_xmpp-client._tcp.y.example SRV 1 1 5269 x.example");
     dns.say_nothing_on("dead.example");
     let mut looking_up = LookingUp::asking(&dns);
-    // The address is known from elsewhere.
+    // Another look-up has cached the address.
     looking_up.look_up(0, "y.example", Source::Unix, 0);
     assert_eq!(looking_up.place(0, 0), "192.0.2.9:5269");
     for id in 1..100 {
@@ -436,7 +436,7 @@ fn a_name_in_another_script_is_asked_as_a_labels() {
 fn the_hosts_file_counts_before_the_dns() {
     let one = Answering::start("one");
     let dns = DnsServer::start("");
-    // A machine without a hosts file knows this name all the same.
+    // A machine without a hosts file knows this name too.
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or("127.0.0.1 localhost".to_owned());
     let lines = hosts.lines().map(|line| line.split('#').next().unwrap());
     let names: Vec<&str> = lines

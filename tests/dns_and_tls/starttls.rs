@@ -1,5 +1,5 @@
-//! STARTTLS from the outside: what is said before TLS and what after it, the
-//! versions of TLS, and that a session under TLS is a session like any other.
+//! STARTTLS on the wire: what is sent before and after TLS starts, the versions of TLS,
+//! and sessions over TLS, which work like any other.
 
 use crate::common::certificates::Authority;
 use crate::common::stage::*;
@@ -21,10 +21,10 @@ fn who_the_user_is_goes_under_tls_only() {
     assert_eq!(server.sni(), Some("example.org"));
     server.expect(&header_up);
     server.send(HEADER);
-    // A server may offer it once more; it is not for the client.
+    // A server may offer STARTTLS again. The client does not see the offer.
     let offer = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>";
     server.send(&FEATURES.replace("</stream:features>", offer));
-    // Its id is that of the header under TLS.
+    // The ID is that of the header after TLS.
     expect_text(&mut client, HEADER_DOWN);
     expect_text(&mut client, FEATURES_DOWN);
     expect_alive(&mut (client, server));
@@ -183,7 +183,7 @@ fn a_browser_lost_within_the_handshake_ends_it() {
     let client = stage.client(OPEN);
     let mut connection = stage.server.asked();
     connection.send(PROCEED);
-    // A ClientHello has come: the daemon waits for the answer.
+    // The ClientHello has arrived, and the daemon waits for the answer.
     let hello = connection.stream.peek(&mut [0]).unwrap();
     assert_eq!(hello, 1);
     drop(client);

@@ -1,10 +1,10 @@
-//! A stream opens for each of many clients even if the first place of its server
-//! swallows connects. How long that takes: `cargo bench --bench opening`.
+//! The streams of many clients open even if the first address of their server never
+//! answers a connect. `cargo bench --bench opening` measures how long this takes.
 
 use crate::common::answering::*;
 use crate::common::dns_server::DnsServer;
 
-/// So many clients one after the other, and so many of those side by side.
+/// The number of clients in sequence, and of these sequences in parallel.
 const ROUNDS: usize = 4;
 const SIDE_BY_SIDE: usize = 25;
 
@@ -20,7 +20,7 @@ fn a_first_target_that_swallows_connects_costs_little() {
         one.port(),
     ));
     let daemon = daemon_asking(&dns, "domains: [x.example]\nlog_level: LOG_ERR\n");
-    // The kernel would go on for minutes with the first target.
+    // The kernel would try to connect to the first address for minutes.
     let visit = |_| drop(reach(&daemon, "x.example", "one"));
     std::thread::scope(|scope| {
         for _ in 0..SIDE_BY_SIDE {

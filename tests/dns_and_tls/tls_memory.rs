@@ -1,5 +1,5 @@
-//! What an idle session costs whose server is spoken to under TLS: 300 of them,
-//! all with a history, then silent.
+//! The memory of an idle session with TLS to its server, measured with 300 sessions. All
+//! have a history and are then silent.
 
 use crate::common::daemon::by_openssl;
 use crate::common::stage::*;
@@ -7,10 +7,10 @@ use crate::common::tls_server::*;
 use crate::common::ws_client::WsClient;
 
 const SESSIONS: usize = 300;
-/// One session in so many has passed a large message each way.
+/// One session in so many has relayed a large message in each direction.
 const LARGE_EVERY: usize = 20;
 
-/// A session with a history, now idle.
+/// An idle session with a history.
 fn session(stage: &TlsStage, n: usize) -> (WsClient, TlsConnection) {
     let (mut client, mut server) = stage.session();
     client.send_text(PRESENCE).unwrap();
@@ -30,7 +30,7 @@ fn session(stage: &TlsStage, n: usize) -> (WsClient, TlsConnection) {
 #[test]
 fn an_idle_tls_session_costs_little() {
     let stage = TlsStage::set(&["tls: required"], "ping_interval: 0\nlog_level: LOG_ERR\n");
-    // The first ones pay for what all share.
+    // The first sessions cause the allocations that all share.
     let mut sessions: Vec<_> = (0..50).map(|n| session(&stage, n)).collect();
     let before = stage.daemon.resident();
     sessions.extend((0..SESSIONS).map(|n| session(&stage, n)));
@@ -38,11 +38,11 @@ fn an_idle_tls_session_costs_little() {
     let each = after.saturating_sub(before) / SESSIONS;
     println!("idle TLS session: {each} bytes");
     assert!(each < by_openssl(18_944, 40_960), "{each} bytes");
-    // They are alive, the first and the last.
+    // The first and the last session still work.
     for at in [0, SESSIONS] {
         expect_alive(&mut sessions[at]);
     }
-    // And none of them held on to what it cost once it is gone.
+    // After their end, sessions leave no memory behind.
     let count = sessions.len();
     sessions.clear();
     let mut again: Vec<_> = (0..count).map(|n| session(&stage, n)).collect();

@@ -1,5 +1,5 @@
-//! Whether a server is spoken to under TLS or in plain text: what the key `tls`
-//! says, what the server offers, and where it is.
+//! Whether jabsocket uses TLS or plain text with a server. It depends on the key `tls`,
+//! on the server's offer and on its address.
 #![allow(
     clippy::disallowed_methods,
     reason = "a client gives up on a server that keeps it waiting"
@@ -15,11 +15,11 @@ use crate::common::ws_client::WsClient;
 use crate::common::xmpp_server::{Connection, End, XmppServer};
 use nix::sys::signal::Signal;
 
-/// A message that is not for everybody's eyes.
+/// A message with a secret.
 const AUTH: &str =
     "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGEAYg==</auth>";
 
-/// The features of a server that leaves the choice.
+/// Features with an optional STARTTLS.
 fn with_offer() -> String {
     let start = "<stream:features>";
     FEATURES.replace(start, &format!("{start}{STARTTLS}"))
@@ -28,17 +28,16 @@ fn with_offer() -> String {
 /// Where the server is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
-    /// Where the operator says.
+    /// At the configured address.
     Configured,
-    /// On a loopback address that another server named.
+    /// At a loopback address from a redirect.
     Loopback,
-    /// At an address that another server named and that is no loopback address
-    /// by its look.
+    /// At an address from a redirect that does not look like a loopback address.
     Elsewhere,
 }
 use Place::{Configured, Elsewhere, Loopback};
 
-/// What is expected.
+/// The expected outcome.
 #[derive(Clone, Copy, Debug)]
 enum Outcome {
     Tls,
@@ -47,8 +46,8 @@ enum Outcome {
 }
 use Outcome::{NoWay, Plain, Tls};
 
-/// A daemon, the server that its configuration names, and the one in question,
-/// which may be the same.
+/// A daemon, the configured server, and the server under test. They may be the same
+/// server.
 struct Scene {
     configured: XmppServer,
     server: TlsServer,
@@ -79,8 +78,8 @@ impl Scene {
         }
     }
 
-    /// A client whose first messages are under way, and the daemon's connection
-    /// to the server in question, of which nothing has been read.
+    /// A client that has sent its first messages, and the unread connection to the server
+    /// under test.
     fn arrive(&self) -> (WsClient, Connection) {
         let mut client = self.daemon.client();
         client.send_text(OPEN).unwrap();
@@ -88,7 +87,7 @@ impl Scene {
         let host = match self.place {
             Configured => return (client, self.server.tcp.accept()),
             Loopback => "127.0.0.1",
-            // Connects to this machine all the same.
+            // Connects to this machine too.
             Elsewhere => "0.0.0.0",
         };
         let mut server = self.configured.accept();
@@ -155,7 +154,8 @@ fn policy_offer_and_place_decide() {
         let scene = Scene::set(policy, place, "");
         let (mut client, mut server) = scene.arrive();
         server.expect(OPEN_UP);
-        // In one segment: where plain text will do, the daemon waits a moment only.
+        // In one segment: if plain text is allowed, the daemon waits only briefly for the
+        // features.
         server.send(&format!("{HEADER}{features}"));
         match outcome {
             Tls => {
@@ -205,7 +205,7 @@ fn direct_tls_says_its_protocol_and_asks_for_no_starttls() {
     assert_eq!(server.alpn(), Some(&b"xmpp-client"[..]));
     server.expect(OPEN_UP);
     server.send(HEADER);
-    // Offered or not.
+    // With or without an offer.
     server.send(&with_offer());
     expect_greeted(&mut client);
     server.expect(AUTH);
@@ -218,11 +218,11 @@ fn direct_tls_says_its_protocol_and_asks_for_no_starttls() {
 fn direct_tls_has_no_way_to_a_server_in_plain_text() {
     let scene = Scene::set("direct", Configured, "");
     let (mut client, mut connection) = scene.arrive();
-    // What such a server says to a ClientHello.
+    // What such a server answers to a ClientHello.
     connection.send(&format!("{HEADER}<stream:error/></stream:stream>"));
     expect_no_way(&mut client, "direct");
     let mut told = Vec::new();
-    // A reset is fine: what it said was not read to the end.
+    // A reset is acceptable, because the daemon did not read the whole answer.
     let _ = std::io::Read::read_to_end(&mut connection.stream, &mut told);
     let told = String::from_utf8_lossy(&told);
     assert!(told.starts_with("\u{16}\u{3}"), "no ClientHello: {told:?}");
@@ -241,7 +241,7 @@ fn starttls_says_no_protocol() {
     scene.daemon.stop();
 }
 
-/// A client gives up 2 s after its `<open/>`, long before this time to connect is up.
+/// A client gives up 2 s after its `<open/>`, long before this connect timeout.
 #[test]
 fn features_held_back_do_not_hold_a_client_up_in_plain_text() {
     let scene = Scene::set("auto", Configured, "connect_timeout: 3600\n");
@@ -285,7 +285,7 @@ fn features_held_back_end_a_session_that_needs_tls() {
     }
 }
 
-/// The policy of all domains without their own.
+/// The policy for all domains without their own `tls`.
 #[test]
 fn server_tls_is_for_domains_without_their_own() {
     let authority = Authority::new();
@@ -336,7 +336,7 @@ fn a_session_keeps_its_authority_over_a_reload() {
             client.send_text(OPEN).unwrap();
             client
         };
-        // One that has named its domain, and one that has not.
+        // One client has sent its domain, the other has not.
         let mut client_before = client();
         let asked = server.asked();
         let mut silent = daemon.client();

@@ -1,6 +1,6 @@
-//! TLS records without payload cost work but bring no data: a KeyUpdate, a ticket, a
-//! refused renegotiation. However many a peer sends, one call takes only a few, and the
-//! other sessions have their turns in between.
+//! TLS records without payload cause work but deliver no data: KeyUpdates, tickets,
+//! refused renegotiations. However many a peer sends, one call handles only a few, and
+//! other sessions get their turns in between.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -27,12 +27,12 @@ use openssl::ssl::{
     Ssl, SslConnector, SslContext, SslMethod, SslStream, SslVerifyMode, SslVersion,
 };
 
-/// The most records that one call may take.
+/// Maximum number of records per call.
 const MOST_RECORDS: u64 = 32;
-/// So many are sent to one transport: fewer than a socket holds.
+/// The number of records for one transport: less than a socket buffers.
 const FEW: usize = 100;
 
-/// A transport under TLS, and its peer's side.
+/// A transport with TLS, and its peer.
 struct Pair {
     transport: Transport,
     socket: UnixStream,
@@ -42,7 +42,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// `ssl` is our side, `peer` the other.
+    /// Does the handshake between the daemon's side `ssl` and `peer`.
     fn new(ssl: Ssl, peer: Ssl, peer_is_server: bool) -> Pair {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         let peer = thread::spawn(move || {
@@ -72,7 +72,7 @@ impl Pair {
         }
     }
 
-    /// Of the daemon's side that servers see.
+    /// The daemon as a client of a server.
     fn with_server(version: SslVersion) -> Pair {
         let authority = Authority::new();
         let identity = authority.identity(&["example.org"]);
@@ -92,7 +92,7 @@ impl Pair {
         Pair::new(ours, peer, true)
     }
 
-    /// Of the daemon's side that browsers see.
+    /// The daemon as a server for a browser.
     fn with_browser(version: SslVersion) -> Pair {
         let authority = Authority::new();
         let files = [authority.identity(&["example.org"]).files(&[])];
@@ -103,8 +103,8 @@ impl Pair {
         Pair::new(ours, browser(version), false)
     }
 
-    /// Reads until the stanza comes that the peer sent last. How many calls it
-    /// took; none may have taken more than a few records.
+    /// Reads until the peer's last stanza; returns the number of calls. Fails if a call
+    /// handles too many records.
     fn read_to_the_end(&mut self, expected: &[u8]) -> usize {
         let (mut calls, mut buffer) = (0, [0; 16 << 10]);
         loop {
@@ -130,7 +130,7 @@ impl Pair {
     }
 }
 
-/// A browser's side, which trusts anybody.
+/// A browser that accepts any certificate.
 fn browser(version: SslVersion) -> Ssl {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).expect("a context");
     builder.set_max_proto_version(Some(version)).expect("it");
@@ -156,7 +156,7 @@ fn one_call_takes_one_of_them() {
         pair.peer.write_all(b"<a/>").expect("write");
         let before = pair.meter.drawn();
         let calls = pair.read_to_the_end(b"<a/>");
-        // A server of TLS 1.3 sends two tickets of its own.
+        // A TLS 1.3 server sends two more tickets.
         assert!((FEW..=FEW + 2).contains(&calls), "{idle:?}: {calls} calls");
         let drawn = (pair.meter.drawn() - before) as usize / TLS_RECORD;
         assert!((FEW..=FEW + 2).contains(&drawn), "{idle:?}: {drawn} drawn");
@@ -172,7 +172,7 @@ fn one_call_refuses_a_few_renegotiations() {
         let record = renegotiation.record();
         pair.peer.get_mut().write_all(&record).expect("write");
     }
-    // Whoever sends such records by hand has lost count inside the library.
+    // These records bypass OpenSSL's sequence numbers, so no stanza can follow them.
     let before = pair.meter.drawn();
     let mut buffer = [0; 100];
     let mut calls = 0;
@@ -194,13 +194,13 @@ fn one_call_refuses_a_few_renegotiations() {
     );
 }
 
-/// So many are sent to a daemon.
+/// The number of records for a daemon.
 const MANY: usize = 40_000;
 const STATUS: &str = "status_listen: 127.0.0.1:0\n";
 
-/// Runs `done` while `trip` makes round trips of another session. Fails unless the daemon
-/// divides `records` among as many turns as they are worth; in each of these the other
-/// session had its turn too.
+/// Runs `done`, and round trips of another session with `trip` at the same time. Fails
+/// unless the daemon spreads `records` over as many turns as the meter requires. The
+/// other session gets its turn in each of them.
 fn beside(daemon: &Daemon, records: usize, mut trip: impl FnMut(), done: impl FnOnce() + Send) {
     let turns = || metrics(daemon)["turn_seconds_count"];
     let (before, over) = (turns(), AtomicBool::new(false));
@@ -213,7 +213,7 @@ fn beside(daemon: &Daemon, records: usize, mut trip: impl FnMut(), done: impl Fn
             trip();
         }
     });
-    // A turn may end somewhat late.
+    // A turn may handle a few records more.
     let (turns, least) = (
         turns() - before,
         records * TLS_RECORD / UNITS_PER_TURN * 3 / 4,

@@ -1,5 +1,5 @@
-//! A session under TLS carries what one in plain text does: large stanzas, many
-//! small ones, a flood that TCP holds back. And the resumption of TLS sessions.
+//! A session over TLS relays the same as one in plain text: large stanzas, many small
+//! stanzas, and a flood that TCP slows down. And the resumption of TLS sessions.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -18,7 +18,7 @@ const REQUIRED: &[&str] = &["tls: required"];
 fn large_stanzas_go_both_ways() {
     let stage = TlsStage::set(REQUIRED, "");
     let (mut client, mut server) = stage.session();
-    // Around the sizes of a TLS record, of a read and of the high-water mark.
+    // Near the sizes of a TLS record, of a read and of the high-water mark.
     for size in [16_000, 16_384, 16_400, 32_768, 60_000, 65_536, 300_000] {
         let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(size));
         thread::scope(|scope| {
@@ -60,13 +60,13 @@ fn many_small_stanzas_stay_in_order() {
     stage.daemon.stop();
 }
 
-/// What is sent at a peer that does not read: far more than the kernel holds.
+/// Bytes sent to a peer that does not read: far more than the kernel buffers.
 const FLOOD_BYTES: usize = 64 << 20;
 const STANZAS: usize = FLOOD_BYTES / (1 << 18);
-/// What the daemon may grow by meanwhile.
+/// How much the daemon may grow during that time.
 const GROWTH_BYTES: usize = 5 << 20;
 
-/// Most are of 256 KiB; each sixteenth is nearly as large as one may be.
+/// Most have 256 KiB; each sixteenth has nearly the maximum size.
 fn large(n: usize) -> String {
     let body = match n % 16 {
         0 => (1 << 20) - 100,
@@ -83,7 +83,7 @@ fn an_echo_waits_for_the_client() {
     let before = stage.daemon.resident();
     let echo = thread::spawn(move || {
         let mut piece = [0; 16 << 10];
-        // The end comes as an error or as nothing, as the test ends.
+        // At the end of the test, the connection ends with an error or with FIN.
         while let Ok(n @ 1..) = server.stream.read(&mut piece) {
             if server.stream.write_all(&piece[..n]).is_err() {
                 break;
@@ -114,8 +114,8 @@ fn an_echo_waits_for_the_client() {
     echo.join().expect("the echo");
 }
 
-/// A session for `domain` from begin to end; whether TLS was resumed in it. The
-/// library forgets the tickets of connections that end in any other way.
+/// Runs a whole session for `domain`; returns whether TLS was resumed. OpenSSL drops the
+/// tickets of connections that end in another way.
 fn resumes(daemon: &Daemon, server: &TlsServer, domain: &str) -> bool {
     let named = |text: &str| text.replace("example.org", domain);
     let mut client = daemon.client();
@@ -127,7 +127,7 @@ fn resumes(daemon: &Daemon, server: &TlsServer, domain: &str) -> bool {
     let mut server = server.try_proceed(connection).unwrap();
     server.expect(&named(OPEN_UP));
     server.send(&named(&format!("{HEADER}{FEATURES}")));
-    // Tickets came before this.
+    // Tickets arrive before this.
     expect_text(&mut client, &named(HEADER_DOWN));
     expect_text(&mut client, FEATURES_DOWN);
     assert_eq!(server.sni(), Some(domain));
@@ -165,7 +165,7 @@ fn a_ticket_that_the_server_forgot_costs_nothing_but_time() {
     let stage = TlsStage::set_with(TlsServer::start(&identity), &authority, REQUIRED, "");
     assert!(!resumes(&stage.daemon, &stage.server, "example.org"));
     assert!(resumes(&stage.daemon, &stage.server, "example.org"));
-    // The same place, with other keys for its tickets.
+    // The same address, with other ticket keys.
     let mut server = TlsServer::start(&identity);
     server.tcp = stage.server.tcp;
     assert!(!resumes(&stage.daemon, &server, "example.org"));

@@ -1,5 +1,5 @@
-//! wss without a proxy: TLS to the browser in both versions, the choice of a
-//! certificate, what is no TLS at all, and ports with rules of their own.
+//! wss without a proxy: TLS to the browser in both versions, the choice of a certificate,
+//! data that is not TLS, and listeners with their own rules.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use openssl::ssl::{
 
 fn read_to_end(mut stream: impl Read) -> String {
     let mut bytes = Vec::new();
-    // A reset behind the answer is no matter.
+    // A reset after the response does not matter.
     let _ = stream.read_to_end(&mut bytes);
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -30,7 +30,7 @@ fn a_session_from_begin_to_end_in_both_versions() {
         let ssl = client.stream.ssl();
         assert_eq!(ssl.version_str(), name);
         assert_eq!(ssl.selected_alpn_protocol(), Some(&b"http/1.1"[..]));
-        // The chain came too: the certificate and who signed it.
+        // The chain has the certificate and its issuer.
         assert_eq!(ssl.peer_cert_chain().map(|chain| chain.len()), Some(2));
         client.send_text(OPEN).unwrap();
         let mut server = stage.server.accept();
@@ -48,7 +48,7 @@ fn a_session_from_begin_to_end_in_both_versions() {
                 expect_text(&mut client, &stanza);
             });
         }
-        // Each byte in a record of its own.
+        // Each byte in its own record.
         let dribbled = frame(FIN | TEXT, PRESENCE.as_bytes());
         client.send_chopped(&dribbled, 1).unwrap();
         server.expect(PRESENCE);
@@ -68,7 +68,7 @@ fn a_session_from_begin_to_end_in_both_versions() {
     stage.daemon.stop();
 }
 
-/// Hands every byte on in a segment of its own.
+/// Sends each byte in its own segment.
 #[derive(Debug)]
 struct Dribble(TcpStream);
 
@@ -121,7 +121,7 @@ fn the_certificate_goes_by_the_name_asked_for() {
             assert_eq!(alpn, Some(&b"http/1.1"[..]), "{name}");
         }
     }
-    // Names that none has, and no name: the first.
+    // For an unknown name, and without a name: the first certificate.
     for (name, sni) in [("a.b.example.org", true), ("example.com", false)] {
         let mut settings = stage.connector().build().configure().unwrap();
         settings.set_verify_hostname(false);
@@ -151,7 +151,7 @@ fn a_client_comes_back_with_a_ticket() {
                 .into_ssl("example.com")
                 .unwrap();
             if let Some(ticket) = ticket {
-                // SAFETY: the ticket is of the same context.
+                // SAFETY: the ticket is from the same context.
                 unsafe { ssl.set_session(ticket) }.unwrap();
             }
             let mut stream = SslStream::new(ssl, stage.tcp()).unwrap();
@@ -159,7 +159,7 @@ fn a_client_comes_back_with_a_ticket() {
             let resumed = stream.ssl().session_reused();
             let mut client = WsClient::new(stream);
             client.handshake("/", &[], Some("xmpp")).unwrap();
-            // The library forgets the tickets of connections that break off.
+            // OpenSSL drops the tickets of connections that are reset.
             client.stream.shutdown().unwrap();
             resumed
         };
@@ -187,7 +187,7 @@ fn handshakes_that_fail_are_in_the_log_and_cost_nothing_else() {
     stage
         .daemon
         .wait_for_line("TLS handshake failed: unsupported protocol");
-    // Only protocols that are not spoken here.
+    // Only unsupported protocols.
     let mut builder = stage.connector();
     builder.set_alpn_protos(b"\x02h2").unwrap();
     let error = builder.build().connect("example.com", stage.tcp());
@@ -196,7 +196,7 @@ fn handshakes_that_fail_are_in_the_log_and_cost_nothing_else() {
     stage
         .daemon
         .wait_for_line("TLS handshake failed: no application protocol");
-    // Bytes of no protocol, and a client that leaves in the middle.
+    // Random bytes, and a client that leaves during the handshake.
     let mut tcp = stage.tcp();
     tcp.write_all(&[0x80, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
         .unwrap();
@@ -221,7 +221,7 @@ fn a_handshake_has_its_time() {
     slow.write_all(&[0x16, 3, 1]).unwrap();
     assert_eq!((read_to_end(silent), read_to_end(slow)), Default::default());
     stage.daemon.wait_for_line("no TLS handshake in time");
-    // The same time goes on for the request.
+    // The same timeout applies to the request.
     let tls = stage.tls("example.com", SslVersion::TLS1_3);
     assert!(read_to_end(tls).starts_with("HTTP/1.1 408 "));
     stage.daemon.stop();
@@ -338,7 +338,7 @@ fn an_idle_session_costs_little() {
         expect_text(&mut client, &stanza);
         (client, server)
     };
-    // The first ones pay for what all share.
+    // The first sessions cause the allocations that all share.
     let mut sessions: Vec<_> = (0..40).map(session).collect();
     let before = stage.daemon.resident();
     sessions.extend((0..IDLE_SESSIONS).map(session));
@@ -348,7 +348,7 @@ fn an_idle_session_costs_little() {
     stage.daemon.stop();
 }
 
-/// What a daemon with these keys says on its way out.
+/// What a daemon with these keys says when it fails to start.
 fn refusal(config: &str) -> String {
     let config = TempFile::new(&format!("port: 0\nlisten: 127.0.0.1\n{config}"));
     let mut child = Command::new(PROGRAM)

@@ -1,5 +1,5 @@
-//! Certificates are read again at SIGHUP: the next browser gets the new one, those
-//! that are there notice nothing, and one that cannot be used changes nothing.
+//! SIGHUP reloads the certificates. New browsers get the new certificate, connected
+//! browsers notice nothing, and an invalid certificate changes nothing.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::common::stage::*;
 use crate::common::ws_client::WsClient;
 use crate::common::wss_stage::{VERSIONS, WssStage, connected, first_name, keys};
 
-/// Puts a certificate for `names` where the stage's first one stood.
+/// Replaces the stage's first certificate by one for `names`.
 fn replace(stage: &WssStage, names: &[&str]) {
     let new = stage.authority.identity(names);
     let (certificate, key) = new.files(&[&stage.authority.0]);
@@ -94,8 +94,8 @@ fn a_certificate_that_cannot_be_used_changes_nothing() {
     stage.daemon.stop();
 }
 
-/// The status of a request for `path`; `None` where the port does not speak TLS,
-/// or not plain text, as is expected.
+/// The status of a request for `path`; `None` if the port uses plain text instead of TLS,
+/// or the reverse.
 fn status(address: SocketAddr, tls: bool, path: &str) -> Option<u16> {
     let tcp = connected(address);
     let response = match tls {
@@ -138,7 +138,7 @@ fn listeners_in_another_order_stay_what_they_are() {
         stage.daemon.signal(Signal::SIGHUP);
         let line = stage.daemon.wait_for_line("configuration reloaded");
         assert!(line.ends_with("configuration reloaded"), "{line}");
-        // Workers reload at their own time.
+        // Each worker reloads in its own time.
         patiently("the new rules", || {
             let all = (0..10).all(|_| status(secure, true, "/new-secure") == Some(101));
             all.then_some(())
@@ -164,7 +164,7 @@ fn a_socket_without_a_listener_keeps_its_rules_and_is_named() {
         let moved = PLAIN.replace("127.0.0.2", "127.0.0.3");
         for (list, left) in [
             (format!("listeners:\n- {moved}\n- {SECURE}\n"), vec![plain]),
-            // One set of rules, in plain text: that of neither.
+            // One set of rules for plain text, which fits neither socket.
             ("listen: 127.0.0.9\n".to_owned(), vec![secure, plain]),
         ] {
             let keys = if left.len() == 1 { &keys[..] } else { "" };
@@ -199,7 +199,7 @@ fn a_certificate_that_has_expired_is_told_at_the_start_and_at_each_reload() {
         };
         let files = authority.sign(&expired).files(&[]);
         let (certificate, key) = (files.0.0.display(), files.1.0.display());
-        // Both listeners have it: it is told once.
+        // Both listeners use it. The log mentions it once.
         let config = format!(
             "workers: {workers}\ntls_certificate: {certificate}\ntls_key: {key}\n\
              listeners: [{{port: 0}}, {{port: 0}}]\n"

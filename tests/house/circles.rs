@@ -1,11 +1,11 @@
-//! No circle of imports inside a room. A `mod.rs` does not count: it is the face of the
-//! files beside it, names them, and is named by them.
+//! No circle of imports among the files of a room. A `mod.rs` is ignored: it imports the
+//! files next to it and is imported by them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Source, code, sources};
 
-/// Files that import one another all the same. This list may only become shorter.
+/// Known circles. This list may only become shorter.
 const CIRCLES: [&[&str]; 6] = [
     &["config/domains", "config/servers"],
     &["config/keys", "config/sources"],
@@ -15,18 +15,18 @@ const CIRCLES: [&[&str]; 6] = [
     &["session/shared", "session/tally"],
 ];
 
-/// A module or an item as the names from the crate's root on.
+/// The path of a module or item from the crate's root.
 type Path = Vec<String>;
 
 struct Module {
     is_face: bool,
-    /// What it names by `use`, or by a path in its code.
+    /// The paths in its imports and in its code.
     names: Vec<Path>,
-    /// What others find in it under a name, but that is elsewhere.
+    /// Names that it re-exports, and their paths.
     exports: BTreeMap<String, Path>,
 }
 
-/// The modules that the program consists of, by their paths.
+/// All modules by their paths.
 fn modules(sources: &[Source]) -> BTreeMap<Path, Module> {
     let paths: Vec<(Path, bool)> = sources.iter().map(path).collect();
     let is_module = |path: &[String]| paths.iter().any(|(module, _)| module == path);
@@ -53,7 +53,7 @@ fn modules(sources: &[Source]) -> BTreeMap<Path, Module> {
     modules.collect()
 }
 
-/// The path of a source's module, and whether it is the face of others.
+/// The path of a source's module, and whether it is the `mod.rs` of others.
 fn path(source: &Source) -> (Path, bool) {
     let file = source.path.with_extension("");
     let file = file.to_string_lossy();
@@ -63,7 +63,7 @@ fn path(source: &Source) -> (Path, bool) {
     (inside.split('/').map(str::to_owned).collect(), is_face)
 }
 
-/// The code without tests: whole `use` statements without blanks, and other lines.
+/// The code without tests: each `use` statement in one string, and all other lines.
 fn statements(source: &Source) -> Vec<String> {
     let mut all = Vec::new();
     let mut import = String::new();
@@ -86,7 +86,7 @@ fn statements(source: &Source) -> Vec<String> {
     all
 }
 
-/// The paths that a statement names, each with the name that `as` gives it.
+/// The paths in a statement, each with its alias.
 fn named(statement: &str) -> Vec<(Path, Option<String>)> {
     let mut found = Vec::new();
     let import = statement
@@ -112,7 +112,7 @@ fn names(path: &str) -> Path {
     names.map(str::to_owned).collect()
 }
 
-/// The paths of a tree of imports, `a::{b, c::{d as e}}`.
+/// Collects the paths of an import tree such as `a::{b, c::{d as e}}`.
 fn expand(prefix: &[String], tree: &str, found: &mut Vec<(Path, Option<String>)>) {
     let Some((head, list)) = tree.split_once('{') else {
         let (path, alias) = tree.split_once(" as ").unwrap_or((tree, ""));
@@ -132,7 +132,7 @@ fn expand(prefix: &[String], tree: &str, found: &mut Vec<(Path, Option<String>)>
     }
 }
 
-/// The path from the root on, if it leads to a part of this crate.
+/// The path from the crate's root; `None` if it leads to another crate.
 fn absolute(
     module: &[String],
     names: &[String],
@@ -153,7 +153,7 @@ fn absolute(
     }
 }
 
-/// The module where a path leads, exports of others being followed.
+/// The module to which a path leads, after re-exports.
 fn home(modules: &BTreeMap<Path, Module>, path: &[String]) -> Option<Path> {
     let mut path = path.to_vec();
     for _ in 0..10 {
@@ -169,7 +169,7 @@ fn home(modules: &BTreeMap<Path, Module>, path: &[String]) -> Option<Path> {
     None
 }
 
-/// The circles among files of one room, each as the files' names in order.
+/// The circles among the files of a room, each as a sorted list of files.
 fn circles(modules: &BTreeMap<Path, Module>) -> BTreeSet<Vec<String>> {
     let counts = |path: &Path| !modules[path].is_face && !is_of_tests(path);
     let neighbours = |path: &Path| {
@@ -223,7 +223,7 @@ fn files_of_a_room_do_not_import_one_another_in_circles() {
     assert_eq!(found, CIRCLES);
 }
 
-/// A source of this text at a path under src/.
+/// A source file for tests, at a path under src/.
 fn source(path: &str, text: &str) -> Source {
     Source {
         path: format!("/house/src/{path}").into(),

@@ -1,16 +1,16 @@
-//! How long a function of the source may be. A function of a test is one too.
+//! The maximum length of functions in src/, including tests.
 
 use crate::{Source, sources};
 
 const MAX_LINES: usize = 60;
 
-/// Functions that are longer all the same. This list may only become shorter.
+/// Known longer functions. This list may only become shorter.
 const LONGER: [(&str, &str); 2] = [
     ("expat/fast_path/mod.rs", "expat_agrees"),
     ("session/machine/tests.rs", "take_words_to_server"),
 ];
 
-/// Name and number of lines of each function in a formatted source, from its `fn` to its
+/// The name and number of lines of each function in a formatted source, from `fn` to the
 /// closing brace.
 fn functions(text: &str) -> Vec<(&str, usize)> {
     let lines: Vec<&str> = text.lines().collect();
@@ -20,7 +20,7 @@ fn functions(text: &str) -> Vec<(&str, usize)> {
             continue;
         };
         let indent = &line[..line.len() - line.trim_start().len()];
-        // The end of the declaration, perhaps some lines below.
+        // The last line of the declaration.
         let ends = |line: &&str| line.ends_with([';', '{', '}']);
         let begins = at + lines[at..].iter().position(ends).expect("an end");
         let closing = format!("{indent}}}");
@@ -33,7 +33,7 @@ fn functions(text: &str) -> Vec<(&str, usize)> {
     found
 }
 
-/// The name of the function that a line begins to declare.
+/// The name of the function whose declaration starts in this line.
 fn declared(line: &str) -> Option<&str> {
     let (before, rest) = line.split_once("fn ")?;
     let is_qualifier = |word: &str| {

@@ -1,5 +1,5 @@
-//! The command line as a script sees it: what is printed where, the exit
-//! status, and what keeps the daemon from starting.
+//! The command line from the view of a script: the output, the exit status, and errors
+//! that prevent a start.
 
 use std::net::TcpListener;
 use std::process::{Command, Output};
@@ -134,7 +134,7 @@ fn open_domains_are_warned_of_once() {
         let lines = daemon.lines().into_iter();
         lines.filter(|line| line.contains("'domains'")).count()
     };
-    // The line on the address comes after it, if it comes.
+    // If the warning is logged, it comes before the line with the address.
     let daemon = Daemon::start("log_level: LOG_EMERG\n");
     drop((daemon.client(), daemon.client()));
     assert_eq!(warnings(&daemon), 1);

@@ -1,5 +1,5 @@
-//! Into the background: the process that was started ends with 0 when the
-//! daemon serves, and with 1 and the reason when it does not.
+//! Starting in the background: the first process exits with 0 when the daemon serves, and
+//! otherwise with 1 and an error message.
 
 use std::fs;
 use std::net::TcpListener;
@@ -45,7 +45,7 @@ fn it_has_nothing_of_the_terminal_and_directory_it_came_from() {
 
 #[test]
 fn standard_error_is_closed_when_the_start_is_over() {
-    // Who reads all of it, as `start` does, would wait for ever.
+    // Otherwise `start`, which reads until the end, would wait forever.
     let daemon = Background::started("");
     assert!(state(daemon.pid()).is_some());
     daemon.stop();
@@ -100,7 +100,7 @@ fn why_it_does_not_serve_is_told() {
 #[test]
 fn what_fails_after_the_fork_is_told_too() {
     for workers in [1, 2] {
-        // So few descriptors that the loop has none left.
+        // So few descriptors that none is left for the event loop.
         let daemon = Background::new(&format!("workers: {workers}\n"));
         let closed: String = (3..10).map(|fd| format!(" {fd}>&-")).collect();
         let files = 7 + workers;
@@ -146,7 +146,7 @@ fn the_pid_file_keeps_a_second_daemon_away_and_goes_with_the_first() {
         let why = format!("jabsocket is running already, process {pid}");
         assert!(told.contains(&why), "{told}");
         assert_eq!(first.pid(), pid);
-        // A crash leaves the file, which keeps nobody away.
+        // A crash leaves the file behind, but the next start succeeds.
         first.signal(Signal::SIGKILL);
         wait_gone(pid);
         assert!(first.pid_file.exists());
@@ -181,7 +181,7 @@ fn no_other_user_can_keep_it_from_starting() {
     assert_eq!(fs::metadata(&lock).unwrap().mode() & 0o777, 0o600);
     locked.kill().unwrap();
     locked.wait().unwrap();
-    // A user who may create files there cannot replace the lock file.
+    // A user with write access to the directory cannot replace the lock file.
     daemon.signal(Signal::SIGKILL);
     wait_gone(daemon.pid());
     fs::remove_file(&lock).unwrap();

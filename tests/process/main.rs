@@ -1,5 +1,5 @@
-//! The daemon as a process: command line, files, signals, users, workers, systemd, and
-//! what the kernel withholds from it.
+//! Tests of the daemon as a process: command line, files, signals, users, workers,
+//! systemd, and scarce resources.
 
 #[path = "../common/mod.rs"]
 mod common;

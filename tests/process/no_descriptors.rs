@@ -1,5 +1,5 @@
-//! No descriptor left: clients wait and are served once there are some again; it
-//! is said once, sessions go on, and the loop does not spin.
+//! Without free descriptors clients wait until there are some again. The log says it
+//! once, sessions continue, and the event loop does not spin.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use crate::common::daemon::Daemon;
 use crate::common::stage::*;
 use crate::common::ws_client::{WsClient, request};
 
-/// Clock ticks of CPU that the daemon has used: 100 a second.
+/// The daemon's CPU time in clock ticks, 100 per second.
 fn cpu_ticks(daemon: &Daemon) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
     let behind_name = stat.rsplit(')').next().unwrap();
@@ -52,7 +52,7 @@ fn clients_wait_until_there_are_descriptors_again() {
     for client in &mut crowd[..2] {
         assert_eq!(client.read_response().unwrap().status, 101);
     }
-    // Who leaves makes room for the next at once.
+    // When a client leaves, the next one is served at once.
     crowd.remove(0);
     assert_eq!(crowd[1].read_response().unwrap().status, 101);
     limit_descriptors(daemon, before + 100);

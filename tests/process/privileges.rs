@@ -1,4 +1,4 @@
-//! Root is given up for good. Without root to give up, the keys are refused.
+//! The daemon gives up root for good. If it was not started as root, it refuses the keys.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -25,7 +25,7 @@ fn only_root_can_become_somebody_else() {
         told.contains("only root can become somebody else"),
         "{told}"
     );
-    // Who one is already can always be named.
+    // The present user is always allowed.
     let own = geteuid();
     Background::started(&format!("user: {own}\n")).stop();
 }
@@ -65,7 +65,8 @@ fn root_becomes_nobody_for_good() {
         }
         daemon.signal(Signal::SIGTERM);
         wait_gone(pid);
-        // Its directory is root's: the file cannot be removed, only emptied.
+        // The directory belongs to root, so the daemon cannot remove the file and empties
+        // it.
         let left = std::fs::read_to_string(&daemon.pid_file).unwrap();
         assert_eq!(left, "", "a number of nobody");
         assert_eq!(daemon.start().status.code(), Some(0), "it can start again");

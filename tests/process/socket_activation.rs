@@ -1,5 +1,5 @@
-//! Listening sockets that are handed over, as by systemd: clients that come
-//! while the daemon is away wait for it.
+//! Listening sockets from systemd. Clients that connect while the daemon is not running
+//! wait for it.
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -17,12 +17,12 @@ use crate::common::daemon::TempFile;
 use crate::common::ws_client::WsClient;
 use crate::common::{Lines, PATIENCE};
 
-/// The daemon with `socket` as its descriptor 3, and what it says.
+/// Starts the daemon with `socket` as descriptor 3; returns its output too.
 fn start(daemon: &Background, socket: OwnedFd) -> (Child, Lines) {
     start_with(daemon, socket, None, "web")
 }
 
-/// Starts it with another socket as descriptor 4, and with names for both.
+/// Starts the daemon with a second socket as descriptor 4, and with names for both.
 fn start_with(
     daemon: &Background,
     socket: OwnedFd,
@@ -30,7 +30,7 @@ fn start_with(
     names: &str,
 ) -> (Child, Lines) {
     let count = 1 + usize::from(other.is_some());
-    // Only the process itself knows the number it will have.
+    // LISTEN_PID must be the process ID of the daemon.
     let line = "exec 3<&0 4<&1 </dev/null >/dev/null; LISTEN_PID=$$ exec \"$0\" \"$@\"";
     let command = daemon.command();
     let mut child = Command::new("/bin/sh")
@@ -67,7 +67,7 @@ fn a_restart_loses_no_connect() {
             waiting = (0..10).map(|_| dial()).collect();
             child.wait().unwrap();
             if how == Signal::SIGKILL {
-                // A worker may have taken some before it noticed.
+                // A worker may have accepted some before it died.
                 drop(lines);
                 waiting.clear();
             }
@@ -140,7 +140,7 @@ fn sockets_for_another_process_are_left_alone() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
-/// Two sockets, and a daemon whose certificate is in the keys at the top.
+/// Two sockets, and a daemon with its certificate in the top-level keys.
 struct Two {
     plain: TcpListener,
     secure: TcpListener,
@@ -169,7 +169,7 @@ impl Two {
         }
     }
 
-    /// The daemon with both, the plain one first or last.
+    /// Starts the daemon with both sockets, the plain one first or last.
     fn start(&self, plain_first: bool, names: [&str; 2]) -> (Child, Lines) {
         let [plain, secure] =
             [&self.plain, &self.secure].map(|socket| OwnedFd::from(socket.try_clone().unwrap()));
@@ -182,7 +182,7 @@ impl Two {
         }
     }
 
-    /// Checks that each port uses TLS or not, as configured, and has its own rules.
+    /// Fails unless each port has its own rules and uses TLS as configured.
     fn expect_served(&self, case: &str) {
         let status = |path| {
             let mut client = WsClient::dial(self.plain.local_addr().unwrap()).unwrap();
@@ -218,7 +218,7 @@ fn sockets_find_their_listener_in_whatever_order_they_come() {
             let (mut child, mut lines) = two.start(plain_first, names);
             lines.find("listening on ");
             two.expect_served(&case);
-            // A reload finds them again.
+            // A reload keeps the assignment.
             two.daemon.signal(Signal::SIGHUP);
             lines.find("configuration reloaded");
             two.expect_served(&case);

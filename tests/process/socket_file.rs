@@ -1,5 +1,5 @@
-//! The file of a unix socket: its mode and owner, what stands in its place
-//! before, and that it goes with the daemon that made it.
+//! The file of a Unix socket: its mode and owner, an existing file at its path, and its
+//! removal by the daemon that created it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -35,7 +35,7 @@ fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Fails unless a second daemon at the same place does not start; what it says.
+/// Fails unless a second daemon at the same path fails to start; returns its message.
 fn refused(path: &Path, config: &str) -> String {
     let second = Background::new(&format!("listen: unix:{}\n{config}", path.display()));
     let output = second.start();
@@ -43,7 +43,7 @@ fn refused(path: &Path, config: &str) -> String {
     told(&output)
 }
 
-/// Fails unless somebody serves there.
+/// Fails unless a daemon serves at this path.
 fn expect_served(path: &Path) {
     let mut client = WsClient::new(UnixStream::connect(path).expect("connect"));
     let response = client.handshake("/", &[], Some("xmpp")).expect("an answer");
@@ -63,7 +63,7 @@ fn it_goes_at_a_regular_exit() {
         client.handshake("/", &[], Some("xmpp")).unwrap();
         let pid = daemon.pid();
         daemon.signal(Signal::SIGTERM);
-        // With a session to drain.
+        // With an open session.
         assert_eq!(client.read_close().unwrap().0, Some(1001));
         client.send_close(1001, "").unwrap();
         wait_gone(pid);
@@ -84,7 +84,7 @@ fn no_other_user_can_keep_it_from_starting() {
     let mut locked = locked_by_another(&daemon.dir.0);
     expect_start(&daemon);
     expect_served(&path);
-    // Nor from removing the file when it ends.
+    // The other user cannot prevent the removal of the file either.
     daemon.stop();
     assert!(!path.exists());
     locked.kill().unwrap();
@@ -132,7 +132,7 @@ fn who_listens_there_is_left_alone() {
     }
     expect_served(&path);
     daemon.stop();
-    // Nor is somebody whose socket takes no streams.
+    // A datagram socket is not replaced either.
     let dir = crate::common::background::TempDir::new();
     let path = dir.path("ws.sock");
     let _other = UnixDatagram::bind(&path).unwrap();
@@ -173,7 +173,7 @@ fn what_is_no_socket_is_left_alone() {
 fn another_process_s_file_is_not_removed() {
     let (daemon, path) = started("");
     let pid = daemon.pid();
-    // Whoever moved it away and put his own there.
+    // Somebody has moved the socket and created another at its path.
     fs::rename(&path, daemon.dir.path("moved")).unwrap();
     let _other = UnixListener::bind(&path).unwrap();
     daemon.signal(Signal::SIGTERM);
@@ -236,7 +236,7 @@ fn root_gives_it_to_the_user_and_group_it_becomes() {
             0o777,
             daemon_group.as_raw(),
         ),
-        // A directory that hands its group on.
+        // A directory with the set-group-ID bit.
         ("user: nobody\ngroup: daemon\n", 0o2777, own),
     ] {
         let daemon = background(config);

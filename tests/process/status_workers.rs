@@ -1,5 +1,5 @@
-//! `status_listen` with several workers: each tells the sum over all, which does
-//! not fall when one dies, and what each has counted by itself.
+//! `status_listen` with several workers. Each worker serves the sum over all, which does
+//! not fall when a worker dies, and the metrics of each worker.
 
 use std::fs;
 
@@ -25,7 +25,7 @@ fn of(key: &str, worker: usize) -> String {
     }
 }
 
-/// Fails if anything fell that may only grow.
+/// Fails if a counter has fallen.
 fn assert_grows(before: &Series, after: &Series) {
     for (key, value) in before {
         let name = key.split('{').next().unwrap_or_default();
@@ -47,8 +47,8 @@ fn wait_for_sum(daemon: &Daemon, pid: u32, key: &str, value: f64) -> Series {
     })
 }
 
-/// Kills a worker and scrapes the other until there is a new one; the last page,
-/// and the new process.
+/// Kills a worker and scrapes the other until there is a new worker; returns the last
+/// page and the new process ID.
 fn replaced(daemon: &Daemon, staying: u32, old: u32, mut last: Series) -> (Series, u32) {
     signal_to(old, Signal::SIGKILL);
     let pid = patiently("another worker", || {
@@ -70,7 +70,7 @@ fn replaced(daemon: &Daemon, staying: u32, old: u32, mut last: Series) -> (Serie
     (next, pid)
 }
 
-/// Clients enough that each worker has some.
+/// Enough clients that each worker has some.
 fn clients(daemon: &Daemon) -> Vec<WsClient> {
     (0..24).map(|_| daemon.client()).collect()
 }
@@ -94,7 +94,7 @@ fn each_worker_tells_the_sum_and_what_each_has() {
                 }
                 "config_time_seconds" => assert_eq!(*all, parts[0].max(parts[1])),
                 "build_info" | "generation" => assert_eq!([*all; 2], parts),
-                // The scrape before was a turn too.
+                // The previous scrape took a turn too.
                 _ if name.starts_with("turn_seconds") || name.starts_with("process_") => {}
                 _ => assert_eq!(*all, parts[0] + parts[1], "{key}"),
             }
@@ -119,13 +119,13 @@ fn what_a_killed_worker_counted_stays_and_what_it_had_goes() {
     let (after, second) = replaced(&daemon, pids[0], pids[1], before);
     assert_eq!(after[ACCEPTED], all);
     assert_eq!(after[WAITING], left);
-    // The next begins at nothing, but tells the same sum.
+    // The new worker starts at zero but serves the same sum.
     let place = place_of(&daemon, second);
     assert_eq!(of_each(place)[&of(ACCEPTED, 1)], 0.0);
     let told = sum(place);
     assert_grows(&after, &told);
     assert_eq!((told[ACCEPTED], told[WAITING]), (all, left));
-    // And what two have left behind.
+    // The sum also includes two dead workers.
     let mut more: Vec<WsClient> = (0..24).map(|_| daemon.client()).collect();
     let both = wait_for_sum(&daemon, second, ACCEPTED, all + 24.0);
     let left = of_each(place)[&of(WAITING, 0)];
@@ -164,7 +164,7 @@ fn domains_of_all_lists_stay_and_a_hostile_to_adds_none() {
     daemon.wait_for_line("configuration reloaded; restart jabsocket to apply");
     let fresh = "domain_sessions_total{domain=\"new.example\"}";
     let before = wait_for_sum(&daemon, pids[0], fresh, 0.0);
-    // It knows the new list only, and still tells the metrics.
+    // The new worker has only the new list, but serves the metrics of the old one too.
     let (after, next) = replaced(&daemon, pids[0], pids[1], before);
     let told = sum(place_of(&daemon, next));
     assert!(after.keys().eq(told.keys()), "another has other series");
@@ -216,8 +216,8 @@ fn who_has_nothing_to_do_sleeps() {
         let count = |pid: &u32| status(*pid, "voluntary_ctxt_switches:");
         pids.iter().map(|pid| count(pid).parse().unwrap()).collect()
     };
-    // Two seconds by the daemon's own clock. Of three workers one has neither
-    // client, and has shown how it started when the second comes.
+    // Two seconds by the daemon's clock. At least one of three workers has no client. It
+    // has completed its start before the second client connects.
     let wait = || {
         let mut client = WsClient::dial(daemon.address).unwrap();
         client.read_rest().unwrap();
@@ -248,7 +248,7 @@ fn metrics_need_no_descriptor_and_memory_only_where_they_are_served() {
         };
         pids.into_iter().map(count).collect()
     };
-    // The text of the configuration is shared too.
+    // The text of the configuration is in shared memory too.
     for (config, expected) in [(CONFIG, 2), ("workers: 2\n", 1)] {
         let daemon = Daemon::start(&format!("domains: [example.org]\n{config}"));
         assert_eq!(shared(&daemon), [expected; 3], "{config}");

@@ -1,4 +1,4 @@
-//! What systemd is told, by the protocol of sd_notify(3).
+//! Messages to systemd, by the protocol of sd_notify(3).
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use crate::common::PATIENCE;
 use crate::common::background::{Background, children, signal_to, wait_gone};
 
-/// A socket as systemd has it, and its name in the environment.
+/// A socket like systemd's, and its name for the environment.
 fn ear(daemon: &Background, abstract_name: bool) -> (UnixDatagram, String) {
     let path = daemon.dir.path("notify");
     let name = path.to_str().unwrap().to_owned();
@@ -109,7 +109,7 @@ fn signs_of_life_come_while_the_loop_turns() {
         for _ in 0..5 {
             assert_eq!(hear(&ear), "WATCHDOG=1");
         }
-        // A worker that hangs counts as much as a process that does.
+        // A hanging worker has the same effect as a hanging process.
         let mut stopped = children(child.id());
         stopped.push(child.id());
         signal_to(stopped[0], Signal::SIGSTOP);

@@ -1,5 +1,5 @@
-//! An upgrade in place: SIGUSR2 starts the program that lies at the daemon's path, and
-//! no connect is refused, no session closed, no message lost, doubled or reordered.
+//! An upgrade in place. SIGUSR2 starts the program at the daemon's path. No connect is
+//! refused, no session is closed, and no message is lost, duplicated or reordered.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -21,17 +21,17 @@ use crate::common::stage::*;
 use crate::common::ws_client::WsClient;
 use crate::common::xmpp_server::Connection;
 
-/// A daemon whose program is a link that a test can point elsewhere.
+/// A daemon whose program is a symbolic link that a test can change.
 struct Upgradable {
     dir: TempDir,
     stage: Stage,
     config: String,
-    /// The main processes so far.
+    /// The main processes up to this point.
     pids: Vec<u32>,
 }
 
 impl Upgradable {
-    /// `{dir}` in the configuration is the directory of this test.
+    /// `{dir}` in the configuration is replaced by the test's directory.
     fn start(listen: &str, config: &str) -> Upgradable {
         let dir = TempDir::new();
         let program = dir.path("jabsocket");
@@ -66,7 +66,7 @@ impl Upgradable {
         signal_to(self.main_pid(), signal);
     }
 
-    /// Asks for an upgrade; it is not waited for.
+    /// Requests an upgrade without waiting for it.
     fn begin(&self) -> usize {
         let seen = self.daemon().lines().len();
         self.signal(Signal::SIGUSR2);
@@ -91,14 +91,15 @@ impl Upgradable {
         self.wait_taken_over(seen);
     }
 
-    /// Points the link elsewhere.
+    /// Changes the symbolic link.
     fn replace_program(&self, with: &Path) {
         let new = self.dir.path("new");
         symlink(with, &new).expect("a link");
         fs::rename(new, self.dir.path("jabsocket")).expect("a new link");
     }
 
-    /// An upgrade that fails for a reason which contains `why`.
+    /// Requests an upgrade. Fails unless the upgrade fails with a reason that contains
+    /// `why`.
     fn fails(&self, why: &str) {
         let seen = self.begin();
         let line = self.daemon().wait_for_line_behind(seen, "upgrade failed");
@@ -111,7 +112,7 @@ impl Upgradable {
         assert_eq!(told, format!("{}\n", self.main_pid()));
     }
 
-    /// Ends all generations and waits for them.
+    /// Stops all generations and waits for their end.
     fn stop(self) {
         self.signal(Signal::SIGTERM);
         for pid in &self.pids {
@@ -135,7 +136,7 @@ impl Drop for Upgradable {
     }
 }
 
-/// A session in which both sides number their messages.
+/// A session with numbered messages in both directions.
 struct Chat {
     client: WsClient,
     server: Connection,
@@ -171,7 +172,7 @@ impl Chat {
         self.heard = self.sent;
     }
 
-    /// Ends the session in the orderly way; nothing else had come before.
+    /// Closes the session. Fails if other data came before.
     fn close(mut self) {
         self.client.send_text(CLIENT_CLOSE).unwrap();
         expect_stream_close(&mut self.client, 1000);
@@ -179,7 +180,7 @@ impl Chat {
     }
 }
 
-/// Connects again and again until it is stopped.
+/// Connects repeatedly until it is stopped.
 struct Knocking {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<usize>,
@@ -214,7 +215,7 @@ fn comm(pid: u32) -> String {
     name.trim().to_owned()
 }
 
-/// Ten upgrades, and two that fail, while old and new sessions chat.
+/// Ten upgrades and two failed ones, while old and new sessions exchange messages.
 fn chat_through_upgrades(mut all: Upgradable) {
     let mut chats = vec![Chat::open(&all.stage)];
     let script = all.dir.path("broken");
@@ -227,7 +228,7 @@ fn chat_through_upgrades(mut all: Upgradable) {
     };
     for round in 0..12 {
         let knocking = Knocking::begin(all.daemon());
-        // Some messages are on their way when the signal comes.
+        // Some messages are in transit at the time of the signal.
         say(&mut chats);
         match round {
             3 => {
@@ -251,7 +252,7 @@ fn chat_through_upgrades(mut all: Upgradable) {
         knocking.end();
         chats.push(Chat::open(&all.stage));
     }
-    // Each generation has the session that began in it, and its mark.
+    // Each generation has the session that started in it, and its mark.
     let (newest, old) = all.pids.split_last().expect("processes");
     assert_eq!(
         (all.pids.len(), comm(*newest)),
@@ -262,7 +263,7 @@ fn chat_through_upgrades(mut all: Upgradable) {
     }
     chats.into_iter().for_each(Chat::close);
     old.iter().for_each(|pid| wait_gone(*pid));
-    // Descriptors do not add up.
+    // Descriptors do not accumulate.
     let count = descriptors(all.main_pid());
     all.upgrade();
     wait_gone(all.pids[all.pids.len() - 2]);
@@ -298,7 +299,7 @@ fn the_unix_socket_and_the_status_pass_on() {
         all.upgrade();
         let old = all.pids[all.pids.len() - 2];
         wait_gone(old);
-        // An old process that ends does not take the file with it.
+        // When an old process ends, the file stays.
         assert_eq!(fs::metadata(&path).expect("a socket").ino(), before);
         assert_eq!(sum(metrics)["generation"], generation);
         let mut client = WsClient::new(connect());
@@ -365,7 +366,7 @@ fn a_new_process_that_is_silent_is_given_up() {
     all.begin();
     let line = all.daemon().wait_for_line_behind(seen, "upgrade failed");
     assert!(line.contains("another upgrade is in progress"), "{line}");
-    // Longer than `PATIENCE`: the daemon has the only clock that counts here.
+    // Longer than `PATIENCE`, because only the daemon's clock matters.
     let is_late = |line: &String| line.contains("did not serve within 20 s");
     while !all.daemon().lines().iter().any(is_late) {
         assert_eq!(
@@ -388,7 +389,7 @@ fn in_the_background_a_process_without_root_hands_over_to_another() {
     };
     for workers in ["", "workers: 2\n"] {
         let all = Background::new(&format!("{user}{workers}"));
-        // Where the other user can execute it.
+        // At a path where the other user can execute it.
         let program = all.dir.path("jabsocket");
         fs::copy(PROGRAM, &program).expect("a copy");
         let mut command = Command::new(&program);

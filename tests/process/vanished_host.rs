@@ -1,6 +1,6 @@
-//! A host that vanishes says nothing: no FIN, no reset. TCP finds out: by probes
-//! where nothing is sent, by what is not acknowledged where something is. Two
-//! networks of the test's own, and a cable between them that is cut.
+//! A host that vanishes sends neither FIN nor reset. TCP detects it by keepalive probes
+//! on idle connections, and by missing acknowledgements otherwise. The test has two
+//! network namespaces, with a veth pair between them that it takes down.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -13,14 +13,14 @@ use crate::common::ws_client::WsClient;
 use crate::common::xmpp_server::XmppServer;
 use nix::sys::signal::Signal;
 
-/// The daemon's end of the cable, and the other.
+/// The addresses of the daemon's and the other end of the veth pair.
 const HERE: &str = "10.99.0.1";
 const THERE: &str = "10.99.0.2";
 
-/// Gives this thread, and what it starts, a network of its own; false where that
-/// is not allowed.
+/// Moves this thread, and what it starts, to a new network namespace; false if that is
+/// not permitted.
 fn leave_the_network() -> bool {
-    // SAFETY: the call takes a number, and changes this thread only.
+    // SAFETY: the call takes a number and changes only this thread.
     let left = unsafe { nix::libc::unshare(nix::libc::CLONE_NEWNET) } == 0;
     if left {
         ip("link set lo up");
@@ -35,7 +35,7 @@ fn ip(words: &str) {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread in another network.
+/// A thread in another network namespace.
 struct Elsewhere(Sender<Job>);
 
 impl Elsewhere {
@@ -48,7 +48,7 @@ impl Elsewhere {
         Elsewhere(sender)
     }
 
-    /// Does something there.
+    /// Runs a job in that thread.
     fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (sender, result) = channel();
         let job = move || sender.send(job()).expect("somebody waits");
@@ -57,9 +57,9 @@ impl Elsewhere {
     }
 }
 
-/// Lays a cable from here to there.
+/// Connects both namespaces by a veth pair.
 fn connect(there: &Elsewhere) {
-    // SAFETY: the call takes nothing and cannot fail.
+    // SAFETY: the call takes no arguments and cannot fail.
     let thread_id = there.run(|| unsafe { nix::libc::gettid() });
     ip("link add near type veth peer name far");
     ip(&format!("link set far netns {thread_id}"));
@@ -73,7 +73,8 @@ fn connect(there: &Elsewhere) {
 
 #[test]
 fn sessions_end_whose_peers_host_has_vanished() {
-    // The runner may have no thread for each test, and the others need their network.
+    // In its own thread: the test runner may use one thread for all tests, and the others
+    // need their network.
     let outcome = thread::spawn(lose_a_host).join();
     outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
@@ -94,7 +95,7 @@ fn lose_a_host() {
         far.address, near.address
     );
     let daemon = Daemon::start_on(HERE, &domains);
-    // Listeners follow a reload.
+    // A reload also applies to listeners.
     daemon.configure(&format!("write_timeout: 1\n{domains}"));
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for_line("configuration reloaded");

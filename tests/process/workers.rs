@@ -1,5 +1,5 @@
-//! Several worker processes: one that dies takes its own sessions with it and
-//! nothing else; signals reach all.
+//! Several worker processes. If a worker dies, only its own sessions are lost. Signals
+//! reach all workers.
 
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
@@ -18,7 +18,7 @@ use crate::common::stage::*;
 use crate::common::ws_client::{PING, WsClient, request};
 use crate::common::{patiently, wait_for};
 
-/// Sends the opening handshake; its answer is not waited for.
+/// Sends the opening handshake without waiting for the answer.
 fn knock(daemon: &Daemon) -> WsClient {
     let mut client = WsClient::dial(daemon.address).expect("a connection");
     client.send_raw(&request("/", &[], Some("xmpp"))).unwrap();
@@ -34,7 +34,7 @@ fn a_killed_worker_costs_its_own_sessions_and_no_connect() {
     let Stage { server: _, daemon } = Stage::set("workers: 2\n");
     let both = workers(daemon.pid(), 2);
     assert_eq!(listens_at(both[0]), listens_at(both[1]), "the same port");
-    // One is stopped: whoever it would serve waits in its queue.
+    // One worker is stopped. Its clients wait in its accept queue.
     signal_to(both[0], Signal::SIGSTOP);
     patiently("a stop", || (state(both[0]) == Some('T')).then_some(()));
     let mut clients: Vec<WsClient> = (0..40).map(|_| knock(&daemon)).collect();
@@ -52,7 +52,8 @@ fn a_killed_worker_costs_its_own_sessions_and_no_connect() {
     assert!(line.ends_with("in 100 ms"), "{line}");
     let now: HashSet<u32> = workers(daemon.pid(), 2).into_iter().collect();
     assert!(now.contains(&both[1]) && !now.contains(&both[0]));
-    // The sessions of the next to die are lost, those of the other go on.
+    // The sessions of the next worker to die are lost. The other worker's sessions
+    // continue.
     signal_to(both[1], Signal::SIGKILL);
     daemon.wait_for_line("worker 1: ");
     let mut alive = 0;
@@ -100,7 +101,7 @@ fn signals_reach_all_workers() {
     daemon.configure("resource: /only\n");
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for_line("configuration reloaded");
-    // One line, of the master; each worker follows in its own time.
+    // The master logs one line. Each worker reloads in its own time.
     daemon.signal(Signal::SIGUSR1);
     for pid in &pids {
         daemon.wait_for_lines(&format!("jabsocket[{pid}]: notice: status: "), 2);
@@ -143,8 +144,7 @@ fn a_reload_is_shared_out_among_the_workers_that_run() {
     daemon.stop();
 }
 
-/// The file is a pipe: whoever opens it a second time waits for ever, or gets
-/// something else.
+/// The file is a pipe. Opening it a second time would wait forever or return other data.
 #[test]
 fn the_file_is_read_once_for_all() {
     let daemon = Background::started("workers: 3\n");
@@ -163,7 +163,7 @@ fn the_file_is_read_once_for_all() {
     writeln!(pipe, "resource: /only").unwrap();
     drop(pipe);
     let follow = |what: &str| {
-        // Each worker gets some of so many.
+        // So many that each worker gets some.
         patiently(what, || {
             let open = |path| WsClient::connect(address, path, &[], Some("xmpp")).is_ok();
             let follow = (0..30).all(|_| !open("/") && open("/only"));
@@ -171,7 +171,7 @@ fn the_file_is_read_once_for_all() {
         });
     };
     follow("workers that go by the new file");
-    // Nor does a worker that comes later read it.
+    // A later worker does not read the file either.
     signal_to(before[1], Signal::SIGKILL);
     patiently("another worker", || {
         let now = workers(master, 3);
@@ -239,7 +239,7 @@ fn workers_get_the_included_text_that_the_master_read() {
     patiently("both workers with the new text", || {
         (all_answer("/old", 404) && all_answer("/new", 101)).then_some(())
     });
-    // A worker that is told to reload reads what the master read, not the file.
+    // A worker that reloads uses what the master read, not the file.
     include("resource: /newer\n");
     for worker in both {
         signal_to(worker, Signal::SIGHUP);

@@ -1,4 +1,5 @@
-//! The configuration file: what it takes, what it refuses, and how it says so.
+//! The configuration file: which values are accepted, which are refused, and with which
+//! messages.
 
 mod damaged;
 mod documented;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use jabsocket::config::{self, Config, DomainRule, ListenAddress, Problem};
 use jabsocket::log::Level;
 
-/// The configuration of a text without any problem.
+/// Parses a text that has no problems.
 fn good(text: &str) -> Config {
     let loaded = config::parse("x.conf", text).unwrap_or_else(|problems| panic!("{problems:#?}"));
     assert_eq!(loaded.warnings, [], "{text}");
@@ -282,7 +283,7 @@ fn the_commented_values_of_the_sample_are_good_too() {
     let text = std::fs::read_to_string(path).unwrap();
     let mut active = String::new();
     for line in text.lines() {
-        // Values are commented as '#key', words as '# words'.
+        // Commented keys begin with '#key', explanations with '# words'.
         let value = line
             .strip_prefix('#')
             .filter(|rest| {

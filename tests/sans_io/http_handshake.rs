@@ -1,5 +1,5 @@
-//! The opening handshake: what is accepted, what is refused, in which order,
-//! and with which bytes, whatever the pieces in which the request arrives.
+//! The opening handshake: which requests are accepted or refused, the order of the checks
+//! and the bytes of the response, however the request is split.
 
 use crate::common::chop::chop;
 use jabsocket::buf::Buf;
@@ -15,7 +15,7 @@ const POLICY: Policy<'static> = Policy {
     deflate: false,
 };
 
-/// A request that keeps every rule.
+/// A request that follows every rule.
 const GOOD: &str = "GET /ws HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Protocol: xmpp\r\nSec-WebSocket-Version: 13\r\n\r\n";
@@ -42,7 +42,7 @@ fn feed(pieces: &[&[u8]], policy: &Policy<'_>) -> Outcome {
     Ok(None)
 }
 
-/// The outcome of a request, however it is cut.
+/// The outcome of a request. Fails if it depends on how the request is split.
 fn outcome(request: &str) -> Outcome {
     chop(request.as_bytes(), |pieces| feed(pieces, &POLICY))
 }
@@ -62,7 +62,7 @@ fn accept(request: &str) -> Accept {
     accepted(whole(request))
 }
 
-/// `GOOD` with one line exchanged; an empty `new` takes it out.
+/// `GOOD` with one line replaced, or removed if `new` is empty.
 fn with(old: &str, new: &str) -> String {
     assert!(GOOD.contains(old), "{old}");
     match new {
@@ -250,7 +250,8 @@ fn refuses_each_broken_rule() {
     }
 }
 
-/// Users and scripts know this order: of two broken rules the earlier answers.
+/// If a request breaks two rules, the earlier rule determines the response. Users and
+/// scripts rely on this order.
 #[test]
 fn keeps_the_order_of_the_refusals() {
     let breaks: [(&str, &str, u16, &str); 9] = [

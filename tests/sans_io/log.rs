@@ -1,4 +1,4 @@
-//! The log: lines to a real datagram socket, and what happens when nobody reads.
+//! The log: lines sent to a real datagram socket, and lost lines if nobody reads it.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use jabsocket::log::{Escaped, Level, Log, Moment};
 
-/// A directory of one test, removed at its end, with the path of a socket in it.
+/// A directory for one test and the path of a socket in it. Dropping it removes the
+/// directory.
 struct Place {
     directory: PathBuf,
     path: PathBuf,
@@ -25,7 +26,7 @@ impl Place {
         Place { directory, path }
     }
 
-    /// Puts a listener there, in place of any before it.
+    /// Binds a listener to the path, replacing an earlier one.
     fn listener(&self) -> UnixDatagram {
         let _ = std::fs::remove_file(&self.path);
         let listener = UnixDatagram::bind(&self.path).unwrap();
@@ -51,7 +52,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// The lines that are there.
+/// The lines that have arrived.
 fn lines(listener: &UnixDatagram) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = [0; 4096];
@@ -61,7 +62,7 @@ fn lines(listener: &UnixDatagram) -> Vec<String> {
     lines
 }
 
-/// The texts of the lines that are there.
+/// The texts of the lines that have arrived.
 fn texts(listener: &UnixDatagram) -> Vec<String> {
     lines(listener)
         .iter()
@@ -69,10 +70,10 @@ fn texts(listener: &UnixDatagram) -> Vec<String> {
         .collect()
 }
 
-/// A log whose standard error is a pipe, and the pipe's other end.
+/// A log with a pipe as standard error, and the reading end of the pipe.
 fn with_pipe(place: &Place) -> (Log, File) {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_NONBLOCK).unwrap();
-    // As the daemon's own standard error would be.
+    // Like the daemon's standard error.
     nix::fcntl::fcntl(
         &write,
         nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()),
@@ -118,7 +119,7 @@ fn the_date_is_that_of_the_place() {
         })
     });
     log.info(format_args!("here"));
-    // RFC 3164, section 4.1.2: a day below 10 has a blank before it.
+    // RFC 3164, section 4.1.2: a day below 10 is preceded by a space.
     let line = &lines(&listener)[0];
     assert!(line.starts_with("<30>Dec  3 04:05:06 jabsocket["), "{line}");
 }

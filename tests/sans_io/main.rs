@@ -1,4 +1,4 @@
-//! The library without a daemon: bytes in, bytes and verdicts out.
+//! Tests of the library without a daemon.
 
 #[path = "../common/mod.rs"]
 mod common;

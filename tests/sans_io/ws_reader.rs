@@ -1,5 +1,5 @@
-//! The frame reader, whatever the pieces in which bytes arrive: the same
-//! events, the same error, and no memory kept.
+//! The frame reader. However its input is split, it reports the same events and the same
+//! error and keeps no memory.
 
 use crate::common::chop::chop;
 use crate::common::ws_client::{
@@ -37,8 +37,8 @@ fn seen(event: Event<'_>) -> Seen {
     }
 }
 
-/// The events of `pieces` up to a Close or an error. Without either, all that
-/// was begun has to be complete.
+/// The events of `pieces` up to a Close or an error. Without these, fails if a frame or
+/// message is incomplete.
 fn read(pieces: &[&[u8]], limits: &Limits) -> (Vec<Seen>, Option<Error>) {
     let mut reader = Reader::new();
     let (events, error) = drive(&mut reader, pieces, limits);
@@ -73,7 +73,7 @@ fn drive(reader: &mut Reader, pieces: &[&[u8]], limits: &Limits) -> (Vec<Seen>, 
     (events, None)
 }
 
-/// What `bytes` give, however they are cut.
+/// The events of `bytes`. Fails if they depend on how the bytes are split.
 fn outcome(bytes: &[u8]) -> (Vec<Seen>, Option<Error>) {
     chop(bytes, |pieces| read(pieces, &LIMITS))
 }
@@ -293,8 +293,8 @@ fn limits_are_inclusive_and_spare_control_frames() {
     assert_eq!(seen, (vec![Seen::Ping(vec![2; 125])], None));
 }
 
-/// The first byte that breaks UTF-8 is reported when it comes, though neither
-/// its frame nor its message is complete.
+/// The reader reports the first byte that is not UTF-8 at once, before its frame and its
+/// message are complete.
 #[test]
 fn broken_text_is_reported_at_its_first_bad_byte() {
     for (bad, at) in [
@@ -320,8 +320,8 @@ fn broken_text_is_reported_at_its_first_bad_byte() {
     }
 }
 
-/// Frames picked at random, some with a byte changed, cut at random: no panic,
-/// and the same outcome as in one piece.
+/// Random frames, some with a changed byte, in random pieces. The reader does not panic,
+/// and the outcome is the same as in one piece.
 #[test]
 fn random_frames_read_alike_in_random_pieces() {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;

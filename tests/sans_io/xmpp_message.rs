@@ -1,4 +1,4 @@
-//! What a client's message is judged to be, and what never passes.
+//! The classification of client messages, and messages that are never relayed.
 
 use jabsocket::expat::Limits;
 use jabsocket::meter::Meter;
@@ -14,7 +14,7 @@ fn first(text: &str) -> Result<First<'_>, (Dialect, StreamError)> {
     client_message::first(&Parsers::new(), text)
 }
 
-/// Judges a message to its end.
+/// Reads a whole message.
 fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, StreamError> {
     let (mut begun, mut meter) = (None, Meter::new());
     loop {
@@ -236,7 +236,7 @@ fn nothing_else_passes() {
     ] {
         let verdict = read(&mut parsers, text);
         assert!(verdict.is_err(), "{text:?} passed as {verdict:?}");
-        // Nor does it spoil the parsers for the next session.
+        // The parsers still work for the next session.
         assert_eq!(read(&mut parsers, "<b/>"), Ok(Message::Element("<b/>")));
     }
 }

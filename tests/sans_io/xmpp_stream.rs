@@ -1,5 +1,5 @@
-//! The server's stream, whatever the pieces in which it arrives: the same
-//! units, each as soon as its last byte is there, and the same error.
+//! The server's stream. However it is split, the tokenizer reports the same units and the
+//! same error, each unit with its last byte.
 
 use crate::common::chop::chop;
 use jabsocket::expat::{Error as XmlError, MAX_TAG, Parser, Pool, Token, heap_bytes};
@@ -15,7 +15,7 @@ const LIMIT: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Seen {
     Header(String),
-    /// The element with what it inherits inserted.
+    /// The element with the declarations that it inherits.
     Element(String),
     End(String),
 }
@@ -38,7 +38,7 @@ fn pool() -> Pool {
     Parsers::new().stream
 }
 
-/// One feed with a meter that is full.
+/// Feeds bytes with a full meter.
 fn feed(
     stream: &mut ServerStream,
     pool: &mut Pool,
@@ -48,7 +48,7 @@ fn feed(
     stream.feed(pool, bytes, LIMIT, &mut Meter::new(), each)
 }
 
-/// Units of `pieces`, each with the number of bytes that had come by then.
+/// The units of `pieces`, each with the number of bytes fed before it was reported.
 fn timed(pieces: &[&[u8]]) -> (Vec<(Seen, usize)>, Option<Error>) {
     let (mut pool, mut stream) = (pool(), ServerStream::new());
     let (mut units, mut fed) = (Vec::new(), 0);
@@ -157,7 +157,7 @@ fn a_sasl_success_is_followed_by_a_new_document() {
     assert_eq!(error, None);
     assert_eq!(units[2], Seen::Header(HEADER.to_owned()));
     assert_eq!(units.len(), 4);
-    // Anything but a header breaks the rule.
+    // Anything other than a header is an error.
     let text = format!("{HEADER}{success}<features/>");
     assert_eq!(read(&[text.as_bytes()]).1, Some(Error::NotAStream));
 }
@@ -299,7 +299,7 @@ fn an_idle_stream_holds_no_parser_and_no_bytes() {
         assert_eq!(result, Ok(Flow::Continue));
         (pool.parked(), stream.held())
     };
-    // A header is read by a parser of its own, and what is beyond doubt by none.
+    // A header has its own parser. Elements on the fast path need none.
     assert_eq!(say(HEADER), (0, 0));
     let all_to_expat = usize::from(std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some());
     assert_eq!(say("<a/><b/>\r\n "), (all_to_expat, 0));
@@ -331,7 +331,7 @@ fn a_pause_keeps_the_rest_and_loses_nothing() {
     assert_eq!(units.len(), 52);
 }
 
-/// A small generator of pseudo-random numbers, so that a failure repeats.
+/// A small pseudo-random generator, to make failures reproducible.
 struct Random(u64);
 
 impl Random {
@@ -361,8 +361,8 @@ impl Random {
     }
 }
 
-/// Sessions that share one pool, their stanzas interleaved in random cuts, see
-/// what one namespace-aware parser a session sees.
+/// Sessions share one pool of parsers, with their stanzas split at random and
+/// interleaved. Each session gets the same result as with its own namespace-aware parser.
 #[test]
 fn pooled_parsers_equal_dedicated_ones() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -452,14 +452,14 @@ fn prefixes_are_declared_by_the_header_or_the_element() {
     assert_eq!(broken("<a xmlns:p='u'/><b p:c=''/>"), (1, unbound));
     let known = "<stream:a xml:lang='de'/><p:b xmlns:p='u' p:c=''/>";
     assert_eq!(elements(known).len(), 2);
-    // Behind a header of another kind too.
+    // Also after a different header.
     let header = HEADER.replace("from='h'", "from='h' xmlns:p='urn:p'");
     let text = format!("{header}<p:a/><stream:b/><p:c xmlns:p='q' p:d=''/><q:e/>");
     let (units, error) = chop(text.as_bytes(), read);
     assert_eq!((units.len(), error), (4, Some(unbound)));
 }
 
-/// A unit that never ends is kept as bytes; no parser works on it.
+/// An endless unit is kept as bytes, without a parser.
 #[test]
 fn an_unfinished_unit_holds_no_parser() {
     let (mut pool, mut stream, mut meter) = (pool(), ServerStream::new(), Meter::new());
@@ -496,7 +496,7 @@ fn a_large_unit_is_judged_over_several_turns() {
             Flow::Continue
         });
         turns += 1;
-        // The first look at a large unit, and a slice of it.
+        // The first scan of a large unit, and one slice of it.
         let most = UNITS_PER_TURN + (unit.len() / 4) + (64 << 10);
         assert!(meter.drawn() - drawn < most as u64);
         fresh = match result.unwrap() {

@@ -1,6 +1,5 @@
-//! How much of what peers send Expat scans: random bytes of every kind of token, in
-//! random pieces, from either side. Whatever they are, it is at most four times what
-//! came in.
+//! How many bytes Expat scans. The input is random bytes from every kind of token, in
+//! random pieces, from either side. Expat scans at most four bytes per byte of input.
 
 use jabsocket::expat::{heap_bytes, scanned_bytes};
 use jabsocket::meter::Meter;
@@ -14,7 +13,7 @@ const HEADER: &str = "<?xml version='1.0'?><stream:stream id='i' version='1.0' \
 const SUCCESS: &str = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>&#65;</success>";
 const MIB: usize = 1 << 20;
 
-/// A small generator of pseudo-random numbers, so that a failure repeats.
+/// A small pseudo-random generator, to make failures reproducible.
 struct Random(u64);
 
 impl Random {
@@ -30,7 +29,7 @@ impl Random {
     }
 }
 
-/// What tokens are made of, and breaks of them.
+/// Parts of tokens, and bytes that break tokens.
 const PARTS: [&str; 34] = [
     "<a>",
     "</a>",
@@ -68,10 +67,10 @@ const PARTS: [&str; 34] = [
     HEADER,
 ];
 
-/// What is repeated to make a token, or an element, long.
+/// Strings to repeat, for long tokens and elements.
 const LONG: [&str; 8] = ["x", ">", "]", "<b/>", "&lt;", "a='>' ", "&", "-"];
 
-/// A document that is mostly sound, so that much of it is read.
+/// A mostly well-formed document, because parsing stops at the first error.
 fn document(random: &mut Random, size: usize) -> String {
     let mut text = String::new();
     let kinds = 1 + random.below(PARTS.len());
@@ -99,8 +98,8 @@ fn pieces<'a>(text: &'a [u8], longest: usize, random: &mut Random) -> Vec<&'a [u
     pieces
 }
 
-/// Feeds `text` in pieces up to `longest` until a rule is broken; the bytes that
-/// came by then.
+/// Feeds `text` in pieces of up to `longest` bytes until an error; returns the number of
+/// bytes fed.
 fn stream(text: &[u8], longest: usize, random: &mut Random) -> usize {
     let (mut parsers, mut stream, mut meter) = (Parsers::new(), ServerStream::new(), Meter::new());
     let mut fed = 0;
@@ -111,7 +110,7 @@ fn stream(text: &[u8], longest: usize, random: &mut Random) -> usize {
             meter.refill();
             let pause = [Flow::Continue, Flow::Pause][random.below(2)];
             let fed_to = stream.feed(&mut parsers.stream, fresh, MIB, &mut meter, |unit| {
-                // As the relay does.
+                // Like the relay.
                 if let Unit::Element(element) = unit
                     && element.is("jabber:client", "features")
                 {
@@ -151,12 +150,12 @@ fn messages(text: &str) {
     }
 }
 
-/// Bytes that Expat scans for each that `run` says came in.
+/// The number of bytes that Expat scans per byte that `run` reports as input.
 fn check(what: &str, run: impl FnOnce() -> usize) {
     let before = scanned_bytes();
     let received = run() as u64;
     let scanned = scanned_bytes() - before;
-    // The root of a pool's parser is read once.
+    // A parser of the pool reads its root only once.
     assert!(
         scanned <= 4 * received + 200,
         "{what}: {scanned} bytes scanned of {received}"
@@ -180,7 +179,7 @@ fn a_token_without_an_end_is_scanned_once() {
         }
         check(open, || {
             messages(&text);
-            // As the first message and as a later one.
+            // As first and as later message.
             2 * text.len()
         });
         let text = format!("{HEADER}{text}");

@@ -13,44 +13,44 @@ use jabsocket::proto::ws::frame::{write_close, write_compressed, write_header, w
 use jabsocket::proto::ws::{Error, Event, Limits, Opcode, Reader};
 use mio::net::TcpStream;
 
-/// Reading stops while more than this waits to be sent.
+/// Reading pauses while more than this is queued.
 const HIGH_WATER: usize = 1 << 20;
 
-/// Reads and writes of one turn.
+/// Maximum number of reads and writes per turn.
 const BUDGET: usize = 16;
 
-/// How long a client may take to close after the server did.
+/// How long a client may take to close after the server has closed.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// What a turn left behind.
+/// The state after a turn.
 pub enum Turn {
-    /// Nothing to do until the next edge.
+    /// Nothing to do until the next event.
     Waiting,
-    /// The budget ended the turn: there will be no edge.
+    /// The turn ended because its budget was used up. No event will follow.
     Unfinished,
     /// The connection is over.
     Gone,
 }
 
-/// What all connections have in common.
+/// Data that all connections share.
 pub struct Shared {
-    /// What clients may send; `deflate` is whether they may agree on it.
+    /// Limits for clients. `deflate` says whether compression may be negotiated.
     pub limits: Limits,
     /// Compression of messages.
     pub codec: Codec,
 }
 
 enum Phase {
-    /// The request gathers.
+    /// The request is incomplete.
     Opening(Buf),
     Open(Reader, Option<Deflate>),
-    /// The last bytes are queued; input is dropped until the client closes.
+    /// The last bytes are queued. Input is discarded until the client closes.
     Closing {
         shut: bool,
     },
 }
 
-/// A client and the bytes that wait for it.
+/// A client and its output queue.
 pub struct Connection {
     stream: TcpStream,
     phase: Phase,
@@ -59,7 +59,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection whose opening handshake is to come.
+    /// A connection before its opening handshake.
     pub fn new(stream: TcpStream) -> Connection {
         Connection {
             stream,
@@ -69,19 +69,19 @@ impl Connection {
         }
     }
 
-    /// When the connection ends whatever the client does.
+    /// When the connection ends at the latest.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// Reads, answers and writes until nothing moves or the budget is used up.
+    /// Reads, answers and writes until there is no progress or the budget is used up.
     pub fn turn(&mut self, now: Instant, scratch: &mut [u8], shared: &mut Shared) -> Turn {
         for _ in 0..BUDGET {
             let mut moved = false;
             if self.out.len() < HIGH_WATER {
                 match self.stream.read(scratch) {
                     Ok(0) => {
-                        // A client that is done sending may still be reading.
+                        // A client that has finished sending may still read.
                         self.flush();
                         return Turn::Gone;
                     }
@@ -114,7 +114,8 @@ impl Connection {
         Turn::Unfinished
     }
 
-    /// Writes what waits: whether bytes moved, `None` when the client is gone.
+    /// Writes queued bytes; returns whether any were written, or `None` if the client is
+    /// gone.
     fn flush(&mut self) -> Option<bool> {
         let mut wrote = false;
         while !self.out.is_empty() {

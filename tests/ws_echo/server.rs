@@ -1,10 +1,10 @@
-//! A WebSocket echo server on the codec and the opening handshake of the
-//! connection manager, for conformance suites.
+//! A WebSocket echo server with the frame reader and the opening handshake of jabsocket,
+//! for conformance suites.
 //!
-//! `ws_echo [--deflate] [--max-frame N] [--max-message N] ADDRESS:PORT` accepts
-//! any origin and any sub-protocol, sends every message back and prints
-//! `listening on ADDRESS:PORT`. With `--deflate` it agrees to permessage-deflate
-//! and compresses what that makes smaller. One thread, one edge-triggered reactor.
+//! `ws_echo [--deflate] [--max-frame N] [--max-message N] ADDRESS:PORT` accepts any
+//! origin and any sub-protocol, echoes every message and prints `listening on
+//! ADDRESS:PORT`. With `--deflate` it accepts permessage-deflate and compresses messages
+//! that become smaller. It uses one thread and edge-triggered events.
 #![allow(
     clippy::disallowed_methods,
     reason = "this loop is a reactor of its own"
@@ -27,7 +27,7 @@ use connection::{Connection, Shared, Turn};
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// The limit of frames and messages without an option.
+/// The default limit for frames and messages.
 const DEFAULT_MAX_SIZE: u64 = 64 << 20;
 
 fn main() {

@@ -1,4 +1,4 @@
-//! The echo server as a child process, and one case against it.
+//! The echo server as a child process, and a test case for it.
 #![allow(dead_code)]
 
 use std::io::{BufRead, BufReader};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::common::ws_client::{Frame, Response, WsClient};
 
-/// A running server; it ends with this value.
+/// A running server. Dropping it stops the server.
 pub struct EchoServer {
     child: Child,
     addr: SocketAddr,
@@ -43,7 +43,7 @@ impl EchoServer {
         }
     }
 
-    /// Opens a connection; `id` is told when an expectation fails.
+    /// Opens a connection. Failures report `id`.
     pub fn case(&self, id: &str) -> Case {
         Case {
             id: id.to_owned(),
@@ -51,13 +51,13 @@ impl EchoServer {
         }
     }
 
-    /// A connection whose request offers these extensions, and the answer to it.
+    /// Opens a connection and offers these extensions; returns the response too.
     pub fn offering(&self, extensions: &str) -> (WsClient, Response) {
         let offer = [("Sec-WebSocket-Extensions", extensions)];
         WsClient::open(self.addr, "/", &offer, None).unwrap()
     }
 
-    /// A second handle on a case's connection.
+    /// Another handle to the connection of a case.
     pub fn share(&self, case: &Case) -> TcpStream {
         case.client.stream.try_clone().unwrap()
     }
@@ -70,7 +70,7 @@ impl Drop for EchoServer {
     }
 }
 
-/// Cargo builds examples beside the directory of the test executables.
+/// Cargo builds examples next to the directory of the test executables.
 fn program() -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -94,8 +94,8 @@ impl Case {
         self.chopped(bytes, usize::MAX);
     }
 
-    /// Sends in writes of `size` bytes. The server may end the connection
-    /// before the last of them; what it said is checked when it is read.
+    /// Sends in writes of `size` bytes. The server may close the connection before the
+    /// last write; later reads check its response.
     pub fn chopped(&mut self, bytes: &[u8], size: usize) {
         if let Err(e) = self.client.send_chopped(bytes, size) {
             assert!(
@@ -106,7 +106,7 @@ impl Case {
         }
     }
 
-    /// Reads one whole, unfragmented message or control frame.
+    /// Reads one unfragmented message or control frame.
     pub fn expect(&mut self, opcode: u8, payload: &[u8]) {
         let id = &self.id;
         match self.client.read_frame() {
@@ -132,13 +132,13 @@ impl Case {
         }
     }
 
-    /// The closing handshake begun here.
+    /// Starts the closing handshake and expects its end.
     pub fn close(mut self) {
         self.client.send_close(1000, "done").unwrap();
         self.expect_close(Some(1000), "done");
     }
 
-    /// The server's Close, then the end of the stream.
+    /// Expects the server's Close and then the end of the stream.
     pub fn expect_close(mut self, code: Option<u16>, reason: &str) {
         let close = self.client.read_close();
         let close = close.unwrap_or_else(|e| panic!("{}: {e}", self.id));
@@ -146,7 +146,7 @@ impl Case {
         self.expect_eof();
     }
 
-    /// The server fails the connection with this code, whatever the reason.
+    /// Expects the server to fail the connection with this code, for any reason.
     pub fn expect_failure(mut self, code: u16) {
         let close = self.client.read_close();
         let close = close.unwrap_or_else(|e| panic!("{}: {e}", self.id));
@@ -154,8 +154,8 @@ impl Case {
         self.expect_eof();
     }
 
-    /// The server closes first (RFC 6455 7.1.1), not when its patience with the client
-    /// ends, after a minute.
+    /// The server closes first (RFC 6455, section 7.1.1), not after its timeout of a
+    /// minute.
     fn expect_eof(mut self) {
         let at_once = Some(Duration::from_secs(30));
         self.client.stream.set_read_timeout(at_once).unwrap();

@@ -1,5 +1,5 @@
-//! Group 6: text is UTF-8, and the first byte that breaks it fails the
-//! connection. The sequences are those of Markus Kuhn's stress test.
+//! Group 6: text is UTF-8, and the first invalid byte fails the connection. The sequences
+//! are from Markus Kuhn's stress test.
 
 use super::echo::EchoServer;
 use crate::common::ws_client::{CONTINUATION, FIN, KEY, TEXT, frame, header};
@@ -53,7 +53,7 @@ fn group_6_fails_fast() {
     case.raw(&super::fragments(TEXT, BROKEN, 1));
     case.expect_failure(1007);
 
-    // The message never ends: the answer comes before.
+    // The answer comes before the end of the message.
     let (start, rest) = BROKEN.split_at(11);
     let mut case = server.case("6.4.1");
     case.send(TEXT, start);
@@ -134,7 +134,7 @@ fn echoes_in_all_sizes(server: &EchoServer, id: &str, text: &str) {
 fn group_6_invalid_sequences() {
     let server = EchoServer::start();
     let mut sequences: Vec<Vec<u8>> = [
-        // 6.6: "κόσμε" cut inside a character.
+        // 6.6: "κόσμε" split inside a character.
         &b"\xce"[..],
         b"\xce\xba\xe1",
         b"\xce\xba\xe1\xbd",
@@ -148,7 +148,7 @@ fn group_6_invalid_sequences() {
         b"\xfb\xbf\xbf\xbf\xbf",
         b"\xfd\xbf\xbf\xbf\xbf\xbf",
         b"\xf4\x90\x80\x80",
-        // 6.12: continuation bytes alone.
+        // 6.12: only continuation bytes.
         b"\x80",
         b"\xbf",
         b"\x80\xbf",

@@ -1,5 +1,5 @@
-//! The search for the end of an element, in random cuts, against Expat: where Expat
-//! finds the end of a whole element, the search finds the same, and never one before.
+//! The search for the end of an element, with random pieces, compared with Expat: both
+//! find the same end.
 #![no_main]
 
 use jabsocket::expat::{Boundary, Error, Limits, MAX_TAG, Parser, Token};

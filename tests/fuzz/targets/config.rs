@@ -1,5 +1,5 @@
-//! The configuration: whatever the text, an answer, and every problem in it has
-//! a line that the file has.
+//! The configuration: any text gets an answer, and each problem has a line number that
+//! exists in the file.
 #![no_main]
 
 use jabsocket::config::{self, What};
@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     let (problems, refused) = match config::parse("file", text) {
         Ok(loaded) => {
-            // What was taken can be asked.
+            // An accepted configuration can be used.
             let _ = loaded.config.domain("a.example");
             let _ = loaded.config.origin_allowed(Some("https://a.example"));
             (loaded.warnings, false)

@@ -1,6 +1,6 @@
-//! The opening handshake: a request that comes in pieces is judged as in one,
-//! no part of it gets out of its place in the answer, and whatever a client says
-//! of its address, the address that a trusted proxy appends counts.
+//! The opening handshake. The outcome does not depend on how a request is split, no part
+//! of the request can break the structure of the response, and only the address that a
+//! trusted proxy appends is used, whatever the client claims.
 #![no_main]
 
 use jabsocket::buf::Buf;
@@ -34,7 +34,7 @@ fuzz_target!(|input: &[u8]| {
             Err(refusal) => check_refusal(*refusal),
         }
         match in_pieces(input, &policy) {
-            // Only a line's end has it looked at again.
+            // Only the end of a line triggers another look.
             Ok(None) => assert!(!matches!(whole, Ok(Some(_))), "accepted in one piece only"),
             verdict => assert_eq!(verdict, whole),
         }
@@ -42,8 +42,8 @@ fuzz_target!(|input: &[u8]| {
     behind_a_proxy(input);
 });
 
-/// A request in which `input` is what the client says of its address, and its Host
-/// as well, sent on by proxies of several kinds.
+/// A request with `input` as the address and Host that a client claims, forwarded by
+/// several kinds of proxies.
 fn behind_a_proxy(input: &[u8]) {
     let said: String = String::from_utf8_lossy(input)
         .chars()
@@ -96,7 +96,7 @@ fn parse(input: &[u8], policy: &Policy<'_>) -> Result<Option<Request>, Refusal> 
     head.map(|head| policy.judge(&head)).transpose()
 }
 
-/// The verdict of a reader that gathers bytes as a session does.
+/// The outcome for a reader that collects bytes as a session does.
 fn in_pieces(input: &[u8], policy: &Policy<'_>) -> Result<Option<Request>, Refusal> {
     let mut len = 0;
     for piece in pieces(input) {

@@ -1,6 +1,6 @@
-//! The check of client messages, with parsers borrowed from a pool that other
-//! messages went through, against a plain namespace-aware parser that reads the
-//! message as a document. A zero byte ends a message.
+//! The check of client messages, with parsers from a pool that other messages have used,
+//! compared with a namespace-aware parser that reads the message as a document. A zero
+//! byte ends a message.
 #![no_main]
 
 use jabsocket::expat::{Error, MAX_TAG, Parser, Token};
@@ -16,13 +16,13 @@ fuzz_target!(|input: &str| {
         check_first(&parsers, text);
         check_message(&mut parsers, text);
     }
-    // None of it spoilt the pool.
+    // The parsers in the pool still work.
     let sound = "<a xmlns='b'><c/></a>";
     assert_eq!(read(&mut parsers, sound), Ok(Message::Element(sound)));
     assert!(read(&mut parsers, "<p:a/>").is_err());
 });
 
-/// Judges a message to its end.
+/// Reads a whole message.
 fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, StreamError> {
     let (mut begun, mut meter) = (None, Meter::new());
     loop {
@@ -45,7 +45,7 @@ fn judge(text: &str) -> Result<(Vec<u8>, Vec<u8>), Error> {
 }
 
 fn check_message(parsers: &mut Parsers, text: &str) {
-    // A tag that is too long is refused whatever it is.
+    // A tag that is too long is always refused.
     if text.len() > MAX_TAG {
         return;
     }
@@ -65,7 +65,7 @@ fn check_message(parsers: &mut Parsers, text: &str) {
         (Ok(Message::Element(element)), Ok(root)) => {
             assert_eq!(framing(&root), None);
             assert!(element.starts_with('<') && element.ends_with('>'));
-            // What is passed on is the document but for its declaration.
+            // The document is relayed without its XML declaration.
             assert_eq!(judge(element), Ok(root));
             assert!(text.contains(element) && !element.starts_with("<?"));
         }
@@ -91,7 +91,7 @@ fn check_message(parsers: &mut Parsers, text: &str) {
             let is_stream = root == (ns::STREAMS.into(), b"stream".to_vec());
             assert!(framing(&root).is_some() || is_stream);
         }
-        // White space before an element makes a document, but no message.
+        // White space before an element is valid in a document but not in a message.
         (Err(StreamError::BadFormat(_)), Ok(_)) => assert!(!text.starts_with('<')),
         (Err(_), Err(_)) => {}
         (verdict, judged) => panic!("{verdict:?} but {judged:?}"),
@@ -111,7 +111,7 @@ fn check_first(parsers: &Parsers, text: &str) {
         }
         Ok(First::Draft { tag, rest, .. }) => {
             assert!(tag.starts_with('<') && !tag.ends_with('>'));
-            // Opened, closed again: a document if what follows is content.
+            // With an end tag it is a document if the rest is valid content.
             let name = tag[1..].split([' ', '\t', '\r', '\n', '/']).next();
             assert!(name.is_some_and(|name| name.ends_with("stream")), "{tag}");
             assert!(text.contains(tag) && text.ends_with(rest));

@@ -1,5 +1,6 @@
-//! The PROXY header of a trusted proxy: in pieces as in one, never more than was
-//! there, and what it says is what a header written anew says.
+//! The PROXY header of a trusted proxy. The outcome does not depend on how it is split,
+//! it never uses more bytes than it has, and a header written from the result means the
+//! same.
 #![no_main]
 
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let whole = parse(input);
-    // The verdict of a reader that gathers byte by byte: the first one counts.
+    // A reader that collects byte by byte uses the first verdict.
     let gathered = (0..=input.len()).find_map(|len| match parse(&input[..len]) {
         Ok(None) => None,
         verdict => Some(verdict),

@@ -1,6 +1,6 @@
-//! The stream tokenizer in random cuts, with parsers from a pool that another
-//! stream uses in between, against one plain parser that has the whole document
-//! before it: the same units and the same verdict.
+//! The stream tokenizer, with random pieces and parsers from a pool that another stream
+//! uses too, compared with one parser that has the whole document: both find the same
+//! units and the same error.
 #![no_main]
 
 use jabsocket::expat::{self, Parser, Pool, Tag, Token, scanned_bytes};
@@ -10,16 +10,16 @@ use jabsocket::proto::xmpp::{Parsers, ns};
 use jabsocket_fuzz::{Random, pieces};
 use libfuzzer_sys::fuzz_target;
 
-/// Beyond all inputs: when a unit is too long depends on the cuts.
+/// Larger than all inputs, because the pieces decide when a unit is too long.
 const NO_LIMIT: usize = 1 << 20;
-/// How deep names are compared.
+/// The depth to which names are compared.
 const WATCH: u32 = 6;
-/// What the stream reads beside, to have the pool's parsers change hands.
+/// Another stream, which makes the parsers of the pool change hands.
 const OTHER: &[u8] = b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
     xmlns='jabber:client'><message xmlns:q='q'><q:b xmlns='z'/>&lt;</message> <iq/>\
     <a><b><c><d/></c></b></a><!-- broken -->";
 
-/// A unit that owns its bytes; an element also as it stands alone.
+/// A unit that owns its bytes. An element also with its inherited declarations.
 #[derive(Clone, Debug, PartialEq)]
 enum Seen {
     Header(Vec<u8>),
@@ -28,13 +28,13 @@ enum Seen {
 }
 
 fuzz_target!(|input: &[u8]| {
-    // How much of a unit has to be there to be refused is not judged here.
+    // This target does not check how early a unit is refused.
     let last = input.iter().rposition(|byte| *byte == b'>');
     let input = &input[..last.map_or(0, |last| last + 1)];
     let mut pool = Parsers::new().stream;
     let before = scanned_bytes();
     let (units, error, waits) = read(&mut pool, &[input]);
-    // A root that a parser has to read may be escaped to six times its length.
+    // Escaping may make a root six times as long.
     let scanned = (scanned_bytes() - before) as usize;
     assert!(scanned <= 8 * input.len() + 200, "{scanned} bytes scanned");
     let among_others = read_among_others(&mut pool, input);
@@ -60,13 +60,13 @@ fuzz_target!(|input: &[u8]| {
     match verdict {
         Verdict::Sound => {
             assert_eq!(units.len(), parts.len());
-            // Refused at its first bytes, where Expat waits for its last; or where it
-            // waits for the rest of a character that a tag's end has cut.
+            // The tokenizer refuses a unit at its first bytes, while Expat waits for its
+            // last byte or for the rest of a character that the end of a tag has split.
             let is_early = matches!(error, Some(Error::Xml(expat::Error::Restricted(_))));
             let is_cut = std::str::from_utf8(input).is_err();
             assert!(error.is_none() || is_early || is_cut, "{error:?}");
         }
-        // A unit is judged once it is complete.
+        // A unit is checked when it is complete.
         Verdict::Broken => assert!(error.is_some() || waits, "{units:?}"),
         Verdict::Undecided | Verdict::Foreign => {}
     }
@@ -80,7 +80,7 @@ fn seen(unit: &Unit<'_>) -> Seen {
     }
 }
 
-/// The units, the rule that was broken, and whether a unit is unfinished.
+/// The units, the error, and whether a unit is incomplete.
 fn read(pool: &mut Pool, pieces: &[&[u8]]) -> (Vec<Seen>, Option<Error>, bool) {
     let mut stream = ServerStream::new();
     let mut units = Vec::new();
@@ -103,7 +103,7 @@ fn read(pool: &mut Pool, pieces: &[&[u8]]) -> (Vec<Seen>, Option<Error>, bool) {
     (units, None, stream.held() > 0)
 }
 
-/// The same in pieces and with pauses, while another stream goes on.
+/// The units of a stream in pieces, while another stream is read.
 fn read_among_others(pool: &mut Pool, input: &[u8]) -> (Vec<Seen>, bool) {
     let (mut stream, mut other) = (ServerStream::new(), ServerStream::new());
     let mut units = Vec::new();
@@ -138,11 +138,11 @@ fn read_among_others(pool: &mut Pool, input: &[u8]) -> (Vec<Seen>, bool) {
     (units, false)
 }
 
-/// What a plain parser finds.
+/// What one parser finds.
 #[derive(Debug, PartialEq)]
 enum Verdict {
     Sound,
-    /// Not XML, or not the shape of a stream.
+    /// Not XML, or not a stream.
     Broken,
     /// Not decided here.
     Undecided,
@@ -174,7 +174,7 @@ fn name(parser: &Parser, tag: &Tag) -> Name {
     (namespace.to_vec(), local.to_vec())
 }
 
-/// Reads document after document, each with a parser of its own.
+/// Reads all documents, each with its own parser.
 fn judge(input: &[u8]) -> (Vec<Part<'_>>, Verdict) {
     let mut parts = Vec::new();
     let mut rest = input;
@@ -198,7 +198,7 @@ fn check_gap(bytes: &[u8]) -> Result<(), Verdict> {
     }
 }
 
-/// Reads one document; what follows it if the stream is restarted there.
+/// Reads one document; returns the rest if the stream restarts there.
 fn document<'a>(input: &'a [u8], parts: &mut Vec<Part<'a>>) -> Result<&'a [u8], Verdict> {
     let input = &input[blanks(input)..];
     match input {
@@ -257,8 +257,7 @@ fn document<'a>(input: &'a [u8], parts: &mut Vec<Part<'a>>) -> Result<&'a [u8], 
     }
     if verdict.is_ok() {
         let text = &input[at + blanks(&input[at..])..];
-        // An end tag that to the parser goes on behind the input, in the middle
-        // of a character.
+        // For the parser, this end tag continues after the input, inside a character.
         if open.is_none() && text.starts_with(b"</") {
             return Err(Verdict::Undecided);
         }
@@ -269,8 +268,7 @@ fn document<'a>(input: &'a [u8], parts: &mut Vec<Part<'a>>) -> Result<&'a [u8], 
             Verdict::Sound
         });
     }
-    // What follows the fault may restart the stream, for all a parser knows that
-    // does not see it.
+    // The parser does not see what follows the error, which may restart the stream.
     let success = input.windows(7).any(|word| word == b"success");
     match success {
         true => Err(Verdict::Undecided),

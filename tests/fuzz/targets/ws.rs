@@ -1,6 +1,6 @@
-//! The frame reader, in one piece and in many, with compression agreed on and
-//! without, against a reader that has all bytes before it and knows nothing but
-//! the rules. What is compressed is inflated, and may not pass its limit.
+//! The frame reader, with whole and split input, with and without compression, compared
+//! with a simple reader that has the whole input and follows only the RFC. Compressed
+//! messages are inflated and must not exceed their limit.
 #![no_main]
 
 use jabsocket::meter::Meter;
@@ -17,7 +17,7 @@ const LIMITS: Limits = Limits {
     deflate: false,
 };
 
-/// The largest message that compressed ones may become.
+/// Maximum size of an inflated message.
 const MAX_INFLATED: u64 = 5000;
 
 /// An event that owns its bytes.
@@ -102,7 +102,7 @@ fn seen(event: Event<'_>) -> Seen {
     }
 }
 
-/// RFC 6455, sections 5 and 7.4, and RFC 7692, section 6, read off a complete input.
+/// Applies RFC 6455, sections 5 and 7.4, and RFC 7692, section 6, to a complete input.
 fn reference(input: &[u8], deflate: bool) -> Outcome {
     let mut events = Vec::new();
     let error = frames(input, deflate, &mut events).err();
@@ -110,7 +110,7 @@ fn reference(input: &[u8], deflate: bool) -> Outcome {
 }
 
 fn frames(mut rest: &[u8], deflate: bool, events: &mut Vec<Seen>) -> Result<(), Error> {
-    // Opcode and payload so far of the message under way.
+    // Opcode and payload of the incomplete message.
     let mut message: Option<(u8, Vec<u8>)> = None;
     loop {
         let Some((fin, opcode, len, key, after)) = header(rest, deflate)? else {
@@ -164,7 +164,7 @@ fn frames(mut rest: &[u8], deflate: bool, events: &mut Vec<Seen>) -> Result<(), 
     }
 }
 
-/// FIN, opcode (with RSV1 before it), length, key, and what follows the header.
+/// FIN, opcode (with RSV1), length, key, and the bytes after the header.
 type Header<'a> = (bool, u8, u64, [u8; 4], &'a [u8]);
 
 fn header(input: &[u8], deflate: bool) -> Result<Option<Header<'_>>, Error> {

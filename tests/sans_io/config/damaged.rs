@@ -1,5 +1,5 @@
-//! A damaged or half-written file never loses keys silently, because the lost keys may
-//! be those that keep strangers out.
+//! A damaged or incomplete file never loses keys silently. The lost keys might be those
+//! that restrict access.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ const WHOLE: &str = "# the start\nport: 443\nlisten:\n  - 127.0.0.1\n  - ::1\n\
     - name: example.net\n    server: xmpp.example.net:5222\n    tls: required\n\
     listeners:\n  - port: 80\n  - port: 81\n    resource: /x\n# the end\n";
 
-/// A file of its own, removed at the end.
+/// A file for one test. Dropping it removes the file.
 struct File(PathBuf);
 
 impl File {

@@ -1,12 +1,12 @@
-//! The sample, the manual and the README know the keys that the program knows, with the
-//! same defaults, units and needs of a restart.
+//! The sample, the manual and the README list all keys of the program, with the same
+//! defaults and units, and the same keys that need a restart.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use jabsocket::config::{self, Config, KEYS, Key};
 
-/// Another name of max_total_memory; documented there.
+/// Another name for max_total_memory, documented with it.
 const OLD_NAME: &str = "max_total_queue_size";
 
 fn file(name: &str) -> String {
@@ -65,8 +65,7 @@ fn entry_of_manual(manual: &str, key: &str) -> String {
     entry
 }
 
-/// The paragraph of the sample that has a key, without the marks of comments, and its
-/// keys.
+/// The sample's paragraph about a key, without comment marks, and the keys in it.
 fn paragraph_of_sample(sample: &str, key: &str) -> Option<(String, Vec<String>)> {
     let bare = |line: &str| line.strip_prefix('#').unwrap_or(line).to_owned();
     for paragraph in sample.split("\n\n") {
@@ -87,7 +86,8 @@ fn paragraph_of_sample(sample: &str, key: &str) -> Option<(String, Vec<String>)>
     None
 }
 
-/// The phrases after `Default:`, or each after `Defaults:`, up to the next comma or stop.
+/// The phrase after `Default:`, or each phrase after `Defaults:`, up to the next comma or
+/// full stop.
 fn defaults(text: &str) -> Vec<String> {
     let Some((_, rest)) = text.split_once("Default") else {
         return Vec::new();

@@ -6,7 +6,7 @@ use jabsocket::config::{self, DomainRule, Loaded, Sources};
 
 use super::{address, refused, shown};
 
-/// A directory of one test, removed at the end.
+/// A directory for one test. Dropping it removes the directory.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -26,14 +26,14 @@ impl Directory {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    /// The configuration of a file that includes `d/*.conf`.
+    /// Loads a file that includes `d/*.conf`.
     fn load(&self, text: &str) -> Result<Loaded, Vec<String>> {
         let include = format!("include: {}/d/*.conf\n", self.0.display());
         self.write("main.conf", &(include + text));
         config::load(&self.path("main.conf")).map_err(|problems| self.short(&shown(&problems)))
     }
 
-    /// Messages without the path of the directory.
+    /// Messages with the directory's path removed.
     fn short(&self, messages: &[String]) -> Vec<String> {
         let directory = format!("{}/", self.0.display());
         messages
@@ -221,7 +221,7 @@ fn the_files_in_one_piece_are_the_same_configuration() {
     directory.write("d/c.conf", "");
     let loaded = directory.load("port: 7\n").unwrap();
     let piece = Sources::read(Path::new(&directory.path("main.conf"))).encode();
-    // Whatever becomes of the files.
+    // Independent of the files.
     std::fs::remove_dir_all(directory.path("d")).unwrap();
     let mut again = Sources::decode(&piece).judge().unwrap().config;
     assert_eq!(again.domain("a.b"), loaded.config.domain("a.b"));

@@ -1,4 +1,4 @@
-//! What a file is refused or warned for, and in which words.
+//! Errors and warnings for a file, with their words.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Unix sockets among the places to listen on, and proxies behind them.
+//! Unix sockets in `listen`, and proxies that connect to them.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ fn they_stand_wherever_an_address_may() {
     let config = good("listeners:\n- {listen: unix:/a, tls: off}\n- port: 1\n");
     assert_eq!(config.listeners[0].listen, [path("/a")]);
     assert_eq!(config.listeners[1].listen, []);
-    // As long as the kernel takes.
+    // The maximum length for the kernel.
     good(&format!("listen: unix:/{}", "x".repeat(106)));
     good(&format!("listen: unix:@{}", "x".repeat(107)));
 }
@@ -123,7 +123,7 @@ fn whoever_comes_by_one_is_believed_only_if_the_file_says_so() {
         let problems = refused(&format!("trusted_proxies: {text}"));
         assert!(problems[0].contains("'unix:' in quotes"), "{problems:?}");
     }
-    // Without quotes it is YAML for something else.
+    // Without quotes YAML reads it as something else.
     let problems = refused("trusted_proxies:\n- unix:\n");
     assert!(problems[0].contains("'unix:' in quotes"), "{problems:?}");
 }

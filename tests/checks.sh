@@ -5,8 +5,7 @@
 passed=0
 failed=0
 
-# One test: a name, and a command that succeeds. What the command says is shown
-# if it does not.
+# One test: a name, and a command that must succeed. If it fails, its output is shown.
 check() {
     local name=$1
     shift
@@ -21,10 +20,10 @@ check() {
     fi
 }
 
-# The same, when nothing after it makes sense without it.
+# Like check, for a test without which the later ones make no sense.
 need() { check "$@" || finish; }
 
-# The name of the test, as its last line has it.
+# Prints the last line and exits. $1: the name of the test.
 finish_as() {
     printf '%s: %d ok, %d not\n' "$1" $passed $failed
     [ $failed -eq 0 ] && [ $passed -gt 0 ]
@@ -33,8 +32,8 @@ finish_as() {
 
 has() { grep -q -- "$2" "$1" || { echo "no '$2' in $1, which ends:"; tail -n 25 "$1"; return 1; }; }
 
-# Another version of the package $1 as $2: version, and a sed script for its
-# configuration.
+# Makes another version of the package $1 as $2. $3: the version; $4: a sed script for
+# its configuration.
 repack() {
     local tree
     tree=$(mktemp -d) || return 1
@@ -43,9 +42,9 @@ repack() {
     rm -rf "$tree"
 }
 
-# A browser's opening handshake and a Ping; run by bash in the daemon's network.
-# Arguments: path, Host, Origin, port (5000 if not said). The key and its answer are
-# those of RFC 6455.
+# Does a browser's opening handshake and a Ping. bash runs it in the daemon's network.
+# Arguments: path, Host, Origin, port (default 5000). The key and its answer are those of
+# RFC 6455.
 # shellcheck disable=SC2016,SC2034
 browser='
 exec 3<>/dev/tcp/127.0.0.1/${4:-5000} || exit 1

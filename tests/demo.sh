@@ -1,10 +1,10 @@
 #!/bin/bash
-# Shows jabsocket at work: builds it, starts it before an XMPP server of its own
-# on loopback, lets two users chat through it and then gives you a page to chat
-# with. Ctrl-C ends everything; nothing is left behind.
+# A demonstration: builds jabsocket, starts it with an XMPP server on loopback, lets two
+# users chat through it, and then offers a page to chat with. Ctrl-C ends everything and
+# leaves nothing behind.
 #
 #   tests/demo.sh           until Ctrl-C
-#   tests/demo.sh --once    ends after the users' chat: status 0 or 1
+#   tests/demo.sh --once    exits after the users' chat with status 0 or 1
 
 set -u
 tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
@@ -21,7 +21,7 @@ demo=
 directory=$(mktemp -d) || exit 1
 end() {
     trap '' INT TERM HUP
-    # It ends Prosody and jabsocket.
+    # The demo stops Prosody and jabsocket.
     [ -n "$demo" ] && kill -TERM "$demo" 2>/dev/null && wait "$demo"
     rm -rf "$directory"
 }
@@ -30,7 +30,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-echo '1. What is needed is installed, unless it is there.'
+echo '1. Install missing packages.'
 bash tests/install.sh demo || exit 1
 
 echo '2. cargo build --release'

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The fail2ban filter in conf/ against lines as jabsocket logs them: it must find
-# those that name who passed a limit, and no others.
+# Tests the fail2ban filter in conf/ with log lines from jabsocket. It must match the
+# lines with the address of a client that exceeded a limit, and no others.
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -19,7 +19,7 @@ check() {
     local expected=$1 line=$2 found
     found=$(matched "Nov 24 00:00:00 host $line")
     [ "$found" = "$expected" ] && return
-    printf 'matched %s times, not %s: %s\n' "${found:-no}" "$expected" "$line"
+    printf 'matched %s times instead of %s: %s\n' "${found:-no}" "$expected" "$line"
     failed=1
 }
 
@@ -30,5 +30,5 @@ check 1 'jabsocket[7]: warning: limit: 192.0.2.7 exceeded handshake_timeout'
 check 0 'jabsocket[7]: limit: max_connections reached, 192.0.2.7 turned away'
 check 0 'jabsocket[7]: limit: 12 more lines were left out'
 check 0 'jabsocket[7]: session 192.0.2.7:1 origin=limit:\x20192.0.2.8\x20exceeded\x20x ended'
-[ $failed = 0 ] && echo 'fail2ban: the filter finds what it should'
+[ $failed = 0 ] && echo 'fail2ban: the filter matches as expected'
 exit $failed

@@ -1,16 +1,16 @@
 #!/bin/bash
-# Installs what the build, the demo and the tests need, as far as it is missing.
+# Installs missing packages for the build, the demo and the tests.
 #
 #   tests/install.sh build   Rust, a C compiler, libraries, rustfmt and clippy
-#   tests/install.sh demo    that, Prosody, Node.js and the packages from npm
-#   tests/install.sh package the first, and what makes and tries the Debian package
-#   tests/install.sh proxies the demo's, nginx, HAProxy and openssl
-#   tests/install.sh all     all of that, ejabberd, jabberd2, fail2ban, Prometheus, g++,
-#                            Chromium, Firefox and what they are driven with (the default)
+#   tests/install.sh demo    also Prosody, Node.js and packages from npm
+#   tests/install.sh package as build, and programs to build and test the Debian package
+#   tests/install.sh proxies as demo, and nginx, HAProxy and openssl
+#   tests/install.sh all     all of these, ejabberd, jabberd2, fail2ban, Prometheus, g++,
+#                            Chromium, Firefox and their drivers (the default)
 #
-# Made for Debian 12 and 13. A Rust toolchain that is there and new enough is used,
-# else Debian's newest is installed. It asks nothing, is quick when nothing is
-# missing, and starts no service.
+# For Debian 12 and 13. Uses an existing Rust toolchain if it is new enough, and otherwise
+# installs Debian's newest. The script asks no questions, is quick if nothing is missing,
+# and starts no service.
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
@@ -37,7 +37,7 @@ want_service() { [ -n "$(installed "$1")" ] || { missing+=("$1"); services+=("$1
 
 # cargo and npm need the certificates.
 for package in gcc libc6-dev pkg-config libssl-dev libc-ares-dev ca-certificates procps util-linux; do want "$package"; done
-# Expat parses what strangers send: only the newest will do.
+# Expat parses untrusted input, so the newest version is required.
 expat=$(installed libexpat1-dev)
 [ -n "$expat" ] && [ "$expat" = "$(candidate libexpat1-dev)" ] || missing+=(libexpat1-dev)
 case $what in demo|proxies|all) javascript=yes ;; *) javascript= ;; esac
@@ -52,9 +52,9 @@ if [ "$what" = all ]; then
     want_service fail2ban
     # libFuzzer is C++.
     want g++
-    # For promtool.
+    # Has promtool.
     want_service prometheus
-    # certutil tells Firefox of the tests' authority; fonts for the pages, emoji among them.
+    # certutil installs the tests' authority in Firefox. The pages need fonts with emoji.
     for package in chromium firefox-esr libnss3-tools fonts-dejavu-core fonts-noto-color-emoji; do want "$package"; done
 fi
 case $what in proxies|all) want_service nginx; want_service haproxy; want openssl ;; esac
@@ -64,7 +64,7 @@ esac
 
 # --- Rust -------------------------------------------------------------------
 
-# Debian's releases have an old Rust, and this newer one that its browsers are built with.
+# Debian releases have an old Rust, and this newer one to build browsers.
 debian_rust=(rustc-web cargo-web rustfmt-web rust-web-clippy)
 needed=$(sed -nE 's/^rust-version = "(.*)"/\1/p' ../Cargo.toml)
 
@@ -76,7 +76,7 @@ new_enough() {
     done
 }
 
-# Whether Debian's cargo would not be the one that is found, or would push rustup out.
+# Whether another cargo would be found before Debian's, or Debian's would remove rustup.
 other_rust() {
     local directory
     [ -z "$(installed rustup)" ] || return 0
@@ -87,7 +87,7 @@ other_rust() {
     return 1
 }
 
-# A part of the toolchain that is there: its name, its program, Debian's package.
+# A component of the installed toolchain: its name, its program, Debian's package.
 want_component() {
     "$2" --version >/dev/null 2>&1 && return
     if [ "$(command -v cargo)" = /usr/bin/cargo ] && [ -n "$(installed cargo-web)" ]; then
@@ -104,12 +104,12 @@ check_debian_rust() {
     local version
     version=$(candidate cargo-web)
     dpkg --compare-versions "${version%%[+~-]*}" ge "$needed" 2>/dev/null ||
-        die "Rust $needed or newer is needed, and apt has no such cargo-web (${version:-none}). On Debian 12 it is among the security updates; else install Rust from https://rustup.rs"
+        die "Rust $needed or newer is needed, and apt has no such cargo-web (${version:-none}). Debian 12 has it in the security updates; otherwise install Rust from https://rustup.rs"
 }
 
 install_rust=
 if ! new_enough; then
-    ! other_rust || die "Rust $needed or newer is needed; $(command -v cargo) is older or does not run: rustup update stable && rustup default stable"
+    ! other_rust || die "Rust $needed or newer is needed; $(command -v cargo) is older or does not work: rustup update stable && rustup default stable"
     install_rust=yes
     missing+=("${debian_rust[@]}")
 elif [ "$what" = build ] || [ "$what" = all ]; then
@@ -146,8 +146,8 @@ install_packages() {
     fi
     export DEBIAN_FRONTEND=noninteractive
     say "apt-get install ${missing[*]}"
-    # No package may start its service. A policy that forbids it stays; any other
-    # is put aside for the while.
+    # No package may start its service. An existing policy that forbids this is kept; any
+    # other policy is moved aside meanwhile.
     if [ ${#services[@]} -gt 0 ] && ! forbids_start; then
         [ -e $policy ] && "${sudo[@]}" mv $policy $policy.aside
         printf '#!/bin/sh\nexit 101\n' | "${sudo[@]}" tee $policy >/dev/null
@@ -157,18 +157,18 @@ install_packages() {
         trap 'exit 130' INT
         trap 'exit 143' TERM
     fi
-    "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null || say 'apt-get update failed, going on'
+    "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null || say 'apt-get update failed, continuing'
     [ -z "$install_rust" ] || check_debian_rust
     "${sudo[@]}" apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
         -o Dpkg::Options::=--force-confold --no-install-recommends \
         install "${missing[@]}" </dev/null || die 'apt-get install failed'
     restore_policy
-    # The tests start servers of their own; the packages' services stay off.
+    # The tests start their own servers. The services of the packages stay disabled.
     for service in "${services[@]}"; do
         command -v systemctl >/dev/null && "${sudo[@]}" systemctl disable "$service" >/dev/null 2>&1
         [ -d /run/systemd/system ] && "${sudo[@]}" systemctl stop "$service" >/dev/null 2>&1
     done
-    # ejabberdctl, which its package's scripts call, leaves Erlang's port mapper behind.
+    # The scripts of ejabberd's package call ejabberdctl, which leaves epmd running.
     for pid in $(pgrep -x epmd); do
         case " $epmd_before " in *" $pid "*) ;; *) "${sudo[@]}" kill "$pid" ;; esac
     done
@@ -183,18 +183,18 @@ new_enough || die "Rust $needed or newer is needed; $(command -v cargo) is not"
 # --- npm --------------------------------------------------------------------
 
 if [ -n "$javascript" ]; then
-    # Packages for tests in a browser alone are the "devDependencies".
+    # Packages that only the browser tests need are "devDependencies".
     #
-    # In the lock file converse.js depends on nothing: what its package lists is
-    # already in its dist/, and one entry, a link into itself, stops npm 9. After
-    # `npm install` of another version, take its "dependencies" and "workspaces" out
-    # of the lock file and run `npm install` again. puppeteer-core is there without what
-    # would start or download a browser: keep "chromium-bidi" and "debug" of its
-    # "dependencies". No entry has an address ("--omit-lockfile-registry-resolved").
+    # In the lock file converse.js has no dependencies: its dist/ contains them, and one
+    # entry, a link to itself, breaks npm 9. After `npm install` of another version, remove
+    # its "dependencies" and "workspaces" from the lock file and run `npm install` again.
+    # puppeteer-core is listed without the packages that start or download a browser: keep
+    # only "chromium-bidi" and "debug" of its "dependencies". No entry has an address
+    # ("--omit-lockfile-registry-resolved").
     omit=--omit=dev
     stamp=real/node_modules/.installed
     [ "$what" = all ] && { omit=; stamp=$stamp-all; }
-    # The stamp is the lock file that node_modules was made from.
+    # The stamp is a copy of the lock file for node_modules.
     if ! cmp -s real/package-lock.json "$stamp"; then
         say "npm ci${omit:+ $omit} (in tests/real)"
         (cd real && npm ci $omit --ignore-scripts --no-audit --no-fund --no-progress --loglevel=error </dev/null >&2) || die 'npm ci failed'

@@ -1,19 +1,19 @@
 #!/bin/bash
-# The tests under AddressSanitizer: our own code with every call into Expat,
-# OpenSSL and c-ares, and the daemon itself in the tests that run it; also leaks,
-# in what ends by itself. How much memory the daemon takes is not checked here.
+# Runs the tests under AddressSanitizer: jabsocket's code with every call into Expat,
+# OpenSSL and c-ares, and the daemon in the tests that run it. Also finds leaks in programs
+# that exit by themselves. Does not check how much memory the daemon uses.
 #
-#   tests/memcheck.sh [CARGO TEST ARGUMENTS...]   everything, if not said
+#   tests/memcheck.sh [CARGO TEST ARGUMENTS...]   without arguments: all tests
 #
-# Not part of tests/run.sh: it builds everything anew and takes minutes. The last
-# line is "memcheck: clean" or "memcheck: not clean".
+# Not part of tests/run.sh, because it builds everything again and takes minutes. The
+# last line is "memcheck: clean" or "memcheck: not clean".
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 [ -d "${HOME-}/.cargo/bin" ] && PATH=$PATH:$HOME/.cargo/bin
 triple=$(rustc -vV | sed -n 's/^host: //p')
 if ! compgen -G "$(rustc --print target-libdir)/librustc*_rt.asan.a" >/dev/null; then
-    echo "memcheck: not clean: this Rust ($(command -v rustc)) has no AddressSanitizer, as Debian's; one from https://rustup.rs has"
+    echo "memcheck: not clean: this Rust ($(command -v rustc)) has no AddressSanitizer; install Rust from https://rustup.rs"
     exit 1
 fi
 reports=$PWD/target/memcheck
@@ -26,7 +26,7 @@ export ASAN_OPTIONS=log_path=$reports/report:detect_stack_use_after_return=1
 cargo test --target "$triple" "$@" 2>&1 | tee "$reports/log"
 status=${PIPESTATUS[0]}
 
-# A daemon's report would not fail the test that ran it.
+# A report from a daemon does not fail its test.
 found=$(find "$reports" -name 'report.*' | wc -l)
 [ "$found" -eq 0 ] || head -n 40 "$reports"/report.*
 if [ "$status" -eq 0 ] && [ "$found" -eq 0 ]; then

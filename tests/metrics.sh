@@ -1,6 +1,5 @@
 #!/bin/bash
-# The pages of metrics of two workers against promtool, Prometheus' own judge of
-# them.
+# Checks the metrics of two workers with promtool from Prometheus.
 
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -18,10 +17,10 @@ printf '%s\n' "tls_certificate: $work/certificate" "tls_key: $work/key" 'port: 0
 : >"$work/log"
 $daemon -n -c "$work/conf" 2>>"$work/log" &
 pid=$!
-# Waits for the line of the master, behind those of all workers.
+# Waits for the master's line, which follows the lines of all workers.
 timeout 10 tail -n +1 -f --pid=$pid "$work/log" | sed '/listening on/q' >"$work/start"
 address=$(sed -nE '/status at /{s/.*http:..(.*).metrics/\1/p;q}' "$work/start")
-[ -n "$address" ] || { echo 'metrics: the daemon does not start:'; cat "$work/log"; exit 1; }
+[ -n "$address" ] || { echo 'metrics: the daemon did not start:'; cat "$work/log"; exit 1; }
 
 for path in /metrics/workers /metrics; do
     exec 3<>"/dev/tcp/${address%:*}/${address##*:}" || exit 1
@@ -32,7 +31,7 @@ for path in /metrics/workers /metrics; do
     [ "$lines" -gt 100 ] || { echo "metrics: only $lines samples at $path"; exit 1; }
     grep -q '^jabsocket_workers.* [12]$' "$work/page" || { echo "metrics: no workers at $path"; exit 1; }
     promtool check metrics <"$work/page" || exit 1
-    echo "metrics: promtool finds nothing in $lines samples at $path"
+    echo "metrics: promtool accepts $lines samples at $path"
 done
 
 # The alert rules: each fires in time, names metrics that exist, and has a test.

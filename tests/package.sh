@@ -1,10 +1,10 @@
 #!/bin/bash
-# Builds the Debian package and tries it in a Debian 12 and a Debian 13 made for the
-# purpose: install, run, upgrade, remove, purge, and under a real systemd where the
-# machine lets one boot it (tests/systemd.sh). For the release that this host is not,
-# it is built there, with the Rust that Debian has. Also the other ways to install, and
-# the unit. Needs root (chroot, a network of its own) and Debian's archive. The last
-# line is "package: N ok, M not". Nothing is left behind.
+# Builds the Debian package and tests it in a temporary Debian 12 and Debian 13: install,
+# run, upgrade, remove, purge. If the machine can boot systemd in namespaces, also under a
+# real systemd (tests/systemd.sh). For the release that differs from the host's, the
+# package is built there, with Debian's Rust. Also tests the other ways to install, and
+# the unit. Needs root (chroot, a network namespace) and Debian's archive. The last line
+# is "package: N ok, M not". The script removes everything that it creates.
 #
 #   tests/package.sh [DIRECTORY]    DIRECTORY gets a copy of the package
 
@@ -29,8 +29,8 @@ own_release=$(. /etc/os-release && echo "${VERSION_CODENAME-}")
 
 finish() { finish_as package; }
 
-# Nothing of the host is mounted in a root but what debootstrap mounts, which may
-# stay behind when it is interrupted.
+# A root has no mounts from the host, except those of debootstrap, which may remain when
+# it is interrupted.
 end() {
     trap '' INT TERM HUP
     local builder place
@@ -45,12 +45,12 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-# $root is the Debian that is being tried, or built in.
+# $root is the Debian for the current test or build.
 in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} "$@"; }
 
 # --- Debian, and the package built in it ---------------------------------------
 
-# Where apt has a distribution of this host's from: its name.
+# The archive from which this host gets a distribution. $1: its name.
 archive() { apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' | awk -v name="$1" '$1 == name { print $2; exit }'; }
 
 find_proxy() {
@@ -59,13 +59,13 @@ find_proxy() {
     [ -z "$proxy" ] || [ "$proxy" = DIRECT ] || export http_proxy=$proxy
 }
 
-# A Debian as small as can be in $root. $1: release.
+# Makes a minimal Debian in $root. $1: release.
 make_root() {
     local main security
     main=$(archive "$own_release")
     security=$(archive "$own_release-security")
-    # In two stages, so that dpkg can be told that nothing need outlive a crash:
-    # waiting for the disk is most of the time otherwise.
+    # In two stages, to configure dpkg in between: it need not sync the disk, which would
+    # take most of the time.
     debootstrap --foreign --variant=minbase --merged-usr "$1" "$root" ${main:+"$main"} &&
         mkdir -p "$root/etc/dpkg/dpkg.cfg.d" && echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/quick" &&
         chroot "$root" /debootstrap/debootstrap --second-stage || { tail -n 20 "$root/debootstrap/debootstrap.log"; return 1; }
@@ -73,9 +73,9 @@ make_root() {
     in_root apt-get -q update
 }
 
-# Builds the package in a copy of the Debian, as who has an old Rust would. What cargo
-# has downloaded here goes in, and the authorities that this host trusts. $1: release,
-# $2: version.
+# Builds the package in a copy of the Debian that has an old Rust. Copies the crates that
+# cargo has downloaded, and the certification authorities of this host. $1: release, $2:
+# version.
 build_in_root() {
     local registry=${CARGO_HOME:-$HOME/.cargo}/registry program
     root=$work/$1
@@ -92,7 +92,7 @@ build_in_root() {
         mv "$root"/source/*/jabsocket_*.deb "$work/$1.deb"
 }
 
-# Begun early, for it takes a while. $1: release, $2: version.
+# Starts a build early, because it takes long. $1: release, $2: version.
 begin_build() {
     set -m
     build_in_root "$@" >"$work/$1.log" 2>&1 &
@@ -108,7 +108,7 @@ has_built() {
 # --- From the source -----------------------------------------------------------
 
 configure() {
-    # The build that tests/run.sh has made already will do.
+    # Uses an existing build, for example from tests/run.sh.
     mkdir -p "$build" "$top/target" && ln -s "$top/target" "$build/target" && cmake -S "$top" -B "$build"
 }
 
@@ -164,21 +164,21 @@ installs_elsewhere() {
 }
 
 unit_verifies() {
-    # It has the paths of the prefix, so the programs and pages that it names exist.
+    # The unit has the paths of the prefix, so its programs and manual pages exist.
     MANPATH=$work/prefix/share/man systemd-analyze verify --man=yes \
         "$work/prefix/lib/systemd/system/jabsocket.service" conf/jabsocket.socket >"$work/verify" 2>&1 || { cat "$work/verify"; return 1; }
-    # Keys that only systemd 254 and newer know.
+    # These keys need systemd 254 or newer.
     ! grep -E -v "Unknown key '(RestartSteps|RestartMaxDelaySec)'" "$work/verify" | grep jabsocket
 }
 
-# systemd counts in tenths.
+# systemd reports tenths.
 unit_is_tight() { systemd-analyze security --offline=true --threshold=20 conf/jabsocket.service; }
 
 source_package() {
     make -C "$build" package_source && mkdir "$work/source" &&
         tar -x -z -f "$build/jabsocket-$version.tar.gz" -C "$work/source" || return 1
     ! find "$work/source" -name node_modules -o -name .git | grep . || return 1
-    # In its own directory, as the manual of the C daemon says.
+    # In its own directory, as in the manual of the C daemon.
     (cd "$work/source/jabsocket-$version" && cmake -D CMAKE_BUILD_TYPE=debug . && make help >/dev/null &&
         cargo metadata --offline --locked --no-deps --format-version 1 >/dev/null)
 }
@@ -196,7 +196,7 @@ is_installed() {
     [ "$(in_root dpkg-query -W -f '${Status}' jabsocket)" = 'install ok installed' ] || return 1
     for file in usr/share/man/man8/jabsocket.8.gz usr/share/man/man5/jabsocket.conf.5.gz \
         usr/share/doc/jabsocket/copyright usr/share/doc/jabsocket/changelog.Debian.gz; do
-        # A minimal root may leave documentation out; what is there must be whole.
+        # A minimal root may omit documentation. Existing files must be complete.
         in_root dpkg -L jabsocket | grep -qx "/$file" || { echo "no /$file"; return 1; }
     done
     in_root dpkg --verify jabsocket | grep -v '^.* /usr/share/' | grep . && return 1
@@ -213,7 +213,7 @@ has_user() {
 
 # --- Running it ----------------------------------------------------------------
 
-# In the root, as its user, in a network of its own where every port is free.
+# In the root, as the daemon's user, in a network namespace where every port is free.
 start_daemon() {
     local tries
     : >"$work/daemon.log"
@@ -236,7 +236,7 @@ stop_daemon() {
     wait $daemon
     status=$?
     daemon=
-    [ $status -eq 0 ] || { echo "the daemon ended with status $status"; return 1; }
+    [ $status -eq 0 ] || { echo "the daemon exited with status $status"; return 1; }
 }
 
 browse() { nsenter --net="/proc/$daemon/ns/net" bash -c "$browser" browser "$@"; }
@@ -246,7 +246,7 @@ serves() {
     stop_daemon
 }
 
-# The sample of the C daemon's manual.
+# The sample from the C daemon's manual.
 original='# jabsocket configuration
 
 # Listening port for WebSocket connection
@@ -274,16 +274,16 @@ log_level: LOG_DEBUG'
 serves_original() {
     printf '%s\n' "$original" >"$root/etc/jabsocket.conf"
     start_daemon && browse /mychat example.com:5000 http://seconddomain.com || { cat "$work/daemon.log"; return 1; }
-    # It does check what the file says.
+    # The daemon applies the rules in the file.
     ! browse /other example.com:5000 http://seconddomain.com && ! browse /mychat example.com:5000 http://thirddomain.com && stop_daemon
 }
 
-# As without systemd: started by root, it goes into the background as its user.
+# Without systemd: started by root, the daemon goes into the background as its user.
 serves_in_background() {
     local file=$root/run/jabsocket.pid tries status=0
     printf '%s\n' 'port: 5000' 'listen: 127.0.0.1' 'user: jabsocket' 'workers: 2' 'pid_file: /run/jabsocket.pid' >"$root/etc/background.conf"
     timeout 20 unshare --net sh -c 'ip link set lo up && exec chroot "$0" jabsocket -c /etc/background.conf' "$root" || return 1
-    # It is ready when the command is over.
+    # When the command exits, the daemon is ready.
     daemon=$(cat "$file") || return 1
     browse / localhost:5000 http://example.com &&
         [ "$(stat -c %u "/proc/$daemon")" = "$(in_root id -u jabsocket)" ] || status=1
@@ -292,14 +292,14 @@ serves_in_background() {
         kill -0 "$daemon" 2>/dev/null || { daemon= && return $status; }
         sleep 0.05
     done
-    echo 'it does not end'
+    echo 'the daemon does not exit'
     return 1
 }
 
 # --- Upgrade, remove, purge ----------------------------------------------------
 
 upgrades() {
-    # $1: version. Without a question, and with the edited file as it was.
+    # $1: version. Without a question, and without a change to the edited file.
     in_root dpkg "${@:2}" -i "/tmp/jabsocket-$1.deb" || return 1
     [ "$(in_root dpkg-query -W -f '${Version}' jabsocket)" = "$1" ] && printf '%s\n' "$original" | cmp - "$root/etc/jabsocket.conf"
 }
@@ -314,13 +314,13 @@ purges() {
     mkdir -p "$root/run/jabsocket" && : >"$root/run/jabsocket/jabsocket.pid"
     in_root apt-get -q -y purge jabsocket || return 1
     ! in_root getent passwd jabsocket && ! in_root getent group jabsocket || return 1
-    # Logs and caches of dpkg and apt stay, and what was put into /tmp here.
+    # Except for logs and caches of dpkg and apt, and files of this test in /tmp.
     ! find "$root" -xdev -path "$root/tmp" -prune -o -path "$root/var/log" -prune -o -path "$root/var/cache" -prune -o -name '*jabsocket*' -print | grep .
 }
 
-# What the package's scripts ask of systemd: as if it ran, with a systemctl that
-# only notes what it is asked. $1: what dpkg or apt-get is to do; $2: the request
-# that must be among the notes, or, after a !, must not.
+# Checks the systemctl calls of the package's scripts, with a systemctl that only records
+# them. $1: the command for dpkg or apt-get; $2: the call that must be recorded, or, after
+# a !, must not be.
 asks_systemd() {
     : >"$root/tmp/asked"
     # shellcheck disable=SC2086
@@ -343,12 +343,12 @@ END
 
 forbid_start() { printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" && chmod 755 "$root/usr/sbin/policy-rc.d"; }
 
-# A real systemd, with the package $1; what it counts counts here.
+# Tests the package $1 under a real systemd; adds its numbers to this script's.
 try_systemd() {
     local status count
     bash tests/systemd.sh "$root" "$1" | tee "$work/systemd"
     status=${PIPESTATUS[0]}
-    # Not here: it has said why.
+    # Skipped. The script has printed the reason.
     [ $status != 77 ] || return 0
     count=$(sed -nE 's/^systemd: ([0-9]+) ok, ([0-9]+) not$/\1 \2/p' "$work/systemd")
     [ -n "$count" ] || count='0 1'
@@ -360,11 +360,11 @@ try_systemd() {
 try_package() {
     cp "$1" "$root/tmp/jabsocket.deb"
     need 'apt-get install, without systemd' in_root apt-get -q -y --no-install-recommends install /tmp/jabsocket.deb
-    check 'all of it is there and the configuration is good' is_installed
+    check 'all files are installed and the configuration is valid' is_installed
     check 'the system user' has_user
-    check 'it serves a browser, as that user' serves
+    check 'the daemon serves a browser as that user' serves
     stop_daemon
-    check 'started by root it goes into the background, as its user' serves_in_background
+    check 'started by root, the daemon goes into the background as its user' serves_in_background
     stop_daemon
     check "the C daemon's sample file works as it is" serves_original
     stop_daemon
@@ -372,49 +372,49 @@ try_package() {
     repack "$1" "$root/tmp/jabsocket-99.1-1.deb" 99.1-1 >/dev/null
     repack "$1" "$root/tmp/jabsocket-99.2-1.deb" 99.2-1 '$ a # Another default' >/dev/null
     check 'an upgrade keeps the edited file without a question' upgrades 99.1-1
-    check 'an upgrade with another file keeps the edited one on demand' upgrades 99.2-1 --force-confdef --force-confold
-    check 'remove leaves the configuration' removes
+    check 'an upgrade with a different file keeps the edited file on request' upgrades 99.2-1 --force-confdef --force-confold
+    check 'remove keeps the configuration' removes
     check 'purge leaves nothing' purges
 
     fake_systemd
-    check 'under systemd an installation starts the service' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '(^| )start .*jabsocket\.service'
-    check 'an upgrade restarts it' asks_systemd 'dpkg -i /tmp/jabsocket-99.1-1.deb' '(^| )restart .*jabsocket\.service'
-    check 'remove stops it' asks_systemd 'dpkg -r jabsocket' '(^| )stop .*jabsocket\.service'
-    check 'purge goes well under systemd' asks_systemd 'dpkg -P jabsocket' 'daemon-reload'
+    check 'under systemd, the installation starts the service' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '(^| )start .*jabsocket\.service'
+    check 'an upgrade restarts the service' asks_systemd 'dpkg -i /tmp/jabsocket-99.1-1.deb' '(^| )restart .*jabsocket\.service'
+    check 'remove stops the service' asks_systemd 'dpkg -r jabsocket' '(^| )stop .*jabsocket\.service'
+    check 'purge succeeds under systemd' asks_systemd 'dpkg -P jabsocket' 'daemon-reload'
     forbid_start
-    check 'policy-rc.d keeps it from being started' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '!(^| )start .*jabsocket'
-    check 'purge leaves nothing here either' purges
+    check 'policy-rc.d prevents the start' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '!(^| )start .*jabsocket'
+    check 'then purge leaves nothing either' purges
     try_systemd "$1"
 }
 
 # -------------------------------------------------------------------------------
 
 if [ "$(id -u)" != 0 ]; then
-    echo 'FAIL this needs root: it makes a Debian of its own'
+    echo 'FAIL this script needs root to make a Debian root'
     failed=1
     finish
 fi
-need 'install what is needed' bash tests/install.sh package
+need 'install the requirements' bash tests/install.sh package
 version=$(sed -nE 's/^version = "(.*)"/\1/p' Cargo.toml | head -n 1)
 find_proxy
 for release in "${releases[@]}"; do
     [ "$release" = "$own_release" ] || begin_build "$release" "$version"
 done
 
-need 'cmake finds all it needs' configure
+need 'cmake finds all requirements' configure
 need 'make' make -C "$build"
-check 'make again has nothing to do' again_fresh
+check 'a second make has nothing to do' again_fresh
 check 'make help has the targets of the C daemon' targets
-check 'an unknown kind of build is refused' bad_kind
-check 'missing libraries are named' missing_library
-check 'a missing cargo is named' missing_cargo
-check 'and one that is too old' old_cargo
-check 'make install; a configuration that is there stays' installs
-check 'an installation below a prefix stays there' installs_elsewhere
+check 'an unknown build type is refused' bad_kind
+check 'cmake names missing libraries' missing_library
+check 'cmake reports a missing cargo' missing_cargo
+check 'cmake reports a cargo that is too old' old_cargo
+check 'make install keeps an existing configuration' installs
+check 'an installation under a prefix writes only there' installs_elsewhere
 check 'systemd-analyze verify' unit_verifies
-check 'systemd-analyze security: exposure 2.0 at most' unit_is_tight
+check 'systemd-analyze security: exposure at most 2.0' unit_is_tight
 sed -n 's/^.*Overall exposure level/   exposure/p' "$log"
-check 'make package_source; its own directory can be built in' source_package
+check 'make package_source makes a tar file that builds' source_package
 
 need 'make package' make -C "$build" package
 package=$(echo "$build"/jabsocket_*.deb)
@@ -427,10 +427,10 @@ for release in "${releases[@]}"; do
     printf '== Debian %s\n' "$release"
     root=$work/$release
     if [ "$release" = "$own_release" ]; then
-        need 'a Debian of its own' make_root "$release"
+        need 'make a Debian root' make_root "$release"
         try_package "$package"
     else
-        need 'the package built there, after tests/install.sh, by the Rust of Debian' has_built "$release"
+        need 'build the package there with the Rust of Debian, after tests/install.sh' has_built "$release"
         check 'lintian has no error and no warning' lintian_clean "$work/$release.deb"
         try_package "$work/$release.deb"
     fi

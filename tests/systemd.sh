@@ -1,14 +1,14 @@
 #!/bin/bash
-# Boots a Debian with its own systemd, in namespaces and without a container tool,
-# and tries the package's unit there: reload, watchdog, socket activation, restart
+# Boots a Debian with its own systemd, in namespaces and without a container tool, and
+# tests the package's unit there: reload, watchdog, socket activation, restart
 # under load, workers, upgrade in place, upgrade of the package, purge.
 #
 #   tests/systemd.sh ROOT PACKAGE
 #
-# ROOT is a directory with a Debian as debootstrap makes it, without jabsocket;
-# systemd is installed there if it is missing. Needs root, namespaces and cgroup2:
-# without them it says so and ends with status 77. Otherwise the last line is
-# "systemd: N ok, M not". No process and no mount stays behind.
+# ROOT is a directory with a Debian from debootstrap, without jabsocket. The script
+# installs systemd there if it is missing. It needs root, namespaces and cgroup2. Without
+# them it says so and exits with status 77. Otherwise the last line is "systemd: N ok, M
+# not". No process and no mount remains.
 
 set -u
 root=$(cd "$1" && pwd) && package=$(realpath "$2") || exit 1
@@ -29,7 +29,7 @@ finish() { finish_as systemd; }
 end() {
     trap '' INT TERM HUP
     local tries
-    # With its first process a PID namespace ends, and with it mounts and network.
+    # The end of its first process ends a PID namespace, its mounts and its network.
     [ -z "$init" ] || kill -KILL "$init" 2>/dev/null
     [ -z "$namespaces" ] || { kill -KILL "$namespaces"; wait "$namespaces"; } 2>/dev/null
     for ((tries = 0; tries < 100; tries++)); do
@@ -45,9 +45,9 @@ trap 'exit 129' HUP
 
 # --- The machine ---------------------------------------------------------------
 
-# What runs as the first process of the namespaces until systemd does. $1: the root.
-# /sys is read-only and some capabilities go: systemd then leaves to the host what is
-# the host's, devices, modules and the clock.
+# The first process in the namespaces, until systemd replaces it. $1: the root. /sys is
+# read-only and some capabilities are dropped. systemd then leaves devices, modules and
+# the clock to the host.
 boot='
 set -e
 mount --bind "$1" "$1"
@@ -72,24 +72,24 @@ exec chroot . /usr/bin/env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin
     sh -c "umount -l /mnt && exec setpriv --bounding-set -sys_module,-sys_time,-sys_rawio /lib/systemd/systemd"
 '
 
-# A cgroup of its own below the one this runs in, for systemd to share out.
+# Makes a cgroup for systemd, below the cgroup of this script.
 make_cgroup() {
     local hierarchy own
     hierarchy=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/self/mounts)
     own=$(sed -n 's/^0:://p' /proc/self/cgroup)
-    [ -n "$hierarchy" ] && [ -n "$own" ] || { echo 'there is no cgroup2'; return 1; }
+    [ -n "$hierarchy" ] && [ -n "$own" ] || { echo 'no cgroup2 is mounted'; return 1; }
     mkdir "$hierarchy$own/jabsocket-test.$$" && cgroup=$hierarchy$own/jabsocket-test.$$
 }
 
-# In the cgroup $1: the namespaces, then the rest of the arguments as their first process.
+# Enters the cgroup $1 and new namespaces, and runs the other arguments as first process.
 enter='
 echo $$ >"$0/cgroup.procs" && exec unshare --cgroup --pid --mount --uts --ipc --net \
     --fork --kill-child --propagation private "$@"
 '
 
-# Whether this machine lets one do what boot does.
+# Whether this machine permits everything in $boot.
 can_boot() {
-    [ "$(id -u)" = 0 ] || { echo 'it needs root'; return 1; }
+    [ "$(id -u)" = 0 ] || { echo 'this script needs root'; return 1; }
     make_cgroup && timeout 20 sh -c "$enter" "$cgroup" sh -ec \
         'mount -t proc proc /proc; mount -t tmpfs tmpfs /mnt; mkdir /mnt/cgroup; mount -t cgroup2 cgroup2 /mnt/cgroup; ip link set lo up'
 }
@@ -104,7 +104,7 @@ boots() {
         kill -0 "$namespaces" 2>/dev/null || break
         sleep 0.05
     done
-    # Only systemd's own processes stay in its cgroup.
+    # Only processes of systemd remain in its cgroup.
     echo "$namespaces" >"${cgroup%/*}/cgroup.procs"
     for ((tries = 0; tries < 200; tries++)); do
         inside systemctl is-system-running >"$work/state" 2>&1
@@ -118,14 +118,14 @@ boots() {
     return 1
 }
 
-# A command in the booted system. None takes longer.
+# Runs a command in the booted system, with a time limit.
 inside() {
     nsenter --target "$init" --mount --uts --ipc --net --pid --cgroup \
         /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DEBIAN_FRONTEND=noninteractive SYSTEMD_PAGER= \
         timeout --kill-after=5 90 "$@"
 }
 
-# What the package depends on too: there is no network inside.
+# Also installs the package's dependencies, because the booted system has no network.
 install_systemd() {
     rm -rf "$root/usr/sbin/policy-rc.d" "$root/run/systemd"
     # shellcheck disable=SC2154
@@ -138,7 +138,7 @@ install_systemd() {
 
 property() { inside systemctl show --property "$1" --value jabsocket.service; }
 main_pid() { property MainPID; }
-# A minimal Debian has no kill but the shell's.
+# A minimal Debian has no kill program. The shell has one.
 signal() { inside sh -c "kill -$1 $2"; }
 
 # Waits for the command to succeed.
@@ -148,12 +148,12 @@ await() {
         "$@" && return
         sleep 0.1
     done
-    echo "in vain: $*"
+    echo "waited in vain for: $*"
     inside systemctl status --no-pager jabsocket.service
     return 1
 }
 
-# It is up, with another main process than $1.
+# Whether the service is up with a main process other than $1.
 is_up_anew() {
     local pid
     [ "$(property ActiveState)" = active ] && pid=$(main_pid) && [ "$pid" != 0 ] && [ "$pid" != "$1" ]
@@ -161,16 +161,16 @@ is_up_anew() {
 
 configure() { printf '%s\n' 'listen: 127.0.0.1' 'domains: [example.com]' 'log_level: LOG_INFO' "$@" >"$root/etc/jabsocket.conf"; }
 
-# The settings go into the drop-in of this test.
+# Writes the settings to a drop-in for this test.
 set_up_unit() {
     mkdir -p "$root/etc/systemd/system/jabsocket.service.d" &&
         printf '%s\n' '[Service]' "$@" >"$root/etc/systemd/system/jabsocket.service.d/test.conf" && inside systemctl daemon-reload
 }
 
-# As often as is wanted: systemd counts starts.
+# Resets systemd's limit on starts first.
 restart() { inside systemctl reset-failed jabsocket.service; inside systemctl restart jabsocket.service; }
 
-# A browser's opening handshake and a Ping: path and port.
+# Does a browser's opening handshake and a Ping. Arguments: path and port.
 browse() { timeout 30 nsenter --target "$init" --net bash -c "$browser" browser "$1" localhost:5000 http://example.com "${2:-5000}"; }
 
 installs() {
@@ -214,7 +214,7 @@ refuses_bad_start() {
     restart && browse /
 }
 
-# $1: what prints the process that is to hang.
+# $1: a command that prints the process to stop.
 recovers_from_hang() {
     local pid hung
     pid=$(main_pid)
@@ -233,7 +233,7 @@ has_workers() {
     local pid worker
     configure 'workers: 2'
     restart && [ "$(workers_of_main | wc -w)" = 2 ] && browse / && pid=$(main_pid) && worker=$(last_worker) || return 1
-    # One that dies is replaced, by its master.
+    # The master replaces a worker that dies.
     signal KILL "$worker" && await has_other_worker "$worker" && browse / && [ "$(main_pid)" = "$pid" ] &&
         [ "$(property ActiveState)" = active ]
 }
@@ -244,7 +244,7 @@ has_other_worker() { [ "$(workers_of_main | wc -w)" = 2 ] && ! workers_of_main |
 activates() {
     configure 'open_timeout: 600' 'listeners:' '  - port: 5000' '    resource: /first' '  - port: 5001' '    resource: /second'
     set_up_unit && inside systemctl stop jabsocket.service || return 1
-    # With nobody there a connect is refused: what follows can fail.
+    # Without the socket a connect is refused, so the next checks are meaningful.
     ! knock || return 1
     sed 's/^ListenStream=.*/ListenStream=127.0.0.1:5000\nListenStream=127.0.0.1:5001/' conf/jabsocket.socket >"$root/etc/systemd/system/jabsocket.socket"
     inside systemctl daemon-reload && inside systemctl enable --now jabsocket.socket && [ "$(property ActiveState)" = inactive ] &&
@@ -255,8 +255,8 @@ serves_both() { browse /second 5001 && browse /first; }
 
 knock() { nsenter --target "$init" --net bash -c 'exec 3<>/dev/tcp/127.0.0.1/5000' 2>/dev/null; }
 
-# Connects again and again until there is a file $1, for a minute at most; then how
-# often, and how often in vain.
+# Connects repeatedly until the file $1 exists, for at most a minute. Prints how often it
+# connected and how often it was refused.
 knocking='
 tried=0 refused=0
 while [ ! -e "$1" ] && [ $SECONDS -lt 60 ]; do
@@ -267,7 +267,8 @@ done
 echo "$tried $refused"
 '
 
-# A command while clients come; none is refused, and after it all is well.
+# Runs a command while clients connect. Fails if a client is refused, or if the service
+# does not work after it.
 under_load() {
     local clients status tried refused
     rm -f "$work/enough"
@@ -282,8 +283,8 @@ under_load() {
     [ $status = 0 ] && [ "$tried" -gt 20 ] && [ "$refused" = 0 ] && serves_both
 }
 
-# A browser that says nothing after its opening handshake for resource $1 until there is
-# a file $2.enough, two minutes at most. It is done once its Ping is answered.
+# A browser that is silent after its opening handshake for resource $1 until the file
+# $2.enough exists, for at most two minutes. It succeeds if its Ping is then answered.
 # shellcheck disable=SC2016
 silent_browser='
 exec 3<>/dev/tcp/127.0.0.1/5000 || exit 1
@@ -297,7 +298,7 @@ printf "\x89\x84\0\0\0\0abcd" >&3
 [ "$(timeout 10 head -c 6 <&3 | od -A n -t x1 | tr -d " ")" = 8a0461626364 ]
 '
 
-# A command during a session for resource $1, which goes on all the time.
+# Runs a command during a session for resource $1. Fails if the session is lost.
 during_session() {
     local client status
     rm -f "$work"/session.*
@@ -318,19 +319,19 @@ upgrade_in_place() {
 }
 is_old() { [[ $(inside cat "/proc/$1/comm") == jabsocket-old* ]]; }
 
-# With sockets of its own and workers: twice, one session lives through both. The end of
-# the service is the end of all its processes, in time.
+# With its own sockets and workers: two upgrades, with one session through both. Stopping
+# the service ends all its processes in time.
 upgrades_in_place() {
     local pid
     inside systemctl disable --now jabsocket.socket && rm "$root/etc/systemd/system/jabsocket.socket" && set_up_unit WatchdogSec=4 || return 1
     configure 'workers: 2' 'open_timeout: 600'
     restart && pid=$(main_pid) && during_session / upgrade_twice || return 1
-    # The watchdog hears of the new process, for longer than it waits.
+    # The new process sends heartbeats for longer than the watchdog waits.
     for _ in 1 2 3; do await heard_after "$(property WatchdogTimestampMonotonic)" || return 1; done
     [ "$(property ActiveState)" = active ] && browse / && upgrade_in_place_during_session_and_stop
 }
 heard_after() { [ "$(property WatchdogTimestampMonotonic)" != "$1" ]; }
-# The first process keeps the session; the one in between has none.
+# The first process keeps the session. The second process has none.
 upgrade_twice() {
     local pid
     pid=$(main_pid)
@@ -342,7 +343,7 @@ upgrade_in_place_during_session_and_stop() {
         [ "$(property Result)" = success ] && ! inside sh -c 'cat /proc/[0-9]*/comm' | grep '^jabsocket'
 }
 
-# A bad file: the old process goes on, and is the main process.
+# With an invalid file, the old process continues as main process.
 survives_bad_upgrade() {
     local pid
     configure
@@ -359,7 +360,7 @@ restarts() {
         pid=$(main_pid)
         restart && await is_up_anew "$pid" || return 1
     done
-    # One that was killed is started again.
+    # systemd restarts the killed process.
     inside systemctl kill --signal=KILL jabsocket.service && await is_up_anew "$(main_pid)"
 }
 
@@ -372,7 +373,7 @@ upgrades() {
     inside dpkg -i /root/jabsocket-99.deb && await is_up_anew "$pid" && is_old "$pid" && [ "$(inside dpkg-query -W -f '${Version}' jabsocket)" = 99-1 ]
 }
 
-# What its administrator has switched off.
+# With a service that the administrator has disabled.
 leaves_off() {
     configure
     inside systemctl disable --now jabsocket.service && inside dpkg -i /root/jabsocket-100.deb &&
@@ -396,31 +397,31 @@ purges() {
 # -------------------------------------------------------------------------------
 
 if ! can_boot >"$log" 2>&1; then
-    echo "systemd: not tried, this machine does not let one boot it: $(tail -n 1 "$log")"
+    echo "systemd: skipped, this machine does not permit it: $(tail -n 1 "$log")"
     exit 77
 fi
-need 'apt-get installs systemd and what the package needs' install_systemd
+need 'apt-get installs systemd and the dependencies of the package' install_systemd
 cp "$package" "$root/root/jabsocket.deb"
 repack "$package" "$root/root/jabsocket-99.deb" 99-1 >/dev/null
 repack "$package" "$root/root/jabsocket-100.deb" 100-1 >/dev/null
 
-need 'it boots' boots
+need 'the system boots' boots
 inside systemctl --version | sed -n '1s/^/   /p'
-need 'the package is installed: its service is started, enabled, and serves' installs
-check 'the service has its user, no capability, and a filter of system calls' is_confined
-check 'its lines are in the journal' logs
-check 'systemctl reload: the same process, the new rules' reloads
-check 'a reload of a bad file fails, visibly, and changes nothing' refuses_bad_reload
-check 'a start with a bad file fails, one with a good file goes well' refuses_bad_start
-check 'a process that hangs is killed by the watchdog and started again' dies_of_watchdog
-check 'workers: 2; one that is killed is replaced' has_workers
-check 'a worker that hangs is noticed by the watchdog' recovers_from_hang last_worker
-check 'two sockets of systemd, the first connect starts the service' activates
-check 'no connect is refused while it restarts' under_load restarts
-check 'nor while the package is upgraded, and a session lives through that' under_load during_session /first upgrades
-check 'SIGUSR2 with workers: a session lives through two upgrades, the watchdog is content, stop ends all' upgrades_in_place
-check 'an upgrade with a bad file fails, visibly, and changes nothing' survives_bad_upgrade
-check 'an upgrade leaves a service off that was switched off' leaves_off
+need 'the installation starts and enables the service, which serves a browser' installs
+check 'the service has its own user, no capabilities and a system call filter' is_confined
+check 'the journal has the log of the service' logs
+check 'systemctl reload applies the new rules in the same process' reloads
+check 'a reload with an invalid file fails visibly and changes nothing' refuses_bad_reload
+check 'a start with an invalid file fails, a start with a valid file succeeds' refuses_bad_start
+check 'the watchdog restarts a hanging process' dies_of_watchdog
+check 'with two workers, a killed worker is replaced' has_workers
+check 'the watchdog notices a hanging worker' recovers_from_hang last_worker
+check 'with two sockets from systemd, the first connect starts the service' activates
+check 'no connect is refused during a restart' under_load restarts
+check 'no connect is refused and a session continues during an upgrade of the package' under_load during_session /first upgrades
+check 'SIGUSR2 with workers: a session continues through two upgrades, the watchdog does not fire, and stop ends all processes' upgrades_in_place
+check 'an upgrade with an invalid file fails visibly and changes nothing' survives_bad_upgrade
+check 'an upgrade does not start a disabled service' leaves_off
 check 'remove stops the service' removes
-check 'purge leaves nothing, and systemd knows of nothing' purges
+check 'purge leaves nothing behind, also in systemd' purges
 finish

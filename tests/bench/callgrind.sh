@@ -1,23 +1,23 @@
 #!/bin/bash
-# Instructions for a stanza on the relay path, without sockets, kernel and Expat
-# (whose versions differ): counted by callgrind, the same on every machine of a
-# kind however busy it is. Status 1 if one is more than TOLERANCE percent above
-# what is recorded in callgrind.txt; `--record` writes that file anew.
+# Counts the instructions per stanza on the relay path with callgrind, without sockets,
+# kernel and Expat (whose versions differ). The numbers do not depend on the load of the
+# machine. Exits with status 1 if a number is more than TOLERANCE percent above the one in
+# callgrind.txt; `--record` replaces that file.
 
 set -eu -o pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 recorded=tests/bench/callgrind.txt
 TOLERANCE=${TOLERANCE:-15}
-command -v valgrind >/dev/null || { echo 'needs valgrind (apt-get install valgrind)' >&2; exit 2; }
+command -v valgrind >/dev/null || { echo 'callgrind.sh needs valgrind (apt-get install valgrind)' >&2; exit 2; }
 cargo build --quiet --release --example stanzas
 program=target/release/examples/stanzas
 counts=$(mktemp -d)
 trap 'rm -rf "$counts"' EXIT
 
-# Instructions of COUNT stanzas by object: the program's own and all.
+# Counts the instructions for COUNT stanzas: those of the program, and all.
 count() {
     local file="$counts/$1-$2-$3"
-    # Without AVX, so that the processor makes no difference to memchr and libc.
+    # Without AVX, to make memchr and libc independent of the processor.
     GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-ERMS \
         valgrind --quiet --tool=callgrind --callgrind-out-file="$file" "$program" "$@" >"$counts/log"
     callgrind_annotate --threshold=100 "$file" 2>/dev/null | awk '
@@ -31,7 +31,7 @@ status=0
 new=""
 for path in up down; do
     for size in 200 4096 65000; do
-        # The difference of two runs: what comes before the stanzas drops out.
+        # The difference of two runs excludes the work before the stanzas.
         few=($(count $path $size 100))
         many=($(count $path $size 300))
         own=$(((many[0] - few[0]) / 200))
@@ -41,7 +41,7 @@ for path in up down; do
             $path $size $own "${was:--}" $all
         new+="$path $size $own"$'\n'
         if [ -n "$was" ] && [ $((own * 100)) -gt $((was * (100 + TOLERANCE))) ]; then
-            echo "** more than $TOLERANCE percent above what is recorded" >&2
+            echo "** more than $TOLERANCE percent above the recorded number" >&2
             status=1
         fi
     done

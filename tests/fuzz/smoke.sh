@@ -1,9 +1,9 @@
 #!/bin/bash
-# Fuzzes every target for a while, two at a time, from the corpus of real traffic.
+# Fuzzes every target for a while, two at a time, starting from a corpus of real traffic.
 #
-#   tests/fuzz/smoke.sh [SECONDS] [TARGET...]     60 s of each, if not said
+#   tests/fuzz/smoke.sh [SECONDS] [TARGET...]     default: 60 s for each target
 #
-# What is found lands in tests/fuzz/artifacts, and the corpus grown on the way in
+# Failing inputs go to tests/fuzz/artifacts, new inputs of the corpus to
 # tests/fuzz/target/corpus. The last line is "fuzz: N ok, M not".
 
 set -u
@@ -14,13 +14,13 @@ shift $(($# > 0))
 triple=x86_64-unknown-linux-gnu
 [ "$(uname -m)" = aarch64 ] && triple=aarch64-unknown-linux-gnu
 
-# AddressSanitizer is for the bindings of Expat. Debian packages Rust without it.
+# AddressSanitizer checks the bindings to Expat. Debian's Rust does not have it.
 sanitizer=-Zsanitizer=address
 if ! compgen -G "$(rustc --print target-libdir --target $triple)/librustc*_rt.asan.a" >/dev/null; then
     sanitizer=
-    echo 'fuzz: without AddressSanitizer, which this Rust does not have'
+    echo 'fuzz: this Rust has no AddressSanitizer, fuzzing without it'
 fi
-# What builds fuzz targets with the stable compiler: coverage as libFuzzer wants it.
+# Lets the stable compiler build fuzz targets with the coverage for libFuzzer.
 export RUSTC_BOOTSTRAP=1
 export RUSTFLAGS="--cfg fuzzing $sanitizer -Cpasses=sancov-module \
  -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

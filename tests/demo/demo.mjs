@@ -1,5 +1,5 @@
-// The demonstration behind tests/demo.sh: Prosody, jabsocket before it, two
-// users who chat through it, and then a page to chat with by hand.
+// The demonstration for tests/demo.sh: Prosody, jabsocket in front of it, two users who
+// chat, and then a page to chat with.
 
 import { createServer } from 'node:http';
 import { login } from '../real/clients/strophe.mjs';
@@ -31,7 +31,7 @@ async function chat() {
   const port = await freePort();
   jabsocket = await startJabsocket([prosody], { port, settings: `host_meta: ws://127.0.0.1:${port}/xmpp-websocket\n` });
   hostMeta = `http://127.0.0.1:${port}/.well-known/host-meta.json`;
-  say('jabsocket runs before it, with this configuration:');
+  say('jabsocket runs in front of it, with this configuration:');
   detail(jabsocket.config);
   const url = await endpointOf(hostMeta);
   detail(`host-meta ${hostMeta}\nwebsocket ${url}, as host-meta says`);
@@ -79,7 +79,7 @@ async function serve() {
 
 let leaving = false;
 async function leave(status) {
-  // Ctrl-C comes from the terminal and, once more, from demo.sh.
+  // Ctrl-C arrives from the terminal and again from demo.sh.
   if (leaving) return;
   leaving = true;
   try {
@@ -92,7 +92,7 @@ async function leave(status) {
 }
 
 for (const [signal, status] of [['SIGINT', 130], ['SIGTERM', 143], ['SIGHUP', 129]]) {
-  // The library that starts the processes would end at once.
+  // Otherwise the process library would exit at once.
   process.removeAllListeners(signal);
   process.on(signal, () => leave(once ? status : 0));
 }

@@ -1,9 +1,8 @@
-// Where a domain has its WebSocket, as its host-meta says (XEP-0156): for the page
-// and for Node.js alike.
+// Finds the WebSocket of a domain in its host-meta (XEP-0156), in the page and in Node.js.
 
 const RELATION = 'urn:xmpp:alt-connections:websocket';
 
-/** The first WebSocket that the JSON document at the URL `hostMeta` names. */
+/** The first WebSocket in the JSON document at the URL `hostMeta`. */
 export async function endpointOf(hostMeta) {
   const response = await fetch(hostMeta);
   if (!response.ok) throw new Error(`HTTP status ${response.status}`);

@@ -1,5 +1,4 @@
-// The page to chat with and the files it asks for: the demo serves them, and so
-// does the test in a real browser.
+// The chat page and its files, for the demo and for the test in a real browser.
 
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -9,8 +8,8 @@ const here = dirname(fileURLToPath(import.meta.url));
 const strophe = join(here, '..', 'real', 'node_modules', 'strophe.js', 'dist', 'strophe.umd.min.js');
 
 /**
- * What to serve, as [content type, body] by path: the page at `at`, which ends in
- * a slash, the rest below it. `settings`: `hostMeta`, the URL of host-meta.json;
+ * The files to serve by path, as [content type, body]: the page at `at`, which ends in a
+ * slash, and the rest below it. `settings`: `hostMeta`, the URL of host-meta.json;
  * `domain`; `users`, two names with their passwords.
  */
 export function page(settings, at = '/') {
@@ -22,7 +21,7 @@ export function page(settings, at = '/') {
   };
 }
 
-/** Answers a request from `files`, which are looked up by path. */
+/** Answers a request with the file at its path. */
 export function answer(files, request, response) {
   const file = files[new URL(request.url, 'http://localhost').pathname];
   response.writeHead(file ? 200 : 404, { 'Content-Type': file ? file[0] : 'text/plain', 'Cache-Control': 'no-store' });

@@ -1,8 +1,8 @@
-// Real browsers: Chromium and Firefox log in with Strophe.js and with Converse.js,
-// over wss and through jabsocket to Prosody, and show the chat. Their pages come from
-// another origin than the XMPP domain, and know nothing of the endpoint but what the
-// domain's host-meta says. Both browsers do the same; what a page itself cannot see
-// (the reason for which the browser has refused a WebSocket) jabsocket's log tells.
+// Real browsers: Chromium and Firefox log in to Prosody with Strophe.js and Converse.js,
+// over wss through jabsocket, and show the chat. The pages have an origin other than the
+// XMPP domain, and find the endpoint only by the domain's host-meta. Both browsers do the
+// same. A page cannot see why the browser has refused a WebSocket; jabsocket's log has the
+// reason.
 //
 //   node browser.mjs                     with target/release/jabsocket ($JABSOCKET for
 //                                        another), /usr/bin/chromium ($CHROMIUM) and
@@ -26,7 +26,7 @@ const DOMAIN = 'chat.example';
 const PAGE = 'page.example';
 /** An origin that jabsocket does not serve. */
 const STRANGER = 'stranger.example';
-/** A jabsocket whose certificate no browser has reason to believe. */
+/** A jabsocket with a certificate that no browser trusts. */
 const UNBELIEVED = 'unbelieved.example';
 
 const runner = new Runner(90_000);
@@ -54,7 +54,7 @@ const stage = {
     pictures.push(await visitor.picture(visitor.name));
   },
   quiet: (...some) => equal(some.flatMap(({ exceptions }) => exceptions), [], 'exceptions in the pages'),
-  /** Waits for a line that jabsocket writes from now on. */
+  /** Waits for a line that jabsocket writes after this call. */
   newLines(child = this.jabsocket.child) {
     const from = child.lines.length;
     return (pattern) => child.waitForLine(pattern, { from, ms: 30_000 });
@@ -91,7 +91,7 @@ const started = await start('Prosody', async () => { stage.prosody = await start
     stage.proxy = await startProxy({ [DOMAIN]: jabsocket.port, [UNBELIEVED]: impostor.port, [PAGE]: pages.port, [STRANGER]: pages.port });
   });
 
-/** Everything that the browser `name` has to show. */
+/** All tests for the browser `name`. */
 async function browserTests(name) {
   stage.name = name;
   stage.visitors = [];
@@ -126,10 +126,10 @@ if (started) {
   removePictures();
   await befriend(runner, new World(stage.prosody, stage.prosody.ownWebSocket));
   for (const name of names) await browserTests(name);
-  await runner.test('jabsocket ends, and no line of its log tells of trouble', async () => {
+  await runner.test('jabsocket stops, and its log has no errors', async () => {
     await jabsocket.stop();
     await impostor.stop();
-    // Whether the tests run as root is not its matter.
+    // The warning about root does not matter here.
     const bad = jabsocket.child.lines.filter((line) => /\]: (warning|err|crit|alert|emerg): (?!serving as root)|panicked/.test(line));
     equal(bad, [], 'lines');
     const sessions = jabsocket.child.lines.filter((line) => / session .* dialect=rfc7395 /.test(line));

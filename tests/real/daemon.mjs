@@ -1,4 +1,4 @@
-// jabsocket itself: started with a configuration of ours, stopped with SIGTERM.
+// Starts jabsocket with a configuration and stops it with SIGTERM.
 
 import { existsSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
@@ -9,9 +9,9 @@ const top = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const binary = process.env.JABSOCKET ?? resolve(top, process.env.CARGO_TARGET_DIR ?? 'target', 'release', 'jabsocket');
 
 /**
- * `servers` are what startProsody and startEjabberd give, perhaps with an
- * `access`: further keys of their entries in `domains`. `settings` are further
- * lines of configuration; `port` 0 is a free one.
+ * `servers` come from startProsody and startEjabberd. Their `access` has further keys for
+ * their entries in `domains`. `settings` has further lines of configuration. `port` 0
+ * means a free port.
  */
 export async function startJabsocket(servers, { settings = '', port: wanted = 0 } = {}) {
   if (!existsSync(binary)) throw new Error(`there is no ${binary}: cargo build --release`);
@@ -44,7 +44,7 @@ ${domains}`;
     port,
     url: `ws://127.0.0.1:${port}/xmpp-websocket`,
     log: (count) => child.tail(count),
-    /** SIGTERM; anything but an exit status of 0 is an error. */
+    /** Sends SIGTERM. Any exit status other than 0 is an error. */
     async stop() {
       const { code, signal } = await child.stop('SIGTERM', 20_000);
       if (code !== 0) throw new Error(`jabsocket ended with ${signal ?? `status ${code}`}\n${child.tail()}`);

@@ -1,8 +1,8 @@
 // Real clients, jabsocket, real servers.
 //
 //   node main.mjs                    through target/release/jabsocket ($JABSOCKET for another)
-//   node main.mjs --own-websockets   without jabsocket, at the servers' own WebSockets:
-//                                    tells a defect of the tests from one of jabsocket's
+//   node main.mjs --own-websockets   without jabsocket, with the servers' own WebSockets:
+//                                    shows whether a defect is in the tests
 //   node main.mjs --server prosody   one server only (or ejabberd, jabberd2)
 
 import { startJabsocket } from './daemon.mjs';
@@ -59,7 +59,7 @@ if (jabsocket) {
   await runner.test('jabsocket has not panicked', async () => {
     check(!jabsocket.child.lines.some((line) => /panicked/.test(line)), jabsocket.child.lines.find((line) => /panicked/.test(line)));
   });
-  await runner.test('jabsocket ends with status 0 on SIGTERM', () => jabsocket.stop());
+  await runner.test('jabsocket exits with status 0 on SIGTERM', () => jabsocket.stop());
   runner.onFailure = undefined;
   for (const server of servers) {
     if (server.name === 'ejabberd') await ejabberdTests(runner, server, authority);

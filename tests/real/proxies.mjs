@@ -1,6 +1,5 @@
-// jabsocket behind nginx and HAProxy, both as the samples in conf/ have them:
-// TLS outside, sessions from end to end, the browser's true address, unix sockets,
-// idle connections, two instances.
+// jabsocket behind nginx and HAProxy with the samples in conf/: TLS at the proxy, whole
+// sessions, the browser's real address, Unix sockets, idle connections, two instances.
 //
 //   node proxies.mjs     with target/release/jabsocket ($JABSOCKET for another)
 
@@ -17,7 +16,7 @@ import { within } from './lib/wait.mjs';
 import { startProsody } from './servers/prosody.mjs';
 import { HOST, sample, startHaproxy, startNginx } from './servers/proxies.mjs';
 
-// Where browsers come from; proxies connect from 127.0.0.1.
+// The address of browsers. Proxies connect from 127.0.0.1.
 const BROWSER = '127.0.0.9';
 const LIAR = '198.51.100.66';
 const IDLE_S = 3;
@@ -28,7 +27,7 @@ process.on('unhandledRejection', (error) => {
   console.log(`FAIL nothing unhandled: ${error?.stack ?? error}`);
 });
 
-// Where a proxy that is nobody gets at it too.
+// At a path that a proxy running as nobody can reach.
 const directory = temporaryDirectory('socket');
 chmodSync(directory, 0o711);
 const socket = join(directory, 'ws.sock');
@@ -47,12 +46,12 @@ function options(prosody, proxy, user, headers = {}) {
     mechanism: 'SCRAM',
     resource: `${user}-${proxy.name}`,
     localAddress: BROWSER,
-    // The certificate must be the one of the name that a browser would ask for.
+    // The certificate must be valid for the name that a browser would use.
     webSocket: { ca, servername: HOST, headers: { Host: HOST, ...headers } },
   };
 }
 
-/** A message each way between two sessions. */
+/** Sends a message in each direction between two sessions. */
 async function talk(romeo, juliet) {
   for (const [from, to] of [[romeo, juliet], [juliet, romeo]]) {
     const body = `${from.jid} \u{1f339} ${Math.random()}`;
@@ -61,7 +60,7 @@ async function talk(romeo, juliet) {
   }
 }
 
-/** What a proxy answers to a request that asks for no WebSocket. */
+/** A proxy's response to a request without WebSocket. */
 function get(proxy, path, headers) {
   const { port } = new URL(proxy.url);
   return within(10_000, path, new Promise((resolve, reject) => {
@@ -82,7 +81,7 @@ async function through(kind, start) {
       const from = jabsocket.child.lines.length;
       const sessions = [];
       for (const user of ['romeo', 'juliet']) {
-        // What the browser itself says of its address counts for nothing.
+        // The address that the browser claims is ignored.
         sessions.push(await login(options(prosody, proxy, user, { 'X-Forwarded-For': LIAR, Forwarded: `for=${LIAR}` })));
       }
       await talk(...sessions);
@@ -117,7 +116,7 @@ async function through(kind, start) {
   }
 }
 
-/** Whether an idle session lives through twice the proxy's idle time. */
+/** Whether an idle session survives twice the proxy's idle timeout. */
 async function survives(start, jabsocket) {
   const proxy = await start(certificate, [portOf(jabsocket)], { idle: `${IDLE_S}s` });
   try {
@@ -141,11 +140,11 @@ async function idleTests() {
     await runner.test(`${kind}: pings carry an idle session over its idle time of ${IDLE_S} s`, async () => {
       const [pinged, unpinged] = await Promise.all([survives(start, pinging), survives(start, silent)]);
       check(pinged, 'the session was cut');
-      // Or the test above would say nothing.
+      // Otherwise the test above would prove nothing.
       check(!unpinged, 'without pings it was not cut either');
     });
   }
-  await runner.test('the samples’ idle times are at least two ping intervals', async () => {
+  await runner.test('the idle timeouts in the samples are at least two ping intervals', async () => {
     for (const [file, pattern] of [['nginx.conf', /proxy_read_timeout (\d+)s/], ['haproxy.cfg', /timeout tunnel +(\d+)s/]]) {
       check(Number(pattern.exec(sample(file))[1]) >= 60, `${file}: below 60 s`);
     }
@@ -164,14 +163,14 @@ async function twoInstances() {
     return session;
   };
   try {
-    await runner.test('two instances behind HAProxy: sessions go to both and reach each other', async () => {
+    await runner.test('two instances behind HAProxy: both get sessions, which reach each other', async () => {
       proxy = await startHaproxy(certificate, [portOf(one), portOf(two)]);
       await talk(await join('romeo', 'first'), await join('juliet', 'second'));
       for (const [name, instance] of [['one', one], ['two', two]]) {
         check(instance.child.lines.some((line) => line.includes(`${BROWSER}:`) && line.includes(prosody.address)), `no session on instance ${name}`);
       }
     });
-    await runner.test('one is stopped: its session is told, new ones go on at once', async () => {
+    await runner.test('one instance stops: its session is closed, and new sessions work at once', async () => {
       const stopped = one.stop();
       const gone = await within(10_000, 'a close', Promise.race(sessions.map((session) => session.closed)));
       equal(gone.code, 1001, 'the close code');
@@ -180,7 +179,7 @@ async function twoInstances() {
       for (let count = 4; count < 8; count++) await join('juliet', `after-${count}`);
       await talk(sessions.at(-8), sessions.at(-1));
     });
-    await runner.test('HAProxy’s check notices, and finds nothing wrong with the other', async () => {
+    await runner.test('HAProxy’s health check reports the stopped instance and not the other', async () => {
       await proxy.child.waitForLine(/jabsocket\/one is DOWN/, { ms: 15_000 });
       check(!proxy.child.lines.some((line) => /jabsocket\/two is DOWN/.test(line)), proxy.child.tail());
     });
@@ -200,7 +199,7 @@ const started = await runner.test('start Prosody and jabsocket', async () => {
 });
 runner.onFailure = () => jabsocket?.log(25) ?? '';
 if (started) {
-  await runner.test('trusted_proxies as the samples have it is taken without a warning', async () => {
+  await runner.test('trusted_proxies from the samples causes no warning', async () => {
     for (const file of ['nginx.conf', 'haproxy.cfg']) {
       const lines = [...sample(file).matchAll(/^ *# +(trusted_proxies: .*)$/gm)];
       equal(lines.length, 2, `the lines in ${file}, by TCP and by unix socket`);
@@ -221,7 +220,7 @@ if (started) {
     const line = jabsocket.child.lines.find((text) => /panicked/.test(text));
     check(!line, line);
   });
-  await runner.test('jabsocket ends with status 0 on SIGTERM, and its socket goes', async () => {
+  await runner.test('jabsocket exits with status 0 on SIGTERM and removes its socket', async () => {
     await jabsocket.stop();
     check(!existsSync(socket), `${socket} is left behind`);
   });

@@ -1,6 +1,5 @@
-// jabsocket's way to the server: TLS, certificates, the PROXY protocol, channel
-// binding; and what the configuration says of sessions elsewhere (see_other_uri)
-// and of compression. Every test here has a jabsocket of its own.
+// jabsocket's connections to servers: TLS, certificates, the PROXY protocol and channel
+// binding. Also see_other_uri and compression. Each test starts its own jabsocket.
 
 import { login, refusal } from './clients/raw.mjs';
 import * as strophe from './clients/strophe.mjs';
@@ -10,24 +9,24 @@ import { startProsody } from './servers/prosody.mjs';
 import { World, befriend, clientTests, resumptionTests } from './tests.mjs';
 
 const DOMAIN = 'tls.example';
-/** Domains whose certificates are no good, and what the log says of them. */
+/** Domains with invalid certificates, and their log messages. */
 const BAD = {
   'other-name.example': [{ names: 'elsewhere.example' }, 'hostname mismatch'],
   'expired.example': [{ expired: true }, 'certificate has expired'],
   'self-signed.example': [{ own: true }, 'self-signed certificate'],
 };
-/** What a web page's handshake has. */
+/** The headers of a web page's handshake. */
 const PAGE = { origin: 'https://chat.example.com' };
-/** An address of this machine that is not jabsocket's. */
+/** Another address of this machine. */
 const CLIENT_ADDRESS = '127.0.0.9';
 
-/** Waits for a line that `child` writes from now on. */
+/** Waits for a line that `child` writes after this call. */
 function newLines(child) {
   const from = child.lines.length;
   return (pattern) => child.waitForLine(pattern, { from, ms: 10_000 });
 }
 
-/** Runs `body` before a jabsocket for `servers`, which must then end well. */
+/** Runs `body` with a jabsocket for `servers`, which must then exit with status 0. */
 async function through(servers, body, settings = '') {
   const jabsocket = await startJabsocket(servers, { settings });
   try {
@@ -40,7 +39,7 @@ async function through(servers, body, settings = '') {
   }
 }
 
-// --- Prosody with TLS and nothing else ----------------------------------------
+// --- Prosody with TLS only ----------------------------------------------------
 
 export async function prosodyTests(runner, authority) {
   const tls = { [DOMAIN]: authority.issue(DOMAIN) };
@@ -79,7 +78,7 @@ export async function prosodyTests(runner, authority) {
 }
 
 async function settingTests(runner, server) {
-  await runner.test('Strophe goes where see_other_uri says', () => through([server], (there) => through([server], async (here) => {
+  await runner.test('Strophe follows see_other_uri', () => through([server], (there) => through([server], async (here) => {
     const options = { ...new World(server, here.url).options('romeo', 'strophe') };
     const session = await strophe.login(options);
     equal(session.ws.url, there.url, 'the endpoint in the end');
@@ -125,7 +124,7 @@ async function loginAndClose(options) {
   return session;
 }
 
-/** stanza.js takes the strongest mechanism, a bound one among them, and can only fail with it. */
+/** stanza.js chooses the strongest mechanism. With channel binding it can only fail. */
 function pageTest(runner, server) {
   return runner.test(`${server.name}: stanza.js logs in from a web page with all its mechanisms`, () => through([server], async ({ url }) => {
     const session = await new World(server, url).open('stanza', 'romeo', 'any', PAGE);
@@ -148,7 +147,7 @@ export async function ejabberdTests(runner, ejabberd, authority) {
   }
 
   const secure = { ...ejabberd, address: ejabberd.tlsAddress, access: { tls: 'required', ca_file: authority.file } };
-  // What binds is offered to programs and taken out for web pages, if the configuration leaves it at that.
+  // By default channel binding is offered to programs and removed for web pages.
   for (const [what, access, webSocket, bound] of [
     ['relayed', { channel_binding: 'relay' }, PAGE, true],
     ['stripped', { channel_binding: 'strip' }, {}, false],

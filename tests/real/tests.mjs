@@ -1,4 +1,4 @@
-// The tests proper. `world` is one XMPP server and the WebSocket URL before it.
+// The tests. `world` is an XMPP server and the WebSocket URL for it.
 
 import * as draft from './clients/draft.mjs';
 import * as raw from './clients/raw.mjs';
@@ -11,12 +11,12 @@ import { NS, escape, is } from './lib/xml.mjs';
 
 export const CLIENTS = { strophe, 'xmpp.js': xmppjs, stanza, raw, draft };
 
-/** xmpp.js gives up after 2 s, stanza.js after 1 s, when the answer to <close/> does not come. */
+/** Without an answer to <close/>, xmpp.js gives up after 2 s and stanza.js after 1 s. */
 const CLOSE_LIMIT_MS = 900;
 
 const KILOBYTES_60 = 'Soft! what light through yonder window breaks? \u00e4\u20ac\u{1f339} '.repeat(1100).slice(0, 53_000);
 
-/** Characters with every byte that UTF-8 can have, but CR, which XML turns into LF. */
+/** Characters with every possible byte of UTF-8, except CR, which XML replaces by LF. */
 function everyByte() {
   const points = [0x09, 0x0a];
   for (let byte = 0x20; byte < 0x80; byte++) points.push(byte);
@@ -61,7 +61,7 @@ export class World {
     return session;
   }
 
-  /** Whatever a test has left behind. */
+  /** Discards what a test has left. */
   sweep() {
     for (const session of this.sessions) {
       session.entity?.reconnect.stop();
@@ -76,7 +76,7 @@ async function receive(session, from, body) {
   equal(got, body, `message from ${from}`);
 }
 
-/** Every body from `from` up to `end`, in the order of arrival. */
+/** All bodies from `from` up to `end`, in order of arrival. */
 async function receiveUntil(session, from, end) {
   const bodies = [];
   for (;;) {
@@ -95,7 +95,7 @@ async function bothWays(one, other, body) {
 
 const numbered = (name, from, to) => Array.from({ length: to - from + 1 }, (_, i) => `${name} ${from + i}`);
 
-/** Both send `count` messages at once; all must arrive, in order. */
+/** Both send `count` messages at the same time. All must arrive in order. */
 async function burst(one, other, count) {
   const bodies = numbered('quick', 1, count);
   for (const body of bodies) {
@@ -117,7 +117,7 @@ function checkClose({ code, reason, libraryMs, socketMs }) {
 
 // --- Chat -------------------------------------------------------------------
 
-/** Romeo and Juliet subscribe to each other's presence; the tests after it rely on that. */
+/** Romeo and Juliet subscribe to each other's presence. Later tests rely on this. */
 export async function befriend(runner, world) {
   const name = world.server.name;
   await runner.test(`${name}: two users subscribe to each other`, async () => {
@@ -188,7 +188,7 @@ export async function clientTests(runner, world, kind) {
   world.sweep();
 }
 
-/** Every client talks to every other. */
+/** Each client sends messages to each other client. */
 export async function crossTests(runner, world) {
   const name = world.server.name;
   const romeos = {};
@@ -217,7 +217,7 @@ export async function crossTests(runner, world) {
 
 // --- Stream management (XEP-0198) -------------------------------------------
 
-/** Juliet with a resumable session, Romeo without one, and a few stanzas between them. */
+/** Logs in Juliet with a resumable session and Romeo without one, and exchanges a few stanzas. */
 async function resumablePair(world, url = world.url) {
   const romeo = await world.open('raw', 'romeo');
   const juliet = world.keep(await raw.login({ ...world.options('juliet', 'raw'), url }));
@@ -234,13 +234,13 @@ async function resumed(world, before) {
   return juliet.resume(before);
 }
 
-/** After a resumption both directions and both counts are right. */
+/** Checks both directions and both counts after a resumption. */
 async function stillGood(romeo, juliet) {
   await bothWays(romeo, juliet, 'after');
   equal(await juliet.serverCount(), juliet.sent.length, 'the server’s count after resumption');
 }
 
-/** `log` waits for a line of jabsocket's after `from`, or does nothing where there is no jabsocket. */
+/** `log` waits for a line from jabsocket after `from`, or does nothing without jabsocket. */
 export async function resumptionTests(runner, world, { log, anotherJabsocket }) {
   const test = async (name, body) => {
     await runner.test(`${world.server.name}: resumption: ${name}`, body);
@@ -315,8 +315,8 @@ export async function resumptionTests(runner, world, { log, anotherJabsocket }) 
       const got = [];
       while (got.length < 60) got.push((await juliet.messages.next(({ from }) => from === romeo.jid, 'the first 60')).body);
       const killed = other.child.stop('SIGKILL');
-      // Not before: of a connection that is reset Prosody 0.12 puts what it has
-      // not read yet into the stream that resumes the session.
+      // Not earlier: after a reset, Prosody 0.12 adds unread data from the old connection
+      // to the stream that resumes the session.
       for (const body of late) juliet.sendMessage(romeo.jid, body);
       await killed;
       await within(PATIENCE_MS, 'the end of the WebSocket', juliet.closed);
@@ -356,7 +356,7 @@ export async function resumptionTests(runner, world, { log, anotherJabsocket }) 
       romeo.presence();
       juliet.presence();
       await bothWays(romeo, juliet, 'before');
-      // What is on its way when the connection breaks has to be sent again.
+      // Stanzas in transit when the connection breaks must be repeated.
       const late = numbered('late', 1, 5);
       for (const body of late) juliet.sendMessage(romeo.jid, body);
       await juliet.reset();

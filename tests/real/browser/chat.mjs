@@ -1,16 +1,16 @@
-// The chat page, with Strophe.js in it, as one user sees it.
+// The chat page with Strophe.js, for one user.
 
 export class Chat {
   constructor(visitor, user) {
     Object.assign(this, { visitor, user });
   }
 
-  /** Opens the page as `user`, who logs in. */
+  /** Opens the page and logs in as `user`. */
   open(address) {
     return this.visitor.page.goto(`${address}#${this.user}`);
   }
 
-  /** What the page says of its connection once that is `kind`: online or failed. */
+  /** Waits until the connection is `kind` (online or failed); returns what the page says about it. */
   async state(kind) {
     const state = await this.visitor.finds(`#state.${kind}`);
     return state.evaluate((node) => node.textContent);

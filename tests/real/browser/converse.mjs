@@ -1,5 +1,4 @@
-// Converse.js as its package has it, in one window, and the demo's chat page in
-// another.
+// Converse.js from its package in one window, and the demo's chat page in another.
 
 import { check, equal } from '../lib/runner.mjs';
 import { within } from '../lib/wait.mjs';
@@ -20,7 +19,7 @@ export async function converseTests(runner, stage) {
     await juliet.state('online');
     await romeo.open(`${stage.page}converse/`);
     await romeo.login(jid('romeo'), stage.prosody.users.romeo);
-    // The page tells of a new WebSocket before it tells that it is open.
+    // The page reports a new WebSocket before it reports that it is open.
     const { url, protocol } = await romeo.visitor.socket('open');
     const { requests } = romeo.visitor;
     const [asked, connected] = [`https://${stage.domain}/.well-known/host-meta`, stage.endpoint].map((url) => requests.indexOf(url));
@@ -62,7 +61,7 @@ export async function converseTests(runner, stage) {
     await romeo.shows(jid('juliet'), 'Good to see you.');
     for (const { visitor } of [romeo, juliet]) await stage.picture(visitor);
   });
-  // Behind its logging out Converse throws something of its own.
+  // After logging out Converse throws an exception.
   await test('no exception in the pages', () => stage.quiet(romeo.visitor, juliet.visitor));
 
   await test('logging out closes the stream and the WebSocket, with code 1000', async () => {
@@ -105,15 +104,15 @@ class Converse {
     await this.shows(from, text);
   }
 
-  /** A message from the bare address `from`, perhaps our own. */
+  /** Waits for a message from the bare address `from`, which may be the own address. */
   shows(from, text) {
     return this.visitor.sees(`.chat-msg[data-from^="${from}"] .chat-msg__text`, text);
   }
 
   /**
-   * Resolves once a message is in Converse's IndexedDB, and in the list there of the
-   * chat's messages: it is shown, and acknowledged to the server, a little earlier,
-   * and would be lost with the page.
+   * Resolves when a message is in Converse's IndexedDB, and in the list of the chat's
+   * messages there. Converse shows and acknowledges it a little earlier; a reload in
+   * between would lose it.
    */
   keeps(from, text) {
     return within(PATIENCE_MS, `${text.slice(0, 80)} in Converse’s IndexedDB`, this.page.evaluate(async ([sender, wanted]) => {

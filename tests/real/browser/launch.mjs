@@ -1,7 +1,6 @@
-// Chromium and Firefox without a window, started by us and driven by Puppeteer: the
-// former by the DevTools protocol, the latter by WebDriver BiDi. Each has a profile
-// of its own, and a proxy on loopback for everything that it asks for. Chromium
-// believes the keys that it is told of, Firefox the tests' certificate authority.
+// Headless Chromium and Firefox, driven by Puppeteer: Chromium over the DevTools protocol,
+// Firefox over WebDriver BiDi. Each has its own profile and uses a proxy on loopback for
+// all requests. Chromium trusts the given keys, Firefox the tests' certificate authority.
 
 import { execFileSync } from 'node:child_process';
 import { createHash, X509Certificate } from 'node:crypto';
@@ -23,7 +22,7 @@ export const BROWSERS = {
   Firefox: {
     program: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
     prepare: firefox,
-    // Else it asks Mozilla for settings, whatever its preferences say.
+    // Otherwise Firefox requests settings from Mozilla, despite its preferences.
     env: { MOZ_REMOTE_SETTINGS_DEVTOOLS: '1' },
     ready: /^WebDriver BiDi listening on (ws:\S+)/,
     protocol: 'webDriverBiDi',
@@ -31,8 +30,8 @@ export const BROWSERS = {
 };
 
 /**
- * Starts the browser `name`. `proxy` is its only way out, `certificates` are the
- * files of those that it meets and is to believe, signed by `authority`.
+ * Starts the browser `name`. It connects only through `proxy` and trusts the files in
+ * `certificates`, signed by `authority`.
  */
 export async function startBrowser(name, { proxy, authority, certificates }) {
   const { program, prepare, env, ready, protocol } = BROWSERS[name];
@@ -50,7 +49,7 @@ export async function startBrowser(name, { proxy, authority, certificates }) {
   }
   return {
     version: await browser.version(),
-    /** A user: storage and a window of their own. */
+    /** A user with a separate storage and window. */
     visitor: async (user) => {
       const visitor = new Visitor(`${name.toLowerCase()}-${user}`, await browser.createBrowserContext());
       await visitor.prepare();
@@ -78,13 +77,13 @@ function chromium(profile, { proxy, certificates }) {
   ];
 }
 
-/** What Chromium knows a certificate's key by. */
+/** Chromium's fingerprint of a certificate's key. */
 function keyHash(file) {
   const key = new X509Certificate(readFileSync(file)).publicKey.export({ type: 'spki', format: 'der' });
   return createHash('sha256').update(key).digest('base64');
 }
 
-/** Firefox's command line; its profile is filled. */
+/** Writes Firefox's profile; returns its command line. */
 function firefox(profile, { proxy, authority }) {
   const database = ['-d', `sql:${profile}`];
   execFileSync('certutil', ['-N', ...database, '--empty-password'], { stdio: 'pipe' });
@@ -103,7 +102,7 @@ function preferences(port) {
     'network.proxy.ssl_port': port,
     'network.proxy.no_proxies_on': '',
     'network.proxy.allow_hijacking_localhost': true,
-    // It asks nobody, neither for news nor to report; the proxy would refuse it.
+    // No requests for updates or reports; the proxy would refuse them.
     'network.proxy.failover_direct': false,
     'network.trr.mode': 5,
     'network.captive-portal-service.enabled': false,

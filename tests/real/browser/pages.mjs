@@ -1,5 +1,5 @@
-// The pages that the browsers open, served by https from an origin that is not the
-// XMPP domain's: the demo's chat with Strophe.js, and Converse.js.
+// The pages for the browsers, served over https from an origin other than the XMPP
+// domain: the chat page of the demo with Strophe.js, and Converse.js.
 
 import { readFile } from 'node:fs/promises';
 import { readFileSync } from 'node:fs';
@@ -51,9 +51,9 @@ export async function servePages({ certificate, domain, users, elsewhere }) {
   });
   return {
     port: server.address().port,
-    /** Paths that were asked for in vain. */
+    /** Requested paths that do not exist. */
     missing,
-    /** Runs `meanwhile` while the next request for `path` waits; resolves with it. */
+    /** Delays the next request for `path` and runs `meanwhile`; resolves with its result. */
     hold: (path, meanwhile) => new Promise((resolve, reject) => {
       held.set(path, () => meanwhile().then(resolve, reject));
     }),

@@ -1,10 +1,10 @@
-// The proxy that a browser under test has to use for everything: it leads to the
-// hosts that it is told of, all of them on loopback, and to nobody else.
+// The proxy for all requests of a browser under test. It connects only to the configured
+// hosts, all on loopback.
 
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 
-/** `hosts`: the port on loopback that stands for each host name, port 443 of it. */
+/** `hosts`: for each host name, the loopback port in place of its port 443. */
 export async function startProxy(hosts) {
   const refused = [];
   const sockets = new Set();
@@ -40,7 +40,7 @@ export async function startProxy(hosts) {
   });
   return {
     port: server.address().port,
-    /** Whom the browser asked for in vain. */
+    /** Hosts that the proxy refused. */
     refused,
     stop: () => new Promise((resolve) => {
       server.close(resolve);

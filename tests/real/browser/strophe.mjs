@@ -1,5 +1,5 @@
-// The demo's chat page in two browser windows, and where jabsocket or the browser
-// must refuse it.
+// The demo's chat page in two browser windows, and connections that jabsocket or the
+// browser must refuse.
 
 import { check, equal } from '../lib/runner.mjs';
 import { Chat } from './chat.mjs';
@@ -10,7 +10,7 @@ export const BODIES = {
   'special characters': '<love> & "XML" \'tis &amp; ]]> <![CDATA[ &#38; </body>',
 };
 
-/** The line of a session that its client has closed in full order. */
+/** The log line of a session that its client has closed completely. */
 export const CLOSED = /session .* domain=chat\.example .* ended by client: stream closed, server's stream ended/;
 
 export async function stropheTests(runner, stage) {
@@ -24,7 +24,7 @@ export async function stropheTests(runner, stage) {
       await chat.open(stage.page);
       const state = await chat.state('online');
       check(state.startsWith(`online as ${chat.user}@${stage.domain}/`) && state.endsWith(` over ${stage.endpoint}`), state);
-      // The page tells of a new WebSocket before it tells that it is open.
+      // The page reports a new WebSocket before it reports that it is open.
       const { url, protocol } = await chat.visitor.socket('open');
       const { requests } = chat.visitor;
       const [asked, connected] = [`https://${stage.domain}/.well-known/host-meta.json`, stage.endpoint].map((url) => requests.indexOf(url));
@@ -93,7 +93,7 @@ export async function strangerTests(runner, stage) {
     check(/no connection/.test(await chat.state('failed')), 'the page does not say so');
     const { url, code } = await chat.visitor.socket('close');
     equal(url, 'wss://unbelieved.example/xmpp-websocket', 'the WebSocket');
-    // RFC 6455 has 1015 for it, section 7.4.1; Chromium does not use it.
+    // RFC 6455, section 7.4.1, defines 1015 for this. Chromium does not use it.
     check([1006, 1015].includes(code), `close code ${code}`);
     await written(/session .* TLS handshake failed: .*(certificate|unknown ca)/);
     await chat.visitor.close();

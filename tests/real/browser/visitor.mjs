@@ -1,12 +1,11 @@
-// What a user does and sees in a browser: a page, its requests, its WebSockets, its
-// complaints.
+// A user in a browser: a page, its requests, its WebSockets and its error messages.
 
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Inbox, within } from '../lib/wait.mjs';
 
-/** What anything in a page may take: a loaded machine is slow to show it. */
+/** Timeout for everything in a page. A busy machine is slow. */
 export const PATIENCE_MS = 45_000;
 
 const top = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
@@ -19,11 +18,11 @@ export function removePictures() {
 export class Visitor {
   /** URLs of all requests, WebSockets among them. */
   requests = [];
-  /** What became of WebSockets: `{ event, url, protocol, code }`. */
+  /** Events of WebSockets: `{ event, url, protocol, code }`. */
   sockets = new Inbox();
   /** The beginning of each message that a WebSocket received. */
   received = new Inbox();
-  /** Exceptions that nobody caught. */
+  /** Uncaught exceptions. */
   exceptions = [];
 
   constructor(name, context) {
@@ -31,7 +30,7 @@ export class Visitor {
   }
 
   async prepare() {
-    // A tab behind another one is slow.
+    // A background tab is slow.
     const page = await this.context.newPage({ type: 'window' });
     page.setDefaultTimeout(PATIENCE_MS);
     page.on('request', (request) => {
@@ -53,7 +52,7 @@ export class Visitor {
     return this.sockets.next((item) => item.event === event, `${this.name}: a WebSocket’s ${event}`, PATIENCE_MS);
   }
 
-  /** Resolves once an element that `selector` finds is visible. */
+  /** Resolves when an element for `selector` is visible. */
   finds(selector) {
     return this.page.waitForSelector(selector, { visible: true });
   }
@@ -66,7 +65,7 @@ export class Visitor {
     return this.page.locator(selector).click();
   }
 
-  /** Resolves once an element that `selector` finds shows exactly `text`. */
+  /** Resolves when an element for `selector` has exactly this text. */
   async sees(selector, text) {
     try {
       await this.page.waitForFunction((css, wanted) =>
@@ -77,14 +76,14 @@ export class Visitor {
     }
   }
 
-  /** Reloads; `held` resolves once a file that the page needs was asked for and has come. */
+  /** Reloads the page. `held` resolves when a file of the page has been requested and delivered. */
   async reload(held) {
     await Promise.all([this.page.reload(), within(PATIENCE_MS, `${this.name}: the reload`, held)]);
-    // The page before may or may not have seen its WebSocket close.
+    // The old page may or may not have reported the close of its WebSocket.
     this.sockets.take(({ event }) => event === 'close');
   }
 
-  /** Keeps what the page looks like; the file. */
+  /** Saves a screenshot; returns the file. */
   async picture(name) {
     mkdirSync(pictures, { recursive: true });
     const path = join(pictures, `${name}.png`);
@@ -97,7 +96,7 @@ export class Visitor {
   }
 }
 
-/** Runs in each page before anything of its own. */
+/** Runs in each page before its own scripts. */
 function watchWebSockets() {
   window.WebSocket = class extends WebSocket {
     constructor(...args) {

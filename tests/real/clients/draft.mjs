@@ -1,5 +1,5 @@
-// The dialect from before RFC 7395 (draft-moffitt): the stream header, unclosed,
-// is a message, so is every first-level element, so is the end tag.
+// The dialect before RFC 7395 (draft-moffitt): the unclosed stream header, each
+// first-level element and the end tag are one message each.
 
 import { NS, children, escape, is, parse } from '../lib/xml.mjs';
 import { WireClient } from './wire.mjs';
@@ -12,7 +12,7 @@ const DRAFT = {
   footer: END,
   nextHeader: (client) => client.elements.next((element) => is(element, 'stream', NS.stream) && !element.end, 'the stream header'),
   nextFooter: (client) => client.elements.next((element) => element.end, 'the end tag'),
-  /** A first-level element inherits the declarations of the last header, as in a stream. */
+  /** A first-level element inherits the declarations of the last stream header. */
   read(text, client) {
     if (text.trim() === END) return Object.assign(parse(client.root + END), { end: true });
     if (/^(<\?xml[^>]*\?>\s*)?<stream:stream[\s>]/.test(text)) {

@@ -1,4 +1,4 @@
-// RFC 7395 without a library, strict about what comes in.
+// RFC 7395 without a library, with strict checks of received messages.
 
 import { within, PATIENCE_MS } from '../lib/wait.mjs';
 import { NS, children, escape, is, parse } from '../lib/xml.mjs';
@@ -9,7 +9,7 @@ const RFC7395 = {
   footer: `<close xmlns='${NS.framing}'/>`,
   nextHeader: (client) => client.next('open', NS.framing),
   nextFooter: (client) => client.next('close', NS.framing),
-  /** One message is one document, with every declaration that it needs. */
+  /** Each message is a complete document with all its declarations. */
   read(text) {
     const element = parse(text);
     if (text.trimEnd() !== text) throw new Error(`ends in white space: ${JSON.stringify(text.slice(-100))}`);
@@ -24,7 +24,7 @@ class RawClient extends WireClient {
   dialect = RFC7395;
 }
 
-/** The stream error that comes instead of a stream: its condition, and the WebSocket's close. */
+/** Expects a stream error instead of a stream; returns its condition and the WebSocket's close. */
 export async function refusal(options) {
   const client = new RawClient(options.url, options);
   await within(PATIENCE_MS, 'the opening handshake', client.opened);
@@ -36,7 +36,7 @@ export async function refusal(options) {
   return { condition: children(error)[0].localName, code };
 }
 
-/** Logged in, neither bound nor resumed yet. */
+/** Logs in without binding or resuming. */
 export function authenticate(options) {
   return new RawClient(options.url, options).login();
 }

@@ -6,7 +6,7 @@ import { createClient } from 'stanza';
 import { show } from '../lib/show.mjs';
 import { Inbox, closeOf, leaveAndWait, within, PATIENCE_MS } from '../lib/wait.mjs';
 
-/** What the WebSockets of sessions to come say of the page they belong to. */
+/** Headers of a page for the WebSockets of later sessions. */
 let origin;
 const platform = createRequire(import.meta.url)('stanza/platform/node');
 platform.WebSocket = class extends platform.WebSocket {
@@ -55,7 +55,7 @@ class StanzaSession {
     return this.client.transport?.socket;
   }
 
-  /** Resolves at session:started or, after a cut, at stream:management:resumed. */
+  /** Resolves at session:started or, after a lost connection, at stream:management:resumed. */
   connect() {
     const connected = new Promise((resolve, reject) => {
       const settle = (action) => (value) => {
@@ -107,7 +107,7 @@ class StanzaSession {
     }));
   }
 
-  /** A TCP reset, until stanza.js has noticed. */
+  /** Resets the TCP connection and waits until stanza.js has noticed. */
   async reset() {
     const closed = closeOf(this.ws);
     const noticed = new Promise((resolve) => this.client.once('disconnected', resolve));

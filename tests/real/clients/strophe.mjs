@@ -1,4 +1,4 @@
-// Strophe.js, which brings the DOM (xmldom) and the WebSocket (ws) that it needs in Node.
+// Strophe.js, which includes a DOM (xmldom) and a WebSocket (ws) for Node.
 
 import '../lib/globals.mjs';
 import { $iq, $msg, $pres, Strophe } from 'strophe.js';
@@ -44,7 +44,7 @@ class StropheSession {
     return this.connection._proto.socket;
   }
 
-  /** Strophe forgets its handlers at each reset: they are set up anew. */
+  /** Adds the handlers. Strophe removes them at each reset. */
   async connect() {
     const { user, domain, resource, password } = this.options;
     this.statuses.take();
@@ -107,7 +107,7 @@ class StropheSession {
     this.ws.send(text);
   }
 
-  /** Unavailable presence, <close/> and the Close frame leave back to back. */
+  /** Sends unavailable presence, <close/> and the Close frame in sequence. */
   close() {
     return leaveAndWait(this.ws, async () => {
       this.connection.disconnect('leaving');
@@ -115,7 +115,7 @@ class StropheSession {
     });
   }
 
-  /** A TCP reset, until Strophe has noticed. */
+  /** Resets the TCP connection and waits until Strophe has noticed. */
   async reset() {
     const closed = closeOf(this.ws);
     this.connection.flush();

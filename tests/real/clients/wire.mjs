@@ -1,5 +1,5 @@
-// An XMPP client on a bare WebSocket, without a library: every message in and
-// out is seen as it is. raw.mjs and draft.mjs give it its two dialects.
+// An XMPP client on a WebSocket without a library, which sees every message unchanged.
+// raw.mjs and draft.mjs implement its two dialects.
 
 import { createHash, createHmac, pbkdf2Sync, randomBytes } from 'node:crypto';
 import { WebSocket } from 'ws';
@@ -16,7 +16,7 @@ export class WireClient {
     this.messages = new Inbox();
     this.presences = new Inbox();
     this.count = 0;
-    // XEP-0198: stanzas handled by us, sent by us since <enable/>.
+    // XEP-0198: stanzas that the client has handled, and sent since <enable/>.
     this.handled = 0;
     this.sent = [];
     this.counting = { in: false, out: false };
@@ -67,7 +67,7 @@ export class WireClient {
     }
   }
 
-  /** A request of the server's, ping or roster push. */
+  /** A request from the server: ping or roster push. */
   #answer(element) {
     const id = escape(element.getAttribute('id') ?? '');
     const from = element.getAttribute('from');
@@ -92,7 +92,7 @@ export class WireClient {
     return this.elements.next((element) => is(element, name, ns), `<${name} xmlns='${ns}'>`);
   }
 
-  /** One of several elements, whichever comes first. */
+  /** Waits for the first of several elements. */
   either(...names) {
     return this.elements.next((element) => names.includes(element.localName), `<${names.join('> or <')}>`);
   }
@@ -190,7 +190,7 @@ export class WireClient {
     this.sendStanza(text);
   }
 
-  /** Stream close, its answer, then the WebSocket's closing handshake. */
+  /** Closes the stream, waits for the answer, then does the WebSocket's closing handshake. */
   close() {
     return leaveAndWait(this.ws, async () => {
       this.send(this.dialect.footer);
@@ -199,7 +199,7 @@ export class WireClient {
     });
   }
 
-  /** A TCP reset, as by a network that vanishes. */
+  /** Resets the TCP connection, like a lost network. */
   async reset() {
     this.ws._socket.resetAndDestroy();
     await this.closed;
@@ -220,11 +220,11 @@ export class WireClient {
     return this;
   }
 
-  /** Takes `before`'s session over; sends again what the server has not seen. */
+  /** Resumes the session of `before`; repeats what the server has not received. */
   async resume(before) {
     const { smId, handled, jid } = before;
     this.send(`<resume xmlns='${NS.sm}' previd='${escape(smId)}' h='${handled}'/>`);
-    // What follows <resumed/> counts on from there.
+    // The count continues after <resumed/>.
     this.handled = handled;
     this.counting = { in: true, out: true };
     const answer = await this.either('resumed', 'failed');
@@ -241,7 +241,7 @@ export class WireClient {
     return this;
   }
 
-  /** The server's count of our stanzas, asked for with <r/>. */
+  /** Requests the server's count of received stanzas with <r/>. */
   async serverCount() {
     this.elements.take((element) => is(element, 'a', NS.sm));
     this.send(`<r xmlns='${NS.sm}'/>`);

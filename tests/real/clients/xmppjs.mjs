@@ -30,7 +30,7 @@ class XmppJsSession {
         await authenticate({ username: user, password }, name);
       },
     });
-    // Where resumption is not the matter, a lost session must not come back unseen.
+    // In tests without resumption, a lost session must not reconnect silently.
     if (!streamManagement) this.entity.reconnect.stop();
     this.sm = this.entity.streamManagement;
     this.resumed = new Inbox();
@@ -58,9 +58,9 @@ class XmppJsSession {
       this.entity.reconnect.stop();
       throw new Error(`${error.name}: ${error.message}${this.errors.length ? `; ${this.errors.join('; ')}` : ''}`);
     }
-    // It asks for stream management by itself, with the resource (XEP-0386) or after
-    // it. In the latter case it is "online" before the answer has come: stanzas sent in
-    // between upset its count.
+    // xmpp.js requests stream management by itself, with the resource (XEP-0386) or after
+    // it. After it, xmpp.js is "online" before the answer; stanzas sent in between make
+    // its count wrong.
     const offered = this.nonzas.take((element) => element.is('features', NS.stream)).some((features) => features.getChild('sm', NS.sm));
     if (offered && !this.sm.enabled) await this.nonzas.next((element) => element.is('enabled', NS.sm), '<enabled/>');
   }
@@ -82,7 +82,7 @@ class XmppJsSession {
     this.entity.send(stanza).catch((error) => this.errors.push(error));
   }
 
-  /** A stanza of ours still passes through its stream management, which counts it. */
+  /** Sends a stanza through stream management, which counts it. */
   sendRaw(text) {
     this.#send(Object.assign(xml('message'), { toString: () => text }));
   }
@@ -92,12 +92,12 @@ class XmppJsSession {
     return leaveAndWait(this.ws, () => this.entity.stop());
   }
 
-  /** Its own reconnection does it, a second after the cut. */
+  /** xmpp.js reconnects by itself, a second after the connection is lost. */
   async resume() {
     await this.resumed.next(() => true, 'xmpp.js’s event resumed');
   }
 
-  /** A TCP reset, until xmpp.js has noticed. */
+  /** Resets the TCP connection and waits until xmpp.js has noticed. */
   async reset() {
     const noticed = new Promise((resolve) => this.entity.once('disconnect', resolve));
     this.ws._socket.resetAndDestroy();

@@ -1,4 +1,4 @@
-// A certificate authority of our own and what it signs, made by openssl(1).
+// A certificate authority and its certificates, made with openssl(1).
 
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
@@ -38,15 +38,15 @@ commonName = supplied
   }
 
   /**
-   * A key and a certificate for `domain`. `names` are the DNS names in it, one or
-   * a list; `expired` has it over long ago, `own` has it signed by itself.
+   * A key and a certificate for `domain`. `names`: its DNS names, one or a list. `expired`:
+   * it has expired long ago. `own`: it is self-signed.
    */
   issue(domain, { names = domain, expired = false, own = false } = {}) {
     const [key, request, certificate] = ['key', 'csr', 'pem'].map((end) => this.#path(`${domain}.${end}`));
     this.#openssl('req', '-new', ...EC, '-keyout', key, '-out', request, '-subj', `/CN=${domain}`,
       '-addext', `subjectAltName=${[names].flat().map((name) => `DNS:${name}`).join()}`, '-addext', 'basicConstraints=critical,CA:false');
     const signer = own ? ['-selfsign', '-keyfile', key] : ['-cert', this.file, '-keyfile', this.#path('ca.key')];
-    // x509(1) of OpenSSL 3.0 takes no dates, and that of 3.5 no days before today.
+    // x509(1) in OpenSSL 3.0 does not accept dates, and in 3.5 no days before today.
     const time = expired ? ['-startdate', '20200101000000Z', '-enddate', '20200102000000Z'] : ['-days', '90'];
     this.#openssl('ca', '-batch', '-notext', '-config', this.#path('ca.cnf'), ...signer, ...time, '-in', request, '-out', certificate);
     return { key, certificate };

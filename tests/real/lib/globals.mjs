@@ -1,4 +1,4 @@
-// What the libraries expect of a browser and Debian 12's Node.js 18 lacks.
+// Browser functions that the libraries need and Node.js 18 from Debian 12 lacks.
 
 import { webcrypto } from 'node:crypto';
 import { WebSocket } from 'ws';

@@ -1,8 +1,8 @@
-// Child processes and temporary directories, none of which outlives this one.
+// Child processes and temporary directories, which end with this process.
 //
-// A child gets a process group of its own: Ctrl-C in a terminal then reaches
-// this process alone, which ends the others in order. Should this process be
-// killed outright, the kernel kills the child (setpriv --pdeathsig).
+// Each child has its own process group. Ctrl-C in a terminal then reaches only this
+// process, which stops the others in order. If this process is killed, the kernel kills
+// the children (setpriv --pdeathsig).
 
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -22,7 +22,7 @@ function kill(pid, signal) {
   }
 }
 
-// Also after an uncaught exception; everything in here is synchronous.
+// Also after an uncaught exception; all of it is synchronous.
 process.on('exit', () => {
   for (const child of children) kill(-child.pid, 'SIGKILL');
   for (const directory of directories) rmSync(directory, { recursive: true, force: true, maxRetries: 5 });
@@ -83,7 +83,7 @@ export class Child {
     for (const wait of this.waiting) wait.line(text);
   }
 
-  /** The first line, from number `from` on, that `pattern` matches, as its match. */
+  /** Waits for the first line that matches `pattern`, from number `from` on; returns the match. */
   waitForLine(pattern, { from = 0, ms = 30_000 } = {}) {
     for (const line of this.lines.slice(from)) {
       const match = pattern.exec(line);
@@ -113,7 +113,7 @@ export class Child {
     return this.lines.slice(-count).map((line) => `    ${this.name}| ${line}`).join('\n');
   }
 
-  /** Sends `signal`, after `ms` SIGKILL; how it ended. */
+  /** Sends `signal`, and SIGKILL after `ms`; returns the exit status and signal. */
   async stop(signal = 'SIGTERM', ms = 10_000) {
     if (this.ended || this.pid === undefined) return this.exited;
     kill(this.pid, signal);
@@ -125,8 +125,8 @@ export class Child {
 }
 
 /**
- * A loopback port that nobody uses. It lies below the range that outgoing
- * connections take theirs from, so only another test run could snatch it.
+ * An unused loopback port below the range for outgoing connections, so only another test
+ * run could take it.
  */
 export async function freePort() {
   for (let attempt = 0; attempt < 200; attempt++) {
@@ -141,7 +141,7 @@ export async function freePort() {
   throw new Error('found no free port');
 }
 
-/** Resolves once something accepts connections there. */
+/** Resolves when the port accepts connections. */
 export async function waitForPort(port, ms = 20_000) {
   const deadline = Date.now() + ms;
   for (;;) {

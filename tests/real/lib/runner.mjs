@@ -1,4 +1,4 @@
-// One line a test, a limit for each, nothing left open between groups.
+// Runs tests, each with one line of output and a timeout.
 
 import { show } from './show.mjs';
 
@@ -7,12 +7,12 @@ export class Runner {
   failed = 0;
   #limit;
 
-  /** `limit`: what one test may take, in milliseconds. */
+  /** `limit`: the timeout of a test, in milliseconds. */
   constructor(limit = 120_000) {
     this.#limit = limit;
   }
 
-  /** Runs one test; whether it passed. */
+  /** Runs a test; returns whether it passed. */
   async test(name, body) {
     let timer;
     const limit = new Promise((_, reject) => {

@@ -1,11 +1,11 @@
-// Waiting: for an event, for one thing among many, never without a limit.
+// Waiting for events and messages, always with a timeout.
 
 import { show } from './show.mjs';
 
-/** What anything here waits at most unless told otherwise. */
+/** The default timeout. */
 export const PATIENCE_MS = 60_000;
 
-/** `promise`, or an error that names `what` after `ms`. */
+/** Resolves like `promise`; after `ms` rejects with an error that names `what`. */
 export function within(ms, what, promise) {
   let timer;
   const limit = new Promise((_, reject) => {
@@ -14,7 +14,7 @@ export function within(ms, what, promise) {
   return Promise.race([promise, limit]).finally(() => clearTimeout(timer));
 }
 
-/** What has come and was not asked for yet, in order. */
+/** Received items that have not been taken yet, in order. */
 export class Inbox {
   #items = [];
   #waiting = [];
@@ -26,7 +26,7 @@ export class Inbox {
     else this.#waiting.splice(index, 1)[0].resolve(item);
   }
 
-  /** The first item that matches, taken out; what it leaves keeps its order. */
+  /** Takes the first item that matches; the others keep their order. */
   next(match, what = 'the next item', ms = PATIENCE_MS) {
     const index = this.#items.findIndex(match);
     if (index >= 0) return Promise.resolve(this.#items.splice(index, 1)[0]);
@@ -43,21 +43,21 @@ export class Inbox {
     });
   }
 
-  /** Everything that matches and is there already, taken out. */
+  /** Takes all items that match at present. */
   take(match = () => true) {
     const taken = this.#items.filter(match);
     this.#items = this.#items.filter((item) => !taken.includes(item));
     return taken;
   }
 
-  /** Nothing more will come: who waits is told so. */
+  /** Rejects all who wait, because nothing more will come. */
   fail(error) {
     this.#error = error;
     for (const { reject } of this.#waiting.splice(0)) reject(error);
   }
 }
 
-/** Promise of the WebSocket's close: its code, its reason and the time it came. */
+/** Resolves when the WebSocket closes, with code, reason and time. */
 export function closeOf(socket) {
   return new Promise((resolve) => {
     socket.once('close', (code, reason) => resolve({ code, reason: reason.toString(), at: performance.now() }));
@@ -65,8 +65,8 @@ export function closeOf(socket) {
 }
 
 /**
- * Ends a session by `leave`, the library's own way, and waits until the
- * library has done and the WebSocket is closed.
+ * Ends a session with the library's own function `leave`, and waits until the library has
+ * finished and the WebSocket is closed.
  */
 export async function leaveAndWait(socket, leave) {
   const closed = closeOf(socket);

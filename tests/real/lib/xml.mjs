@@ -1,4 +1,4 @@
-// The little XML that the tests themselves need, on xmldom.
+// XML functions for the tests, based on xmldom.
 
 import { DOMParser } from '@xmldom/xmldom';
 
@@ -13,7 +13,7 @@ export const NS = {
   sm: 'urn:xmpp:sm:3',
 };
 
-/** The root element of `text`, which must be one whole document by itself. */
+/** The root element of `text`, which must be a complete document. */
 export function parse(text) {
   if (!text.startsWith('<')) throw new Error(`does not start with <: ${JSON.stringify(text.slice(0, 200))}`);
   return new DOMParser({

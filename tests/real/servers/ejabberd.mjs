@@ -1,7 +1,7 @@
-// An ejabberd of our own on loopback, its data in a temporary directory: a port in
-// plain text, one that wants the PROXY protocol and, with a certificate, one that
-// wants STARTTLS. It runs as an Erlang node without a name, hence without
-// distribution and without epmd; ejabberdctl, which needs both, is not used.
+// Starts ejabberd on loopback with its data in a temporary directory. It has a port for
+// plain text, a port for the PROXY protocol and, with a certificate, a port that requires
+// STARTTLS. It runs as an Erlang node without a name, so without distribution and epmd.
+// ejabberdctl needs both and is not used.
 
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,7 +19,7 @@ export async function startEjabberd({ domain = 'ejabberd.example', certificate, 
   }
 }
 
-/** Where Debian keeps ejabberd's library; ejabberdctl knows. */
+/** The path of ejabberd's library in Debian, from ejabberdctl. */
 function libraries() {
   const match = /^ERL_LIBS='?([^'\n]+)'?$/m.exec(readFileSync('/usr/sbin/ejabberdctl', 'utf8'));
   if (match) return match[1];

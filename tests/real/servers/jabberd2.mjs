@@ -1,15 +1,15 @@
-// A jabberd2 of our own on loopback, its data in a temporary directory: the router
-// and, connected to it, the session manager and the component that clients connect
-// to, all as Debian's package has them. Accounts are in SQLite, everything else is
-// in plain files. It has no stream management and no SASL2. Its own WebSocket is no
-// measure of jabsocket: it cuts characters in two and ends without a Close frame.
+// Starts jabberd2 on loopback with its data in a temporary directory: the router, the
+// session manager and the component for clients, from Debian's package. Accounts are in
+// SQLite, everything else in plain files. It has no stream management and no SASL2. Its own
+// WebSocket is not compared with jabsocket, because it splits characters and closes without
+// a Close frame.
 
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Child, freePort, temporaryDirectory } from '../lib/process.mjs';
 import { USERS } from './prosody.mjs';
 
-/** The modules of the session manager that presence, rosters and chats need. */
+/** The session manager's modules for presence, rosters and chats. */
 const CHAINS = {
   'in-sess': ['validate', 'roster', 'iq-ping', 'disco', 'offline', 'presence', 'deliver'],
   'in-router': ['session', 'validate', 'presence'],
@@ -31,7 +31,7 @@ export async function startJabberd2({ domain = 'jabberd2.example' } = {}) {
   }
 }
 
-/** The directory with jabberd2's modules, whose path names the machine's architecture. */
+/** The directory with jabberd2's modules; its path contains the architecture. */
 function modules() {
   const found = readdirSync('/usr/lib').map((name) => join('/usr/lib', name, 'jabberd2')).find(existsSync);
   if (!found) throw new Error('jabberd2 has no modules: tests/install.sh');
@@ -79,7 +79,7 @@ async function start(domain) {
     return [name, file];
   });
   const children = {};
-  // Those behind leave before the router does.
+  // The others stop before the router.
   const stop = async () => { for (const child of Object.values(children).reverse()) await child.stop(); };
   const ready = { router: /listening for incoming connections/, sm: /ready for sessions/, c2s: /ready for connections/ };
   try {

@@ -1,5 +1,5 @@
-// A Prosody of our own on loopback, its data in a temporary directory: plain TCP
-// or, with certificates, nothing but TLS.
+// Starts Prosody on loopback with its data in a temporary directory: with plain TCP or,
+// with certificates, only with TLS.
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,9 +8,9 @@ import { Child, freePort, temporaryDirectory, waitForPort } from '../lib/process
 export const USERS = { romeo: 'wherefore-art-thou', juliet: 'a-rose-by-any-name' };
 
 /**
- * `tls` has the certificate and key of each domain served, the first one's for
- * direct TLS; without it `domain` is served in plain text. `authentication`: where
- * passwords are plain (the default), their SCRAM keys change from login to login.
+ * `tls` has the certificate and key of each domain; direct TLS uses the first. Without
+ * `tls`, `domain` is served in plain text. `authentication`: with plain passwords (the
+ * default), the SCRAM keys change with each login.
  */
 export async function startProsody({ domain = 'prosody.example', tls, authentication = 'internal_plain' } = {}) {
   for (let attempt = 1; ; attempt++) {
@@ -88,7 +88,7 @@ ${domains.map((name) => `VirtualHost "${name}"\n${ssl(name)}\n`).join('')}`);
   };
 }
 
-/** A domain as Prosody writes it in a path. */
+/** A domain as Prosody encodes it in a path. */
 function encode(domain) {
   return domain.replace(/[^A-Za-z0-9]/g, (c) => `%${c.charCodeAt(0).toString(16).padStart(2, '0')}`);
 }

@@ -1,5 +1,5 @@
-// nginx and HAProxy as the samples in conf/ have them, without privileges and on
-// loopback: only names, ports and times are put in.
+// Starts nginx and HAProxy with the samples in conf/, without privileges and on loopback.
+// Only names, ports and times are replaced.
 
 import { chownSync, copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -13,7 +13,7 @@ export const HOST = 'chat.example.com';
 
 export const sample = (name) => readFileSync(join(conf, name), 'utf8');
 
-/** Each pair's first text, which must be there, becomes the second everywhere. */
+/** Replaces the first text of each pair by the second. The first must exist. */
 function substitute(text, pairs) {
   for (const [from, to] of pairs) {
     if (!text.includes(from)) throw new Error(`the sample has no '${from}'`);
@@ -22,7 +22,7 @@ function substitute(text, pairs) {
   return text;
 }
 
-/** A directory for a proxy that is not root, with the certificate in it. */
+/** A directory with the certificate for a proxy that does not run as root. */
 function directoryFor(name, { certificate, key }) {
   const directory = temporaryDirectory(name);
   copyFileSync(certificate, join(directory, 'certificate.pem'));
@@ -34,10 +34,10 @@ function directoryFor(name, { certificate, key }) {
   return directory;
 }
 
-/** Runs a proxy as nobody, if that can be done, until it listens on `port`. */
+/** Starts a proxy, as nobody if possible, and waits until it listens on `port`. */
 async function run(name, args, directory, port) {
   const user = process.getuid() === 0 ? ['--reuid', NOBODY, '--regid', NOBODY, '--clear-groups'] : [];
-  // The change of user takes the death signal away: it is asked for again.
+  // Changing the user clears the death signal, so it is set again.
   const child = new Child(name, 'setpriv', [...user.map(String), '--pdeathsig', 'KILL', '--', name, ...args], {
     cwd: directory,
     env: { PATH: `${process.env.PATH}:/usr/sbin:/sbin` },
@@ -55,8 +55,8 @@ async function run(name, args, directory, port) {
 }
 
 /**
- * `ports` are those of jabsocket; `idle` stands for the sample's idle time. With
- * `socket`, a path, the sample's unix socket is used instead.
+ * `ports` are jabsocket's ports; `idle` replaces the sample's idle timeout. With `socket`,
+ * a path, the sample's Unix socket is used instead.
  */
 export async function startNginx(certificate, [port], { idle = '60s', socket } = {}) {
   const directory = directoryFor('nginx', certificate);
@@ -91,7 +91,7 @@ http {
   return run('nginx', ['-e', 'stderr', '-p', directory, '-c', main], directory, own);
 }
 
-/** The first two `ports` are those of the sample's two instances. */
+/** The first two `ports` belong to the two instances of the sample. */
 export async function startHaproxy(certificate, [one, two = one], { idle = '60s', proxyProtocol = false, socket } = {}) {
   const directory = directoryFor('haproxy', certificate);
   const own = await freePort();

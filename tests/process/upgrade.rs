@@ -264,6 +264,15 @@ fn chat_through_upgrades(mut all: Upgradable) {
     chats.into_iter().for_each(Chat::close);
     old.iter().for_each(|pid| wait_gone(*pid));
     // Descriptors do not accumulate.
+    patiently("the end of all sessions", || {
+        let seen = all.daemon().lines().len();
+        all.signal(Signal::SIGUSR1);
+        let line = all.daemon().wait_for_line_behind(seen, ": status: ");
+        ["status: 0 sessions", "status: master"]
+            .iter()
+            .any(|status| line.contains(status))
+            .then_some(())
+    });
     let count = descriptors(all.main_pid());
     all.upgrade();
     wait_gone(all.pids[all.pids.len() - 2]);

@@ -7,8 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{JoinHandle, sleep, spawn};
-use std::time::Duration;
+use std::thread::{JoinHandle, spawn};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -375,16 +374,8 @@ fn a_new_process_that_is_silent_is_given_up() {
     all.begin();
     let line = all.daemon().wait_for_line_behind(seen, "upgrade failed");
     assert!(line.contains("another upgrade is in progress"), "{line}");
-    // Longer than `PATIENCE`, because only the daemon's clock matters.
-    let is_late = |line: &String| line.contains("did not serve within 20 s");
-    while !all.daemon().lines().iter().any(is_late) {
-        assert_eq!(
-            children(all.main_pid()),
-            [child],
-            "it was given up silently"
-        );
-        sleep(Duration::from_millis(100));
-    }
+    all.daemon()
+        .wait_for_line_behind(seen, "did not serve within 20 s");
     wait_gone(child);
     Chat::open(&all.stage).close();
     all.stop();

@@ -1,6 +1,6 @@
-//! Keys whose values are addresses and names of hosts.
+//! Keys whose values are addresses or host names.
 //!
-//! Owns what each of these keys takes. Looks no name up.
+//! Owns the values that each of these keys accepts. Never resolves a name.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,7 +25,7 @@ pub(super) fn endpoints(setting: &mut Setting<'_>) -> Vec<String> {
     )
 }
 
-/// The value of `trusted_proxies`: networks, and perhaps `unix:`.
+/// The value of `trusted_proxies`: networks, and optionally `unix:`.
 pub(super) fn proxies(config: &mut Config, setting: &mut Setting<'_>) {
     let allowed = "a numeric address or network such as 192.0.2.7, 192.0.2.0/24 or \
                    2001:db8::/32, 'unix:' in quotes for unix sockets, or a list of them";

@@ -1,9 +1,8 @@
 //! The `domains` list: which XMPP domains browsers may reach, and how.
 //!
-//! Owns the reading of the list and the look-up in it. Names are compared in
-//! Unicode lower case without a final dot; `xn--` labels are not decoded. An
-//! unknown key of an entry is an error: it may have asked for more security. Never
-//! looks anything up in DNS.
+//! Owns the reading of the list and the search in it. Names are compared in Unicode lower
+//! case without a final dot; `xn--` labels are not decoded. An unknown key in an entry is
+//! an error, because it may have asked for more security. Never asks the DNS.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use super::servers::{self, Server};
 use super::value::{Setting, applicable};
 use super::yaml::{Node, Value};
 
-/// RFC 6122 2.2: a domain is not longer than this.
+/// Maximum length of a domain (RFC 6122, section 2.2).
 const MAX_DOMAIN_BYTES: usize = 1023;
 
 const NAME_ALLOWED: &str =
@@ -34,24 +33,24 @@ const KEYS: [&str; 7] = [
 pub struct Domain {
     /// `example.com`, or `*.example.org` for all its subdomains, in lower case.
     pub name: String,
-    /// If empty, those of the top-level key.
+    /// If empty, the top-level key `server` applies.
     pub servers: Arc<[Server]>,
-    /// How its server is reached.
+    /// TLS and other properties of the connection to the server.
     pub access: ServerAccess,
 }
 
-/// The result of looking a domain up.
+/// The result of a search for a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DomainRule<'a> {
     /// There is no list: any domain may be reached.
     Any,
     /// This entry of the list applies.
     Listed(&'a Domain),
-    /// There is a list without it.
+    /// There is a list, and it does not contain the domain.
     Unlisted,
 }
 
-/// The list, ready for look-ups.
+/// The list, indexed for searching.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Domains {
     entries: Vec<Domain>,
@@ -65,7 +64,7 @@ impl Domains {
         self.entries.iter()
     }
 
-    /// The entry that applies to a domain.
+    /// The entry that applies to this domain.
     pub(super) fn find(&self, domain: &str) -> Option<&Domain> {
         if domain.len() > MAX_DOMAIN_BYTES {
             return None;
@@ -77,7 +76,7 @@ impl Domains {
         Some(&self.entries[*index])
     }
 
-    /// The longest pattern that covers a folded name.
+    /// The longest pattern that covers a name in the form of [`folded`].
     fn cover(&self, domain: &str) -> Option<&usize> {
         let dots = domain.match_indices('.').filter(|(at, _)| *at > 0);
         let mut suffixes = dots.map(|(at, _)| &domain[at..]);
@@ -85,12 +84,12 @@ impl Domains {
     }
 }
 
-/// The form in which names are compared.
+/// Converts a name to the form in which names are compared.
 fn folded(domain: &str) -> String {
     domain.strip_suffix('.').unwrap_or(domain).to_lowercase()
 }
 
-/// Reads the value of `domains`. `None` if none of it can be used.
+/// Reads the value of `domains`. Returns `None` if the value as a whole is refused.
 pub(super) fn read(setting: &mut Setting<'_>) -> Option<Domains> {
     let nodes = match &setting.node.value {
         Value::List(nodes) if !nodes.is_empty() => nodes,
@@ -148,7 +147,7 @@ impl Domains {
         places[before] = at;
     }
 
-    /// Warns of entries that a pattern makes superfluous.
+    /// Warns about entries that a pattern makes redundant.
     fn warn_of_covered(&self, places: &[Place], report: &mut Report) {
         for (domain, place) in self.entries.iter().zip(places) {
             let bare = domain.name.strip_prefix("*.").unwrap_or(&domain.name);
@@ -199,7 +198,7 @@ fn domain(node: &Node, report: &mut Report) -> Option<Domain> {
     Some(domain).filter(|domain| !domain.name.is_empty())
 }
 
-/// The name in the form in which names are compared.
+/// Checks a name and converts it to the form in which names are compared.
 fn checked_name(name: &str) -> Option<String> {
     let folded = folded(name);
     let bare = folded.strip_prefix("*.").unwrap_or(&folded);
@@ -210,7 +209,8 @@ fn checked_name(name: &str) -> Option<String> {
     good.then_some(folded)
 }
 
-/// A DNS name. One that ends in a number is a mistyped address.
+/// Checks a DNS name. A name that ends in a number is refused, because it is probably a
+/// mistyped address.
 pub(super) fn host_name(name: &str) -> Option<String> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let labels_good = name.split('.').all(|label| {

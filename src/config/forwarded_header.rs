@@ -1,11 +1,11 @@
-//! Which header has the client's address, if a trusted proxy sent the request.
+//! The header that contains the client's address, if a trusted proxy sent the request.
 //!
-//! Owns the two values of the key. Reads no header.
+//! Owns the two values of the key. Reads no headers.
 
-/// The header that a trusted proxy sets itself; the other one may be the client's.
+/// The header that a trusted proxy sets. The other header may come from the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardedHeader {
-    /// The list of addresses that most proxies append to.
+    /// A list of addresses, to which most proxies append.
     XForwardedFor,
     /// RFC 7239.
     Forwarded,

@@ -1,16 +1,16 @@
 //! Patterns as fnmatch(3) reads them without flags, for `origin` and `include`.
 //!
-//! `*` matches any text, `/` and a leading `.` included; `?` one character;
-//! `[...]` one character of a set with ranges and the twelve classes such as
-//! `[:digit:]`, `[!...]` and `[^...]` one outside it; `\` takes the next
-//! character literally. A `[` that is never closed stands for itself. Collating
-//! symbols (`[.a.]`, `[=a=]`) are not known. Matching goes back to the last star
-//! only, so its time is bounded by the lengths of pattern and text multiplied. The
-//! caller folds the case of both.
+//! `*` matches any text, including `/` and a leading `.`; `?` matches one character;
+//! `[...]` matches one character of a set with ranges and the twelve classes such as
+//! `[:digit:]`; `[!...]` and `[^...]` match one character outside the set; `\` makes the
+//! next character literal. A `[` that is never closed matches itself. Collating symbols
+//! (`[.a.]`, `[=a=]`) are not supported. Matching backtracks only to the last star, so its
+//! time is at most proportional to the lengths of pattern and text multiplied. The caller
+//! converts both to lower case.
 
 use std::str::Chars;
 
-/// A pattern. Every text is one.
+/// A pattern. Any text is a valid pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob(String);
 
@@ -20,11 +20,11 @@ impl Glob {
         Glob(pattern.to_owned())
     }
 
-    /// Whether the whole of `text` matches.
+    /// Whether the pattern matches the whole text.
     pub fn matches(&self, text: &str) -> bool {
         let (mut pattern, mut text) = (self.0.chars(), text.chars());
-        // Where to go on when a later part fails: after the last star, one character
-        // further on than before.
+        // Where to continue when a later part fails: after the last star, one character
+        // further in the text than before.
         let mut retry: Option<(Chars<'_>, Chars<'_>)> = None;
         loop {
             if let Some(rest) = pattern.as_str().strip_prefix('*') {
@@ -50,7 +50,7 @@ impl Glob {
     }
 }
 
-/// Takes the first part off a pattern, which is not a star, and compares it with `c`.
+/// Removes the first part of a pattern, which is not a star, and compares it with `c`.
 fn match_one(pattern: &mut Chars<'_>, c: char) -> bool {
     match pattern.next() {
         Some('?') => true,
@@ -66,8 +66,8 @@ fn match_one(pattern: &mut Chars<'_>, c: char) -> bool {
     }
 }
 
-/// Whether `c` is in the set whose `[` was taken, and the pattern after it. `None` if the
-/// set is never closed.
+/// Whether `c` is in the set, and the pattern after the set. The `[` has been removed
+/// already. Returns `None` if the set is never closed.
 fn match_set(mut set: Chars<'_>, c: char) -> Option<(bool, Chars<'_>)> {
     let negated = set.as_str().starts_with(['!', '^']);
     if negated {
@@ -78,7 +78,7 @@ fn match_set(mut set: Chars<'_>, c: char) -> Option<(bool, Chars<'_>)> {
     loop {
         let mut low = set.next()?;
         if low == ']' && !is_first {
-            // fnmatch(3) finds nothing with an error in the pattern.
+            // A set with an error matches nothing, as in fnmatch(3).
             return Some((found != negated && !broken, set));
         }
         is_first = false;
@@ -111,7 +111,7 @@ fn match_set(mut set: Chars<'_>, c: char) -> Option<(bool, Chars<'_>)> {
     }
 }
 
-/// The name in `:name:]`, and what follows.
+/// Splits `:name:]` from what follows it.
 fn class_name(rest: &str) -> Option<(&str, &str)> {
     let (name, after) = rest.strip_prefix(':')?.split_once(":]")?;
     name.bytes()
@@ -119,7 +119,7 @@ fn class_name(rest: &str) -> Option<(&str, &str)> {
         .then_some((name, after))
 }
 
-/// The members of the class of that name in the C locale.
+/// The ranges of the class with this name in the C locale.
 fn class(name: &str) -> Option<&'static [(char, char)]> {
     Some(match name {
         "alnum" => &[('0', '9'), ('A', 'Z'), ('a', 'z')],

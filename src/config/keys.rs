@@ -1,7 +1,7 @@
-//! The keys of the file.
+//! The keys of the configuration file.
 //!
-//! Owns the table of top-level keys: the values that each takes, its default, and
-//! whether a change needs a restart. A new key is a row of the table, a field of
+//! Owns the table of top-level keys: the values that each key accepts, its default, and
+//! whether a change needs a restart. A new key needs a row in the table, a field in
 //! [`Config`], and a paragraph in conf/jabsocket.conf, in jabsocket.conf(5) and in
 //! README.md.
 
@@ -17,20 +17,20 @@ use super::yaml::{Entry, Value};
 use super::{Config, addresses, domains, forwarded_header, servers};
 use crate::log::Level;
 
-/// A key of the file.
+/// A top-level key.
 pub struct Key {
-    /// Its name.
+    /// The key as it is written in the file.
     pub name: &'static str,
-    /// Its default as it would be written in the file; empty if there is no such value.
+    /// The default as it would be written in the file; empty if it cannot be written.
     pub default: &'static str,
     kind: Kind,
-    /// Whether two configurations differ in it, if a change needs a restart.
+    /// For a key that needs a restart: whether two configurations differ in it.
     differs: Option<fn(&Config, &Config) -> bool>,
 }
 
 type Range = RangeInclusive<u64>;
 
-/// What a key takes, and where it goes.
+/// The type of a key's values, and where they go.
 enum Kind {
     Number(Range, fn(&mut Config, u64)),
     /// A number, or 0 for no limit.
@@ -41,15 +41,15 @@ enum Kind {
     Time(fn(&mut Config, Duration)),
     TimeOrNever(fn(&mut Config, Option<Duration>)),
     Other(fn(&mut Config, &mut Setting<'_>)),
-    /// A key that an entry of `listeners` has too.
+    /// A key that entries of `listeners` have too.
     Listener,
-    /// The list of listeners, whose defaults are the keys above.
+    /// The list of listeners. The keys above are its defaults.
     Listeners,
 }
 
 use Kind::{ByteLimit, Bytes, Limit, Listener, Listeners, Number, Other, Time, TimeOrNever};
 
-/// All keys.
+/// All top-level keys.
 #[rustfmt::skip]
 pub const KEYS: &[Key] = &[
     key(INCLUDE, "", Other(|_, s| drop(s.list(Include::ALLOWED, Include::new)))),
@@ -116,7 +116,7 @@ pub const KEYS: &[Key] = &[
     key("log_level", "LOG_ERR", Other(|c, s| c.log_level = log_level(s))),
 ];
 
-/// RFC 6120 13.12: a limit on stanzas is at least this.
+/// RFC 6120, section 13.12: a limit on stanzas is at least this.
 const MIN_STANZA_BYTES: u64 = 10_000;
 
 const fn key(name: &'static str, default: &'static str, kind: Kind) -> Key {
@@ -134,7 +134,7 @@ impl Key {
         self
     }
 
-    /// The unit of its values, for those that have one.
+    /// The unit of the values; `None` if they have none.
     pub fn unit(&self) -> Option<&'static str> {
         match self.kind {
             Bytes(..) | ByteLimit(_) => Some("bytes"),
@@ -143,12 +143,12 @@ impl Key {
         }
     }
 
-    /// Whether a change needs a restart. A reload applies all others.
+    /// Whether a change needs a restart; otherwise a reload applies it.
     pub fn needs_restart(&self) -> bool {
         self.differs.is_some()
     }
 
-    /// Whether two configurations differ in it, if a change needs a restart.
+    /// Whether the key needs a restart and two configurations differ in it.
     pub(super) fn waits(&self, old: &Config, new: &Config) -> bool {
         self.differs.is_some_and(|differs| differs(old, new))
     }
@@ -174,7 +174,7 @@ impl Key {
     }
 }
 
-/// A number for which more than 32 bits means no more than the most of them.
+/// Converts a number, limited to 32 bits.
 fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
@@ -185,14 +185,15 @@ fn log_level(setting: &mut Setting<'_>) -> Level {
     setting.one(allowed, Level::from_name).unwrap_or(Level::Err)
 }
 
-/// Writes the entries of all files over the defaults in `config`.
+/// Applies the entries of all files to `config`, which has the defaults.
 pub(super) fn apply(entries: Vec<Entry>, config: &mut Config, report: &mut Report) {
     let names: Vec<_> = KEYS.iter().map(|key| key.name).collect();
     let entries = join_lists(entries);
     let mut files = PairFiles::default();
     let mut list = None;
     for entry in applicable(&entries, "", &names, report) {
-        // `domains` without a value would refuse every domain, or none.
+        // A `domains` key without a value is not ignored: it could mean either every domain
+        // or none.
         if matches!(entry.node.value, Value::Null) && entry.key != "domains" {
             let text = format!("key '{}' has no value and no effect", entry.key);
             report.warn(entry.place, text);
@@ -230,7 +231,7 @@ pub(super) fn apply(entries: Vec<Entry>, config: &mut Config, report: &mut Repor
     };
 }
 
-/// Makes one of the lists that several files have under one of these two keys.
+/// Joins the lists that several files have under `domains` or `listeners`.
 fn join_lists(entries: Vec<Entry>) -> Vec<Entry> {
     let mut joined: Vec<Entry> = Vec::new();
     for mut entry in entries {

@@ -1,8 +1,8 @@
-//! Where a listener is bound: `127.0.0.1`, `::1`, `unix:/run/jabsocket/ws.sock`,
+//! The address of a listener: `127.0.0.1`, `::1`, `unix:/run/jabsocket/ws.sock`,
 //! `unix:@name`.
 //!
-//! Owns the reading of such an address and of the mode of a socket's file. Looks
-//! at no file.
+//! Owns the reading of such an address and of the mode of a socket's file. Accesses no
+//! file.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use super::value::Setting;
 use super::yaml::Value;
 
-/// Most bytes of a path, or of a name in the abstract namespace (`sun_path`, less a
-/// zero byte after or before it).
+/// Maximum length of a path or of a name in the abstract namespace, in bytes (`sun_path`
+/// without its zero byte).
 const MAX_NAME_BYTES: usize = 107;
 
-/// An address of a listener, without the port.
+/// The address of a listener, without the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// A numeric address.
+    /// A numeric IPv4 or IPv6 address.
     Ip(IpAddr),
     /// A unix socket with a file.
     Path(PathBuf),
@@ -37,7 +37,7 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
-    /// The address, unless it is a unix socket.
+    /// The IP address; `None` for a unix socket.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             ListenAddress::Ip(address) => Some(*address),
@@ -45,7 +45,7 @@ impl ListenAddress {
         }
     }
 
-    /// The file, if it is a unix socket with one.
+    /// The path; `None` if the socket has no file.
     pub fn path(&self) -> Option<&Path> {
         match self {
             ListenAddress::Path(path) => Some(path),
@@ -53,7 +53,7 @@ impl ListenAddress {
         }
     }
 
-    /// Reads what follows `unix:`.
+    /// Reads the text after `unix:`.
     pub(super) fn unix(name: &str) -> Option<ListenAddress> {
         let fits = |bytes: &str| {
             (1..=MAX_NAME_BYTES).contains(&bytes.len()) && !bytes.contains(char::is_control)
@@ -112,7 +112,7 @@ pub(super) fn listen(setting: &mut Setting<'_>) -> Vec<ListenAddress> {
     addresses
 }
 
-/// Reads the value of `socket_mode`: octal, as chmod(1) takes it.
+/// Reads the value of `socket_mode`: octal digits, as for chmod(1).
 pub(super) fn socket_mode(setting: &mut Setting<'_>) -> u32 {
     let octal = |text: &str| {
         let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));

@@ -1,9 +1,9 @@
 //! The `listeners` list: ports for browsers, each with its own rules.
 //!
-//! Owns the keys of a listener, the reading of the list, and the pairs of
-//! certificate and key. A key that is missing from an entry takes the value of the
-//! top-level key with the same name. An unknown key of an entry is an error: it may
-//! have asked for more security. Opens no certificate.
+//! Owns the keys of a listener, the reading of the list, and the pairs of certificate and
+//! key. If an entry lacks a key, the top-level key with the same name applies. An unknown
+//! key in an entry is an error, because it may have asked for more security. Opens no
+//! certificates.
 
 use std::path::PathBuf;
 
@@ -27,35 +27,35 @@ const KEYS: [&str; 10] = [
     "origin",
 ];
 
-/// A certificate and its key: PEM files.
+/// The PEM files of a certificate and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// The file of the certificate, followed by those that sign it.
+    /// The certificate, followed by the certificates that signed it.
     pub certificate: PathBuf,
-    /// The file of its key.
+    /// The private key of the certificate.
     pub key: PathBuf,
 }
 
 /// A port for browsers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listener {
-    /// The name of its sockets in systemd (`FileDescriptorName=`).
+    /// The systemd name of its sockets (`FileDescriptorName=`).
     pub name: Option<String>,
     /// The TCP port; 0 lets the system choose.
     pub port: u16,
-    /// Where to listen; empty means all interfaces.
+    /// The addresses to listen on; empty means all interfaces.
     pub listen: Vec<ListenAddress>,
-    /// The mode of the files of unix sockets.
+    /// The file mode of unix sockets.
     pub socket_mode: u32,
-    /// What the Host header must say; `None` is not checked.
+    /// The required Host header; `None` accepts any.
     pub host: Option<String>,
-    /// What the request target must be; `None` is not checked.
+    /// The required request target; `None` accepts any.
     pub resource: Option<String>,
-    /// Lower-cased patterns of acceptable origins; empty accepts any.
-    /// Ask [`Listener::origin_allowed`].
+    /// Lower-case patterns of accepted origins; empty accepts any. Use
+    /// [`Listener::origin_allowed`].
     pub origin: Vec<Glob>,
-    /// Certificates to choose from, the first being the default; without any
-    /// the port is in plain text.
+    /// Certificates to choose from; the first is the default. Without certificates the port
+    /// uses plain text.
     pub certificates: Vec<Pair>,
 }
 
@@ -65,7 +65,7 @@ impl Default for Listener {
             name: None,
             port: 5000,
             listen: Vec::new(),
-            // The mode of the directory decides who may connect.
+            // The mode of the directory decides which users may connect.
             socket_mode: 0o666,
             host: None,
             resource: None,
@@ -76,8 +76,8 @@ impl Default for Listener {
 }
 
 impl Listener {
-    /// Whether a request with this Origin header may pass. A missing header is
-    /// matched as the empty text.
+    /// Whether a request with this Origin header is accepted. A missing header is matched
+    /// as an empty text.
     pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
         let origin = origin.unwrap_or_default().to_lowercase();
         self.origin.is_empty() || self.origin.iter().any(|pattern| pattern.matches(&origin))
@@ -88,7 +88,7 @@ impl Listener {
         !self.listen.is_empty() && self.listen.iter().all(|address| address.ip().is_none())
     }
 
-    /// What both have and only one of them can bind, if anything.
+    /// A name, socket or port that both listeners claim, if any.
     fn conflict(&self, other: &Listener) -> Option<String> {
         if let Some(name) = self.name.as_ref().filter(|_| self.name == other.name) {
             return Some(format!("name '{name}'"));
@@ -112,8 +112,8 @@ impl Listener {
     }
 }
 
-/// Whether the sockets of two configurations differ, for another reason than top-level
-/// keys. Their order does not matter.
+/// Whether the sockets of two configurations differ, other than through top-level keys.
+/// Their order does not matter.
 pub(super) fn sockets_differ(old: &Config, new: &Config) -> bool {
     let is_new = |socket| new.listeners.iter().any(|other| other.socket() == socket);
     let same = old.listeners.len() == new.listeners.len()
@@ -124,12 +124,11 @@ pub(super) fn sockets_differ(old: &Config, new: &Config) -> bool {
     old.top.socket() == new.top.socket() && !same
 }
 
-/// The files that `tls_certificate` and `tls_key` name.
 #[derive(Default)]
 pub(super) struct PairFiles {
     certificates: Vec<PathBuf>,
     keys: Vec<PathBuf>,
-    /// The first of the two.
+    /// The place of the first of the two keys.
     place: Option<Place>,
     refused: bool,
 }
@@ -143,7 +142,7 @@ impl PairFiles {
         files
     }
 
-    /// The pairs, in the order of the file.
+    /// The pairs in the order of the file.
     pub fn pairs(self, prefix: &str, report: &mut Report) -> Vec<Pair> {
         let (certificates, keys) = (self.certificates.len(), self.keys.len());
         if let Some(place) = self.place.filter(|_| certificates != keys && !self.refused) {
@@ -157,7 +156,7 @@ impl PairFiles {
     }
 }
 
-/// Reads the value of `listeners`. No two entries may have the same port and address.
+/// Reads the value of `listeners`. Two entries must not have the same port and address.
 pub(super) fn read(node: &Node, config: &Config, report: &mut Report) -> Vec<Listener> {
     let mut setting = Setting {
         key: "listeners".to_owned(),
@@ -198,7 +197,6 @@ pub(super) fn read(node: &Node, config: &Config, report: &mut Report) -> Vec<Lis
     listeners
 }
 
-/// Reads one entry.
 fn entry(node: &Node, config: &Config, report: &mut Report) -> Listener {
     const PREFIX: &str = "listeners.";
     let mut listener = config.top.clone();
@@ -253,7 +251,7 @@ fn entry(node: &Node, config: &Config, report: &mut Report) -> Listener {
     listener
 }
 
-/// Takes the value of a key that entries and the top level have.
+/// Reads a key that both entries and the top level have.
 pub(super) fn set(
     listener: &mut Listener,
     key: &str,
@@ -276,7 +274,7 @@ pub(super) fn set(
     }
 }
 
-/// A name that systemd accepts for a descriptor.
+/// Reads a name that systemd accepts for a descriptor.
 fn socket_name(setting: &mut Setting<'_>) -> Option<String> {
     let allowed = "the FileDescriptorName= of a systemd.socket(5) unit, such as web";
     let name = setting.word(allowed)?;

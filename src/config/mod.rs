@@ -1,13 +1,14 @@
-//! The configuration: files in, plain immutable data out.
+//! The configuration: reads files into plain immutable data.
 //!
-//! Owns [`Config`], its defaults and the look-ups on it. `sources` reads the files
-//! and `yaml` their text, `keys` has the table of keys, `value` reads values,
-//! `domains` the `domains` list, `servers` where its servers are and `server_access` how
-//! they are reached, `listeners` the ports and `listen_address` where they are bound,
-//! `addresses` other addresses, `network` ranges of them, `forwarded_header` the header
-//! with a client's address, `glob` patterns, `problem` the messages. A configuration is
-//! accepted as a whole or not at all, and all its errors are reported at once. Never
-//! changes after it was read, looks up no name, and opens no certificate.
+//! Owns [`Config`], its defaults and the searches in it. `sources` reads the files, `yaml`
+//! parses their text, `keys` has the table of keys, and `value` reads values. `domains` is
+//! the `domains` list, `servers` has the addresses of XMPP servers and `server_access` the
+//! properties of connections to them. `listeners` has the ports for browsers,
+//! `listen_address` their addresses, `addresses` other addresses, `network` address ranges,
+//! `forwarded_header` the header with a client's address, `glob` patterns, and `problem`
+//! the messages. A configuration is accepted or refused as a whole, and all its errors are
+//! reported at once. It never changes after it was read. This module resolves no names and
+//! opens no certificates.
 
 mod addresses;
 mod domains;
@@ -42,63 +43,62 @@ pub use problem::{Problem, What};
 pub use servers::{Host, Server, ServerAddress};
 pub use sources::Sources;
 
-/// A configuration. jabsocket.conf(5) explains the keys. [`Config::default`] is an empty
-/// file.
+/// A configuration. jabsocket.conf(5) explains the keys. [`Config::default`] is that of an
+/// empty file.
 #[expect(missing_docs, reason = "the name of a field is that of its key")]
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// The top-level keys that are the defaults of `listeners`.
+    /// The top-level keys that are also the defaults of `listeners`.
     pub top: Listener,
-    /// At least one.
     pub listeners: Vec<Listener>,
     pub log_level: Level,
-    /// `usize::MAX` is no limit.
+    /// `usize::MAX` means no limit.
     pub max_message_bytes: usize,
     pub max_first_message_bytes: usize,
-    /// `usize::MAX` is no limit.
+    /// `usize::MAX` means no limit.
     pub max_frame_bytes: usize,
     pub max_stanza_bytes: usize,
-    /// `None` allows any. [`Config::domain`] looks a domain up.
+    /// `None` allows any domain. See [`Config::domain`].
     pub domains: Option<Domains>,
-    /// Of domains that name none; if empty, DNS is asked.
+    /// For domains without servers of their own; if empty, the DNS is asked.
     pub servers: Arc<[Server]>,
     pub max_connecting_per_server: usize,
     pub server_tls: server_access::Tls,
-    /// `None` is the system's.
+    /// `None` means the system's authorities.
     pub server_ca_file: Option<PathBuf>,
     pub private_addresses: server_access::PrivateAddresses,
-    /// If empty, those of /etc/resolv.conf.
+    /// If empty, the servers in /etc/resolv.conf are used.
     pub dns_servers: Vec<SocketAddr>,
     pub handshake_timeout: Duration,
     pub open_timeout: Duration,
     pub connect_timeout: Duration,
-    /// `None`: no pings.
+    /// `None` disables pings.
     pub ping_interval: Option<Duration>,
     pub write_timeout: Duration,
     pub close_timeout: Duration,
     pub drain_timeout: Duration,
-    /// `None` depends on the number of sessions.
+    /// `None` derives it from the number of sessions.
     pub drain_spread: Option<Duration>,
     pub old_sessions_timeout: Duration,
     /// `None` derives it from RLIMIT_NOFILE.
     pub max_connections: Option<usize>,
-    /// `None` is no limit.
+    /// `None` means no limit.
     pub max_connections_per_address: Option<u32>,
-    /// Per second; `None` is no limit.
+    /// Per second; `None` means no limit.
     pub max_handshakes_per_address: Option<u32>,
     pub max_request_bytes: usize,
     pub max_request_lines: usize,
     pub max_fragments: u32,
-    /// Of XML elements; the root is 1.
+    /// Nesting depth of XML elements, including the root.
     pub max_depth: u32,
-    /// Of an XML element, namespace declarations included.
+    /// Per XML element, including namespace declarations.
     pub max_attributes: u32,
     pub max_namespaces: u32,
     pub max_queue_bytes: usize,
-    /// Of a worker, without the fixed cost of its connections; `usize::MAX` is no limit.
+    /// Per worker, without the fixed cost of its connections; `usize::MAX` means no limit.
     pub max_total_memory_bytes: usize,
     pub compression: bool,
-    /// Whether clients are told limits that their server does not tell (XEP-0478).
+    /// Whether clients are told our limits if their server announces none (XEP-0478).
     pub announce_limits: bool,
     /// If empty, host-meta is not served.
     pub host_meta: Vec<String>,
@@ -107,19 +107,19 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Whether peers on unix sockets are trusted proxies.
     pub trusts_unix: bool,
-    /// `None`: X-Forwarded-For if there is one, else Forwarded.
+    /// `None` means X-Forwarded-For if the request has it, and otherwise Forwarded.
     pub forwarded_header: Option<ForwardedHeader>,
     pub workers: usize,
-    /// `None` is no change.
+    /// `None` keeps the current user.
     pub user: Option<String>,
-    /// `None` is the group of `user`.
+    /// `None` means the primary group of `user`.
     pub group: Option<String>,
     pub pid_file: Option<PathBuf>,
-    /// For the first worker. [`Config::status_addresses`] has those of the others.
+    /// For the first worker. [`Config::status_addresses`] returns those of any worker.
     pub status_listen: Vec<SocketAddr>,
     /// In lower case.
     pub status_hosts: Vec<String>,
-    /// Included files, and the directories in which they were looked for.
+    /// Included files, and the directories that were searched for them.
     pub included: Vec<PathBuf>,
 }
 
@@ -182,8 +182,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Looks an XMPP domain up in the `domains` list. An exact name wins over patterns,
-    /// and the longest pattern over others.
+    /// Searches the `domains` list for an XMPP domain. An exact name wins over patterns,
+    /// and a longer pattern over a shorter one.
     pub fn domain(&self, domain: &str) -> DomainRule<'_> {
         match &self.domains {
             None => DomainRule::Any,
@@ -193,21 +193,22 @@ impl Config {
         }
     }
 
-    /// The servers that the operator named for an entry of the `domains` list, or for a
-    /// domain without one.
+    /// The configured servers for an entry of the `domains` list, or for a domain without
+    /// an entry.
     pub(crate) fn servers_of<'a>(&'a self, entry: Option<&'a Domain>) -> &'a Arc<[Server]> {
         let own = entry.map(|entry| &entry.servers);
         let own = own.filter(|servers| !servers.is_empty());
         own.unwrap_or(&self.servers)
     }
 
-    /// Whether this is the address of a proxy that is trusted to report the client's.
+    /// Whether this is the address of a proxy that is trusted to report the client's
+    /// address.
     pub fn is_trusted(&self, address: IpAddr) -> bool {
         let mut networks = self.trusted_proxies.iter();
         networks.any(|network| network.contains(address))
     }
 
-    /// The configuration of one of `workers`, with its share of the common limits.
+    /// The configuration of one of several `workers`, with its share of the common limits.
     pub fn share(&self, worker: usize, workers: usize) -> Config {
         let share = |all: usize| {
             let rest = usize::from(worker < all % workers);
@@ -226,20 +227,20 @@ impl Config {
         waiting.map(|key| key.name).collect()
     }
 
-    /// Whether the top-level keys have the rules of all listeners.
+    /// Whether the top-level keys are the only listener.
     pub fn has_one_rule(&self) -> bool {
         self.listeners == std::slice::from_ref(&self.top)
     }
 
-    /// Files of certificate authorities that are named anywhere in it.
+    /// All files of certificate authorities that it names.
     pub fn ca_files(&self) -> impl Iterator<Item = &Path> {
         let domains = self.domains.iter().flat_map(|domains| domains.iter());
         let files = domains.filter_map(|domain| domain.access.ca_file.as_deref());
         files.chain(self.server_ca_file.as_deref())
     }
 
-    /// Where a worker serves metrics and health: the first (0) at the configured port,
-    /// each of the others at the next one.
+    /// The addresses at which a worker serves metrics and health. The first worker (0) uses
+    /// the configured port, each further worker the next port.
     pub fn status_addresses(&self, worker: u16) -> Vec<SocketAddr> {
         let mut addresses = self.status_listen.clone();
         for address in addresses.iter_mut().filter(|address| address.port() != 0) {
@@ -248,17 +249,17 @@ impl Config {
         addresses
     }
 
-    /// Whether a request with this Origin header may pass. A missing header is
-    /// matched as the empty text.
+    /// Whether a request with this Origin header is accepted under the top-level keys. A
+    /// missing header is matched as an empty text.
     pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
         self.top.origin_allowed(origin)
     }
 }
 
-/// A valid configuration.
+/// The result of reading a configuration without errors.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// Its values.
+    /// The configuration, which can be used as it is.
     pub config: Config,
     /// Warnings, in the order of files and lines.
     pub warnings: Vec<Problem>,
@@ -272,7 +273,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
     Sources::read(path).judge()
 }
 
-/// Checks the text of a configuration file. Messages use `file_name`.
+/// Checks the text of a configuration file. Messages call it `file_name`.
 ///
 /// # Errors
 /// All errors and warnings, in the order of lines.

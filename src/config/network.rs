@@ -1,9 +1,9 @@
-//! Ranges of addresses: `192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`.
+//! Ranges of IP addresses: `192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// An address, or all addresses that begin with the same bits.
+/// An address, or all addresses with the same prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -11,7 +11,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether `address` is one of these. An IPv4 address in IPv6 form is the
+    /// Whether the network contains `address`. An IPv4-mapped IPv6 address counts as its
     /// IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
@@ -28,8 +28,8 @@ impl Network {
     }
 }
 
-/// Not an address, nor an address and a prefix length; or bits are set behind
-/// the prefix, which is a slip of whoever wrote it.
+/// The text is neither an address nor an address with a prefix length, or it has bits set
+/// after the prefix, which is probably a mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotANetwork;
 
@@ -61,7 +61,7 @@ impl FromStr for Network {
         if !clear {
             return Err(NotANetwork);
         }
-        // An IPv4 network in IPv6 form is the IPv4 network.
+        // Likewise, an IPv4-mapped network counts as an IPv4 network.
         Ok(match address {
             IpAddr::V6(v6) if is_mapped(v6) && prefix_bits >= 96 => Network {
                 address: v6.to_canonical(),

@@ -1,7 +1,7 @@
-//! What is wrong with a configuration, in the words of the operator.
+//! Errors and warnings about a configuration, in words for the operator.
 //!
-//! Owns the form of a message: the file, the line, the key, the value found and
-//! the values allowed. Knows no key and no YAML.
+//! Owns the format of a message: the file, the line, the key, the value found and the
+//! values allowed. Knows no key and no YAML.
 
 use std::fmt;
 
@@ -10,15 +10,16 @@ use crate::log::Escaped;
 /// One error or warning about a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The name of the file.
+    /// The path of the file as the operator or `include` gave it.
     pub file: String,
-    /// The line, counted from 1; `None` if the problem is the file as a whole.
+    /// Counted from 1; `None` if the problem concerns the file as a whole.
     pub line: Option<usize>,
-    /// What is wrong.
+    /// The error or warning.
     pub what: What,
 }
 
-/// The kinds of errors and warnings. Those that callers tell apart have a name.
+/// The kinds of errors and warnings. Only those that callers distinguish have a variant of
+/// their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     /// The file cannot be read, for this reason.
@@ -40,7 +41,7 @@ pub enum What {
 }
 
 impl What {
-    /// Whether the configuration can be used all the same.
+    /// Whether the configuration can still be used.
     pub fn is_warning(&self) -> bool {
         matches!(self, Self::NoNewline | Self::Warning(_))
     }
@@ -52,7 +53,7 @@ impl fmt::Display for Problem {
             Some(line) => write!(f, "{}:{line}: ", Escaped(&self.file))?,
             None => write!(f, "{}: ", Escaped(&self.file))?,
         }
-        // In the alternate form, for the log, the level of the line says it.
+        // The alternate form is for the log, where the level of the line shows this.
         if self.what.is_warning() && !f.alternate() {
             f.write_str("warning: ")?;
         }
@@ -83,14 +84,14 @@ impl fmt::Display for What {
     }
 }
 
-/// A line of one of the files. Line 0 is the file as a whole.
+/// A line of one of the files. Line 0 means the file as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub file: usize,
     pub line: usize,
 }
 
-/// Gathers the problems of all files.
+/// Collects the problems of all files.
 pub(super) struct Report {
     files: Vec<String>,
     problems: Vec<(Place, What)>,
@@ -114,13 +115,13 @@ impl Report {
         self.add(place, What::Warning(text));
     }
 
-    /// An error: `key` does not take what was found.
+    /// Adds an error: `key` does not accept the value that was found.
     pub fn not_allowed(&mut self, place: Place, key: &str, found: &str, allowed: &str) {
         let text = format!("key '{key}': {found} is not allowed; allowed: {allowed}");
         self.error(place, text);
     }
 
-    /// How a message at `at` names an earlier place.
+    /// Describes an earlier place for a message about the place `at`.
     pub fn earlier(&self, place: Place, at: Place) -> String {
         match place.file == at.file {
             true => format!("line {}", place.line),
@@ -128,7 +129,7 @@ impl Report {
         }
     }
 
-    /// The problems in the order of files and lines, and whether any is an error.
+    /// Returns the problems in the order of files and lines, and whether any is an error.
     pub fn finish(mut self) -> (Vec<Problem>, bool) {
         self.problems.sort_by_key(|(place, _)| *place);
         let failed = self.problems.iter().any(|(_, what)| !what.is_warning());
@@ -141,8 +142,8 @@ impl Report {
     }
 }
 
-/// `; did you mean 'name'?` for the known name that is spelt most like `name`, if one is
-/// at most two letters away.
+/// Returns `; did you mean 'name'?` for the known name that is closest to `name`, if they
+/// differ in at most two letters.
 pub(super) fn did_you_mean(name: &str, known: &[&str]) -> String {
     let name: Vec<char> = name.to_lowercase().replace('-', "_").chars().collect();
     let near = |known: &&&str| known.len().abs_diff(name.len()) <= 2;
@@ -154,7 +155,8 @@ pub(super) fn did_you_mean(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// Letters to insert, remove or change to make `a` into `b` (Levenshtein).
+/// Number of letters to insert, remove or change to turn `a` into `b` (Levenshtein
+/// distance).
 fn distance(a: &[char], b: &str) -> usize {
     let mut row: Vec<usize> = (0..=a.len()).collect();
     for (i, b) in b.chars().enumerate() {

@@ -1,7 +1,7 @@
-//! How a domain's server is reached: TLS, certificates, PROXY protocol.
+//! The properties of connections to a domain's server: TLS, certificates, PROXY protocol.
 //!
-//! Owns the choices of a `domains` entry or a `server_` key, and their words in
-//! the file. Opens no file.
+//! Owns the values of the keys in a `domains` entry, and of related `server_` keys. Opens
+//! no files.
 
 use std::path::PathBuf;
 
@@ -10,14 +10,14 @@ use super::value::{Setting, YES_NO};
 /// Whether the connection to a server is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
-    /// STARTTLS where it is offered; else plain text, but only to a loopback
+    /// STARTTLS if the server offers it. Otherwise plain text, but only to a loopback
     /// address or a configured `server`.
     Auto,
-    /// STARTTLS, or no session.
+    /// STARTTLS, otherwise no session.
     Required,
-    /// TLS from the first byte (XEP-0368), or no session.
+    /// TLS from the first byte (XEP-0368), otherwise no session.
     Direct,
-    /// Plain text, whatever is offered.
+    /// Plain text, even if the server offers STARTTLS.
     None,
 }
 
@@ -30,32 +30,32 @@ pub enum ProxyProtocol {
     V2,
 }
 
-/// Where a domain that is not in the `domains` list may lead.
+/// Whether a domain outside the `domains` list may lead to internal addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrivateAddresses {
-    /// To an internal address only on port 5222 and by the domain's own A or AAAA
-    /// record: an SRV record may not choose an internal host and port.
+    /// Internal addresses are allowed only on port 5222 and through the domain's own A or
+    /// AAAA record, because an SRV record could choose any internal host and port.
     StandardPort,
-    /// Never to an internal address.
+    /// Internal addresses are refused.
     Refuse,
-    /// Anywhere.
+    /// Internal addresses are allowed.
     Allow,
 }
 
-/// Which clients see the SASL mechanisms with channel binding that a server offers.
+/// Which clients see a server's SASL mechanisms with channel binding.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ChannelBinding {
-    /// Removed for web pages, which cannot use them; passed on to other clients.
+    /// Removed for web pages, which cannot use them; relayed to other clients.
     #[default]
     Auto,
     /// Removed for all clients.
     Strip,
-    /// Passed on to all clients.
+    /// Relayed to all clients.
     Relay,
 }
 
 impl ChannelBinding {
-    /// Whether they are removed for a client with this Origin header.
+    /// Whether these mechanisms are removed for a client with this Origin header.
     pub fn strips_for(self, origin: Option<&str>) -> bool {
         let is_page = |origin: &str| {
             let scheme = origin.split_once("://").map_or("", |(scheme, _)| scheme);
@@ -71,17 +71,17 @@ impl ChannelBinding {
     }
 }
 
-/// How a domain's server is reached.
+/// The properties of connections to a domain's server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAccess {
-    /// Encryption; `None` leaves it to `server_tls`.
+    /// `None` means that `server_tls` applies.
     pub tls: Option<Tls>,
     /// Whether the server's certificate is verified.
     pub verify: bool,
-    /// Certificate authorities to trust, and no others; `None` leaves it to
-    /// `server_ca_file`.
+    /// The only certificate authorities to trust; `None` means that `server_ca_file`
+    /// applies.
     pub ca_file: Option<PathBuf>,
-    /// Header that tells the server the client's address.
+    /// The header that reports the client's address to the server.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// Which clients see SASL mechanisms with channel binding.
     pub channel_binding: ChannelBinding,
@@ -125,7 +125,7 @@ const CHANNEL_BINDING: &[(&str, ChannelBinding)] = &[
 ];
 
 impl ServerAccess {
-    /// Takes the value of a key of a `domains` entry.
+    /// Reads a key of a `domains` entry.
     pub(super) fn set(&mut self, key: &str, setting: &mut Setting<'_>) {
         match key {
             "tls" => self.tls = Some(setting.choice(TLS)),

@@ -1,6 +1,7 @@
-//! Where XMPP servers are: `server` of the file and of a `domains` entry.
+//! The addresses of XMPP servers: the key `server` at the top level and in a `domains`
+//! entry.
 //!
-//! Owns the reading of one server or a list of them. Looks nothing up.
+//! Owns the reading of one server or a list of servers. Resolves no names.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -19,32 +20,32 @@ const ALLOWED: &str = "host:port, such as xmpp.example.com:5222, 192.0.2.1:5222 
                        '[2001:db8::1]:5222' in quotes, unix:PATH, or a list of these";
 const KEYS: [&str; 3] = ["address", "weight", "backup"];
 
-/// An XMPP server that the operator named.
+/// An XMPP server in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     /// Where it listens.
     pub address: ServerAddress,
-    /// Its share of the sessions.
+    /// The server's share of the sessions, relative to the other weights.
     pub weight: u16,
-    /// It is only used while all others fail.
+    /// Used only while all other servers fail.
     pub backup: bool,
 }
 
-/// The address of a server; its name has not been looked up.
+/// The address of a server. A host name is not resolved yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerAddress {
     /// A host and a TCP port.
     Tcp {
-        /// The host.
+        /// The part before the colon.
         host: Host,
-        /// The port.
+        /// The part after the colon; never 0.
         port: u16,
     },
     /// The path of a unix socket.
     Unix(Arc<Path>),
 }
 
-/// A machine, by name or by address.
+/// A host: a DNS name or a numeric address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
     /// A DNS name.

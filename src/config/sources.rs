@@ -1,9 +1,9 @@
-//! The files of a configuration: the one that the operator names, and those that its
-//! key `include` names.
+//! The files of a configuration: the operator's file, and those that its key `include`
+//! names.
 //!
-//! Owns the reading of these files, and their text in one piece, so that several
-//! processes can read the same. Gives no meaning to any other key. An included file
-//! includes no other.
+//! Owns the reading of these files. Their text can be encoded as one string, so several
+//! processes can use the same text. Interprets no other key. An included file cannot
+//! include others.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,18 +14,18 @@ use super::value::Setting;
 use super::yaml;
 use super::{Config, Glob, Loaded, Problem, keys};
 
-/// The largest file that is read, and the most that all files have together.
+/// Maximum size of a file, and of all files together.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// The most files that are included.
+/// Maximum number of included files.
 const MAX_FILES: usize = 1000;
 
-/// The text of a configuration, and what went wrong when it was read.
+/// The text of a configuration, and the problems that occurred while it was read.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// Name and text; the first is the operator's.
+    /// Names and texts. The first file is the operator's.
     files: Vec<(String, String)>,
-    /// Directories in which files were looked for.
+    /// Directories that were searched for files.
     directories: Vec<PathBuf>,
     problems: Vec<(Place, What)>,
 }
@@ -41,8 +41,8 @@ impl Sources {
         sources
     }
 
-    /// Does what [`Sources::read`] does, while another configuration is in force. A file
-    /// without text is an error then, because another program may be about to write it.
+    /// Does what [`Sources::read`] does, for a reload. An empty file is then an error,
+    /// because another program may be about to write it.
     pub fn read_again(path: &Path) -> Sources {
         let mut sources = Sources::read(path);
         for (file, (_, text)) in sources.files.iter().enumerate() {
@@ -56,7 +56,7 @@ impl Sources {
         sources
     }
 
-    /// A file that was read elsewhere. Includes nothing.
+    /// Uses the text of a file that was read elsewhere. Includes nothing.
     pub fn of(name: &str, text: &str) -> Sources {
         let mut sources = Sources::default();
         sources.files.push((name.to_owned(), text.to_owned()));
@@ -67,7 +67,8 @@ impl Sources {
         sources
     }
 
-    /// The names and texts in one piece. A valid configuration has no NUL.
+    /// Encodes names and texts as one string. NUL separates them, because it cannot occur
+    /// in a valid configuration.
     pub fn encode(&self) -> String {
         let pieces = self
             .files
@@ -76,7 +77,7 @@ impl Sources {
         pieces.collect::<Vec<_>>().join("\0")
     }
 
-    /// The files that [`Sources::encode`] put in one piece.
+    /// Decodes the string of [`Sources::encode`].
     pub fn decode(text: &str) -> Sources {
         let pieces: Vec<&str> = text.split('\0').collect();
         let file = |pair: &[&str]| (pair[0].to_owned(), pair[1].to_owned());
@@ -86,8 +87,8 @@ impl Sources {
         }
     }
 
-    /// Checks all of it. A refusal has at least one error, and the warnings too, in the
-    /// order of files and lines.
+    /// Checks the whole configuration. A refusal lists all errors, of which there is at
+    /// least one, and all warnings, in the order of files and lines.
     pub fn judge(&self) -> Result<Loaded, Vec<Problem>> {
         let names = self.files.iter().map(|(name, _)| name.clone());
         let mut report = Report::new(names.collect());
@@ -108,7 +109,8 @@ impl Sources {
         }
     }
 
-    /// What the operator's file includes. Other values are refused when it is judged.
+    /// The files that the operator's file includes. Invalid values are refused later, by
+    /// [`Sources::judge`].
     fn includes(&self) -> Vec<(Place, Include)> {
         let (name, text) = &self.files[0];
         let mut report = Report::new(vec![name.clone()]);
@@ -189,7 +191,7 @@ impl Sources {
         self.fail_at(0, what);
     }
 
-    /// Notes a problem of the last file.
+    /// Records a problem of the last file.
     fn fail_at(&mut self, line: usize, what: What) {
         let file = self.files.len() - 1;
         self.problems.push((Place { file, line }, what));
@@ -222,8 +224,8 @@ impl Include {
         })
     }
 
-    /// The files, sorted by name. A pattern matches no name that begins with a dot: such
-    /// files are often backups.
+    /// Returns the files, sorted by name. Patterns never match names that begin with a dot,
+    /// because such files are often backups.
     fn files(&self) -> Result<Vec<PathBuf>, String> {
         let Some(pattern) = &self.pattern else {
             return Ok(vec![self.text.as_str().into()]);

@@ -1,8 +1,7 @@
 //! The values of keys: numbers, times, words, lists, files.
 //!
-//! Owns the way from the text in the file to a value, and the entries of a mapping
-//! that apply. A value that is refused is an error, so what stands in for it does not
-//! matter. Knows no key.
+//! Owns the conversion from text to values, and the choice of the entries of a mapping that
+//! apply. A refused value is an error, so any value may replace it. Knows no keys.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -12,10 +11,10 @@ use std::time::Duration;
 use super::problem::{Report, did_you_mean};
 use super::yaml::{Entry, Node, Value};
 
-/// The largest number that a key takes.
+/// The largest number that a key accepts.
 pub(super) const MAX: u64 = usize::MAX as u64 >> 1;
 
-/// The longest time that a key takes: a day.
+/// The longest time that a key accepts: one day.
 const MAX_SECONDS: f64 = 86_400.0;
 
 pub(super) const YES_NO: &[(&str, bool)] = &[
@@ -29,7 +28,8 @@ pub(super) const YES_NO: &[(&str, bool)] = &[
 
 /// A key with its value.
 pub(super) struct Setting<'a> {
-    /// The key as messages name it: `domains.server` is `server` in an entry of `domains`.
+    /// The key in the form for messages: `domains.server` is `server` in an entry of
+    /// `domains`.
     pub key: String,
     pub node: &'a Node,
     pub report: &'a mut Report,
@@ -43,7 +43,7 @@ impl<'a> Setting<'a> {
         }
     }
 
-    /// Reads the text of a node, which `read` may refuse.
+    /// Reads the text of a node with `read`, which returns `None` to refuse it.
     pub fn read<T>(
         &mut self,
         node: &'a Node,
@@ -64,7 +64,7 @@ impl<'a> Setting<'a> {
         self.read(self.node, allowed, read)
     }
 
-    /// The values of a list; a lone value is a list of one.
+    /// The values of a list. A single value counts as a list of one.
     pub fn nodes(&self) -> &'a [Node] {
         match &self.node.value {
             Value::List(nodes) => nodes,
@@ -72,7 +72,7 @@ impl<'a> Setting<'a> {
         }
     }
 
-    /// Each value of a list that `read` does not refuse.
+    /// Reads all values of a list, and leaves out those that `read` refuses.
     pub fn list<T>(&mut self, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Vec<T> {
         let nodes = self.nodes().iter();
         nodes
@@ -80,7 +80,7 @@ impl<'a> Setting<'a> {
             .collect()
     }
 
-    /// Text with neither white space nor control characters, and not empty.
+    /// Reads text without white space or control characters. Empty text is refused.
     pub fn word(&mut self, allowed: &str) -> Option<String> {
         let bad = |c: char| c.is_whitespace() || c.is_control();
         self.one(allowed, |text| {
@@ -88,7 +88,7 @@ impl<'a> Setting<'a> {
         })
     }
 
-    /// One of a few words.
+    /// Reads one of a few words.
     pub fn choice<T: Copy>(&mut self, choices: &[(&str, T)]) -> T {
         let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         let allowed = format!("one of {}", words.join(", "));
@@ -96,7 +96,7 @@ impl<'a> Setting<'a> {
         self.one(&allowed, find).unwrap_or(&choices[0]).1
     }
 
-    /// A whole number in a range. `what` and `why` are for the message.
+    /// Reads a whole number within a range. `what` and `why` go into the message.
     pub fn whole(&mut self, what: &str, range: &RangeInclusive<u64>, why: &str) -> u64 {
         let allowed = match (*range.start(), *range.end()) {
             (0, MAX) => format!("a whole number{what}{why}"),
@@ -107,7 +107,7 @@ impl<'a> Setting<'a> {
         self.one(&allowed, read).unwrap_or_default()
     }
 
-    /// A whole number, or 0 for no limit.
+    /// Reads a whole number, or 0 for no limit.
     pub fn limit(&mut self, what: &str) -> Option<u64> {
         let number = self.whole(what, &(0..=MAX), ", or 0 for no limit");
         Some(number).filter(|number| *number > 0)
@@ -123,7 +123,7 @@ impl<'a> Setting<'a> {
         let allowed = "a number of seconds up to 86400, such as 30 or 0.5, or 0 for never";
         let read = |text: &str| {
             let time = seconds(text)?;
-            // A time too small to tell from 0 was not meant as never.
+            // A time that is only rounded to 0 does not mean never.
             let never = text.bytes().all(|byte| matches!(byte, b'0' | b'.'));
             (never || !time.is_zero()).then_some((!never).then_some(time))
         };
@@ -147,22 +147,23 @@ fn from_root(text: &str) -> Option<PathBuf> {
     text.starts_with('/').then(|| text.into())
 }
 
-/// Digits only: no sign, no space, no underscore, no other base.
+/// Reads digits only: no sign, no space, no underscore, no other base.
 pub(super) fn whole(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
 }
 
-/// Seconds as digits with at most one point, up to a day.
+/// Reads seconds as digits with at most one point, up to one day.
 fn seconds(text: &str) -> Option<Duration> {
     let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
     let seconds: f64 = text.parse().ok().filter(|_| text.bytes().all(plain))?;
     (seconds <= MAX_SECONDS).then(|| Duration::from_secs_f64(seconds))
 }
 
-/// The entries of a mapping that apply: of each known key the last one, in the order of
-/// the file. Reports keys that appear twice: a warning, but an error if the values are in
-/// two files, or if the last one has none. `prefix` goes before keys in messages.
+/// Returns the entries of a mapping that apply: the last one of each known key, in the
+/// order of the file. Reports keys that appear twice. That is a warning, but an error if
+/// the two are in different files, or if the last one has no value. `prefix` goes before
+/// keys in messages.
 pub(super) fn applicable<'a>(
     entries: &'a [Entry],
     prefix: &str,

@@ -1,20 +1,19 @@
-//! YAML events into a small tree whose every node knows its place.
+//! Turns YAML events into a small tree, in which every node has its place in the file.
 //!
-//! Keeps scalars as they are written: `05000` stays `05000`, `no` stays `no`. Only
-//! a plain empty value and a plain `~` are null. Refuses what a configuration file
-//! does not need: anchors and aliases (so nothing can be multiplied), tags, several
-//! documents, deep nesting, characters that YAML does not allow. Goes on after an
-//! error if it can. Gives no meaning to keys and values.
+//! Keeps scalars as they are written: `05000` stays `05000`, and `no` stays `no`. Only a
+//! plain empty value and a plain `~` are null. Refuses what a configuration file does not
+//! need: anchors and aliases (which could multiply data), tags, several documents, deep
+//! nesting, and characters that YAML does not allow. Continues after an error if possible.
+//! Interprets no keys and values.
 
 use yaml_rust2::parser::{Event, Parser, Tag};
 use yaml_rust2::scanner::{Marker, ScanError, TScalarStyle};
 
 use super::problem::{Place, Report, What};
 
-/// How deep lists and mappings may be nested.
+/// Maximum nesting depth of lists and mappings.
 const MAX_DEPTH: usize = 8;
 
-/// A value and the place where it begins.
 #[derive(Debug)]
 pub(super) struct Node {
     pub place: Place,
@@ -27,17 +26,17 @@ pub(super) enum Value {
     Text(String),
     List(Vec<Node>),
     Mapping(Vec<Entry>),
-    /// An error was reported for it already.
+    /// An error has been reported for it already.
     Refused,
 }
 
 impl Value {
-    /// Whether there is nothing to read.
+    /// Whether there is no value to read.
     pub fn is_absent(&self) -> bool {
         matches!(self, Value::Null | Value::Refused)
     }
 
-    /// The entries of a mapping; of anything else none.
+    /// The entries of a mapping; empty for any other value.
     pub fn entries(&self) -> &[Entry] {
         match self {
             Value::Mapping(entries) => entries,
@@ -45,7 +44,7 @@ impl Value {
         }
     }
 
-    /// What a message calls it; `None` if an error was reported for it already.
+    /// How a message shows the value; `None` if an error has been reported for it already.
     pub fn shown(&self) -> Option<String> {
         const SHOWN_CHARS: usize = 60;
         match self {
@@ -69,10 +68,10 @@ pub(super) struct Entry {
     pub node: Node,
 }
 
-/// Reading cannot go on; the reason is in the report.
+/// Reading cannot continue. The reason has been reported.
 struct Stop;
 
-/// The entries of the mapping in a file, as far as it can be read.
+/// Returns the entries of the mapping in a file, as far as it can be read.
 pub(super) fn entries(file: usize, text: &str, report: &mut Report) -> Vec<Entry> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some((at, c)) = text.char_indices().find(|(_, c)| !is_allowed(*c)) {
@@ -80,7 +79,7 @@ pub(super) fn entries(file: usize, text: &str, report: &mut Report) -> Vec<Entry
         report.add(Place { file, line }, What::Character(c));
         return Vec::new();
     }
-    // With a final newline, the mark behind a missing value is on a later line.
+    // With a final newline, the parser's mark after a missing value is on a later line.
     let newline = (!text.ends_with('\n')).then_some('\n');
     let mut reader = Reader {
         parser: Parser::new(text.chars().chain(newline)),
@@ -89,13 +88,13 @@ pub(super) fn entries(file: usize, text: &str, report: &mut Report) -> Vec<Entry
         report,
         top: Vec::new(),
     };
-    // The entries before a stop are worth looking at.
+    // After an error, the entries before it are still checked.
     let _: Result<(), Stop> = reader.document();
     reader.top
 }
 
-/// Whether a file may have this character (YAML 1.2, sections 5.1 and 5.2). The
-/// parser takes a NUL for the end of the file.
+/// Whether a file may contain this character (YAML 1.2, sections 5.1 and 5.2). The parser
+/// would treat a NUL as the end of the file.
 fn is_allowed(c: char) -> bool {
     match c {
         '\t' | '\n' | '\r' | '\u{85}' => true,
@@ -144,7 +143,7 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
         }
     }
 
-    /// The next entry of a mapping, or `None` at its end.
+    /// Reads the next entry of a mapping; `None` at its end.
     fn entry(&mut self, depth: usize) -> Result<Option<Entry>, Stop> {
         loop {
             let (event, mark) = self.next()?;
@@ -226,7 +225,7 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
     fn next(&mut self) -> Result<(Event, Marker), Stop> {
         match self.parser.next_token() {
             Ok(next) => Ok(next),
-            // The parser has consumed the alias and can go on after it.
+            // The parser has consumed the alias and can continue after it.
             Err(error) if error.info().contains("unknown anchor") => {
                 Ok((Event::Alias(0), *error.marker()))
             }
@@ -267,7 +266,7 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
         self.report.error(self.place(line), text);
     }
 
-    /// Reports an anchor or a tag, and says whether there was one.
+    /// Reports an anchor or a tag; returns whether there was one.
     fn refuse_extras(&mut self, line: usize, anchor: usize, tag: Option<&Tag>) -> bool {
         let anchor = (anchor > 0).then(|| unquoted('&', "anchor"));
         let found = anchor.into_iter().chain(tag.map(|_| unquoted('!', "tag")));
@@ -279,7 +278,7 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
         refused
     }
 
-    /// The line of a missing value. The parser's mark is on whatever follows, after blank
+    /// The line of a missing value. The parser's mark is on the next text, after blank
     /// lines and comments.
     fn line_of_nothing(&self, mark_line: usize) -> usize {
         let has_text = |line: &usize| {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::question::{Error, Question, Records};
 
-/// Maximum bytes of all entries; the entry that expires first makes room.
+/// Maximum size of all entries in bytes. The entry that expires first makes room.
 const MAX_BYTES: usize = 1 << 20;
-/// Bytes of an entry without its names and records: its place in both tables, and the
+/// Size of an entry without its names and records: its part of both tables, and the
 /// overhead of the heap.
 const ENTRY_BYTES: usize = 320;
 
@@ -23,7 +23,7 @@ struct Entry {
 #[derive(Default)]
 pub struct DnsCache {
     entries: HashMap<Arc<Question>, Entry>,
-    /// In the order in which they expire.
+    /// The questions in the order in which their answers expire.
     expiries: BTreeMap<(u64, u64), Arc<Question>>,
     bytes: usize,
     next_number: u64,

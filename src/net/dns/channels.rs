@@ -1,13 +1,13 @@
-//! c-ares on the poll.
+//! Runs c-ares on the poll.
 //!
-//! Owns the library's channels and the registration of their sockets. Only the given
-//! name is ever asked: `ares_query` ignores search domains, aliases and the hosts file,
+//! Owns the library's channels and the registration of their sockets. Only the given name
+//! is ever asked for: `ares_query` ignores search domains, aliases and the hosts file,
 //! whatever resolv.conf and the environment say.
 //!
-//! c-ares cannot drop one question, only all questions of a channel. So there are a few
+//! c-ares cannot cancel one question, only all questions of a channel, so there are a few
 //! channels. A channel is emptied as soon as nobody waits for any of its questions. If
-//! every channel has wanted questions and too many dropped ones remain, the channel with
-//! the fewest wanted questions is emptied, and these are asked again.
+//! every channel has questions with waiters and too many without, the channel with the
+//! fewest waited-for questions is emptied, and these are asked again.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -22,8 +22,8 @@ use mio::{Interest, Registry, Token};
 use super::question::{Error, Family, Question};
 use super::reply::{Timed, records};
 
-/// How long to wait for a DNS server before the question is repeated, there or at the
-/// next one. Short, because a packet may be lost; doubles in each round.
+/// How long to wait for a DNS server before the question is repeated, there or at the next
+/// server. Short, because a packet may be lost. Doubles in each round.
 const TRY_TIMEOUT: Duration = Duration::from_millis(400);
 /// How often each DNS server is asked.
 const TRIES: u32 = 5;
@@ -41,7 +41,7 @@ const SRV: u16 = 33;
 /// A question in c-ares.
 struct Sent {
     channel: usize,
-    /// The number of its channel's emptying.
+    /// Number of times that its channel had been emptied when it was asked.
     round: u64,
     ticket: u64,
     question: Arc<Question>,
@@ -49,11 +49,11 @@ struct Sent {
 
 type Reply = Result<Timed, Error>;
 
-/// What c-ares reports through its callbacks. They must be `Send`, although only this
-/// thread calls them.
+/// The reports of c-ares from its callbacks. They must be `Send`, although only this thread
+/// calls them.
 #[derive(Default)]
 struct Told {
-    /// Channel, descriptor, and whether to wait for reads and for writes on it.
+    /// Channel, descriptor, and whether to wait for reads and for writes.
     sockets: Vec<(usize, Socket, bool, bool)>,
     replies: VecDeque<(Sent, Reply)>,
 }
@@ -61,7 +61,7 @@ struct Told {
 struct Lane {
     channel: Channel,
     open: Vec<(Socket, Interest)>,
-    /// Questions that somebody waits for.
+    /// Number of questions with waiters.
     live: usize,
     dropped: usize,
     round: u64,
@@ -72,23 +72,20 @@ pub struct Channels {
     lanes: Vec<Lane>,
     current: usize,
     told: Arc<Mutex<Told>>,
-    /// Questions that somebody waits for: their channel and text, by ticket.
+    /// Questions with waiters: their channel and text, by ticket.
     live: HashMap<u64, (usize, Arc<Question>)>,
     next_ticket: u64,
     servers: Vec<String>,
     resolv_conf: String,
-    /// The content of that file.
+    /// The content of `resolv_conf`.
     name_servers: String,
     registry: Registry,
     token: Token,
 }
 
 impl Channels {
-    /// Channels that ask `servers`, or the servers in the file `resolv_conf` if `servers`
-    /// is empty.
-    ///
-    /// # Errors
-    /// What c-ares says, in words for the operator.
+    /// Creates channels that ask `servers`. If `servers` is empty, they ask the servers in
+    /// the file `resolv_conf`.
     pub fn new(
         registry: Registry,
         token: Token,
@@ -157,7 +154,7 @@ impl Channels {
         servers.map(|server| server.trim().to_owned()).collect()
     }
 
-    /// Asks a question. The answer carries the returned ticket.
+    /// Sends a question. The answer carries the returned ticket.
     pub fn ask(&mut self, question: &Arc<Question>) -> u64 {
         if self.lanes[self.current].dropped >= MAX_DROPPED {
             self.change_lane();
@@ -193,7 +190,7 @@ impl Channels {
         });
     }
 
-    /// Drops a question that nobody waits for.
+    /// Drops a question without waiters.
     pub fn drop_question(&mut self, ticket: u64) {
         if let Some((at, _)) = self.live.remove(&ticket) {
             let lane = &mut self.lanes[at];
@@ -216,14 +213,15 @@ impl Channels {
         self.empty(self.current);
     }
 
-    /// Empties a channel, and asks the questions again that somebody waits for.
+    /// Empties a channel, and asks the questions with waiters again.
     fn empty(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
         lane.round += 1;
         lane.live = 0;
         lane.dropped = 0;
         lane.channel.cancel();
-        // These results only say that the question was cancelled, or it is asked again.
+        // These replies only say that the question was cancelled, or the question is asked
+        // again.
         let round = lane.round;
         lock(&self.told)
             .replies
@@ -237,7 +235,8 @@ impl Channels {
         }
     }
 
-    /// The next answer: the question, its result, and its ticket if somebody waits for it.
+    /// Returns the next answer: the question, its result, and its ticket if somebody waits
+    /// for it.
     pub fn next_reply(&mut self) -> Option<(Arc<Question>, Reply, Option<u64>)> {
         let (sent, reply) = lock(&self.told).replies.pop_front()?;
         let lane = &mut self.lanes[sent.channel];
@@ -269,7 +268,7 @@ impl Channels {
         self.register(true);
     }
 
-    /// The longest time before `process` must be called again.
+    /// The time within which `process` must be called again.
     pub fn timeout(&self) -> Option<Duration> {
         let busy = self
             .lanes
@@ -278,21 +277,21 @@ impl Channels {
         busy.filter_map(|lane| lane.channel.timeout(None)).min()
     }
 
-    /// Whether anything is in flight, or answered.
+    /// Whether any question is in flight or answered.
     pub fn are_busy(&self) -> bool {
         self.lanes.iter().any(|lane| lane.live + lane.dropped > 0)
     }
 
-    /// Questions inside c-ares that nobody waits for.
+    /// Number of questions in c-ares without waiters.
     pub fn dropped(&self) -> usize {
         self.lanes.iter().map(|lane| lane.dropped).sum()
     }
 
-    /// Updates the registrations as c-ares reported. `again` rearms the sockets that
-    /// stayed, because an edge comes only once.
+    /// Updates the registrations as c-ares reported. With `again`, also re-registers
+    /// unchanged sockets, because an edge comes only once.
     fn register(&mut self, again: bool) {
         let changes = std::mem::take(&mut lock(&self.told).sockets);
-        // c-ares may already have closed the socket. The kernel has then dropped its
+        // c-ares may already have closed the socket. The kernel has then removed its
         // registration, so these calls may fail harmlessly.
         for (at, socket, read, write) in changes {
             let Some(lane) = self.lanes.get_mut(at) else {

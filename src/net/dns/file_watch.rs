@@ -1,26 +1,26 @@
-//! Whether a file has changed since it was read.
+//! Detects changes of a file.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Minimum time between two looks at the file, in milliseconds.
+/// Minimum time between two checks of the file, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1000;
 
-/// What changes with a file's contents: device, inode, size, and the times of the last
-/// change of contents and inode, to the nanosecond.
+/// Values that change with a file's contents: device, inode, size, and the times of the
+/// last change of contents and inode, to the nanosecond.
 type Stamp = [i64; 7];
 
 /// A file that is checked from time to time.
 pub struct FileWatch {
     path: PathBuf,
-    /// The state at the last look; `None` if there was no file.
+    /// The state at the last check; `None` if there was no file.
     stamp: Option<Stamp>,
     next_look_ms: u64,
 }
 
 impl FileWatch {
-    /// Begins to watch: whatever is read after this call is up to date.
+    /// Starts to watch. Whatever is read after this call is up to date.
     pub fn new(path: PathBuf) -> FileWatch {
         FileWatch {
             stamp: stamp(&path),
@@ -29,12 +29,11 @@ impl FileWatch {
         }
     }
 
-    /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the file has changed or disappeared.
+    /// Whether the file has changed or disappeared since the last check.
     pub fn has_changed(&mut self, now_ms: u64) -> bool {
         if now_ms < self.next_look_ms {
             return false;
@@ -46,7 +45,7 @@ impl FileWatch {
         changed
     }
 
-    /// Whether there was a file at the last look.
+    /// Whether the file existed at the last check.
     pub fn is_there(&self) -> bool {
         self.stamp.is_some()
     }

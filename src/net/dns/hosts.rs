@@ -1,7 +1,7 @@
-//! The hosts file: hosts(5).
+//! The hosts file, see hosts(5).
 //!
-//! Owns the text of the hosts file and an index of its names, and reads it again
-//! when it has changed. Resolves `localhost` even without a file.
+//! Owns the text of the file and an index of its names, and reads the file again when it
+//! has changed. Resolves `localhost` even without a file.
 
 use std::collections::hash_map::RandomState;
 use std::fs::File;
@@ -12,16 +12,16 @@ use std::path::PathBuf;
 
 use super::file_watch::FileWatch;
 
-/// Bytes of the file that are read; the rest is ignored.
+/// Maximum number of bytes that are read from the file; the rest is ignored.
 const MAX_SIZE: usize = 16 << 20;
-/// Addresses of a name.
+/// Maximum number of addresses per name.
 const MAX_ADDRESSES: usize = 16;
 
 /// A hosts file.
 pub struct Hosts {
     watch: FileWatch,
     text: Vec<u8>,
-    /// The hash of each name and where its line begins, sorted.
+    /// The hash of each name, and the position of its line; sorted.
     index: Vec<(u32, u32)>,
     hashes: RandomState,
     /// The file is longer than the part that is read.
@@ -42,7 +42,7 @@ impl Hosts {
         hosts
     }
 
-    /// Reads the file again if it has changed; true if so.
+    /// Reads the file again if it has changed. Returns whether it has.
     pub fn refresh(&mut self, now_ms: u64) -> bool {
         let changed = self.watch.has_changed(now_ms);
         if changed {
@@ -74,7 +74,7 @@ impl Hosts {
         found
     }
 
-    /// A note for the operator about the file; returned once.
+    /// Returns a note for the operator about the file, if any, only once.
     pub fn take_note(&mut self) -> Option<String> {
         std::mem::take(&mut self.is_cut).then(|| {
             format!(
@@ -86,11 +86,11 @@ impl Hosts {
     }
 
     fn read(&mut self) {
-        // Drop the old text first: both together would need twice the memory.
+        // Drop the old text first, because both together would need twice the memory.
         self.text = Vec::new();
         self.index = Vec::new();
         if let Ok(file) = File::open(self.watch.path()) {
-            // Use what was read before an error.
+            // What was read before an error is still used.
             let _ = file.take(MAX_SIZE as u64 + 1).read_to_end(&mut self.text);
         }
         self.is_cut = self.text.len() > MAX_SIZE;

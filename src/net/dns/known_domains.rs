@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 /// How long a domain counts as known after its server was found, in milliseconds.
 const KNOWN_MS: u64 = 600_000;
-/// Maximum number of domains; the most recent ones are kept.
+/// Maximum number of domains. The most recent ones are kept.
 const MOST: usize = 1024;
 /// Bytes of an entry without its name.
 const ENTRY_BYTES: usize = 128;
@@ -19,7 +19,7 @@ pub struct KnownDomains {
 }
 
 impl KnownDomains {
-    /// Notes that a server of the domain was found.
+    /// Records that a server of the domain was found.
     pub fn insert(&mut self, domain: &Rc<str>, now_ms: u64) {
         self.remove(domain);
         while let Some((at, oldest)) = self.by_age.first().cloned()

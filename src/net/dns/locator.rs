@@ -1,11 +1,11 @@
-//! Where a domain's server is: SRV records, their order, their addresses.
+//! Finds a domain's server: SRV records, their order, their addresses.
 //!
-//! Owns the steps from a domain to addresses: both services asked together
-//! (XEP-0368), mixed and ordered by priority and weight (RFC 2782), targets
-//! looked up side by side, the domain itself only where there is no record at
-//! all, or no answer (RFC 6120, section 3.2). What comes first is given out
-//! first; slow answers are not waited for once there is something to dial. A turn
-//! costs no more for many look-ups that wait.
+//! Owns the steps from a domain to addresses. Both services are asked for at once
+//! (XEP-0368), and their records are merged and ordered by priority and weight (RFC 2782).
+//! The targets are looked up in parallel. The domain itself is used only if there are no
+//! records at all, or no answer (RFC 6120, section 3.2). Targets are returned as soon as
+//! possible in this order; once there is a target to connect to, slow answers are not
+//! waited for. The cost of a turn does not grow with the number of waiting look-ups.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,67 +18,66 @@ pub use super::target::{Error, PORT, Target};
 use crate::config::Server;
 use crate::net::source::Source;
 
-/// How long to wait for SRV answers before also asking for the domain itself: one
-/// packet and its repetition.
+/// How long to wait for SRV answers before asking for the domain itself too: one packet and
+/// its repetition.
 const ASIDE_MS: u64 = 500;
-/// How long to wait for SRV answers before silence counts as no record, if the domain
-/// itself has addresses: three packets, and less than the 2 s after which clients give
-/// up.
+/// How long to wait for SRV answers before their absence counts as no record, if the domain
+/// itself has addresses: three packets, and less than the 2 s after which clients give up.
 const SILENCE_MS: u64 = 1500;
 
-/// What is sought.
+/// What to look up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// The server of a domain.
     Domain {
         /// The domain, as A-labels.
         name: String,
-        /// Whether servers that speak STARTTLS or plain text will do.
+        /// Whether servers with STARTTLS or plain text are acceptable.
         clear: bool,
-        /// Whether servers that speak TLS from the first byte will do.
+        /// Whether servers with TLS from the first byte are acceptable.
         direct: bool,
     },
-    /// Servers that the operator or another server named.
+    /// Servers that the configuration or another server names.
     Servers {
         /// Their hosts, for the log.
         name: String,
         /// The servers.
         servers: Arc<[Server]>,
-        /// Whether they speak TLS from the first byte.
+        /// Whether they expect TLS from the first byte.
         direct: bool,
     },
 }
 
-/// Something found out about a look-up.
+/// A result of a look-up, which may have several.
 #[derive(Debug)]
 pub struct Answer {
-    /// The id that the look-up was given.
+    /// The id of the look-up.
     pub id: u64,
-    /// Places, in the order to dial; or that there are none.
+    /// Targets in the order in which to try them, or why there are none.
     pub targets: Result<Vec<Target>, Error>,
-    /// Whether no more comes.
+    /// Whether this is the last result.
     pub last: bool,
 }
 
-/// Both families, in the order of the addresses of a place.
+/// Both address families, in the order of `ServerHost::found`.
 const FAMILIES: [Family; 2] = [Family::V6, Family::V4];
 
 /// The look-ups of a worker.
 pub struct Locator {
     resolver: Resolver,
     look_ups: HashMap<u64, LookUp>,
-    /// When to check look-ups again, and their ids.
+    /// When to check look-ups again, with their ids.
     due: BTreeSet<(u64, u64)>,
     ready: VecDeque<Answer>,
     random: fn(u32) -> u32,
-    /// How often a look-up was checked.
+    /// Number of times that a look-up was checked.
     visits: u64,
     /// Bytes of the look-ups.
     bytes: usize,
 }
 
 impl Locator {
-    /// A locator that asks `resolver`; `random` gives a number from 0 to its
+    /// Creates a locator that asks `resolver`. `random` returns a number from 0 to its
     /// argument.
     pub fn new(resolver: Resolver, random: fn(u32) -> u32) -> Locator {
         Locator {
@@ -92,7 +91,7 @@ impl Locator {
         }
     }
 
-    /// Begins a look-up for `asker`; its answers carry `id`.
+    /// Starts a look-up for `asker`. Its answers carry `id`.
     pub fn look_up(&mut self, id: u64, wanted: &Wanted, asker: Source, now_ms: u64) {
         let (Wanted::Domain { name, .. } | Wanted::Servers { name, .. }) = wanted;
         let waiter = Waiter {
@@ -153,7 +152,7 @@ impl Locator {
         }
     }
 
-    /// Asks another resolver from now on, also what is not answered yet.
+    /// Switches to another resolver, also for questions without an answer.
     pub fn replace_resolver(&mut self, resolver: Resolver, now_ms: u64) {
         self.resolver.follow(resolver, now_ms);
     }
@@ -163,7 +162,7 @@ impl Locator {
         self.resolver.servers()
     }
 
-    /// What the resolver has done so far.
+    /// What the resolver has done since the start.
     pub fn counts(&self) -> Counts {
         self.resolver.counts()
     }
@@ -183,12 +182,12 @@ impl Locator {
         self.visits
     }
 
-    /// What the operator should know, if there is something new.
+    /// Returns a new note for the operator, if any.
     pub fn next_note(&mut self) -> Option<String> {
         self.resolver.next_note()
     }
 
-    /// Works off what arrived, and what timed out.
+    /// Handles what arrived on the sockets, and timeouts.
     pub fn process(&mut self, now_ms: u64) {
         self.resolver.process(now_ms);
     }
@@ -204,7 +203,7 @@ impl Locator {
         look_up.into_iter().chain(self.resolver.due_ms()).min()
     }
 
-    /// The next thing found out, if there is one.
+    /// Returns the next result, if there is one.
     pub fn next_answer(&mut self, now_ms: u64) -> Option<Answer> {
         self.take_answers(now_ms);
         while let Some(&(due, id)) = self.due.first()
@@ -214,7 +213,7 @@ impl Locator {
                 self.advance(look_up, now_ms);
             }
         }
-        // What they asked may be known already.
+        // The answers to new questions may be cached.
         self.take_answers(now_ms);
         self.ready.pop_front()
     }
@@ -247,8 +246,7 @@ impl Locator {
         Some(look_up)
     }
 
-    /// Puts a look-up back to wait for answers, or until its hold ends or
-    /// `check`.
+    /// Stores a look-up until an answer arrives, its hold ends, or the time `check`.
     fn put(&mut self, mut look_up: LookUp, check: Option<u64>) {
         look_up.due = look_up.hold_until.into_iter().chain(check).min();
         let id = look_up.waiter.id;
@@ -268,7 +266,7 @@ impl Locator {
         }
     }
 
-    /// Asks for the addresses of all places that are not known.
+    /// Asks for all addresses that are not known.
     fn ask_hosts(&mut self, look_up: &mut LookUp, now_ms: u64) {
         let mut questions = Vec::new();
         for place in look_up.places.iter().flatten().chain(&look_up.fallback) {
@@ -284,7 +282,7 @@ impl Locator {
         }
     }
 
-    /// Takes a look-up as far as what is known allows.
+    /// Advances a look-up as far as the known answers allow.
     fn advance(&mut self, mut look_up: LookUp, now_ms: u64) {
         let mut overdue = look_up.hold_until.is_some_and(|until| now_ms >= until);
         if look_up.places.is_none() {
@@ -300,8 +298,8 @@ impl Locator {
                 Some(Err(error)) => return self.end(look_up, Err(error)),
                 Some(Ok(mixed)) => self.plan(&mut look_up, mixed, now_ms),
             }
-            // No target has waited for an address so far, unless the SRV questions had
-            // no answer.
+            // So far no target has waited for an address, unless the SRV questions had no
+            // answer.
             overdue = over;
             look_up.hold_until = None;
         }
@@ -324,8 +322,7 @@ impl Locator {
         self.put(look_up, None);
     }
 
-    /// Decides on the targets and asks for their addresses. Other questions, answered or
-    /// not, do not matter any more.
+    /// Chooses the targets and asks for their addresses. Other questions are dropped.
     fn plan(&mut self, look_up: &mut LookUp, mixed: Mixed, now_ms: u64) {
         let old = std::mem::take(&mut look_up.asked);
         look_up.plan(mixed, self.random);
@@ -337,7 +334,7 @@ impl Locator {
         }
     }
 
-    /// When open SRV questions count as unanswered; `None` while one of them waits for its
+    /// When open SRV questions count as unanswered. `None` while one of them waits for its
     /// turn, or if the domain's own addresses must not be used.
     fn silence_until(&self, look_up: &LookUp) -> Option<u64> {
         if !look_up.may_fall_back {
@@ -349,12 +346,12 @@ impl Locator {
         last.map(|last| last + SILENCE_MS)
     }
 
-    /// Waits for the SRV answers, and asks for the domain itself if they take long.
+    /// Waits for the SRV answers. If they take long, also asks for the domain itself.
     fn wait_for_services(&mut self, mut look_up: LookUp, now_ms: u64) {
         look_up.hold(now_ms);
         let check = match self.silence_until(&look_up) {
             _ if look_up.hold_until.is_some() || !look_up.may_fall_back => None,
-            // It waits for its turn.
+            // An SRV question waits for its turn.
             None => Some(now_ms + ASIDE_MS),
             Some(until) if look_up.fallback.is_none() => {
                 let aside = until - (SILENCE_MS - ASIDE_MS);
@@ -365,7 +362,7 @@ impl Locator {
                 }
                 wait.then_some(aside)
             }
-            // Without addresses, wait for those of the domain.
+            // Without addresses, wait for those of the domain itself.
             Some(until) => look_up.can_fall_back().then_some(until),
         };
         self.put(look_up, check);

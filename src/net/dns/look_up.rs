@@ -1,6 +1,6 @@
-//! A look-up in progress: what is known of a domain, and which targets may be used.
+//! A look-up in progress: what is known about a domain, and which targets may be used.
 //!
-//! Asks nothing itself and has no clock.
+//! Asks no questions itself and has no clock.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -14,14 +14,14 @@ use super::target::{Error, PORT, Target};
 use crate::config::{Host, Server, ServerAddress};
 use crate::net::address::Address;
 
-/// Maximum number of SRV targets that are looked up.
+/// Maximum number of SRV targets to look up.
 const MAX_TARGETS: usize = 8;
 /// Bytes of a look-up without its names, records and addresses.
 const LOOK_UP_BYTES: usize = 512;
 /// How long to wait for a slower target that should come first.
 pub(super) const HOLD_MS: u64 = 200;
 
-/// Both services of a domain.
+/// The two services of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Clear,
@@ -36,9 +36,9 @@ pub(super) struct ServerHost {
     direct: bool,
     by_srv: bool,
     backup: bool,
-    /// The configured server as the file names it.
+    /// The configured server, as the file names it.
     server: Option<Rc<str>>,
-    /// A unix socket, which has no host and is not looked up.
+    /// The path of a unix socket, which has no host and is not looked up.
     socket: Option<Arc<Path>>,
     /// Addresses not yet used, by family; `None` while the question is open.
     pub(super) found: [Option<Vec<IpAddr>>; 2],
@@ -53,11 +53,11 @@ pub(super) type ServiceAnswer = Option<Result<Vec<Service>, DnsError>>;
 /// How long to wait for the answers to the SRV questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// For all of them.
+    /// Until all of them have arrived.
     All,
-    /// No longer, if there is something to dial.
+    /// Until there is something to connect to.
     UntilUsable,
-    /// No longer at all.
+    /// Not any longer.
     Over,
 }
 
@@ -74,18 +74,18 @@ pub(super) struct LookUp {
     pub(super) services: [(Kind, ServiceAnswer); 2],
     /// Targets in order, once the services are known.
     pub(super) places: Option<Vec<ServerHost>>,
-    /// The domain itself, if it is asked for while SRV questions are open.
+    /// The domain itself, if its addresses are asked for while SRV questions are open.
     pub(super) fallback: Option<ServerHost>,
-    /// When the targets found so far may be used.
+    /// When the targets found so far may be used, even if better ones may follow.
     pub(super) hold_until: Option<u64>,
-    /// When to check it again, at the latest.
+    /// When to check this look-up again.
     pub(super) due: Option<u64>,
     pub(super) failure: Option<Error>,
     pub(super) found: bool,
-    /// The domain's own addresses may be used.
+    /// Whether the domain's own addresses may be used.
     pub(super) may_fall_back: bool,
-    /// The hosts file has the domain: do not wait long for the DNS, and use these addresses
-    /// even if the DNS fails.
+    /// Whether the hosts file contains the domain. Then the DNS gets little time, and these
+    /// addresses are used even if the DNS fails.
     pub(super) in_hosts_file: bool,
     pub(super) asked: Vec<Asked>,
 }
@@ -104,7 +104,7 @@ impl ServerHost {
         }
     }
 
-    /// A server that the operator named.
+    /// A server from the configuration.
     fn configured(server: &Server, direct: bool) -> ServerHost {
         let new = |host, port| ServerHost::new(host, port, direct, true);
         let host = match &server.address {
@@ -125,7 +125,7 @@ impl ServerHost {
         }
     }
 
-    /// A domain at its standard port.
+    /// A domain at the standard port.
     pub(super) fn standard(domain: &str) -> ServerHost {
         ServerHost::new(domain.to_owned(), PORT, false, false)
     }
@@ -203,7 +203,7 @@ impl LookUp {
             Ok(Records::Addresses(addresses)) => addresses.as_slice(),
             Ok(Records::Services(_)) | Err(DnsError::NotFound) => &[],
             Err(error) => {
-                // A failure matters more than a name that does not exist.
+                // A failure matters more than a missing name.
                 self.failure = Some(Error::Failed(*error));
                 &[]
             }
@@ -220,7 +220,7 @@ impl LookUp {
             .is_some_and(ServerHost::has_addresses)
     }
 
-    /// Whether there is a target that may be dialled after a while.
+    /// Whether there is a target that may be used after a while.
     pub(super) fn has_something(&self) -> bool {
         match &self.places {
             None => self.in_hosts_file || self.services.iter().any(|(_, answer)| usable(answer)),
@@ -228,7 +228,7 @@ impl LookUp {
         }
     }
 
-    /// Holds the targets found so far back for a while.
+    /// Starts the wait for better targets, if there is any target.
     pub(super) fn hold(&mut self, now_ms: u64) {
         self.hold_until = match self.has_something() {
             true => Some(self.hold_until.unwrap_or(now_ms + HOLD_MS)),
@@ -236,7 +236,7 @@ impl LookUp {
         };
     }
 
-    /// The records of both services, once enough is known; empty if there are none and the
+    /// The records of both services, once enough is known. Empty if there are none and the
     /// domain's own addresses are used.
     pub(super) fn services_known(&self, patience: Patience) -> Option<Result<Mixed, Error>> {
         let any_usable = self.services.iter().any(|(_, answer)| usable(answer));
@@ -263,7 +263,7 @@ impl LookUp {
                     mixed.extend(there);
                 }
                 Some(Err(DnsError::NotFound)) | None => {}
-                // No answer, although other questions are answered.
+                // This question got no answer, although others did.
                 Some(Err(DnsError::Failed(c_ares::Error::ETIMEOUT))) if self.can_fall_back() => {}
                 Some(Err(error)) => failed = Some(*error),
             }
@@ -278,7 +278,7 @@ impl LookUp {
         })
     }
 
-    /// Decides on the targets of these records, or on the domain itself.
+    /// Chooses the targets of these records, or the domain itself.
     pub(super) fn plan(&mut self, mixed: Mixed, random: fn(u32) -> u32) {
         self.services = [(Kind::Clear, None), (Kind::Direct, None)];
         let fallback = self.fallback.take();
@@ -300,7 +300,7 @@ impl LookUp {
         self.places = Some(places);
     }
 
-    /// Decides on the servers that the operator named.
+    /// Uses the servers from the configuration.
     pub(super) fn plan_configured(
         &mut self,
         servers: &[Server],
@@ -313,7 +313,7 @@ impl LookUp {
         self.places = Some(hosts.collect());
     }
 
-    /// The targets that may be used now, and whether these are the last.
+    /// Returns the targets that may be used now, and whether these are the last.
     pub(super) fn give(&mut self, overdue: bool) -> (Vec<Target>, bool) {
         let mut targets = Vec::new();
         let mut complete = true;

@@ -1,11 +1,11 @@
-//! From a domain to places to dial, by hosts file and DNS, without waiting.
+//! Finds the addresses of a domain's servers with the hosts file and DNS, without blocking.
 //!
-//! A `locator` runs the look-ups of all sessions: each `look_up` goes from SRV
-//! records (in `srv_order`) to targets with addresses. It asks the `resolver`,
-//! which first checks the `hosts` file and a `cache`. For the rest, `net::turns` decides
-//! which waiting `question` of which client is next, and `slots` how many are in
-//! flight, with extra slots for `known_domains`. `channels` runs c-ares on the poll,
-//! `reply` reads its answers, `file_watch` notices changed files.
+//! A `locator` runs the look-ups of all sessions. Each `look_up` goes from SRV records (in
+//! `srv_order`) to targets with addresses. The locator asks the `resolver`, which first
+//! checks the `hosts` file and a `cache`. For other questions, `net::turns` decides whose
+//! `question` is next, and `slots` limits how many are in flight, with extra slots for
+//! `known_domains`. `channels` runs c-ares on the poll, `reply` reads its answers, and
+//! `file_watch` notices changed files.
 
 mod cache;
 mod channels;

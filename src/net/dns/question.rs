@@ -1,4 +1,4 @@
-//! A question for the DNS, and its possible results.
+//! A question to the DNS, and its possible results.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,8 @@ use std::net::IpAddr;
 pub enum Question {
     /// The SRV records of a name.
     Service(String),
-    /// The addresses of a name in one family, so a missing answer for the other family
-    /// does not matter (RFC 8305, section 3).
+    /// The addresses of a name in one family. With separate questions, a missing answer for
+    /// the other family does not matter (RFC 8305, section 3).
     Host(String, Family),
 }
 
@@ -33,13 +33,13 @@ pub enum Family {
 /// An SRV record (RFC 2782).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// Lower comes first.
+    /// A lower number comes first.
     pub priority: u16,
-    /// Share within a priority.
+    /// The share among records with the same priority.
     pub weight: u16,
     /// The port.
     pub port: u16,
-    /// The host; `.` or nothing means that there is no such service.
+    /// The host. `.` or an empty name means that there is no such service.
     pub host: String,
 }
 
@@ -70,9 +70,9 @@ impl Records {
 pub enum Error {
     /// The name does not exist, or has no such record.
     NotFound,
-    /// The DNS gave no answer: the record may well exist.
+    /// The DNS did not answer, so the record may well exist.
     Failed(c_ares::Error),
-    /// Too many questions wait, so this one was not asked.
+    /// The question was not asked, because too many questions wait.
     TooMany,
 }
 

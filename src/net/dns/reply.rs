@@ -1,4 +1,4 @@
-//! The records of a DNS message (RFC 1035, section 4.1), up to a useful number.
+//! Extracts the records from a DNS message (RFC 1035, section 4.1).
 
 use std::net::IpAddr;
 
@@ -8,17 +8,16 @@ use super::question::{Error, Family, Question, Records, Service};
 
 /// Maximum number of addresses or SRV records taken from one answer.
 const MAX_RECORDS: usize = 16;
-/// The longest host name taken from an SRV record, in bytes (RFC 1035, section
-/// 3.1).
+/// Maximum length of a host name in an SRV record, in bytes (RFC 1035, section 3.1).
 const MAX_HOST: usize = 255;
 
-/// Records and their TTL in seconds.
+/// Records with their TTL in seconds.
 pub type Timed = (Records, u32);
 
-/// The records of an answer to `question`.
+/// Extracts the records of an answer to `question`, up to a useful number.
 ///
 /// # Errors
-/// There are none, or the message is malformed.
+/// There are no records, or the message is malformed.
 pub fn records(question: &Question, message: &[u8]) -> Result<Timed, Error> {
     match question {
         Question::Service(_) => services(message),
@@ -71,8 +70,8 @@ fn services(message: &[u8]) -> Result<Timed, Error> {
     }
 }
 
-/// The smallest TTL in the answer section of a DNS message, which the library's SRV
-/// parser does not return; `None` if there is none.
+/// The smallest TTL in the answer section of a DNS message, which c-ares does not return
+/// for SRV records; `None` if there is none.
 fn least_ttl(message: &[u8]) -> Option<u32> {
     let word = |at: usize| {
         let bytes = message.get(at..at + 2)?;

@@ -1,9 +1,9 @@
-//! DNS without waiting.
+//! Resolves names without blocking.
 //!
-//! Owns the open questions and who waits for each. Combines the order of the waiting
-//! questions, the limit on questions in flight, the cache and the hosts file, which
-//! comes before the DNS for addresses. A question with several waiters is asked once,
-//! and it is dropped when nobody waits for it. The locator interprets the answers.
+//! Owns the open questions and the waiters of each. Combines the order of waiting
+//! questions, the limit on questions in flight, the cache, and the hosts file, which takes
+//! precedence over the DNS for addresses. A question with several waiters is asked once,
+//! and it is dropped when nobody waits for it any more. The locator interprets the answers.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -25,31 +25,31 @@ use super::slots::{Kind, Slots};
 use crate::net::source::Source;
 use crate::net::turns::Turns;
 
-/// The longest time an answer is kept.
+/// Maximum time for which an answer is cached.
 const MAX_CACHED_MS: u64 = 60_000;
-/// The time that the lack of a record is kept: c-ares does not tell for how long
-/// it holds (RFC 2308, section 5).
+/// How long the absence of a record is cached. c-ares does not report the TTL for that (RFC
+/// 2308, section 5).
 const MISSING_CACHED_MS: u64 = 5_000;
-/// Bytes of a question without its name: here, and in c-ares while it is in flight.
+/// Size of a question without its name, here and in c-ares while it is in flight.
 const QUESTION_BYTES: usize = 1024;
-/// Bytes of a waiter.
+/// Size of a waiter.
 const WAITER_BYTES: usize = 192;
 
-/// Who waits.
+/// A look-up that waits for an answer.
 #[derive(Clone, Debug)]
 pub struct Waiter {
     /// The id of the look-up.
     pub id: u64,
-    /// For whom it is.
+    /// The client that caused the look-up.
     pub asker: Source,
-    /// What is looked up.
+    /// The domain of the look-up.
     pub domain: Rc<str>,
 }
 
-/// A question that somebody waits for.
+/// A question with waiters.
 struct Pending {
     question: Arc<Question>,
-    /// Set once it was asked; until then it waits for its turn.
+    /// Set once it has been asked; until then it waits for its turn.
     flight: Option<Flight>,
 }
 
@@ -68,34 +68,34 @@ pub struct Answer {
     pub question: Arc<Question>,
     /// Its result.
     pub result: Result<Records, Error>,
-    /// Their ids.
+    /// The ids of these look-ups.
     pub waiters: Vec<u64>,
-    /// The key of the question, unless the answer was there at once.
+    /// The key of the question; `None` if the answer was available at once.
     pub key: Option<usize>,
 }
 
-/// How often something was done since the start.
+/// Totals since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
-    /// Questions asked of the DNS.
+    /// Questions sent to the DNS.
     pub queries: u64,
     /// Questions that the cache answered.
     pub hits: u64,
-    /// Questions that the DNS gave no answer to.
+    /// Questions that the DNS did not answer.
     pub failures: u64,
 }
 
 /// The resolver of a worker.
 pub struct Resolver {
     channels: Channels,
-    /// The file with the DNS servers, unless the configuration names them.
+    /// The file with the DNS servers; `None` if the configuration names servers.
     resolv_conf: Option<FileWatch>,
     hosts: Hosts,
     cache: DnsCache,
     known: KnownDomains,
     pending: Slab<Pending>,
     keys: HashMap<Arc<Question>, usize>,
-    /// By question and id; each with the kind of its turn.
+    /// By question and look-up, with the kind of its turn.
     waiters: BTreeMap<(usize, u64), (Waiter, Kind)>,
     /// Questions by ticket.
     in_flight: HashMap<u64, usize>,
@@ -106,7 +106,7 @@ pub struct Resolver {
     counts: Counts,
     /// Bytes of questions and waiters.
     bytes: usize,
-    /// When c-ares wants to go on.
+    /// When c-ares needs to run again.
     due_ms: Option<u64>,
     notes: VecDeque<String>,
     registry: Registry,
@@ -114,11 +114,11 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver whose sockets are polled with `token`. Without `servers` it asks the
-    /// servers in resolv.conf, and follows changes to that file.
+    /// Creates a resolver whose sockets are polled with `token`. Without `servers` it asks
+    /// the servers in resolv.conf, and follows changes to that file.
     ///
     /// # Errors
-    /// What c-ares says, in words for the operator.
+    /// c-ares cannot be started.
     pub fn new(
         registry: Registry,
         token: Token,
@@ -128,7 +128,8 @@ impl Resolver {
         Resolver::with_files(registry, token, servers, files)
     }
 
-    /// A resolver with other files for hosts and resolv.conf.
+    /// Does what [`Resolver::new`] does, with other paths for the hosts file and
+    /// resolv.conf.
     pub fn with_files(
         registry: Registry,
         token: Token,
@@ -162,8 +163,8 @@ impl Resolver {
     }
 
     /// Asks a question at `now_ms`. Each waiter gets the answer once, even if it asks
-    /// again before. The returned key names the question until then; `None` if the answer
-    /// is already there.
+    /// repeatedly. The returned key identifies the question until then; `None` if the
+    /// answer is available at once.
     pub fn ask(&mut self, waiter: &Waiter, question: Question, now_ms: u64) -> Option<usize> {
         if let Some(result) = self.answer_at_once(&question, now_ms) {
             self.tell_at_once(waiter, question, result);
@@ -215,7 +216,7 @@ impl Resolver {
         });
     }
 
-    /// The answer, if the DNS need not be asked.
+    /// The answer, if it is known without the DNS.
     fn answer_at_once(
         &mut self,
         question: &Question,
@@ -244,13 +245,13 @@ impl Resolver {
         kept
     }
 
-    /// The addresses that this machine itself has for a name.
+    /// The addresses of a name in the hosts file.
     pub fn hosts_file(&mut self, name: &str, now_ms: u64) -> Vec<IpAddr> {
         self.hosts.refresh(now_ms);
         self.hosts.find(name)
     }
 
-    /// Ends a look-up's wait for a question; without other waiters the question is dropped.
+    /// Ends a look-up's wait for a question. A question without other waiters is dropped.
     pub fn forget(&mut self, id: u64, key: usize) {
         let Some((waiter, kind)) = self.waiters.remove(&(key, id)) else {
             return;
@@ -272,7 +273,7 @@ impl Resolver {
         all.map(|(_, waiter)| waiter)
     }
 
-    /// Removes a question that nobody waits for.
+    /// Removes a question without waiters.
     fn remove(&mut self, key: usize) -> Pending {
         let pending = self.pending.remove(key);
         self.bytes -= QUESTION_BYTES + pending.question.name().len();
@@ -290,17 +291,18 @@ impl Resolver {
         Some(flight.since_ms)
     }
 
-    /// A server of a domain was found.
+    /// Records that a server of a domain was found.
     pub fn has_worked(&mut self, domain: &Rc<str>, now_ms: u64) {
         self.known.insert(domain, now_ms);
     }
 
-    /// The DNS gave no answer for a domain.
+    /// Records that the DNS did not answer for a domain.
     pub fn has_failed(&mut self, domain: &Rc<str>) {
         self.known.remove(domain);
     }
 
-    /// Switches to the servers of another resolver, and asks them the questions in flight.
+    /// Switches to the servers of another resolver, and repeats the questions in flight
+    /// there.
     pub fn follow(&mut self, other: Resolver, now_ms: u64) {
         self.resolv_conf = other.resolv_conf;
         self.hosts = other.hosts;
@@ -351,13 +353,12 @@ impl Resolver {
         self.channels.servers()
     }
 
-    /// What was done so far.
+    /// The totals so far.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// The memory held by questions, who waits for them, and answers that are
-    /// kept, in bytes.
+    /// The memory that questions, waiters and cached answers hold, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.bytes
             + self.cache.held_bytes()
@@ -371,7 +372,7 @@ impl Resolver {
         self.known = KnownDomains::default();
     }
 
-    /// What the operator should know, if there is something new.
+    /// Returns a new note for the operator, if any.
     pub fn next_note(&mut self) -> Option<String> {
         self.notes.pop_front().or_else(|| self.hosts.take_note())
     }
@@ -383,7 +384,7 @@ impl Resolver {
         self.set_due(now_ms);
     }
 
-    /// When `process` must be called again, at the latest.
+    /// When `process` must be called again.
     pub fn due_ms(&self) -> Option<u64> {
         self.due_ms.filter(|_| self.channels.are_busy())
     }
@@ -403,7 +404,8 @@ impl Resolver {
         }
         loop {
             let Some((question, reply, ticket)) = self.channels.next_reply() else {
-                // Only after all finished look-ups were dropped: one may be waiting.
+                // Only after all finished look-ups were removed: one may have waited for a
+                // turn.
                 self.go_on(now_ms);
                 return None;
             };
@@ -413,7 +415,7 @@ impl Resolver {
                 Err(_) => 0,
             };
             let result = reply.map(|(records, _)| records);
-            // Cached even if nobody waits for it: it may be asked again.
+            // Cached even without a waiter, because it may be asked again.
             if keep_ms > 0 {
                 self.cache.keep(&question, result.clone(), now_ms, keep_ms);
             }

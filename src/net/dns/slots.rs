@@ -1,4 +1,4 @@
-//! How many questions may be in flight, and whose.
+//! Limits how many questions may be in flight, in total and per client.
 
 use std::collections::HashMap;
 
@@ -6,15 +6,15 @@ use crate::net::source::Source;
 
 /// Maximum number of questions in flight for any domain.
 const MOST: usize = 48;
-/// Of these, questions of one asker.
+/// Maximum number per asker among these.
 const MOST_OF_ASKER: usize = 16;
 /// The last slots are reserved for askers with few questions in flight.
 const KEPT_FOR_FEW: usize = 16;
-/// An asker with fewer than this has few.
+/// An asker with fewer questions in flight than this has few.
 const FEW: usize = 4;
-/// Additional questions in flight, for known domains.
+/// Maximum number of additional questions in flight for known domains.
 const MOST_KNOWN: usize = 16;
-/// Of these, questions of one asker.
+/// Maximum number per asker among these.
 const MOST_KNOWN_OF_ASKER: usize = 8;
 
 /// The two kinds of slots.
@@ -34,7 +34,7 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Whether any asker may have a slot.
+    /// Whether any slot is free.
     pub fn are_left(&self, kind: Kind) -> bool {
         self.taken[kind as usize]
             < match kind {
@@ -43,7 +43,7 @@ impl Slots {
             }
     }
 
-    /// Whether this asker may have one.
+    /// Whether a slot is free for this asker.
     pub fn are_left_for(&self, kind: Kind, asker: Source) -> bool {
         let own = self
             .of_asker

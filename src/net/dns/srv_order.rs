@@ -1,9 +1,8 @@
-//! The order in which servers are dialled.
+//! The order in which servers are tried.
 
 use std::net::IpAddr;
 
-/// The addresses with the families taking turns, IPv6 first (RFC 8305, section
-/// 4).
+/// Alternates between the address families, IPv6 first (RFC 8305, section 4).
 pub fn interleaved(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
     let (v6, v4): (Vec<IpAddr>, Vec<IpAddr>) = addresses.iter().partition(|ip| ip.is_ipv6());
     let longest = v6.len().max(v4.len());
@@ -14,14 +13,14 @@ pub fn interleaved(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
     })
 }
 
-/// Orders records as RFC 2782 says: by priority, and within a priority by lot, with weights
-/// as shares. `rank` returns both.
+/// Orders records as in RFC 2782: by priority, and within a priority by lot, with the
+/// weights as shares. `rank` returns priority and weight.
 pub fn by_lot<T>(
     mut records: Vec<T>,
     rank: impl Fn(&T) -> (u16, u16),
     random: fn(u32) -> u32,
 ) -> Vec<T> {
-    // Weight 0 goes first, so it has a small chance to be drawn.
+    // Weight 0 goes first, so it has a small chance of being drawn.
     records.sort_by_key(|record| {
         let (priority, weight) = rank(record);
         (priority, weight != 0)

@@ -1,39 +1,39 @@
-//! The result of a look-up: a server to dial, or why there is none.
+//! The result of a look-up: a server to connect to, or why there is none.
 
 use std::rc::Rc;
 
 use super::question::Error as DnsError;
 use crate::net::address::Address;
 
-/// Port of XMPP servers for clients (RFC 6120, section 14.7).
+/// The standard port of XMPP servers for clients (RFC 6120, section 14.7).
 pub const PORT: u16 = 5222;
 
-/// A server to dial.
+/// A server to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Where it listens.
+    /// The address to connect to.
     pub address: Address,
-    /// Whether TLS is spoken from the first byte.
+    /// Whether TLS starts with the first byte.
     pub direct: bool,
-    /// Whether an SRV record or the configuration chose host and port. Otherwise it is the
-    /// domain itself at its standard port.
+    /// Whether an SRV record or the configuration named host and port. Otherwise it is the
+    /// domain itself at the standard port.
     pub by_srv: bool,
-    /// Whether it is only used while all others fail.
+    /// Whether it is used only while all others fail.
     pub backup: bool,
-    /// The configured server as the file names it; `None` if the DNS named it.
+    /// The configured server, as the file names it; `None` if it was found in the DNS.
     pub server: Option<Rc<str>>,
 }
 
-/// Why there is no server to dial.
+/// Why there is no server to connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// The domain does not exist, or offers no such service.
+    /// The domain does not exist or does not offer the service.
     NotFound,
-    /// The SRV records say that there is no such service.
+    /// The SRV records say that the service is not offered.
     NotOffered,
     /// The host that a record or the configuration names has no address.
     HostNotFound,
-    /// The DNS gave no answer.
+    /// The DNS did not answer.
     Failed(DnsError),
 }
 

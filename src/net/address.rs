@@ -1,21 +1,17 @@
-//! The address of an XMPP server that can be dialled.
+//! The address of an XMPP server to connect to.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// An IP address and a port.
     Tcp(SocketAddr),
-    /// The path of a unix socket.
     Unix(Arc<Path>),
 }
 
 impl Address {
-    /// The TCP address and port.
     pub fn tcp(&self) -> Option<SocketAddr> {
         match self {
             Address::Tcp(address) => Some(*address),
@@ -23,7 +19,7 @@ impl Address {
         }
     }
 
-    /// The IP address; an IPv4 address in IPv6 form is the IPv4 address.
+    /// The IP address. An IPv4-mapped IPv6 address becomes its IPv4 address.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         Some(self.tcp()?.ip().to_canonical())
     }

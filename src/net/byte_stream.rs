@@ -1,9 +1,9 @@
 //! A connected stream socket, TCP or unix.
 //!
-//! Owns the descriptor and its calls: read, write, peek, end. The socket is
-//! non-blocking and reports readiness by edges. Knows no deadlines. Limits how often
-//! one call of the TLS library may read: beyond that, reads look to the library as if
-//! they would block.
+//! Owns the descriptor and its calls: read, write, peek, shutdown. The socket is
+//! non-blocking, and its readiness is edge-triggered. Has no deadlines. Limits how often
+//! one call of the TLS library may read: further reads look to the library as if they would
+//! block.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -17,23 +17,22 @@ use nix::sys::socket::{
     setsockopt, shutdown, sockopt,
 };
 
-/// Reads in one call of the TLS library: 32 records, since the head of a record
-/// is read before the rest of it.
+/// Maximum reads in one call of the TLS library: 32 records, since a record's header is
+/// read separately.
 const READS_PER_CALL: u8 = 64;
 
-/// How long a host may leave the kernel's probes unanswered.
+/// Maximum time that a host may leave the kernel's probes unanswered.
 const MAX_SILENCE: Duration = Duration::from_secs(180);
 /// The session should notice a stuck queue before the kernel does, because it reports
 /// more about it.
 const HEAD_START: Duration = Duration::from_secs(2);
 
-/// A connection of either kind.
 #[derive(Debug)]
 pub struct ByteStream {
     socket: OwnedFd,
-    /// Reads of the current call of the TLS library.
+    /// Reads in the current call of the TLS library.
     reads: u8,
-    /// The socket had nothing more for it.
+    /// The last read of the TLS library would have blocked.
     is_dry: bool,
 }
 
@@ -49,32 +48,32 @@ impl ByteStream {
         }
     }
 
-    /// Begins a call of the TLS library.
+    /// Must be called before each call of the TLS library.
     pub(super) fn begin_call(&mut self) {
         (self.reads, self.is_dry) = (0, false);
     }
 
-    /// Whether the socket had nothing more for the last call.
+    /// Whether the last call of the TLS library has read all that the socket had.
     pub(super) fn is_dry(&self) -> bool {
         self.is_dry
     }
 
-    /// TLS records that the last call read completely.
+    /// Number of complete TLS records that the last call has read.
     pub(super) fn records_read(&self) -> usize {
         usize::from(self.reads / 2)
     }
 
-    /// Reads without taking the bytes from the socket.
+    /// Reads bytes and leaves them on the socket.
     pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(recv(self.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?)
     }
 
-    /// Ends our direction.
+    /// Ends the direction to the peer.
     pub(super) fn shutdown(&self) -> io::Result<()> {
         Ok(shutdown(self.as_raw_fd(), Shutdown::Write)?)
     }
 
-    /// How an attempt to connect ended; `None` while it is under way.
+    /// The result of a connect; `None` while it is in progress.
     pub(super) fn connected(&self) -> Option<io::Result<()>> {
         match getsockopt(&self.socket, sockopt::SocketError) {
             Ok(0) => {}
@@ -88,7 +87,7 @@ impl ByteStream {
         }
     }
 
-    /// Our own address, which a unix socket does not have.
+    /// Our own address. A unix socket has none.
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         let address: SockaddrStorage = getsockname(self.as_raw_fd())?;
         let v4 = address
@@ -108,8 +107,8 @@ impl ByteStream {
     pub(super) fn watch(&self, patience: Duration) {
         let silence = patience.min(MAX_SILENCE);
         set_patience(&self.socket, silence);
-        // With a user timeout the kernel checks only the time, not the number of
-        // probes: three are lost before that.
+        // With a user timeout the kernel checks only the time, not the number of probes.
+        // Three probes are sent before that.
         let seconds = |part: u32| (silence / part).as_secs().max(1) as u32;
         // As above: the call may fail if the connection is already gone.
         let _ = setsockopt(&self.socket, sockopt::TcpKeepIdle, &seconds(2));
@@ -118,13 +117,13 @@ impl ByteStream {
     }
 }
 
-/// Switches Nagle's algorithm off on a TCP socket, and makes the connection break if the
-/// peer does not acknowledge or accept data for a little more than `patience`. Sockets
-/// accepted from a listening socket inherit both.
+/// Disables Nagle's algorithm on a TCP socket, and makes the connection break if the peer
+/// does not acknowledge or accept data for a little more than `patience`. Sockets accepted
+/// from a listening socket inherit both settings.
 pub(super) fn set_patience(socket: &impl AsFd, patience: Duration) {
     let millis = (patience + HEAD_START).as_millis();
     let millis = u32::try_from(millis).unwrap_or(u32::MAX);
-    // The call may fail if the connection is already gone; its end is read soon.
+    // The call may fail if the connection is already gone; a read will soon report that.
     let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);
     let _ = setsockopt(socket, sockopt::TcpUserTimeout, &millis);
 }
@@ -163,7 +162,7 @@ impl Write for &ByteStream {
     }
 }
 
-/// For the TLS library, which keeps reading while records bring no data.
+/// For the TLS library, which keeps reading while records contain no data.
 impl Read for ByteStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.reads == READS_PER_CALL {

@@ -1,9 +1,10 @@
-//! How many connections to one server may be in the making, and whose turn is next.
+//! Limits how many connections to each server are being opened, and queues the others.
 //!
-//! A connection is in the making until the server's stream header arrives. A server has only
-//! so much room for them: its listen queue is short, and each TLS handshake costs it time.
-//! The other sessions wait here, clients and their domains taking turns. An address has
-//! slots of its own, so a server that never answers keeps nobody from another server.
+//! A connection is being opened until the server's stream header arrives. A server can
+//! handle only a limited number of these: its listen queue is short, and each TLS handshake
+//! costs time. Other sessions wait here, and clients and their domains take turns. Each
+//! address has slots of its own, so a server that never answers does not delay connections
+//! to other servers.
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
@@ -12,28 +13,28 @@ use super::address::Address;
 use super::source::Source;
 use super::turns::Turns;
 
-/// A session that dials a server.
+/// A session that connects to a server.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The first token of the session.
     pub(crate) session: usize,
     pub(crate) source: Source,
     pub(crate) domain: Rc<str>,
-    /// The operator has listed the domain or named its server.
+    /// Whether the operator has listed the domain or configured its server.
     pub(crate) is_listed: bool,
 }
 
 #[derive(Default)]
 struct Line {
-    /// Connections in the making.
+    /// Number of connections being opened.
     taken: usize,
     waiting: Turns,
 }
 
-/// What a session has of the queue.
+/// The slots of a session, and whether it waits for another.
 #[derive(Default)]
 struct Claims {
-    /// The address of each of its connections in the making.
+    /// The address of each connection that it is opening.
     slots: Vec<Address>,
     turn: Turn,
 }
@@ -44,21 +45,21 @@ enum Turn {
     #[default]
     None,
     Waiting(Address, Caller),
-    /// It has got one that it has not used yet.
+    /// It has been given a slot that it has not used yet.
     Given(Address),
 }
 
-/// The connections of a worker that are in the making, and the sessions that wait.
+/// The connections that a worker is opening, and the sessions that wait.
 pub(crate) struct ConnectQueue {
     most: usize,
     lines: HashMap<Address, Line>,
     sessions: HashMap<usize, Claims>,
-    /// Sessions that need not wait longer.
+    /// Sessions that should continue.
     ready: VecDeque<usize>,
 }
 
 impl ConnectQueue {
-    /// Allows `most` connections in the making to each address.
+    /// Allows `most` connections to be opened to each address at the same time.
     pub(crate) fn new(most: usize) -> ConnectQueue {
         ConnectQueue {
             most,
@@ -76,8 +77,8 @@ impl ConnectQueue {
         }
     }
 
-    /// Takes a slot for a connection to `address`. If that returns false the session waits
-    /// for one, and for no other.
+    /// Takes a slot for a connection to `address`. If it returns false, the session waits
+    /// for this slot, and for no other.
     pub(crate) fn take(&mut self, caller: &Caller, address: &Address) -> bool {
         let session = caller.session;
         match self.sessions.get(&session).map(|claims| &claims.turn) {
@@ -102,7 +103,7 @@ impl ConnectQueue {
         false
     }
 
-    /// Gives one slot of a session back.
+    /// Returns one slot of a session.
     pub(crate) fn give_back(&mut self, session: usize, address: &Address) {
         let claims = self.sessions.get_mut(&session);
         let slots = claims.map(|claims| &mut claims.slots);
@@ -114,7 +115,7 @@ impl ConnectQueue {
         }
     }
 
-    /// Gives all slots of a session back; it waits no longer.
+    /// Returns all slots of a session and ends its wait.
     pub(crate) fn leave(&mut self, session: usize) {
         self.end_turn(session);
         if let Some(claims) = self.sessions.remove(&session) {
@@ -124,7 +125,8 @@ impl ConnectQueue {
         }
     }
 
-    /// Lets the sessions that wait for `address` choose again, those of one domain or all.
+    /// Lets sessions that wait for `address` choose again: all of them, or those of one
+    /// domain.
     pub(crate) fn wake(&mut self, address: &Address, domain: Option<&Rc<str>>) {
         let waits = |claims: &Claims| match &claims.turn {
             Turn::Waiting(other, caller) => {
@@ -136,7 +138,7 @@ impl ConnectQueue {
         self.ready.extend(woken.map(|(session, _)| *session));
     }
 
-    /// A session that may dial now, or should choose again.
+    /// Returns a session that has got a slot or should choose again.
     pub(crate) fn next_ready(&mut self) -> Option<usize> {
         self.ready.pop_front()
     }
@@ -162,7 +164,7 @@ impl ConnectQueue {
         self.go_on(address);
     }
 
-    /// Gives free slots to those whose turn it is.
+    /// Gives free slots to the sessions whose turn it is.
     fn go_on(&mut self, address: &Address) {
         let Some(line) = self.lines.get_mut(address) else {
             return;

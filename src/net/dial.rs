@@ -1,10 +1,10 @@
-//! Connecting to one of several addresses: attempts raced as RFC 8305 says.
+//! Connects to one of several addresses with overlapping attempts (RFC 8305).
 //!
-//! Owns the targets not tried yet and the sockets under way. The next attempt
-//! starts when one fails or after a delay (section 5); the first that connects
-//! wins and the others are closed. Targets that failed lately come last, and backups
-//! after all that did not. Each attempt needs one of its address's slots and keeps it
-//! until it fails, or until its owner has an answer from the server.
+//! Owns the untried targets and the sockets that are connecting. The next attempt starts
+//! when one fails or after a delay (section 5). The first that connects wins, and the
+//! others are closed. Targets that failed recently come last, and backups after all targets
+//! that did not fail. Each attempt needs a slot of its address. It keeps the slot until it
+//! fails, or until its owner has an answer from the server.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,27 +17,26 @@ use super::dns::locator::Target;
 use super::servers::{Caller, Servers};
 use super::transport::Transport;
 
-/// Sockets under way at once; the oldest gives way to a further address.
+/// Maximum number of simultaneous attempts; a further attempt replaces the oldest.
 pub const LANES: usize = 3;
 
-/// Time between the starts of two attempts, in milliseconds (RFC 8305,
-/// section 8).
+/// Time between the starts of two attempts, in milliseconds (RFC 8305, section 8).
 const ATTEMPT_DELAY_MS: u64 = 250;
-/// An attempt without a result after this time counts as failed, but goes on. The kernel
-/// repeats a lost SYN after a second.
+/// An attempt without a result after this time counts as failed, but continues. The kernel
+/// repeats a lost SYN after one second.
 const OVERDUE_MS: u64 = 1500;
-/// Time before the next attempt at a unix socket whose queue is full.
+/// Time before the next attempt on a unix socket whose queue is full.
 const QUEUE_FULL_MS: u64 = 50;
 
-/// Connects under way to the addresses of one server.
+/// Connects to one of the addresses of a server.
 pub(crate) struct Dial {
     caller: Caller,
     waiting: VecDeque<Target>,
     under_way: Vec<Attempt>,
     next_start_ms: u64,
-    /// The next target waits for a slot, or for the failure of those that go before it.
+    /// The next target waits for a slot, or for attempts that take precedence to fail.
     held_back: bool,
-    /// Whether more targets may be added.
+    /// More targets may be added.
     expecting: bool,
     failure: Option<(Address, io::Error)>,
 }
@@ -47,26 +46,26 @@ struct Attempt {
     target: Target,
     transport: Transport,
     started_at_ms: u64,
-    /// It was counted as failed.
+    /// It has been counted as failed.
     overdue: bool,
 }
 
-/// How a dial stands.
+/// The state of a [`Dial`].
 pub(crate) enum Progress {
-    /// Sockets are under way, or targets are to come.
+    /// Attempts are in progress, or more targets are expected.
     Pending,
-    /// This one is connected; its events come with the token of its lane.
+    /// Connected. Events arrive with the token of this lane.
     Connected {
         transport: Transport,
         target: Target,
         lane: usize,
     },
-    /// No target is left; the last failure in words, if any was tried.
+    /// No target is left. Contains the last failure, if any target was tried.
     Failed(Option<String>),
 }
 
 impl Dial {
-    /// A dial that expects targets.
+    /// Creates a dial that still expects its targets.
     pub(crate) fn new(caller: Caller) -> Dial {
         Dial {
             caller,
@@ -83,14 +82,14 @@ impl Dial {
         &self.caller
     }
 
-    /// Adds targets after those that wait; with `last` no more will come.
+    /// Adds targets at the end. After a call with `last`, no more follow.
     pub(crate) fn add(&mut self, targets: Vec<Target>, last: bool) {
         self.waiting.extend(targets);
         self.expecting = !last;
     }
 
-    /// Looks how the sockets stand and starts what is due at `now_ms`. `token`
-    /// gives the token of a lane.
+    /// Checks all attempts and starts those that are due at `now_ms`. `token` returns the
+    /// token of a lane.
     pub(crate) fn progress(
         &mut self,
         registry: &Registry,
@@ -124,7 +123,7 @@ impl Dial {
         Progress::Failed(self.failure.as_ref().map(words))
     }
 
-    /// Takes the attempt that has connected, if there is one, and closes the others.
+    /// Takes the attempt that has connected, if any, and closes the others.
     fn take_connected(&mut self, servers: &mut Servers, now_ms: u64) -> Option<Attempt> {
         let mut at = 0;
         while let Some(attempt) = self.under_way.get(at) {
@@ -133,8 +132,8 @@ impl Dial {
                 Some(Ok(())) => {
                     let attempt = self.under_way.swap_remove(at);
                     servers.is_reachable(&attempt.target.address);
-                    // The others may be tried again should this one be no good after all. One
-                    // that lost its head start has failed.
+                    // The others may be tried again if this one turns out to be useless. An
+                    // attempt that was overtaken in spite of its head start has failed.
                     for loser in self.under_way.drain(..).rev() {
                         servers.give_back(&self.caller, &loser.target.address);
                         if now_ms >= loser.started_at_ms + ATTEMPT_DELAY_MS {
@@ -154,7 +153,7 @@ impl Dial {
         None
     }
 
-    /// Takes the target to try next, if it may be tried yet; it has its slot then.
+    /// Takes the target to try next, with a slot, if it may be tried yet.
     fn next_target(&mut self, servers: &mut Servers, now_ms: u64) -> Option<Target> {
         let mut rank = |target: &Target| {
             let domain = &self.caller.domain;
@@ -163,7 +162,7 @@ impl Dial {
                 target.backup,
             )
         };
-        // Of equals this is the first.
+        // `min_by_key` returns the first of several equals.
         let at = (0..self.waiting.len()).min_by_key(|at| rank(&self.waiting[*at]))?;
         let target = &self.waiting[at];
         let goes_before = |attempt: &Attempt| !attempt.overdue && !attempt.target.backup;
@@ -206,17 +205,17 @@ impl Dial {
         }
     }
 
-    /// The addresses that are being dialled.
+    /// The addresses of the attempts in progress.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
         self.under_way.iter().map(|attempt| &attempt.target.address)
     }
 
-    /// Whether there are targets that were not tried.
+    /// Whether there are untried targets.
     pub(crate) fn has_more(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// When `progress` is due, in its milliseconds.
+    /// When to call `progress` next, on the same clock.
     pub(crate) fn due_ms(&self) -> Option<u64> {
         let start = (!self.waiting.is_empty() && !self.held_back).then_some(self.next_start_ms);
         let in_time = self.under_way.iter().filter(|attempt| !attempt.overdue);
@@ -231,7 +230,7 @@ impl Dial {
         self.next_start_ms = now_ms;
     }
 
-    /// A lane without a socket, made free if need be.
+    /// A lane without an attempt. If there is none, ends the oldest attempt.
     fn free_lane(&mut self, servers: &mut Servers, now_ms: u64) -> usize {
         if self.under_way.len() == LANES {
             let oldest = self.under_way.remove(0);
@@ -244,7 +243,7 @@ impl Dial {
     }
 }
 
-/// Begins to connect.
+/// Starts to connect.
 fn connect(address: &Address, registry: &Registry, token: Token) -> io::Result<Transport> {
     match address {
         Address::Tcp(address) => {

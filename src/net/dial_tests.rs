@@ -1,4 +1,4 @@
-//! The order of attempts, and what each does to the slots of its address.
+//! The order of attempts, and what each attempt does to the slots of its address.
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::net::source::Source;
 
-/// A loop for dials; the test sets the time.
+/// The surroundings of a dial. The test sets the time.
 struct Stage {
     poll: mio::Poll,
     servers: Servers,
@@ -27,7 +27,7 @@ fn open() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// An address that takes no connection, and what keeps it so.
+/// An address that leaves connects unanswered, and the sockets that keep it so.
 fn swallowing() -> (Vec<Box<dyn std::any::Any>>, SocketAddr) {
     let (listener, address) = open();
     let backlog = nix::sys::socket::Backlog::new(0).unwrap();
@@ -85,14 +85,14 @@ impl Stage {
         dial.progress(registry, Token, &mut self.servers, self.now_ms)
     }
 
-    /// Begins the attempts that are due; the ports that are being dialled.
+    /// Starts the attempts that are due. Returns the ports of all attempts in progress.
     fn begin(&mut self, dial: &mut Dial) -> Vec<u16> {
         assert!(matches!(self.step(dial), Progress::Pending));
         let ports = dial.addresses().map(|at| at.tcp().unwrap().port());
         ports.collect()
     }
 
-    /// Waits for the result of a dial while its clock stands still.
+    /// Waits for the result of a dial without advancing its clock.
     fn run(&mut self, dial: &mut Dial) -> Progress {
         let mut events = mio::Events::with_capacity(8);
         for _ in 0..1000 {
@@ -106,7 +106,7 @@ impl Stage {
         panic!("no result");
     }
 
-    /// The same; the port that was connected to.
+    /// Like `run`; returns the port that was connected to.
     fn connect(&mut self, dial: &mut Dial) -> u16 {
         match self.run(dial) {
             Progress::Connected { target, .. } => target.address.tcp().unwrap().port(),

@@ -1,38 +1,41 @@
-//! Addresses of servers that failed lately, which are tried last.
+//! Server addresses that failed recently and are tried last.
 //!
-//! An address that refuses or swallows connects has failed for every domain. One without TLS
-//! or a stream header has failed for the domain in question only: the domain's owner chooses
-//! its addresses, and must not be able to turn other domains away from theirs. The time grows
-//! with each failure. After it one session alone tries the address again. Memory is bounded,
-//! and strangers' domains leave room for those of the operator.
+//! If an address refuses or ignores connects, it has failed for every domain. If it has no
+//! TLS or sends no stream header, it has failed only for the domain in question: the
+//! domain's owner chooses its addresses, and must not be able to keep other domains from
+//! using theirs. The time grows with each failure. Afterwards a single session tries the
+//! address again. Memory is bounded, and domains of strangers leave room for those of the
+//! operator.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::address::Address;
 
-/// How long an address is tried last after its first failure. Doubles with each.
+/// How long an address is tried last after its first failure, in milliseconds. Doubles with
+/// each further failure.
 const FIRST_MS: u64 = 1_000;
 const LONGEST_MS: u64 = 60_000;
-/// How long a failure is remembered after that.
+/// How long a failure is remembered afterwards.
 const KEPT_MS: u64 = 60_000;
-/// Maximum number of failures for domains that are not listed; others may add as many.
+/// Maximum number of failures for domains that are not listed. Listed domains may add as
+/// many again.
 const MOST: usize = 2048;
-/// Time between two searches for what can be forgotten.
+/// Minimum time between two removals of old failures.
 const SWEEP_EVERY_MS: u64 = 1_000;
 
-/// An address, and the domain if it failed for that alone.
+/// An address, with the domain if it has failed only for that domain.
 type Key = (Address, Option<Rc<str>>);
 
 struct Failure {
-    /// Tried last until then.
+    /// The address is tried last until then.
     until_ms: u64,
     time_ms: u64,
-    /// One session is trying it again.
+    /// One session is trying the address again.
     probing: bool,
 }
 
-/// The addresses that failed lately, of a worker.
+/// The addresses of a worker that failed recently.
 #[derive(Default)]
 pub(crate) struct FailedAddresses {
     failures: HashMap<Key, Failure>,
@@ -40,8 +43,8 @@ pub(crate) struct FailedAddresses {
 }
 
 impl FailedAddresses {
-    /// Notes a failure. Whoever else fails in the same period adds nothing to it. Returns
-    /// whether the address is tried last because of this failure.
+    /// Records a failure. Further failures in the same period change nothing. Returns
+    /// whether the address is now tried last because of this failure.
     pub(crate) fn fail(
         &mut self,
         address: &Address,
@@ -73,14 +76,14 @@ impl FailedAddresses {
         true
     }
 
-    /// Forgets a failure of the address; with a domain, that for the domain alone.
+    /// Forgets a failure of the address; with a domain, the failure for that domain only.
     pub(crate) fn succeed(&mut self, address: &Address, domain: Option<&Rc<str>>) {
         if !self.failures.is_empty() {
             self.failures.remove(&(address.clone(), domain.cloned()));
         }
     }
 
-    /// Whether the address is to be tried last for the domain.
+    /// Whether the address should be tried last for the domain.
     pub(crate) fn contains(&mut self, address: &Address, domain: &Rc<str>, now_ms: u64) -> bool {
         self.sweep(now_ms);
         if self.failures.is_empty() {
@@ -92,8 +95,8 @@ impl FailedAddresses {
         })
     }
 
-    /// A session tries the address. If that is because the time is over, other sessions
-    /// wait for the result.
+    /// Records that a session tries the address. If its time is over, other sessions wait
+    /// for the result.
     pub(crate) fn try_again(&mut self, address: &Address, domain: &Rc<str>, now_ms: u64) {
         if self.failures.is_empty() {
             return;

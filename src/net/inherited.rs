@@ -1,6 +1,6 @@
-//! Listening sockets that another generation of this daemon hands over.
+//! Listening sockets from another generation of this daemon.
 //!
-//! Owns those that no listener of the configuration has got yet.
+//! Owns the sockets that have not been assigned to a listener of the configuration.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,23 +8,19 @@ use std::os::fd::OwnedFd;
 use super::listener::Socket;
 use crate::config::ListenAddress;
 
-/// Sockets that wait for their listener.
 #[derive(Default)]
 pub struct Inherited(Vec<Socket>);
 
 impl Inherited {
-    /// Adds a socket whose listener has the configured port `asked`.
-    ///
-    /// # Errors
-    /// It is not a listening socket.
+    /// Adds a socket that was bound for the configured port `asked`.
     pub fn add(&mut self, fd: OwnedFd, asked: u16) -> io::Result<()> {
         self.0.push(Socket::inherited(fd, asked)?);
         Ok(())
     }
 
-    /// Takes the sockets that were bound to an address and port of the configuration,
-    /// dealt out to `workers` processes, all of which get as many. Nothing if there are
-    /// none.
+    /// Takes the sockets that were bound to an address and port of the configuration, and
+    /// distributes them among `workers` processes, the same number to each. Returns `None`
+    /// if there are no such sockets.
     pub(super) fn deal(
         &mut self,
         address: &ListenAddress,
@@ -42,7 +38,7 @@ impl Inherited {
         if taken.is_empty() {
             return Ok(None);
         }
-        // Every queue needs somebody who takes clients out of it; copies share one.
+        // Each queue needs a worker that accepts its clients; copies share a queue.
         let each = taken.len().div_ceil(workers);
         let copy = |at: usize| taken[at % taken.len()].try_clone();
         let of_worker = |worker| (0..each).map(|n| copy(worker + n * workers)).collect();

@@ -1,8 +1,8 @@
-//! Listening sockets, of TCP and of the unix family: bind and accept.
+//! Listening sockets, TCP and unix: bind and accept.
 //!
-//! Owns the sockets of a listener's addresses, for one process or for several, and the
-//! result of an attempt to accept. TCP sockets of several processes share a port, each
-//! with its own queue; they all take from the same unix socket.
+//! Owns the sockets of a listener's addresses, for one process or several, and the result
+//! of an attempt to accept. The TCP sockets of several processes share a port, and each has
+//! its own queue. A unix socket has a single queue, from which all processes accept.
 
 use std::fmt;
 use std::io;
@@ -26,10 +26,10 @@ use super::peer::Peer;
 use super::socket_file::SocketFile;
 use crate::config::{ListenAddress, Listener};
 
-/// Connections that the kernel may queue for us; its own limit may be lower.
+/// Maximum number of connections in the kernel's queue; the kernel's own limit may be
+/// lower.
 const BACKLOG: i32 = 4096;
 
-/// A listening socket.
 #[derive(Debug)]
 pub struct Socket {
     listening: Listening,
@@ -43,10 +43,7 @@ enum Listening {
 }
 
 impl Socket {
-    /// Takes ownership of a listening socket, which must be non-blocking, and its name.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Takes ownership of a non-blocking listening socket and its name.
     fn handed_over(fd: OwnedFd, name: &str) -> io::Result<Socket> {
         let family = getsockname::<SockaddrStorage>(fd.as_raw_fd())?.family();
         let (listening, address, port) = if family == Some(AddressFamily::Unix) {
@@ -63,21 +60,15 @@ impl Socket {
         Ok(Socket { listening, bound })
     }
 
-    /// Takes ownership of a socket that another generation of this daemon has bound for a
-    /// listener with the configured port `asked`.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Takes ownership of a socket that another generation of this daemon has bound for the
+    /// configured port `asked`.
     pub(super) fn inherited(fd: OwnedFd, asked: u16) -> io::Result<Socket> {
         let mut socket = Socket::handed_over(fd, "")?;
         socket.bound = socket.bound.inherited(asked);
         Ok(socket)
     }
 
-    /// Another descriptor of the same socket.
-    ///
-    /// # Errors
-    /// No descriptors are left.
+    /// Duplicates the descriptor.
     pub(super) fn try_clone(&self) -> io::Result<Socket> {
         let fd = self.to_hand_over()?;
         let listening = match &self.listening {
@@ -88,10 +79,7 @@ impl Socket {
         Ok(Socket { listening, bound })
     }
 
-    /// A descriptor of it for the next generation of this daemon.
-    ///
-    /// # Errors
-    /// No descriptors are left.
+    /// Returns a descriptor for the next generation of this daemon.
     pub fn to_hand_over(&self) -> io::Result<OwnedFd> {
         match &self.listening {
             Listening::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
@@ -99,20 +87,16 @@ impl Socket {
         }
     }
 
-    /// Whether each worker has a socket of its own at this address.
+    /// Whether each worker has its own socket for this address.
     pub fn is_one_of_several(&self) -> bool {
         matches!(self.listening, Listening::Tcp(_)) && !self.bound.is_handed_over()
     }
 
-    /// What identifies it.
+    /// Address, port and name, which identify the socket.
     pub fn bound(&self) -> &Bound {
         &self.bound
     }
 
-    /// Registers it with a poll.
-    ///
-    /// # Errors
-    /// The kernel's.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.listening {
             Listening::Tcp(socket) => socket.register(registry, token, Interest::READABLE),
@@ -120,7 +104,8 @@ impl Socket {
         }
     }
 
-    /// Takes it out of a poll. Closing it is not enough if another process has a copy.
+    /// Removes the socket from a poll. Closing it would not be enough if another process
+    /// has a copy.
     pub fn deregister(&mut self, registry: &Registry) {
         let _ = match &mut self.listening {
             Listening::Tcp(socket) => socket.deregister(registry),
@@ -128,14 +113,13 @@ impl Socket {
         };
     }
 
-    /// Sets how long the clients of this socket may leave data unacknowledged.
+    /// Sets how long clients of this socket may leave data unacknowledged.
     pub fn set_patience(&self, patience: Duration) {
         if let Listening::Tcp(socket) = &self.listening {
             set_patience(socket, patience);
         }
     }
 
-    /// Accepts one client.
     pub fn accept(&self) -> Accepted {
         use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
         let accepted = match &self.listening {
@@ -159,7 +143,7 @@ impl Socket {
     }
 }
 
-/// Its address.
+/// Shows the address.
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = match &self.listening {
@@ -173,7 +157,7 @@ impl fmt::Display for Socket {
     }
 }
 
-/// The address of a unix socket; an empty path if it has no name.
+/// The address of a unix socket; an empty path if it is unnamed.
 fn unix_address(fd: RawFd) -> io::Result<ListenAddress> {
     let address = getsockname::<UnixAddr>(fd)?;
     Ok(match (address.path(), address.as_abstract()) {
@@ -185,15 +169,12 @@ fn unix_address(fd: RawFd) -> io::Result<ListenAddress> {
     })
 }
 
-/// Binds a listener's addresses, once for each of `workers` processes. Adds the files
-/// that it makes to `files`, also before an error. The kernel distributes new TCP
-/// connections among the sets, and each keeps its own queue. Nobody else listens there,
-/// unless a process of the same user wants to share too. With port 0 the kernel picks
-/// one for the first address; the others follow. Sockets that were `inherited` are used
-/// instead where they fit.
-///
-/// # Errors
-/// The address that cannot be bound, and why.
+/// Binds a listener's addresses, once for each of `workers` processes. Adds the files that
+/// it creates to `files`, even if it fails later. The kernel distributes new TCP
+/// connections among the sets, and each socket has its own queue. Nobody else can listen
+/// there, unless a process of the same user wants to share too. With port 0 the kernel
+/// chooses a port for the first address, and the others use the same one. Uses `inherited`
+/// sockets where they fit.
 pub fn bind_sets(
     rules: &Listener,
     workers: usize,
@@ -229,7 +210,7 @@ pub fn bind_sets(
     if rules.listen.is_empty() {
         let any = |ip| ListenAddress::Ip(ip);
         let v6 = bind(&any(Ipv6Addr::UNSPECIFIED.into()));
-        // A kernel without IPv6.
+        // The kernel may have no IPv6.
         add(v6.or_else(|_| bind(&any(Ipv4Addr::UNSPECIFIED.into())))?);
     }
     for address in &rules.listen {
@@ -238,15 +219,15 @@ pub fn bind_sets(
     Ok(sets)
 }
 
-/// Whether IPv6 sockets must be limited to IPv6, because an IPv6 wildcard would take the
-/// port from the IPv4 socket.
+/// Whether IPv6 sockets must be limited to IPv6. Otherwise the IPv6 wildcard address would
+/// also take the port for IPv4.
 fn has_v4(rules: &Listener) -> bool {
     let mut ips = rules.listen.iter().filter_map(ListenAddress::ip);
     ips.any(|ip| ip.is_ipv4())
 }
 
-/// The TCP addresses of a listener, for trying to bind them, and whether each is for
-/// IPv6 alone.
+/// The TCP addresses of a listener, for trying to bind them, and whether each is for IPv6
+/// only.
 pub fn addresses(rules: &Listener) -> Vec<(SocketAddr, bool)> {
     let ips = rules.listen.iter().filter_map(ListenAddress::ip);
     let address = |ip| (SocketAddr::new(ip, rules.port), has_v4(rules));
@@ -257,13 +238,10 @@ pub fn addresses(rules: &Listener) -> Vec<(SocketAddr, bool)> {
     addresses
 }
 
-/// Whether an address can be bound, without listening there.
-///
-/// # Errors
-/// The kernel's.
+/// Checks that an address can be bound, without listening there.
 pub fn try_bind(address: SocketAddr, only_v6: bool) -> io::Result<()> {
     match bound(address, only_v6, false) {
-        // A kernel without IPv6.
+        // The kernel may have no IPv6.
         Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED && !only_v6 => {
             bound((Ipv4Addr::UNSPECIFIED, address.port()).into(), false, false).map(drop)
         }
@@ -271,8 +249,7 @@ pub fn try_bind(address: SocketAddr, only_v6: bool) -> io::Result<()> {
     }
 }
 
-/// Binds a socket for each worker to one address, for which the port `asked` is
-/// configured.
+/// Binds a socket for each worker to one address, whose configured port is `asked`.
 fn bind_tcp(
     address: SocketAddr,
     asked: u16,
@@ -289,7 +266,8 @@ fn bind_tcp(
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
         let failed = |error| BindError::new(&bound, error);
-        // Only after the first is bound, which must fail if others listen there.
+        // Only after the first is bound, because that must fail if another process listens
+        // there.
         setsockopt(&first, sockopt::ReusePort, &true).map_err(|error| failed(error.into()))?;
         let other = bind_one(bound, only_v6, true).map_err(failed)?;
         sockets.push(vec![socket(other)]);
@@ -298,7 +276,7 @@ fn bind_tcp(
     Ok(sockets)
 }
 
-/// Binds one socket; returns a copy for each worker.
+/// Binds one socket and returns a copy for each worker.
 fn bind_unix(
     address: &ListenAddress,
     mode: u32,
@@ -329,18 +307,14 @@ fn bind_unix(
     (0..workers).map(copy).collect()
 }
 
-/// Copies of listening sockets, with their names, for each of `workers` processes: all
+/// Returns copies of listening sockets for each of `workers` processes. All processes
 /// accept from the same queue.
-///
-/// # Errors
-/// No descriptors are left.
 pub fn share(sockets: &[(OwnedFd, String)], workers: usize) -> io::Result<Vec<Vec<Socket>>> {
     let copy = |(fd, name): &(OwnedFd, String)| Socket::handed_over(fd.try_clone()?, name);
     let set = |_| sockets.iter().map(copy).collect();
     (0..workers).map(set).collect()
 }
 
-/// An address that cannot be bound.
 #[derive(Debug)]
 pub struct BindError {
     address: String,
@@ -360,17 +334,15 @@ impl fmt::Display for BindError {
     }
 }
 
-/// A listening socket; `shared` lets others of this user listen at the same address.
-///
-/// # Errors
-/// The kernel's.
+/// Creates a listening socket. With `shared`, other sockets of this user may listen at the
+/// same address.
 pub fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
     let fd = bound(address, only_v6, shared)?;
     listen(&fd, Backlog::new(BACKLOG)?)?;
     Ok(TcpListener::from_std(fd.into()))
 }
 
-/// A bound socket that does not listen.
+/// Creates a bound socket that does not listen.
 fn bound(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
@@ -392,14 +364,12 @@ fn bound(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<OwnedFd
     Ok(fd)
 }
 
-/// The result of an attempt to accept.
 pub enum Accepted {
-    /// A client. An IPv4 client of an IPv6 listener has its IPv4 address.
+    /// An IPv4 client of an IPv6 listener has its IPv4 address.
     Client(ByteStream, Peer),
-    /// No client is waiting.
     Nobody,
-    /// A client that left before it was accepted.
+    /// The client left before it was accepted.
     Left,
-    /// No descriptor or no memory is left; the client keeps waiting.
+    /// No descriptor or memory is left; the client keeps waiting.
     Exhausted(io::Error),
 }

@@ -1,21 +1,20 @@
-//! Which listener of a configuration applies to a socket.
+//! Chooses the listener of a configuration that applies to a socket.
 //!
 //! Owns what identifies a socket, and the choice: first by the name from systemd
-//! (`FileDescriptorName=`), then by the address and port, or the path. The order of
-//! sockets and listeners matters only for sockets that are otherwise alike (port 0
-//! twice). If no listener fits, none is chosen: a socket never gets the rules of another
-//! port.
+//! (`FileDescriptorName=`), then by address and port, or by path. The order of sockets and
+//! listeners matters only for sockets that are otherwise alike (port 0 twice). If no
+//! listener fits, none is chosen, so a socket never gets the rules of another port.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::config::{ListenAddress, Listener};
 
-/// What identifies a socket.
+/// Identifies a socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
     address: ListenAddress,
-    /// The configured port; 0 lets the system choose.
+    /// The configured port; 0 if the system chose one.
     asked: u16,
     /// The actual port; 0 for a unix socket.
     port: u16,
@@ -23,7 +22,7 @@ pub struct Bound {
     name: Option<String>,
 }
 
-/// The name, if it has one.
+/// Shows the name, if there is one.
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name.as_deref() {
@@ -33,18 +32,18 @@ impl fmt::Display for Bound {
     }
 }
 
-/// How well a listener fits a socket, best first.
+/// How well a listener fits a socket, from best to worst.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
     Name,
     Address,
-    /// All addresses of its family.
+    /// All addresses of the socket's family.
     AnyOfFamily,
     Any,
 }
 
 impl Bound {
-    /// Describes a socket that was bound to port `asked` and got `port`.
+    /// Describes a socket that was bound with port `asked` and got `port`.
     pub(super) fn here(address: ListenAddress, asked: u16, port: u16) -> Bound {
         Bound {
             address,
@@ -77,8 +76,8 @@ impl Bound {
         self.port
     }
 
-    /// Whether it was bound to `address` and `port` as a configuration has them. Port 0
-    /// means the port that the system has chosen for `like`.
+    /// Whether it was bound to `address` and `port` of the configuration. For port 0 it
+    /// must also have the port that the system chose for `like`.
     pub(super) fn is_at(&self, address: &ListenAddress, port: u16, like: Option<&Bound>) -> bool {
         let same_port = like.is_none_or(|like| like.port == self.port);
         let same_address =
@@ -86,8 +85,8 @@ impl Bound {
         self.name.is_none() && same_address && same_port
     }
 
-    /// The configured port, and its name from systemd if it came from there: with the
-    /// address, what identifies it in another process.
+    /// The configured port, and the name of a socket from systemd. Together with the
+    /// address, these identify the socket in another process.
     pub fn asked(&self) -> (u16, Option<&str>) {
         (self.asked, self.name.as_deref())
     }
@@ -126,14 +125,14 @@ impl Bound {
     }
 }
 
-/// The addresses of a listener; all interfaces are `::`.
+/// The addresses of a listener. All interfaces are `::`.
 fn addresses(listener: &Listener) -> impl Iterator<Item = ListenAddress> {
     let any = ListenAddress::Ip(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let any = listener.listen.is_empty().then_some(any);
     listener.listen.iter().cloned().chain(any)
 }
 
-/// For each socket the index of its listener, if one fits.
+/// Returns, for each socket, the index of its listener, if one fits.
 pub(super) fn choose(sockets: &[&Bound], listeners: &[&Listener]) -> Vec<Option<usize>> {
     let choice = |(at, socket): (usize, &&Bound)| {
         let fits = listeners.iter().map(|listener| socket.fit(listener));
@@ -149,7 +148,7 @@ pub(super) fn choose(sockets: &[&Bound], listeners: &[&Listener]) -> Vec<Option<
     sockets.iter().enumerate().map(choice).collect()
 }
 
-/// A listener as messages show it: `'web', *:443`.
+/// Shows a listener in messages: `'web', *:443`.
 pub struct Named<'a>(pub &'a Listener);
 
 impl fmt::Display for Named<'_> {

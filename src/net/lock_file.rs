@@ -1,9 +1,9 @@
-//! Locks that other users cannot take: separate files beside the files that they guard.
+//! Locks that other users cannot take, in separate files beside the files that they guard.
 //!
-//! A user who can open a file, if only to read it, can lock it. With a lock on a
-//! directory, or on a file that everybody may read, any user of this host could keep
-//! the daemon from starting. Owns a file that only this user and root can open, and its
-//! removal.
+//! Any user who can open a file can lock it, even with read access only. If the lock were
+//! on a directory, or on a file that everybody may read, any user of this host could keep
+//! the daemon from starting. Owns a file that only this user and root can open, and the
+//! removal of that file.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -16,20 +16,20 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::unistd::geteuid;
 
-/// A locked file. The lock lasts until every process with a copy has dropped it.
+/// A locked file. The lock lasts until all processes with a copy have dropped it.
 #[derive(Debug)]
 pub struct LockFile {
     path: PathBuf,
-    /// Its descriptor has the lock.
+    /// Its descriptor holds the lock.
     file: File,
 }
 
 impl LockFile {
-    /// Locks the file whose name is that of `path` and `.lock`.
+    /// Locks the file whose name is `path` with `.lock` appended.
     ///
     /// # Errors
-    /// `WouldBlock` if another process has the lock; another user may open the file;
-    /// or what the kernel says.
+    /// `WouldBlock` if another process holds the lock. Other errors if another user can
+    /// open the file, or if a system call failed.
     pub fn beside(path: &Path) -> io::Result<LockFile> {
         let path = name_beside(path);
         loop {
@@ -39,7 +39,8 @@ impl LockFile {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
-                // Others who may write to the directory must not choose our target.
+                // The file must not be a link that another user has placed in the
+                // directory.
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&path)
                 .map_err(|error| io::Error::new(error.kind(), words(&path, &error.to_string())))?;
@@ -49,7 +50,7 @@ impl LockFile {
                 return Err(io::Error::other(words(&path, why)));
             }
             lock(&file)?;
-            // Its owner may have removed it between the two calls.
+            // Its owner may have removed the file between the two calls.
             let there = std::fs::symlink_metadata(&path);
             if there.is_ok_and(|there| (there.dev(), there.ino()) == (data.dev(), data.ino())) {
                 return Ok(LockFile { path, file });
@@ -57,16 +58,13 @@ impl LockFile {
         }
     }
 
-    /// The lock beside `path` that another process hands over.
+    /// Takes over the lock beside `path` from another process.
     pub fn handed_over(path: &Path, file: File) -> LockFile {
         let path = name_beside(path);
         LockFile { path, file }
     }
 
-    /// Another descriptor, to hand the lock over.
-    ///
-    /// # Errors
-    /// No descriptors are left.
+    /// Duplicates the descriptor, to hand the lock over.
     pub fn try_clone(&self) -> io::Result<File> {
         self.file.try_clone()
     }
@@ -88,7 +86,7 @@ fn words(path: &Path, why: &str) -> String {
     format!("{}: {why}", path.display())
 }
 
-/// Locks the open file description, not the file for this process: copies of the
+/// Locks the open file description instead of locking for this process, so copies of the
 /// descriptor in other processes keep the lock.
 fn lock(file: &File) -> io::Result<()> {
     let whole = libc::flock {

@@ -1,36 +1,40 @@
-//! Sockets, names and signals; knows no protocol.
+//! Sockets, names and signals. Knows no protocol.
 //!
-//! `listener` binds and accepts, `inherited` has the sockets that it need not bind,
-//! `listener_choice` finds the rules of a socket,
-//! `socket_file` manages the files of unix sockets, `lock_file` keeps two daemons from
-//! the same file. `tls_server` has the rules and certificates of listeners,
-//! `tls_client` the encryption to servers. `peer` is a client's address, `source` the
-//! part of it that limits count. `transport` is one connected socket, `byte_stream`
-//! the layer below its TLS. `dns` finds addresses to dial, `private_addresses` knows
-//! which are not public, `dial` races connects. `servers` knows which servers failed lately
-//! (`failed_addresses`) and how many connections each may get at once (`connect_queue`, where
-//! clients take `turns`), `address` is where a server listens. `signals` turns signals into
-//! readiness, `notify` reports the state of a process to systemd and to our own
-//! processes. Nothing here blocks.
+//! Listeners: `listener` binds and accepts, `inherited` has sockets that are bound already,
+//! `listener_choice` finds the rules for a socket, `socket_file` manages the files of unix
+//! sockets, and `lock_file` keeps two daemons from using the same file. `tls_server` has
+//! the rules and certificates of listeners.
+//!
+//! Connections: `transport` is a connected socket, and `byte_stream` the layer below its
+//! TLS. `tls_client` has the TLS settings for servers. `peer` is a client's address, and
+//! `source` the part of it that limits count by.
+//!
+//! Servers: `dns` finds their addresses, `private_addresses` knows which are not public,
+//! and `dial` connects. `servers` remembers which ones failed recently
+//! (`failed_addresses`), and limits how many connections each may get at once
+//! (`connect_queue`, where clients take `turns`). `address` is the address of one server.
+//!
+//! Processes: `signals` turns signals into readiness, and `notify` reports the state of a
+//! process to systemd and to our own processes. Nothing here blocks.
 
-pub mod address;
-pub mod byte_stream;
+pub(crate) mod address;
+pub(crate) mod byte_stream;
 mod connect_queue;
-pub mod dial;
+pub(crate) mod dial;
 pub mod dns;
 mod failed_addresses;
-pub mod inherited;
-pub mod listener;
-pub mod listener_choice;
-pub mod lock_file;
-pub mod notify;
-pub mod peer;
-pub mod private_addresses;
-pub mod servers;
-pub mod signals;
+pub(crate) mod inherited;
+pub(crate) mod listener;
+pub(crate) mod listener_choice;
+pub(crate) mod lock_file;
+pub(crate) mod notify;
+pub(crate) mod peer;
+pub(crate) mod private_addresses;
+pub(crate) mod servers;
+pub(crate) mod signals;
 #[cfg(test)]
 pub mod simulated;
-pub mod socket_file;
+pub(crate) mod socket_file;
 pub mod source;
 pub mod tls_client;
 pub mod tls_server;

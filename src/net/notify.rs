@@ -1,11 +1,11 @@
-//! Telling whoever started this process how it fares.
+//! Reports the state of this process to the processes that started it.
 //!
-//! Owns the way to systemd (`sd_notify(3)`: datagrams of `NAME=value` lines to
-//! the socket that `NOTIFY_SOCKET` names), and a channel of the same words
-//! between processes of our own: from the daemon to the process that the
-//! operator started, from a worker to its master, and both ways between the
-//! generations of an upgrade. Never waits and never fails: what nobody takes is
-//! dropped. Reads no environment and no clock.
+//! Owns the messages to systemd (`sd_notify(3)`: datagrams of `NAME=value` lines to the
+//! socket in `NOTIFY_SOCKET`), and a channel for the same messages between our own
+//! processes: from the daemon to the process that the operator started, from a worker to
+//! its master, and in both directions between the generations of an upgrade. Sending never
+//! blocks and never fails; a message that cannot be delivered is dropped. Reads no
+//! environment and no clock.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,36 +17,32 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, recv, send, sendto, socket, socketpair,
 };
 
-/// The longest message taken from a channel, in bytes.
+/// Maximum size of a message from a channel, in bytes.
 const MAX_MESSAGE: usize = 4096;
 
-/// One that wants to know.
 enum Recipient {
     Systemd {
         socket: OwnedFd,
         address: UnixAddr,
     },
-    /// Wants to know whether the start succeeded, and no more.
+    /// Needs to know only whether the start succeeded.
     Starter(Channel),
     Master(Channel),
 }
 
-/// Those who are told how this process fares; maybe nobody.
+/// The receivers of reports about this process. There may be none.
 #[derive(Default)]
 pub struct Notify {
     recipients: Vec<Recipient>,
-    /// Systemd, while it takes another process for the main one.
+    /// Systemd, while another process is its main process.
     held_back: Vec<Recipient>,
-    /// How often a sign of life is due.
+    /// Time between heartbeats.
     watchdog: Option<Duration>,
 }
 
 impl Notify {
-    /// Systemd is told by the socket at `address`: a path, or an abstract name
-    /// behind `@`. A sign of life is due every `watchdog`.
-    ///
-    /// # Errors
-    /// No such address, or no socket.
+    /// Adds systemd, with its socket at `address`: a path, or `@` and an abstract name. It
+    /// expects a heartbeat every `watchdog`.
     pub fn add_systemd(
         &mut self,
         address: &OsStr,
@@ -65,30 +61,31 @@ impl Notify {
         Ok(())
     }
 
-    /// Says nothing to systemd before `take_over`.
+    /// Sends nothing to systemd before `take_over`.
     pub fn hold_back(&mut self) {
         self.held_back = std::mem::take(&mut self.recipients);
     }
 
-    /// Systemd takes this process for the main one from here on.
+    /// Tells systemd that this process serves and has become the main process.
     pub fn take_over(&mut self) {
         self.recipients.append(&mut self.held_back);
         self.say("READY=1\nSTATUS=serving");
     }
 
-    /// Makes another process the main one for systemd, and says nothing to it any more.
+    /// Makes another process the main process for systemd, and sends nothing more to it.
     pub fn hand_over(&mut self, pid: u32) {
         self.say(&format!("MAINPID={pid}"));
         self.recipients
             .retain(|recipient| !matches!(recipient, Recipient::Systemd { .. }));
     }
 
-    /// The process at the other end waits for the end of the start.
+    /// Adds the process at the other end of `channel`, which waits until the start is
+    /// complete.
     pub fn add_starter(&mut self, channel: Channel) {
         self.recipients.push(Recipient::Starter(channel));
     }
 
-    /// Tells a master, with a sign of life every `watchdog`.
+    /// Reports to a master, which expects a heartbeat every `watchdog`.
     pub fn to_master(channel: Channel, watchdog: Option<Duration>) -> Notify {
         Notify {
             recipients: vec![Recipient::Master(channel)],
@@ -97,29 +94,29 @@ impl Notify {
         }
     }
 
-    /// How often a sign of life is due, if anybody wants one.
+    /// Time between heartbeats, if a receiver expects them.
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// The process serves.
+    /// Reports that the process serves.
     pub fn ready(&mut self, pid: u32) {
         self.say(&format!("READY=1\nMAINPID={pid}\nSTATUS=serving"));
         self.recipients
             .retain(|recipient| !matches!(recipient, Recipient::Starter(_)));
     }
 
-    /// The process ends before it served, and why.
+    /// Reports why the process could not start.
     pub fn failed(&self, why: &str) {
         self.say(&format!("STATUS={}", why.replace('\n', " ")));
     }
 
-    /// The configuration is read again; to be followed by `reloaded`.
+    /// Reports that a reload has begun. Must be followed by `reloaded`.
     pub fn reloading(&self, monotonic_us: u64) {
         self.say(&format!("RELOADING=1\nMONOTONIC_USEC={monotonic_us}"));
     }
 
-    /// That is done, well (`taken`) or not.
+    /// Reports the end of a reload, and whether the new configuration is active.
     pub fn reloaded(&self, taken: bool) {
         let status = match taken {
             true => "serving",
@@ -128,12 +125,12 @@ impl Notify {
         self.say(&format!("READY=1\nSTATUS={status}"));
     }
 
-    /// The process is about to end.
+    /// Reports that the process is about to end.
     pub fn stopping(&self, status: &str) {
         self.say(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// A sign of life.
+    /// Sends a heartbeat.
     pub fn alive(&self) {
         self.say("WATCHDOG=1");
     }
@@ -154,23 +151,22 @@ impl Notify {
     }
 }
 
-/// What came through a channel.
+/// A message from a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Word {
-    /// The other process, which has this number, serves.
+    /// The other process, with this number, serves.
     Ready(Option<u32>),
-    /// A sign of life.
+    /// A heartbeat.
     Alive,
-    /// What one generation asks of another.
     Order(Order),
-    /// Anything else; why it failed, if it never served.
+    /// Any other status. If the process never served, this is the reason.
     Status(String),
 }
 
-/// What one generation of the daemon asks of another.
+/// An order from one generation of the daemon to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The older one has stopped accepting: be the main process.
+    /// The older generation has stopped accepting: become the main process.
     TakeOver,
     /// End the sessions.
     Stop,
@@ -180,7 +176,7 @@ pub enum Order {
     Report,
 }
 
-/// Each order as it is sent.
+/// Each order with its text on the channel.
 const ORDERS: [(Order, &str); 4] = [
     (Order::TakeOver, "TAKEOVER=1"),
     (Order::Stop, "STOP=1"),
@@ -192,20 +188,15 @@ const ORDERS: [(Order, &str); 4] = [
 pub struct Channel(OwnedFd);
 
 impl Channel {
-    /// The end that a descriptor from another process is.
     pub fn handed_over(fd: OwnedFd) -> Channel {
         Channel(fd)
     }
 
-    /// Another descriptor of the same end.
-    ///
-    /// # Errors
-    /// No descriptors are left.
     pub fn try_clone(&self) -> std::io::Result<Channel> {
         self.0.try_clone().map(Channel)
     }
 
-    /// Asks something of the other process, if it is there.
+    /// Sends an order. Does nothing if the other process has gone.
     pub fn order(&self, order: Order) {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         for (_, text) in ORDERS.iter().filter(|(known, _)| *known == order) {
@@ -213,10 +204,10 @@ impl Channel {
         }
     }
 
-    /// The next word; none after the other process has gone.
+    /// Returns the next message; `None` once the other process has gone.
     ///
     /// # Errors
-    /// `EAGAIN` if there is none yet and `wait` is not wanted.
+    /// `EAGAIN` if there is no message yet and `wait` is false.
     pub fn next(&self, wait: bool) -> Result<Option<Word>, Errno> {
         let flags = match wait {
             true => MsgFlags::empty(),
@@ -261,12 +252,9 @@ impl AsFd for Channel {
     }
 }
 
-/// A channel: its two ends.
-///
-/// # Errors
-/// No descriptors are left.
+/// Creates a channel and returns its two ends.
 pub fn channel() -> Result<(Channel, Channel), Errno> {
-    // Keeps messages apart and tells of the other end's end.
+    // This type keeps messages apart and reports when the other end closes.
     let flags = SockFlag::SOCK_CLOEXEC;
     let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
     Ok((Channel(one), Channel(other)))

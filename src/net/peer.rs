@@ -1,22 +1,19 @@
 //! The client at the other end of a connection.
 //!
-//! Owns the difference between a peer with an address and one on a unix socket, which
-//! has none, and how the log shows both. Never decides who is trusted.
+//! Owns the difference between a peer with an IP address and one on a unix socket, which
+//! has none, and the form of both in the log. Does not decide who is trusted.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// A peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// Over TCP, or as a proxy reported it.
+    /// The address of a TCP connection, or the address that a proxy reported.
     Ip(SocketAddr),
-    /// Over a unix socket.
     Unix,
 }
 
 impl Peer {
-    /// The address, if there is one.
     pub fn ip(self) -> Option<IpAddr> {
         match self {
             Peer::Ip(address) => Some(address.ip()),
@@ -24,7 +21,7 @@ impl Peer {
         }
     }
 
-    /// The port; 0 if there is none.
+    /// The port; 0 without an address.
     pub fn port(self) -> u16 {
         match self {
             Peer::Ip(address) => address.port(),
@@ -32,7 +29,6 @@ impl Peer {
         }
     }
 
-    /// The peer without its port, for the log.
     pub fn host(self) -> Host {
         Host(self)
     }
@@ -47,7 +43,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A peer without its port.
+/// Shows a peer without its port, for the log.
 pub struct Host(Peer);
 
 impl fmt::Display for Host {

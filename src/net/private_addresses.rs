@@ -1,9 +1,9 @@
-//! Which addresses are of the inside: a stranger's domain must not lead there.
+//! The internal addresses, to which a stranger's domain must not lead.
 //!
-//! Owns the list of this host's own addresses, including public ones, because a service
-//! there may be meant for this host alone. Interfaces come and go, so the list is read
-//! again on use, but not often. An IPv6 address that contains an IPv4 address is judged
-//! by the latter.
+//! Owns the list of this host's own addresses. It includes public ones, because a service
+//! there may be meant only for this host. Interfaces come and go, so the list is read again
+//! when it is used, but at most once per second. An IPv6 address that contains an IPv4
+//! address is judged by the latter.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,19 +13,15 @@ use nix::ifaddrs::getifaddrs;
 /// How long a list of addresses is used, in milliseconds.
 const PERIOD_MS: u64 = 1000;
 
-/// The inside addresses, recently read.
 #[derive(Debug)]
 pub struct PrivateAddressSet {
-    /// Those of this host's interfaces, in order.
+    /// The addresses of this host's interfaces, sorted.
     own: Vec<IpAddr>,
     read_at_ms: u64,
 }
 
 impl PrivateAddressSet {
-    /// Reads this host's addresses.
-    ///
-    /// # Errors
-    /// They cannot be read; the list is empty then.
+    /// Reads this host's addresses. If that fails, the list is empty.
     pub fn new() -> (PrivateAddressSet, Result<(), Errno>) {
         let mut inside = PrivateAddressSet {
             own: Vec::new(),
@@ -35,16 +31,16 @@ impl PrivateAddressSet {
         (inside, read)
     }
 
-    /// Whether an address is one of this host's, loopback, private, link-local,
-    /// unique-local, multicast, unspecified or otherwise no place on the public
-    /// Internet.
+    /// Whether an address belongs to this host, or is loopback, private, link-local,
+    /// unique-local, multicast, unspecified or otherwise not on the public Internet.
     pub fn contains(&mut self, address: IpAddr, now_ms: u64) -> bool {
         if is_inside(address) {
             return true;
         }
         if now_ms >= self.read_at_ms + PERIOD_MS {
             self.read_at_ms = now_ms;
-            // If no descriptor is left for this, the old list stays.
+            // If it cannot be read, for example without a free descriptor, the old list
+            // stays.
             let _ = self.read();
         }
         self.own.binary_search(&carried(address)).is_ok()
@@ -69,7 +65,7 @@ fn is_inside(address: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address that an IPv6 address contains, or the address itself.
+/// The IPv4 address inside an IPv6 address, otherwise the address itself.
 fn carried(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
@@ -96,7 +92,7 @@ fn is_inside_v4(address: Ipv4Addr) -> bool {
         || address.is_private()
         || address.is_link_local()
         || a == 0
-        // Shared address space of providers (RFC 6598).
+        // Shared address space of Internet providers (RFC 6598).
         || (a == 100 && (64..128).contains(&b))
         // Protocol assignments and benchmarks (RFC 6890).
         || (a == 192 && b == 0 && c == 0)

@@ -1,4 +1,5 @@
-//! What the sessions of a worker have learnt about XMPP servers, and do to them together.
+//! What the sessions of a worker share about XMPP servers: recent failures, and connection
+//! slots.
 
 use std::rc::Rc;
 
@@ -8,7 +9,6 @@ use super::connect_queue::ConnectQueue;
 use super::dns::locator::Target;
 use super::failed_addresses::FailedAddresses;
 
-/// The servers as a worker knows them.
 pub struct Servers {
     failed: FailedAddresses,
     queue: ConnectQueue,
@@ -16,7 +16,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Allows `most` connections to each address that have not got a stream header.
+    /// Allows `most` connections to each address that have no stream header yet.
     pub fn new(most: usize) -> Servers {
         Servers {
             failed: FailedAddresses::default(),
@@ -29,7 +29,7 @@ impl Servers {
         self.queue.set_most(most);
     }
 
-    /// The target cannot be connected to.
+    /// Records that the target could not be connected to.
     pub(super) fn is_unreachable(&mut self, target: &Target, caller: &Caller, now_ms: u64) {
         let address = &target.address;
         if self.failed.fail(address, None, caller.is_listed, now_ms) {
@@ -42,7 +42,7 @@ impl Servers {
         self.failed.succeed(address, None);
     }
 
-    /// The target gave no stream, or no TLS, for the caller's domain.
+    /// Records that the target offered no stream, or no TLS, for the caller's domain.
     pub(crate) fn is_no_server(&mut self, target: &Target, caller: &Caller, now_ms: u64) {
         let (address, domain) = (&target.address, Some(&caller.domain));
         if self.failed.fail(address, domain, caller.is_listed, now_ms) {
@@ -51,7 +51,7 @@ impl Servers {
         self.note(target, false);
     }
 
-    /// The target sent a stream header.
+    /// Records that the target sent a stream header.
     pub(crate) fn has_answered(&mut self, target: &Target, domain: &Rc<str>) {
         self.failed.succeed(&target.address, Some(domain));
         self.note(target, true);
@@ -63,17 +63,18 @@ impl Servers {
         }
     }
 
-    /// What happened at configured servers since the last call: whether each answered.
+    /// Returns what happened at configured servers since the last call, and whether each
+    /// answered.
     pub(crate) fn take_results(&mut self) -> Vec<(Rc<str>, bool)> {
         std::mem::take(&mut self.results)
     }
 
-    /// Whether `address` failed lately for `domain`, and is to be tried last.
+    /// Whether `address` failed recently for `domain` and should be tried last.
     pub(super) fn has_failed(&mut self, address: &Address, domain: &Rc<str>, now_ms: u64) -> bool {
         self.failed.contains(address, domain, now_ms)
     }
 
-    /// Takes a slot for a connection; without one, the session waits.
+    /// Takes a slot for a connection. If none is free, the session waits.
     pub(super) fn take_slot(&mut self, caller: &Caller, address: &Address, now_ms: u64) -> bool {
         let taken = self.queue.take(caller, address);
         if taken {
@@ -86,12 +87,12 @@ impl Servers {
         self.queue.give_back(caller.session, address);
     }
 
-    /// The session has no connection in the making any more, and wants none.
+    /// Returns all slots of the session and ends its wait.
     pub(crate) fn leave(&mut self, session: usize) {
         self.queue.leave(session);
     }
 
-    /// A session that waited and is to go on with its dial.
+    /// Returns a session that waited and should now continue its dial.
     pub fn next_ready(&mut self) -> Option<usize> {
         self.queue.next_ready()
     }

@@ -1,7 +1,7 @@
-//! Signals as readiness: a signalfd in the poll instead of handlers.
+//! Signals as readiness of a descriptor: a signalfd instead of signal handlers.
 //!
-//! Owns which signals the daemon takes. They are blocked before the first fork,
-//! so none is lost on the way to the descriptor, which is opened after the last.
+//! Owns the set of signals that the daemon handles. They are blocked before the first fork,
+//! so none is lost before the descriptor is opened, which happens after the last fork.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -12,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
-/// What the daemon's processes take.
+/// The signals that the daemon's processes handle.
 pub const TAKEN: &[Signal] = &[
     Signal::SIGTERM,
     Signal::SIGINT,
@@ -22,26 +22,19 @@ pub const TAKEN: &[Signal] = &[
     Signal::SIGCHLD,
 ];
 
-/// Blocks the signals and gives the mask that was before.
-///
-/// # Errors
-/// The kernel's.
+/// Blocks the signals and returns the previous mask.
 pub fn block() -> io::Result<SigSet> {
     let before = SigSet::thread_get_mask()?;
     TAKEN.iter().copied().collect::<SigSet>().thread_block()?;
     Ok(before)
 }
 
-/// The signals of the daemon, blocked and read from a descriptor.
 pub struct Signals {
     fd: SignalFd,
 }
 
 impl Signals {
     /// Blocks the signals and opens a descriptor for them.
-    ///
-    /// # Errors
-    /// The kernel gives no descriptor.
     pub fn open() -> io::Result<Signals> {
         block()?;
         let set: SigSet = TAKEN.iter().copied().collect();
@@ -49,10 +42,7 @@ impl Signals {
         Ok(Signals { fd })
     }
 
-    /// The same for a process that serves, with the descriptor in its poll.
-    ///
-    /// # Errors
-    /// The kernel gives no descriptor.
+    /// Does what [`Signals::open`] does, and registers the descriptor with a poll.
     pub fn new(registry: &Registry, token: Token) -> io::Result<Signals> {
         let signals = Signals::open()?;
         let fd = signals.fd.as_raw_fd();
@@ -60,7 +50,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// The next signal that arrived, if any, and the process that sent it.
+    /// Returns the next signal, if any, and the process that sent it.
     pub fn take(&mut self) -> Option<(Signal, Pid)> {
         let info = self.fd.read_signal().ok().flatten()?;
         let signal = Signal::try_from(info.ssi_signo as i32).ok()?;

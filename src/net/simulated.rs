@@ -1,8 +1,8 @@
-//! A connection without a socket, for tests that decide what its peer does.
+//! A connection without a socket, for tests that control its peer.
 //!
-//! Owns the bytes under way in both directions and gives what a non-blocking
-//! TCP socket would: as much as there is, as much as fits, `WouldBlock`, the
-//! end, an error. It raises no edge: that is its test's.
+//! Owns the bytes in transit in both directions, and behaves like a non-blocking TCP
+//! socket: it reads what has arrived and writes what fits, and returns `WouldBlock`, the
+//! end of the stream or an error. It raises no edges; the test must do that.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,30 +13,30 @@ use std::rc::Rc;
 /// The address of all simulated peers.
 pub const ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9));
 
-/// Both ends of a simulated connection, shared.
+/// A simulated connection. Both ends share it.
 #[derive(Clone, Debug)]
 pub struct Wire(Rc<RefCell<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// Sent by the peer and not read yet.
+    /// Bytes from the peer that have not been read yet.
     incoming: VecDeque<u8>,
     /// The peer has ended its direction.
     ended: bool,
     /// The peer has reset the connection.
     reset: bool,
-    /// Written and not taken by the peer yet.
+    /// Bytes for the peer that it has not taken yet.
     outgoing: VecDeque<u8>,
-    /// What fits into `outgoing`.
+    /// Maximum size of `outgoing`.
     room: usize,
-    /// Not all that was to be written did fit.
+    /// A write did not fit completely.
     full: bool,
     /// Our direction has ended.
     finished: bool,
 }
 
 impl Wire {
-    /// A connection that holds `room` bytes which the peer has not taken.
+    /// Creates a connection that holds at most `room` bytes for the peer.
     pub fn new(room: usize) -> Wire {
         Wire(Rc::new(RefCell::new(State {
             incoming: VecDeque::new(),
@@ -49,46 +49,43 @@ impl Wire {
         })))
     }
 
-    /// The peer sends.
     pub fn send(&self, bytes: &[u8]) {
         let mut state = self.0.borrow_mut();
         assert!(!state.ended, "sent behind the end");
         state.incoming.extend(bytes);
     }
 
-    /// The peer ends its direction.
     pub fn end(&self) {
         self.0.borrow_mut().ended = true;
     }
 
-    /// The peer resets the connection.
     pub fn reset(&self) {
         self.0.borrow_mut().reset = true;
     }
 
-    /// The peer takes up to `n` bytes.
+    /// Takes up to `n` bytes as the peer.
     pub fn take(&self, n: usize) -> Vec<u8> {
         let mut state = self.0.borrow_mut();
         let n = n.min(state.outgoing.len());
         state.outgoing.drain(..n).collect()
     }
 
-    /// Whether an edge tells that there is room, which there was not: once.
+    /// Whether a full connection has room again. Returns true once, like an edge.
     pub fn has_room_again(&self) -> bool {
         let mut state = self.0.borrow_mut();
         state.outgoing.len() < state.room && std::mem::take(&mut state.full)
     }
 
-    /// Whether our direction has ended, or nobody holds our end any more.
+    /// Whether our direction has ended, or our end has been dropped.
     pub fn is_finished(&self) -> bool {
         self.0.borrow().finished || Rc::strong_count(&self.0) == 1
     }
 
-    /// As read(2).
+    /// Works like read(2).
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.0.borrow_mut();
         let n = buffer.len().min(state.incoming.len());
-        // A queue of bytes reads as one.
+        // `VecDeque` may have two parts; `read_exact` reads both.
         io::Read::read_exact(&mut state.incoming, &mut buffer[..n])?;
         match n {
             0 if state.reset => Err(io::ErrorKind::ConnectionReset.into()),
@@ -97,7 +94,7 @@ impl Wire {
         }
     }
 
-    /// As write(2).
+    /// Works like write(2).
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.0.borrow_mut();
         let n = bytes.len().min(state.room - state.outgoing.len());
@@ -113,7 +110,7 @@ impl Wire {
         Ok(n)
     }
 
-    /// As shutdown(2) of our direction.
+    /// Works like shutdown(2) for our direction.
     pub fn finish(&self) {
         self.0.borrow_mut().finished = true;
     }

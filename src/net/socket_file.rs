@@ -1,9 +1,9 @@
-//! The files of unix sockets: creates, takes over and removes them.
+//! Creates, replaces and removes the files of unix sockets.
 //!
-//! Owns the way from a path to a bound socket, which has its mode from the first
-//! moment, and the file while the daemon lives. Replaces a socket that a dead process
-//! left, but touches neither a socket on which somebody listens nor any other file. The
-//! file is removed with the daemon, unless another process has replaced it.
+//! Owns the creation of a bound socket at a path, with the right mode from the start, and
+//! the file while the daemon lives. Replaces a socket that a dead process left, but never a
+//! socket on which a process listens, or any other file. The file is removed with the
+//! daemon, unless another process has replaced it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,25 +20,25 @@ use nix::unistd::{Gid, Uid, fchownat};
 
 use super::lock_file::LockFile;
 
-/// The file of a socket that this daemon made.
+/// The file of a socket that this daemon has created.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Keeps the inode, so that no other file can have its number.
+    /// Keeps the inode in use, so no other file can get its number.
     file: File,
 }
 
 impl SocketFile {
-    /// Binds a socket to `path`, where it replaces one that a dead process left. It does
-    /// not listen yet.
+    /// Binds a socket to `path`, and replaces a socket that a dead process left there. The
+    /// socket does not listen yet.
     ///
     /// # Errors
-    /// Somebody listens there, the path is another file, or a system call failed.
+    /// A process listens there, the path is another kind of file, or a system call failed.
     pub fn bind(path: &Path, mode: u32) -> io::Result<(OwnedFd, SocketFile)> {
         let fd = stream_socket()?;
         let address = UnixAddr::new(path)?;
         let bind = || {
-            // The file must not be open to more users even for a moment.
+            // More users must not have access to the file, even for a moment.
             let before = umask(Mode::from_bits_truncate(!mode & 0o777));
             let bound = bind(fd.as_raw_fd(), &address);
             umask(before);
@@ -46,7 +46,7 @@ impl SocketFile {
         };
         match bind() {
             Err(Errno::EADDRINUSE) => {
-                // Keeps other daemons from replacing or removing it at the same time.
+                // Keeps other daemons from replacing or removing the file at the same time.
                 let lock = LockFile::beside(path).map_err(in_use)?;
                 let bound = remove_stale(path, &address).and_then(|()| Ok(bind()?));
                 lock.remove();
@@ -59,11 +59,8 @@ impl SocketFile {
         Ok((fd, SocketFile { path, file }))
     }
 
-    /// Gives the file to a user and a group. In a directory with the set-group-ID bit
-    /// the group stays.
-    ///
-    /// # Errors
-    /// A system call failed.
+    /// Makes a user and a group the owners of the file. In a directory with the
+    /// set-group-ID bit the group stays.
     pub fn give_to(&self, user: Option<Uid>, group: Option<Gid>) -> io::Result<()> {
         let inherited = directory(&self.path).metadata()?.mode() & S_ISGID != 0;
         let group = group.filter(|_| !inherited);
@@ -72,26 +69,22 @@ impl SocketFile {
         Ok(fchownat(self.file.as_fd(), "", user, group, flags)?)
     }
 
-    /// The file that another generation of this daemon hands over.
+    /// Takes over the file from another generation of this daemon.
     pub fn handed_over(path: PathBuf, file: File) -> SocketFile {
         SocketFile { path, file }
     }
 
-    /// Another descriptor of the file, to hand it over.
-    ///
-    /// # Errors
-    /// No descriptors are left.
+    /// Duplicates the descriptor, to hand the file over.
     pub fn try_clone(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 
-    /// The path it was bound to.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes the file if it is still this daemon's. If this user may not write to the
-    /// directory, the file stays, and the next start replaces it.
+    /// Removes the file, unless another process has replaced it. If this user may not write
+    /// to the directory, the file stays, and the next start replaces it.
     pub fn remove(self) {
         if let Ok(lock) = LockFile::beside(&self.path) {
             if is_same(&self.path, &self.file) {
@@ -102,7 +95,7 @@ impl SocketFile {
     }
 }
 
-/// The process that has the lock is about to listen there.
+/// If another process holds the lock, it is about to listen there.
 fn in_use(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock => Errno::EADDRINUSE.into(),
@@ -110,13 +103,12 @@ fn in_use(error: io::Error) -> io::Error {
     }
 }
 
-/// A socket without an address.
 fn stream_socket() -> Result<OwnedFd, Errno> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }
 
-/// Removes the socket at `path` if nobody listens on it.
+/// Removes the socket at `path` if no process listens on it.
 fn remove_stale(path: &Path, address: &UnixAddr) -> io::Result<()> {
     let file = open(path)?;
     match connect(stream_socket()?.as_raw_fd(), address) {
@@ -126,7 +118,7 @@ fn remove_stale(path: &Path, address: &UnixAddr) -> io::Result<()> {
     }
 }
 
-/// Opens the socket at `path`, only to recognize it later.
+/// Opens the socket at `path`, only to identify it later.
 fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)

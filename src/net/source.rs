@@ -1,16 +1,16 @@
-//! The source of connections and questions, as the limits count them.
+//! The origin of connections and DNS questions, by which limits count.
 
 use std::net::IpAddr;
 
 /// An IPv4 address, the first half of an IPv6 address (one subscriber), or all clients on
-/// unix sockets.
+/// unix sockets together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
     /// An IPv4 address.
     V4(u32),
     /// The first half of an IPv6 address.
     V6(u64),
-    /// Without an address.
+    /// A unix socket.
     Unix,
 }
 

@@ -1,10 +1,9 @@
-//! TLS to servers: one context for each set of trusted authorities.
+//! TLS to servers: one context per set of trusted authorities.
 //!
-//! Owns contexts and resumption tickets. A certificate is checked against the
-//! XMPP domain, never against the host that DNS led to (RFC 6120, section
-//! 13.7.2.1), by its DNS names alone: not the common name, not SRV-ID, not
-//! XmppAddr. TLS 1.2 at least (RFC 7590), no renegotiation, no client
-//! certificate.
+//! Owns contexts and resumption tickets. A certificate is verified against the XMPP domain,
+//! never against the host to which DNS led (RFC 6120, section 13.7.2.1). Only its DNS names
+//! count, not the common name, SRV-ID or XmppAddr. TLS 1.2 is the minimum (RFC 7590).
+//! Renegotiation and client certificates are not supported.
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_long};
@@ -23,29 +22,29 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509CheckFlags;
 use openssl_sys::SSL_CTX_ctrl;
 
-/// Tickets kept at most, one a domain.
+/// Maximum number of tickets, one per domain.
 const MAX_TICKETS: usize = 1024;
 
 /// ALPN of direct TLS (XEP-0368), in wire form.
 const ALPN: &[u8] = b"\x0bxmpp-client";
 
-/// Resumption tickets by domain and whether the certificate was verified. The
-/// library wants them shareable between threads; there is only one.
+/// Resumption tickets, by domain and by whether the certificate was verified. OpenSSL's
+/// interface requires a type that threads can share, although there is only one thread.
 type Tickets = Arc<Mutex<HashMap<(String, bool), SslSession>>>;
 
-/// Where a connection remembers whose tickets it gets.
+/// The place in a connection for the key of its tickets.
 static OWNER: LazyLock<Option<Index<Ssl, (String, bool)>>> =
     LazyLock::new(|| Ssl::new_ex_index().ok());
 
-/// What a connection is to be.
+/// The properties of a new connection.
 pub struct TlsRequest<'a> {
     /// The XMPP domain.
     pub domain: &'a str,
-    /// Authorities to trust instead of the system's.
+    /// Authorities to trust instead of those of the system.
     pub ca_file: Option<&'a Path>,
     /// Whether the certificate is verified.
     pub verify: bool,
-    /// Whether TLS comes first, without STARTTLS.
+    /// Whether TLS starts with the first byte, without STARTTLS.
     pub direct: bool,
 }
 
@@ -61,7 +60,7 @@ struct Context {
 }
 
 impl Contexts {
-    /// Contexts for the system's authorities and those of each of `ca_files`.
+    /// Creates contexts for the system's authorities and for those of each of `ca_files`.
     ///
     /// # Errors
     /// The file that cannot be used, and why.
@@ -80,10 +79,10 @@ impl Contexts {
         })
     }
 
-    /// A new connection, not started.
+    /// Creates a connection without starting the handshake.
     ///
     /// # Errors
-    /// OpenSSL's, in words; or there is no context for its CA file.
+    /// OpenSSL failed, or there is no context for the CA file.
     pub fn connection(&self, wish: &TlsRequest<'_>) -> Result<Ssl, String> {
         let context = match wish.ca_file {
             None => &self.system,
@@ -111,7 +110,7 @@ impl Context {
             let certificates = X509::stack_from_pem(&pem)
                 .map_err(|error| failed(format!("not a file of PEM certificates: {error}")))?;
             if certificates.is_empty() {
-                return Err(failed("holds no PEM certificate".to_owned()));
+                return Err(failed("contains no PEM certificate".to_owned()));
             }
             let mut store = X509StoreBuilder::new().map_err(words)?;
             for certificate in certificates {
@@ -145,7 +144,7 @@ impl Context {
             settings.set_alpn_protos(ALPN).map_err(words)?;
         }
         let mut ssl = settings.into_ssl(wish.domain).map_err(words)?;
-        // Only now: `into_ssl` has set flags of its own.
+        // Only after `into_ssl`, which sets flags itself.
         let flags = X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT;
         ssl.param_mut().set_hostflags(flags);
         let owner = (wish.domain.to_owned(), wish.verify);
@@ -160,21 +159,21 @@ impl Context {
     }
 }
 
-/// Makes a reading call return after a record without data, such as a KeyUpdate. By
-/// default the library keeps reading as long as there are such records.
+/// Makes a read return after a record without data, such as a KeyUpdate. By default OpenSSL
+/// keeps reading as long as such records arrive.
 #[expect(unsafe_code, reason = "the crate can set modes, but not clear them")]
 pub(super) fn stop_at_records_without_payload(builder: &mut SslContextBuilder) {
-    /// As openssl/ssl.h has it.
+    /// From openssl/ssl.h.
     const SSL_CTRL_CLEAR_MODE: c_int = 78;
     let mode = SslMode::AUTO_RETRY.bits() as c_long;
-    // SAFETY: the context is alive; the call takes a number, and no pointer.
+    // SAFETY: the context is alive, and the call takes a number and no pointer.
     unsafe { SSL_CTX_ctrl(builder.as_ptr(), SSL_CTRL_CLEAR_MODE, mode, null_mut()) };
 }
 
 fn keep(tickets: &Tickets, owner: (String, bool), session: SslSession) {
     let mut tickets = tickets.lock().unwrap_or_else(PoisonError::into_inner);
     if tickets.len() >= MAX_TICKETS && !tickets.contains_key(&owner) {
-        // Any: a domain that is used much is soon here again.
+        // Remove any ticket: a domain in frequent use will soon have another.
         if let Some(some) = tickets.keys().next().cloned() {
             tickets.remove(&some);
         }
@@ -182,10 +181,10 @@ fn keep(tickets: &Tickets, owner: (String, bool), session: SslSession) {
     tickets.insert(owner, session);
 }
 
-/// Offers the server a ticket. One that does not fit costs a full handshake.
+/// Offers the server a ticket. If the server does not accept it, a full handshake follows.
 #[expect(unsafe_code, reason = "the crate marks it so: see SAFETY")]
 fn resume(ssl: &mut Ssl, ticket: &SslSession) {
-    // SAFETY: the ticket comes from the very context that made `ssl`, as the
-    // function demands.
+    // SAFETY: the ticket comes from the context that also created `ssl`, as the function
+    // requires.
     let _ = unsafe { ssl.set_session(ticket) };
 }

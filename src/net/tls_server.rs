@@ -1,10 +1,10 @@
-//! Where browsers come in: a listener's rules, and its side of TLS.
+//! The rules of a listener, and TLS towards browsers.
 //!
-//! Owns the reading of certificates and keys, the choice among them by the name
-//! that a browser asks for (SNI; the first is the default), and ALPN. TLS 1.2
-//! and 1.3, no renegotiation, tickets but no session cache: what a session needs
-//! is with the browser. Made before privileges are dropped, and again at every
-//! reload: sessions keep what they began with.
+//! Owns the reading of certificates and keys, the choice among them by the name that a
+//! browser asks for (SNI; the first is the default), and ALPN. Allows TLS 1.2 and 1.3,
+//! without renegotiation. There is no session cache: tickets keep all data for resumption
+//! at the browser. Created before privileges are dropped, and again at every reload.
+//! Existing sessions keep their endpoint.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -29,29 +29,29 @@ use crate::config::{Config, Listener, Pair};
 /// ALPN, in wire form: WebSocket begins with HTTP/1.1 (RFC 6455, section 1.2).
 const ALPN: &[u8] = b"\x08http/1.1";
 
-/// A certificate that expires within so many days gets a warning.
+/// A certificate that expires within this many days causes a warning.
 const SOON_DAYS: u32 = 14;
 
-/// A listener, ready for browsers.
+/// A listener with its TLS context.
 pub struct Endpoint {
-    /// What is asked of those that come in here.
+    /// The configuration of the listener.
     pub rules: Listener,
-    /// TLS, unless the port is in plain text.
+    /// `None` if the port uses plain text.
     context: Option<SslContext>,
     certificates: Vec<Validity>,
 }
 
-/// How long a certificate and its chain are valid.
+/// The validity of a certificate and its chain.
 struct Validity {
     name: String,
     /// In seconds since the epoch.
     expires: u64,
-    /// About certificates that have expired or soon will.
+    /// Warnings about certificates that have expired or soon will.
     warnings: Vec<String>,
 }
 
 impl Endpoint {
-    /// The endpoints of a configuration, in the order of its listeners.
+    /// Creates the endpoints of a configuration, in the order of its listeners.
     ///
     /// # Errors
     /// The certificate or key that cannot be used, and why.
@@ -71,22 +71,23 @@ impl Endpoint {
         config.listeners.iter().map(endpoint).collect()
     }
 
-    /// Whether browsers speak TLS here.
+    /// Whether browsers use TLS on this port.
     pub fn is_tls(&self) -> bool {
         self.context.is_some()
     }
 
-    /// A new connection, not started; `None` where the port is in plain text.
+    /// Creates a connection without starting the handshake; `None` if the port uses plain
+    /// text.
     ///
     /// # Errors
-    /// OpenSSL's, in words.
+    /// OpenSSL failed.
     pub fn connection(&self) -> Option<Result<Ssl, String>> {
         let made = Ssl::new(self.context.as_ref()?);
         Some(made.map_err(|error| error.to_string()))
     }
 }
 
-/// Warnings about certificates that have expired or soon will; each once.
+/// Warnings about certificates that have expired or soon will, without duplicates.
 pub fn expiring(endpoints: &[Rc<Endpoint>]) -> impl Iterator<Item = &str> {
     let all = endpoints.iter().flat_map(|endpoint| &endpoint.certificates);
     let texts = all.flat_map(|certificate| &certificate.warnings);
@@ -96,7 +97,7 @@ pub fn expiring(endpoints: &[Rc<Endpoint>]) -> impl Iterator<Item = &str> {
     texts.into_iter()
 }
 
-/// When the certificates expire, in seconds since the epoch, by their names.
+/// When the certificates expire, in seconds since the epoch, by name.
 pub fn expiries(endpoints: &[Rc<Endpoint>]) -> BTreeMap<String, u64> {
     let mut expiries = BTreeMap::new();
     for certificate in endpoints.iter().flat_map(|endpoint| &endpoint.certificates) {
@@ -108,7 +109,7 @@ pub fn expiries(endpoints: &[Rc<Endpoint>]) -> BTreeMap<String, u64> {
 }
 
 impl Validity {
-    /// Of a certificate in the file at `path` and the chain behind it.
+    /// The validity of a certificate in the file at `path` and of its chain.
     fn new(path: &Path, chain: &[X509]) -> Validity {
         let name = chain.first().and_then(|own| names(own).into_iter().next());
         let expires = chain.iter().filter_map(|certificate| {
@@ -178,8 +179,8 @@ pub fn of_sockets(
     Ok(of_sockets)
 }
 
-/// Replaces `old`, which has one endpoint for each socket, by the endpoints of a new
-/// configuration. If no listener fits a socket, its old endpoint stays; returns these
+/// Replaces `old`, which has one endpoint per socket, with the endpoints of a new
+/// configuration. If no listener fits a socket, its old endpoint stays. Returns these
 /// sockets.
 pub fn replace<'a>(
     old: &mut [Rc<Endpoint>],
@@ -207,15 +208,15 @@ fn choose<'a>(sockets: &[Socket], endpoints: &'a [Rc<Endpoint>]) -> Vec<Option<&
     chosen.map(|at| endpoints.get(at?)).collect()
 }
 
-/// A certificate and the names that it is for.
+/// A certificate and its names.
 struct Choice {
-    /// In lower case; `*.example.org` is for one label more.
+    /// In lower case. `*.example.org` covers exactly one more label.
     names: Vec<String>,
     context: SslContext,
 }
 
-/// The context of a listener: that of its first pair, which goes over to the
-/// others.
+/// The context of a listener. It has the first certificate, and switches to another one by
+/// SNI.
 fn context(pairs: &[Pair], validities: &mut Vec<Validity>) -> Result<SslContext, String> {
     let (first, others) = pairs.split_first().ok_or("no certificate")?;
     let (own_names, mut builder) = single(first, validities)?;
@@ -228,7 +229,8 @@ fn context(pairs: &[Pair], validities: &mut Vec<Validity>) -> Result<SslContext,
     if !choices.is_empty() {
         builder.set_servername_callback(move |ssl, _| {
             if let Some(context) = chosen(ssl, &own_names, &choices) {
-                // A browser that gets the first judges by itself.
+                // If this fails, the browser gets the first certificate and refuses it if
+                // it does not fit.
                 let _ = ssl.set_ssl_context(context);
             }
             Ok(())
@@ -237,7 +239,7 @@ fn context(pairs: &[Pair], validities: &mut Vec<Validity>) -> Result<SslContext,
     Ok(builder.build().into_context())
 }
 
-/// The context for the name asked for, unless that is the first's.
+/// The context for the requested name; `None` if the first certificate applies.
 fn chosen<'a>(ssl: &SslRef, own: &[String], choices: &'a [Choice]) -> Option<&'a SslContext> {
     let name = ssl.servername(NameType::HOST_NAME)?.to_ascii_lowercase();
     let name = name.strip_suffix('.').unwrap_or(&name);
@@ -254,7 +256,7 @@ fn chosen<'a>(ssl: &SslRef, own: &[String], choices: &'a [Choice]) -> Option<&'a
     None
 }
 
-/// A context with one certificate, and the names that it is for.
+/// Creates a context with one certificate, and returns it with the certificate's names.
 fn single(
     pair: &Pair,
     validities: &mut Vec<Validity>,
@@ -269,7 +271,7 @@ fn single(
     stop_at_records_without_payload(&mut builder);
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     builder.set_alpn_select_callback(|_, offered| {
-        // RFC 7301, section 3.2: who offers others only is told by an alert.
+        // RFC 7301, section 3.2: a client that offers only other protocols gets an alert.
         select_next_proto(ALPN, offered).ok_or(AlpnError::ALERT_FATAL)
     });
     let path = &pair.certificate;
@@ -279,7 +281,7 @@ fn single(
     let mut chain = chain.into_iter();
     let certificate = chain
         .next()
-        .ok_or_else(|| format!("{}: holds no PEM certificate", path.display()))?;
+        .ok_or_else(|| format!("{}: contains no PEM certificate", path.display()))?;
     builder.set_certificate(&certificate).map_err(refused)?;
     let names = names(&certificate);
     for signer in chain {
@@ -318,7 +320,7 @@ fn private_key(path: &Path) -> Result<PKey<Private>, String> {
         Err(ErrorStack::get())
     });
     key.map_err(|why| match asked {
-        true => format!("{}: the key is under a passphrase", path.display()),
+        true => format!("{}: the key is protected by a passphrase", path.display()),
         false => format!("{}: not a PEM key: {}", path.display(), words(&why)),
     })
 }
@@ -327,7 +329,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The DNS names of a certificate; without any, its common name.
+/// The DNS names of a certificate; its common name if it has none.
 fn names(certificate: &X509Ref) -> Vec<String> {
     let alternatives = certificate.subject_alt_names();
     let dns = alternatives
@@ -343,7 +345,7 @@ fn names(certificate: &X509Ref) -> Vec<String> {
     texts.map(|text| text.to_ascii_lowercase()).collect()
 }
 
-/// What OpenSSL says, without its places in its own source.
+/// OpenSSL's reasons, without positions in its source code.
 fn words(why: &ErrorStack) -> String {
     let reasons: Vec<_> = why
         .errors()
@@ -351,7 +353,7 @@ fn words(why: &ErrorStack) -> String {
         .filter_map(|error| error.reason())
         .collect();
     match reasons.is_empty() {
-        true => "OpenSSL gives no reason".to_owned(),
+        true => "OpenSSL gave no reason".to_owned(),
         false => reasons.join(", "),
     }
 }

@@ -1,15 +1,12 @@
-//! One connected socket, non-blocking and registered once with the poll, in
-//! plain text or under TLS.
+//! A connected, non-blocking socket, with or without TLS.
 //!
-//! Owns the socket's life: registration for both directions at birth, TLS,
-//! half close, close. Readiness is edge-triggered: its owner tries again only
-//! after an edge. Bytes inside a TLS object raise no edge: it must be read
-//! until it would block.
+//! Owns the socket's life: registration for both directions at the start, TLS, half close,
+//! close. Readiness is edge-triggered, so its owner tries again only after an edge. Bytes
+//! inside a TLS object raise no edge, so it must be read until it would block.
 //!
-//! Records without payload (KeyUpdate, tickets, alerts, refused renegotiation)
-//! cause work but give no bytes. One call takes only a few of them, draws on the
-//! meter for each, and then returns `Interrupted`: try again without an edge, once the
-//! meter allows.
+//! Records without payload (KeyUpdate, tickets, alerts, refused renegotiation) cause work
+//! but contain no data. One call accepts only a few of them, draws on the meter for each,
+//! and then returns `Interrupted`: try again without an edge, once the meter allows.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -27,22 +24,21 @@ use crate::meter::{self, Meter};
 /// A connection to a client or a server.
 #[derive(Debug)]
 pub enum Transport {
-    /// Bytes as they are.
+    /// No TLS, or TLS has not begun.
     Plain(ByteStream),
-    /// TLS, perhaps with the handshake under way.
+    /// TLS; the handshake may still be in progress.
     Tls(Box<SslStream<ByteStream>>),
-    /// No socket at all: what a test gives and takes.
+    /// No socket; a test acts as the peer.
     #[cfg(test)]
     Simulated(super::simulated::Wire),
 }
 
-/// Each session has two of them. (In debug builds mio keeps more.)
+/// Each session has two of these. (In debug builds mio needs more.)
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<Transport>() <= 16);
 
 impl Transport {
-    /// Takes over a connected or connecting socket: registers it for both
-    /// directions.
+    /// Takes a connected or connecting socket and registers it for both directions.
     ///
     /// # Errors
     /// The registration failed; the socket is closed.
@@ -57,10 +53,10 @@ impl Transport {
         Ok(Transport::Plain(socket))
     }
 
-    /// Goes over to TLS; [`Transport::shake_hands`] does the rest.
+    /// Switches to TLS. [`Transport::shake_hands`] does the handshake.
     ///
     /// # Errors
-    /// It is under TLS already, or OpenSSL refuses. The socket is closed.
+    /// TLS is in use already, or OpenSSL failed. The socket is closed.
     pub fn start_tls(self, ssl: Ssl) -> io::Result<Transport> {
         match self {
             Transport::Plain(socket) => {
@@ -73,11 +69,11 @@ impl Transport {
         }
     }
 
-    /// Goes on with the TLS handshake, in the role that the context has.
+    /// Continues the TLS handshake, in the role of its context.
     ///
     /// # Errors
-    /// `WouldBlock` while it waits for the peer, `Interrupted` after much work;
-    /// any other is final and says why, the certificate's fault included.
+    /// `WouldBlock` while it waits for the peer, `Interrupted` after much work. Any other
+    /// error is final and gives the reason, such as a bad certificate.
     pub fn shake_hands(&mut self, meter: &mut Meter) -> io::Result<()> {
         let Transport::Tls(stream) = self else {
             return Ok(());
@@ -100,14 +96,15 @@ impl Transport {
         })
     }
 
-    /// Watches whether the peer's host is still there, see [`ByteStream::watch`].
+    /// Makes the connection break if the peer's host does not answer; see
+    /// [`ByteStream::watch`].
     pub fn watch(&self, patience: Duration) {
         if let Transport::Plain(socket) = self {
             socket.watch(patience);
         }
     }
 
-    /// Protocol version of TLS, none in plain text.
+    /// The TLS version; `None` for plain text.
     pub fn tls_version(&self) -> Option<&'static str> {
         match self {
             Transport::Tls(stream) => Some(stream.ssl().version_str()),
@@ -115,7 +112,7 @@ impl Transport {
         }
     }
 
-    /// The name that the peer asked for by SNI.
+    /// The name that the peer asked for with SNI.
     pub fn tls_name(&self) -> Option<&str> {
         match self {
             Transport::Tls(stream) => stream.ssl().servername(NameType::HOST_NAME),
@@ -123,16 +120,16 @@ impl Transport {
         }
     }
 
-    /// Looks at the bytes on the socket without taking them.
+    /// Reads bytes and leaves them on the socket.
     ///
     /// # Errors
-    /// `WouldBlock` when there are none; any other is final.
+    /// `WouldBlock` if there are none. Any other error is final.
     pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         retry(|| self.socket().peek(buffer))
     }
 
-    /// Whether TLS is spoken: then neither a short read nor a short write tells
-    /// that the next would block.
+    /// Whether TLS is in use. Short reads and writes then do not mean that the next one
+    /// would block.
     pub fn is_tls(&self) -> bool {
         matches!(self, Transport::Tls(_))
     }
@@ -140,8 +137,8 @@ impl Transport {
     /// Reads once.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing to read now, `Interrupted` when there
-    /// was nothing yet among the records taken; any other is final.
+    /// `WouldBlock` if nothing has arrived, `Interrupted` if the records read so far
+    /// contained no data. Any other error is final.
     pub fn read(&mut self, buffer: &mut [u8], meter: &mut Meter) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => retry(|| (&*socket).read(buffer)),
@@ -157,8 +154,8 @@ impl Transport {
     /// Writes once.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing can be written now, `Interrupted` when TLS had
-    /// much to read first; any other is final.
+    /// `WouldBlock` if nothing can be written, `Interrupted` if TLS had much to read first.
+    /// Any other error is final.
     pub fn write(&mut self, bytes: &[u8], meter: &mut Meter) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => retry(|| (&*socket).write(bytes)),
@@ -169,21 +166,21 @@ impl Transport {
         }
     }
 
-    /// Ends our direction: the peer reads the end of the stream.
+    /// Ends the direction to the peer, which then reads the end of the stream.
     pub fn finish(&mut self) {
         #[cfg(test)]
         if let Transport::Simulated(wire) = self {
             return wire.finish();
         }
-        // Both fail only when the connection is gone already, or so full that
-        // the peer learns the end from TCP alone.
+        // Both calls fail only if the connection is already gone, or so full that the peer
+        // learns of the end from TCP alone.
         if let Transport::Tls(stream) = self {
             let _ = stream.shutdown();
         }
         let _ = self.socket().shutdown();
     }
 
-    /// How a connect went; `None` while it is under way.
+    /// The result of a connect; `None` while it is in progress.
     pub fn connected(&self) -> Option<io::Result<()>> {
         self.socket().connected()
     }
@@ -191,7 +188,7 @@ impl Transport {
     /// Our own address.
     ///
     /// # Errors
-    /// The connection is gone, or has none.
+    /// The connection is gone, or the socket has no IP address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         #[cfg(test)]
         if let Transport::Simulated(_) = self {
@@ -210,7 +207,7 @@ impl Transport {
     }
 }
 
-/// Why a handshake failed, in a few words.
+/// The reason why a handshake failed, in a few words.
 fn reason(error: &ssl::Error) -> String {
     if let Some(error) = error.io_error() {
         return error.to_string();
@@ -223,8 +220,8 @@ fn reason(error: &ssl::Error) -> String {
     }
 }
 
-/// Calls the TLS library, and draws on the meter for the records that it took in
-/// addition to the one that it was called for.
+/// Calls the TLS library, and draws on the meter for the records that it read in addition
+/// to the one that the call was for.
 fn call<T>(
     stream: &mut SslStream<ByteStream>,
     meter: &mut Meter,
@@ -235,7 +232,7 @@ fn call<T>(
     let records = stream.get_ref().records_read();
     let records = match &done {
         Ok(_) => records.saturating_sub(1),
-        // One record may hold many messages, and is read only once.
+        // One record may contain many messages, and is read only once.
         Err(error) if waits(stream, error) == Some(ErrorKind::Interrupted) => records.max(1),
         Err(_) => records,
     };
@@ -245,8 +242,8 @@ fn call<T>(
     done
 }
 
-/// What an unfinished call waits for: an edge (`WouldBlock`), or only its next turn
-/// (`Interrupted`). `None` if it failed.
+/// What an unfinished call waits for: an edge (`WouldBlock`), or only the next turn
+/// (`Interrupted`). `None` if the call failed.
 fn waits(stream: &SslStream<ByteStream>, error: &ssl::Error) -> Option<ErrorKind> {
     match error.code() {
         ErrorCode::WANT_READ if !stream.get_ref().is_dry() => Some(ErrorKind::Interrupted),

@@ -1,8 +1,8 @@
-//! Who waits, and whose turn is next: DNS questions, or sessions that dial a server.
+//! The order of waiting questions: DNS questions, or sessions that connect to a server.
 //!
-//! Client addresses take turns, and so do the domains of one address, so an address with many
-//! questions delays only itself. The cost of a step does not grow with the number of those
-//! that wait.
+//! Client addresses take turns, and so do the domains of one address, so an address with
+//! many questions delays only itself. The cost of a step does not grow with the number of
+//! waiting questions.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -11,9 +11,9 @@ use crate::net::source::Source;
 
 /// Maximum number of waiting questions.
 const MOST: usize = 1000;
-/// Maximum number of waiting questions of one asker.
+/// Maximum number of waiting questions per asker.
 const MOST_OF_ASKER: usize = 500;
-/// An asker with fewer than this has few; reserved room remains for such askers when
+/// An asker with fewer questions than this has few. Room is reserved for such askers when
 /// the general room is full.
 const FEW: usize = 8;
 /// The room reserved for askers with few questions.

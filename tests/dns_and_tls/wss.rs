@@ -390,11 +390,11 @@ fn a_bad_certificate_keeps_the_daemon_from_starting() {
             &certificate,
             &locked,
             &locked,
-            "the key is under a passphrase",
+            "the key is protected by a passphrase",
         ),
         (&certificate, &empty, &empty, "not a PEM key"),
-        (&empty, &key, &empty, "holds no PEM certificate"),
-        (&key, &key, &key, "holds no PEM certificate"),
+        (&empty, &key, &empty, "contains no PEM certificate"),
+        (&key, &key, &key, "contains no PEM certificate"),
     ] {
         let (certificate, key) = (path(certificate), path(key));
         let said = refusal(&format!("tls_certificate: {certificate}\ntls_key: {key}\n"));

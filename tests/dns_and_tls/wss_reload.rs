@@ -64,7 +64,7 @@ fn a_certificate_that_cannot_be_used_changes_nothing() {
         (
             &b"no certificate"[..],
             &whole.1[..],
-            "holds no PEM certificate",
+            "contains no PEM certificate",
         ),
         (&whole.0, b"no key", "not a PEM key"),
         (&whole.0, &other_key, "not the key of the certificate"),

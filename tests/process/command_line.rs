@@ -227,7 +227,7 @@ fn check_config_opens_what_the_file_names() {
                 "port: 0\nlisteners:\n- {{port: 0, tls_certificate: {0}, tls_key: {0}}}\n",
                 key.0.display()
             ),
-            "holds no PEM certificate",
+            "contains no PEM certificate",
         ),
         (
             "port: 0\nserver_ca_file: /nonexistent/ca.pem\n".to_owned(),
@@ -235,7 +235,7 @@ fn check_config_opens_what_the_file_names() {
         ),
         (
             format!("{domains}{}\n", key.0.display()),
-            "holds no PEM certificate",
+            "contains no PEM certificate",
         ),
         (
             "port: 0\nuser: no-such-user\n".to_owned(),

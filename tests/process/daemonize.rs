@@ -64,7 +64,7 @@ fn why_it_does_not_serve_is_told() {
         ),
         (
             "server_ca_file: {dir}/jabsocket.conf\n".to_owned(),
-            "holds no PEM certificate",
+            "contains no PEM certificate",
         ),
         (
             "user: no-such-user\n".to_owned(),

@@ -1,8 +1,8 @@
-//! The end of all sessions, without a storm of clients that return at once.
+//! Ends all sessions without making all clients reconnect at the same time.
 //!
-//! Owns the choice of when each session is told. Sessions without an open stream end at
-//! once. The others end in random order, evenly spread over `drain_spread`: what they
-//! cost where they return, a TLS handshake and a login each, is spread as well.
+//! Owns the choice of when each session ends. Sessions without an open stream end at once.
+//! The others end in random order, evenly spread over `drain_spread`, to spread the cost of
+//! reconnecting too: each client costs its new server a TLS handshake and a login.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_millis(2);
 /// How much longer the main process waits for older generations.
 const GRACE_MS: Tick = 1000;
 
-/// Sessions that wait to be told.
+/// Sessions that have not been drained yet.
 #[derive(Default)]
 pub(super) struct Spread {
     waiting: Vec<usize>,
@@ -26,8 +26,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// Spreads the sessions in these slots over `time_ms`, in an order that `random`
-    /// decides.
+    /// Spreads the sessions in these slots over `time_ms`, in an order drawn from `random`.
     fn new(mut slots: Vec<usize>, began: Tick, time_ms: Tick, random: fn(u32) -> u32) -> Spread {
         for at in (1..slots.len()).rev() {
             let most = u32::try_from(at).unwrap_or(u32::MAX);
@@ -47,7 +46,7 @@ impl Spread {
         (left > 0).then(|| self.began + self.time_ms * (self.total - left) / self.total)
     }
 
-    /// The slot of a session that is due.
+    /// Returns the slot of a session that is due.
     fn next(&mut self, now: Tick) -> Option<usize> {
         self.due()
             .filter(|due| *due <= now)
@@ -69,7 +68,7 @@ impl Reactor {
         self.upkeep.notify.stopping("ending sessions");
         let now = self.shared.now;
         let limit = self.shared.config.drain_timeout;
-        // Those that end at the same time go first.
+        // Older generations end at the same time, and they go first.
         let grace = if self.has_older() { GRACE_MS } else { 0 };
         self.drain_deadline = Some(now + ticks(limit) + grace);
         let (open, others): (Vec<_>, Vec<_>) = self
@@ -91,7 +90,7 @@ impl Reactor {
         self.drain_those_due();
     }
 
-    /// Tells the sessions whose time has come.
+    /// Drains the sessions that are due.
     pub(super) fn drain_those_due(&mut self) {
         while let Some(slot) = self.spread.next(self.shared.now) {
             self.tell_of_drain(slot);
@@ -99,7 +98,7 @@ impl Reactor {
     }
 
     fn tell_of_drain(&mut self, slot: usize) {
-        // Nobody new has taken the slot of a session that ended meanwhile.
+        // No new session has taken the slot, because no clients are accepted any more.
         self.poke(slot, Session::drain);
     }
 }

@@ -1,4 +1,4 @@
-//! An upgrade in place, as the only process of the daemon or one of its workers sees it.
+//! An upgrade in place, as seen by the only process of the daemon or by one of its workers.
 
 use std::os::fd::AsRawFd;
 use std::time::Instant;
@@ -12,13 +12,12 @@ use crate::session::Tick;
 use crate::upgrade::{self, Event, Generations};
 
 impl Reactor {
-    /// Registers the channels to other generations with the poll, those that are not
-    /// registered yet.
+    /// Registers channels to other generations with the poll.
     pub(super) fn watch_generations(&mut self) {
         let generations = self.upkeep.generations.iter();
         for fd in generations.flat_map(Generations::descriptors) {
-            // An error says that it is registered, or that there is no memory; then the
-            // next event waits for another one.
+            // Fails if it is already registered, or without memory; in that case its
+            // message is read together with the next event.
             let fd = fd.as_raw_fd();
             let _ = self.poll.registry().register(
                 &mut SourceFd(&fd),
@@ -28,7 +27,7 @@ impl Reactor {
         }
     }
 
-    /// Starts the next generation; or, as a worker, retires because the master says so.
+    /// Starts the next generation, or, as a worker, retires when the master says so.
     pub(super) fn take_upgrade_signal(&mut self, from_master: bool) {
         let Some(generations) = &mut self.upkeep.generations else {
             if from_master {
@@ -46,7 +45,7 @@ impl Reactor {
         }
     }
 
-    /// Passes an order on to older generations.
+    /// Forwards an order to older generations.
     pub(super) fn order_older(&mut self, order: Order) {
         if let Some(generations) = &mut self.upkeep.generations {
             generations.order(order);
@@ -59,13 +58,13 @@ impl Reactor {
         generations.is_some_and(|generations| generations.older() > 0)
     }
 
-    /// When the new process has to serve.
+    /// The time by which the new process must serve.
     pub(super) fn upgrade_deadline(&self) -> Option<Tick> {
         let deadline = self.upkeep.generations.as_ref()?.deadline()?;
         Some(ticks(deadline.saturating_duration_since(self.started)))
     }
 
-    /// Takes what happened between the generations.
+    /// Handles events from other generations.
     pub(super) fn hear_generations(&mut self, now: Instant) {
         while let Some(generations) = &mut self.upkeep.generations
             && let Some(event) = generations.next_event(now)
@@ -91,7 +90,7 @@ impl Reactor {
         }
     }
 
-    /// Accepts nobody any more and keeps the sessions for a while.
+    /// Stops accepting clients and keeps the sessions until `old_sessions_timeout`.
     fn retire(&mut self) {
         self.stop_accepting();
         if let Some(status) = &mut self.status {
@@ -103,7 +102,8 @@ impl Reactor {
         upgrade::mark_as_old(self.upkeep.generation);
     }
 
-    /// Closes the listeners. A copy in another process would keep them in the poll.
+    /// Closes the listeners. Deregisters them first, because copies in other processes
+    /// would keep them registered.
     pub(super) fn stop_accepting(&mut self) {
         for listener in &mut self.listeners {
             listener.deregister(self.poll.registry());

@@ -1,4 +1,4 @@
-//! How long messages take through the process, by samples.
+//! Measures by samples how long messages take through the process.
 //!
 //! Chooses which turns to measure: on average one in [`EVERY`] of those that relay
 //! messages, at random intervals, so that sampling does not fall into step with a
@@ -11,26 +11,26 @@ use super::status::micros_since;
 use crate::metrics::Metrics;
 use crate::session::Session;
 
-/// One turn in so many is measured, on average.
+/// On average one turn in this many is measured.
 const EVERY: u32 = 16;
 
-/// Chooses turns.
 #[derive(Debug)]
 pub(super) struct Sampler {
-    /// Turns to skip before the next.
+    /// Turns to skip before the next measurement.
     left: u32,
     lot: u32,
 }
 
 impl Sampler {
-    /// The first is chosen at once.
+    /// A sampler that chooses the first turn.
     pub const NEW: Sampler = Sampler {
         left: 0,
         lot: 0x9e37_79b9,
     };
 
-    /// Looks at a turn of `session`, of a loop that `woken` began, if it passed
-    /// messages on: there were `before` of them.
+    /// Measures a turn of `session` if it relayed messages and is chosen. `before` is the
+    /// number of messages relayed before the turn; `woken` is when the turn of the loop
+    /// began.
     pub fn look(&mut self, before: u64, session: &Session, metrics: &mut Metrics, woken: Instant) {
         if metrics.relayed() != before
             && let Some(flushed) = session.is_flushed()
@@ -40,7 +40,7 @@ impl Sampler {
         }
     }
 
-    /// Whether this turn is one of those measured.
+    /// Whether this turn is to be measured.
     fn choose(&mut self) -> bool {
         if self.left > 0 {
             self.left -= 1;

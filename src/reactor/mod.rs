@@ -1,10 +1,10 @@
-//! The loop: poll, signals, resolver, sessions with work, deadlines, accept.
+//! The event loop: poll, signals, resolver, sessions with work, deadlines, accept.
 //!
-//! Owns the poll, the sessions in their slots and the only clock. A turn: wait
-//! for readiness; let each event set bits and put its session on the run list
-//! once; let every session on the list work within its budget; then what is due;
-//! then new clients; then free the slots of those that are over, last, so that
-//! no event of this turn meets a newcomer in an old slot.
+//! Owns the poll, the sessions in their slots, and the only clock. A turn waits for events;
+//! each event sets bits in its session and puts it on the run list, at most once. Then
+//! every session on the list works within its budget, expired deadlines are handled, and
+//! new clients are accepted. The slots of sessions that have ended are freed only after all
+//! events of the turn, so no event can reach a new session in an old slot.
 
 mod drain;
 mod generations;
@@ -46,19 +46,19 @@ use slow::SlowTurns;
 use timers::{Armed, Timers};
 use token::Owner;
 
-/// Events taken from the kernel at once.
+/// Maximum number of events taken from the kernel at once.
 const EVENTS: usize = 1024;
-/// Sessions that room is set aside for, which costs nothing until it is used:
-/// tables that grow leave their old copies behind in memory.
+/// Number of sessions for which tables reserve memory at the start. Reserved memory costs
+/// nothing until it is used; tables that grow would leave their old copies behind.
 const ROOM: usize = 1 << 17;
-/// Clients accepted in one turn.
+/// Maximum number of clients accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// Clients beyond a limit that are refused at a time; others wait or are dropped.
+/// Maximum number of simultaneous clients over a limit that get a refusal; others wait or
+/// are dropped.
 const REFUSALS: usize = 64;
-/// How long accepting rests when no descriptor is left.
+/// How long the loop stops accepting when no descriptor is left.
 const ACCEPT_REST_MS: Tick = 1000;
 
-/// A session in its slot.
 struct Slot {
     session: Session,
     /// Whether it was over a limit from the start.
@@ -74,7 +74,7 @@ pub struct Reactor {
     shared: Shared,
     signals: Signals,
     listeners: Vec<Socket>,
-    /// What each of the listeners is for.
+    /// The endpoint of each listener.
     endpoints: Vec<Rc<Endpoint>>,
     /// The status port, if `status_listen` is set.
     status: Option<Status>,
@@ -84,55 +84,53 @@ pub struct Reactor {
     run_list: Vec<usize>,
     timers: Timers,
     max_sessions: usize,
-    /// Sessions that are only there to be refused.
+    /// Number of sessions that exist only to be refused.
     refusals: usize,
     started: Instant,
     upkeep: Upkeep,
-    /// The configuration of the start.
     start_config: Rc<Config>,
-    /// When a heartbeat is due.
+    /// When the next heartbeat is due.
     alive_at: Option<Tick>,
-    /// Clients may be waiting that no edge will tell of again.
+    /// Clients may be waiting that caused an earlier edge.
     accept_due: bool,
-    /// Accepting rests until then: no descriptor was left.
+    /// When to accept again after running out of descriptors.
     accept_rest: Option<Tick>,
-    /// That was said in the log.
+    /// Running out of descriptors has been logged.
     exhausted: bool,
-    /// When the drain is given up; set once it began.
+    /// When the drain gives up; set once it has begun.
     drain_deadline: Option<Tick>,
-    /// Sessions that are to be told of it.
+    /// The sessions that have not been drained yet.
     spread: Spread,
-    /// When the sessions are drained that an upgrade has left here; set once a new
-    /// process serves.
+    /// When to drain the sessions of this old process; set once a new process serves.
     retired_until: Option<Tick>,
-    /// A second signal came: leave at once.
+    /// A second signal has arrived: exit at once.
     leave: bool,
 }
 
-/// A number from 0 to `most`, all alike, for the lot among SRV records.
+/// A uniformly distributed number from 0 to `most`, for choosing among SRV records and for
+/// the order of a drain.
 fn random(most: u32) -> u32 {
     let mut bytes = [0; 8];
-    // Without randomness the first record wins: any order is allowed.
+    // Without randomness the first record wins, which RFC 2782 allows.
     let _ = openssl::rand::rand_bytes(&mut bytes);
     (u64::from_ne_bytes(bytes) % (u64::from(most) + 1)) as u32
 }
 
-/// A time as the clock of the loop counts it.
+/// Converts a time to the unit of the loop's clock.
 fn ticks(time: Duration) -> Tick {
     Tick::try_from(time.as_millis()).unwrap_or(Tick::MAX / 2)
 }
 
-/// The one clock.
 #[expect(clippy::disallowed_methods, reason = "here and nowhere else")]
 fn now() -> Instant {
     Instant::now()
 }
 
 impl Reactor {
-    /// A loop that serves `listeners`, each of which has one of `endpoints`.
+    /// Creates a loop that serves `listeners`, one endpoint for each.
     ///
     /// # Errors
-    /// What the kernel or the resolver refused, in words for the operator.
+    /// A system call or the resolver failed.
     pub fn new(
         config: Rc<Config>,
         log: Rc<Log>,
@@ -193,9 +191,6 @@ impl Reactor {
     }
 
     /// Runs until a signal ends it and the sessions are drained.
-    ///
-    /// # Errors
-    /// The poll failed.
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_finished() {
@@ -208,7 +203,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// Whether a newer process has taken over what this daemon owns.
+    /// Whether a newer process has taken over.
     pub fn is_retired(&self) -> bool {
         self.retired_until.is_some()
     }
@@ -257,7 +252,7 @@ impl Reactor {
             self.shared.locator.process(tick);
         }
         self.take_answers();
-        // Time spent on signals and DNS answers belongs to no session.
+        // Time spent on signals and DNS answers is no session's fault.
         let busy = signalled || resolved;
         self.slow_turns.begin(if busy { now() } else { woken });
         self.work_off(woken);
@@ -269,7 +264,7 @@ impl Reactor {
         }
         self.accept();
         self.send_heartbeat();
-        // Look-ups that the hosts file answered at once.
+        // Take look-ups that the hosts file answered at once.
         self.take_answers();
         self.serve_status(woken);
         Ok(())
@@ -293,7 +288,7 @@ impl Reactor {
         ];
         let nearest = deadlines.into_iter().flatten().min();
         nearest.map(|at| {
-            // Rounded up: waking too early would only mean another turn.
+            // Rounded up: waking too early would only cost another turn.
             Duration::from_millis(at.saturating_sub(self.shared.now) + 1)
         })
     }
@@ -306,7 +301,7 @@ impl Reactor {
         now
     }
 
-    /// Tells a session something, and puts it on the run list, once.
+    /// Passes an event to a session and puts the session on the run list, at most once.
     fn poke(&mut self, slot: usize, tell: impl FnOnce(&mut Session, &mut Shared)) {
         if let Some(entry) = self.sessions.get_mut(slot) {
             tell(&mut entry.session, &mut self.shared);
@@ -333,8 +328,8 @@ impl Reactor {
         }
     }
 
-    /// Lets every session on the run list work once; those that want more are on
-    /// the next turn's list.
+    /// Runs a turn of every session on the run list. Sessions that want more go on the list
+    /// of the next turn.
     fn work_off(&mut self, woken: Instant) {
         self.shared.tls_budget = TLS_STEPS_PER_TURN;
         let list = std::mem::take(&mut self.run_list);
@@ -423,7 +418,7 @@ impl Reactor {
         }
     }
 
-    /// Accepts a client of a listener; false if none waits there.
+    /// Accepts a client from a listener. Returns false if no client is waiting there.
     fn accept_one(&mut self, at: usize) -> bool {
         if !self.may_accept() {
             return true;
@@ -454,7 +449,7 @@ impl Reactor {
                     Ok(mut session) => {
                         let refusal = session.is_excess();
                         if refusal && (self.refusals >= REFUSALS || !session.may_be_told(shared)) {
-                            // Dropped, its socket closes.
+                            // Dropping the session closes its socket.
                             shared.metrics.refused.count("unanswered");
                             return true;
                         }

@@ -1,4 +1,4 @@
-//! What the operator is told about the process as a whole: lines of the log.
+//! Log lines about the process as a whole.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use crate::log::{Level, Log};
 use crate::net::listener::Socket;
 use crate::net::tls_server::{self, Endpoint};
 
-/// Writes what is wrong with a configuration file to the log.
+/// Logs the errors and warnings of a configuration file.
 pub fn report(log: &Log, problems: &[Problem]) {
     for problem in problems {
         let level = match problem.what.is_warning() {
@@ -20,7 +20,7 @@ pub fn report(log: &Log, problems: &[Problem]) {
     }
 }
 
-/// Logs that a configuration cannot be used.
+/// Logs that a new configuration cannot be used.
 pub fn tell_refused(why: &str, log: &Log) {
     log.startup(
         Level::Err,
@@ -28,7 +28,7 @@ pub fn tell_refused(why: &str, log: &Log) {
     );
 }
 
-/// Says that a new configuration is in force, and what of it is not.
+/// Logs that a new configuration is active, and which keys need a restart.
 pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
     let waiting = old.start_keys_changed(new);
     let waiting = match waiting.as_slice() {
@@ -41,7 +41,7 @@ pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
     );
 }
 
-/// Logs the sockets without a listener in a new configuration.
+/// Logs the sockets that have no listener in a new configuration.
 pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
     for socket in sockets {
         let text = format_args!(
@@ -60,7 +60,7 @@ pub fn tell_expiring(endpoints: &[Rc<Endpoint>], log: &Log) {
     }
 }
 
-/// Says where the daemon listens.
+/// Logs the addresses on which the daemon listens.
 pub fn announce(listeners: &[Socket], log: &Log) {
     let version = env!("CARGO_PKG_VERSION");
     for listener in listeners {
@@ -70,7 +70,7 @@ pub fn announce(listeners: &[Socket], log: &Log) {
 }
 
 impl Reactor {
-    /// Writes a line on what the process is doing, whatever the level.
+    /// Logs what the process is doing, whatever the level.
     pub(super) fn tell_status(&self) {
         let mut phases = BTreeMap::new();
         for (_, slot) in &self.sessions {

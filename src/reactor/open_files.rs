@@ -1,4 +1,4 @@
-//! How many sessions the limit on open files allows.
+//! The number of sessions that the limit on open files allows.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -6,12 +6,13 @@ use super::REFUSALS;
 use crate::config::Config;
 use crate::log::{Level, Log};
 
-/// Descriptors that belong to no session: log, resolver, listeners.
+/// Descriptors outside of sessions: log, resolver, listeners, refused clients.
 const SPARE_DESCRIPTORS: u64 = 64 + REFUSALS as u64;
 /// Descriptors of a session: one for each side.
 const DESCRIPTORS_PER_SESSION: u64 = 2;
 
-/// The largest number of sessions that the limit of open files allows.
+/// The number of sessions that the limit on open files allows. Raises the soft limit to the
+/// hard limit first.
 fn session_limit() -> usize {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let files = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
@@ -22,14 +23,14 @@ fn session_limit() -> usize {
     usize::try_from(sessions).unwrap_or(usize::MAX).max(1)
 }
 
-/// The most sessions at a time that configuration and kernel allow.
+/// The maximum number of sessions that both the configuration and the kernel allow.
 pub(super) fn most_sessions(config: &Config, log: &Log) -> usize {
     let limit = session_limit();
     if config.max_connections.is_some_and(|max| max > limit) {
         log.startup(
             Level::Warning,
             format_args!(
-                "max_connections is {limit}: the limit on open files (ulimit -n) has no room for more"
+                "max_connections reduced to {limit}: the limit on open files (ulimit -Hn) does not allow more"
             ),
         );
     }

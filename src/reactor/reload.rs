@@ -1,6 +1,6 @@
-//! Reload: a changed configuration in the running process, all or nothing.
+//! Applies a changed configuration to the running process, all or nothing.
 //!
-//! The file and every file it names must be valid before anything is swapped. Existing
+//! The file and every file that it names must be valid before anything is swapped. Existing
 //! sessions keep their configuration. Start-up keys (port, user and so on) are only
 //! compared; changes to them are logged.
 
@@ -20,17 +20,16 @@ use crate::net::dns::resolver::Resolver;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
 
-/// A configuration read again, and what was made of the files that it names.
+/// A new configuration, with what was made of the files that it names.
 pub struct Fresh {
-    /// What it says.
     pub config: Config,
-    /// TLS to servers.
+    /// For TLS to servers.
     pub contexts: Contexts,
-    /// The side of browsers.
+    /// The rules and TLS of the listeners.
     pub endpoints: Vec<Rc<Endpoint>>,
 }
 
-/// Reads the configuration again, and checks it and the files that it names; also returns
+/// Reads the configuration again, and checks it and the files that it names. Also returns
 /// its text. Logs all errors, and that the old configuration stays.
 pub fn read_again(path: &Path, log: &Log) -> Option<(String, Fresh)> {
     let sources = Sources::read_again(path);
@@ -70,15 +69,15 @@ fn refuse(path: &Path, problems: &[Problem], log: &Log) {
     tell_refused(&why, log);
 }
 
-/// The kernel's monotonic clock in microseconds, as systemd wants it.
+/// The kernel's monotonic clock in microseconds, which systemd expects in a notification.
 pub fn monotonic_us() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
     time.map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(0))
 }
 
 impl Reactor {
-    /// The current configuration, if it is valid: from the file, or with several workers
-    /// from the text that the master read.
+    /// Reads the current configuration, if it is valid. With several workers it comes from
+    /// the text that the master has read.
     fn fresh(&self, log: &Log) -> Option<Fresh> {
         let path = &self.upkeep.path;
         let Some(membership) = &self.upkeep.membership else {
@@ -92,7 +91,7 @@ impl Reactor {
         Some(Fresh { config, ..fresh })
     }
 
-    /// Puts the current configuration in force, if it is valid.
+    /// Applies the current configuration, if it is valid.
     pub(super) fn reload(&mut self) {
         self.upkeep.notify.reloading(monotonic_us());
         let taken = self.take_configuration();
@@ -103,7 +102,7 @@ impl Reactor {
         self.upkeep.notify.reloaded(taken);
     }
 
-    /// Returns whether a new configuration is in force; if not, the log says why.
+    /// Returns whether a new configuration is active; if not, the log says why.
     fn take_configuration(&mut self) -> bool {
         let log = Rc::clone(&self.shared.log);
         let Some(fresh) = self.fresh(&log) else {
@@ -134,7 +133,7 @@ impl Reactor {
         self.shared.metrics.configured = SystemTime::now();
         self.shared.metrics.certificates = tls_server::expiries(&self.endpoints);
         self.shared.set_config(Rc::clone(&config), contexts);
-        // With several workers the master says this.
+        // With several workers the master logs this.
         if self.upkeep.membership.is_none() {
             tell_reloaded(&self.start_config, &config, &log);
             tell_without_rules(&without_rules, &log);

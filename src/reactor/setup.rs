@@ -1,4 +1,4 @@
-//! What a loop is given beside sockets.
+//! What the event loop needs in addition to sockets.
 
 use std::path::PathBuf;
 
@@ -9,32 +9,30 @@ use crate::net::notify::Notify;
 use crate::shared_memory::SharedText;
 use crate::upgrade::Generations;
 
-/// What a loop needs beside sockets to serve on.
 pub struct Upkeep {
-    /// The configuration file, from the root.
+    /// The absolute path of the configuration file.
     pub path: PathBuf,
-    /// Who is told how it goes.
+    /// Reports the state of this process.
     pub notify: Notify,
-    /// Which of several workers this is; `None` is the only one, without master.
+    /// Identifies one of several workers; `None` without a master.
     pub membership: Option<Membership>,
-    /// The metrics of all workers, if there is a master and they are served.
+    /// The metrics of all workers, if there is a master and `status_listen` is set.
     pub metrics: Option<SharedMetrics>,
-    /// The status listeners.
     pub status: Vec<TcpListener>,
-    /// Which generation of the daemon this process belongs to.
+    /// The generation of the daemon that this process belongs to.
     pub generation: u32,
-    /// The other generations; `None` in a worker, whose master knows them.
+    /// Other generations; `None` in a worker, because its master handles them.
     pub generations: Option<Generations>,
 }
 
-/// Which of several workers a process is.
+/// The place of a process among several workers.
 #[derive(Clone)]
 pub struct Membership {
-    /// Its number, from 0 on.
+    /// Its number, counted from 0.
     pub worker: usize,
-    /// How many there are, whatever a new configuration asks for.
+    /// The number of workers, which a new configuration does not change.
     pub workers: usize,
-    /// The text of the configuration in force. All workers read the same text, even if
-    /// the file changes meanwhile.
+    /// The text of the active configuration. All workers read the same text, even if the
+    /// file changes meanwhile.
     pub text: Option<SharedText>,
 }

@@ -1,13 +1,12 @@
-//! Ends sessions while they hold too much memory.
+//! Ends sessions when they hold too much memory.
 //!
-//! Owns the choice: caches first, then the sessions that hold the most
-//! (`max_total_memory`).
+//! Drops caches first, then the sessions that hold the most memory (`max_total_memory`).
 
 use super::Reactor;
 use crate::session::Session;
 
 impl Reactor {
-    /// Drops caches, then sessions, if too much memory is held.
+    /// Drops caches, then sessions, if the memory held exceeds the limit.
     pub(super) fn shed(&mut self) {
         let limit = self.shared.config.max_total_memory_bytes;
         let held = |reactor: &Reactor| reactor.shared.memory().bounded();
@@ -21,7 +20,7 @@ impl Reactor {
         }
         let mut sessions: Vec<_> = self.sessions.iter().collect();
         sessions.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.session.memory()));
-        // Some room more, or the next bytes would bring the same again.
+        // Free some more, otherwise the next bytes would exceed the limit again.
         let mut excess = held - limit + limit / 8;
         let mut chosen = Vec::new();
         for (slot, entry) in sessions {

@@ -1,4 +1,4 @@
-//! What each signal asks of the process.
+//! The effect of each signal on the process.
 
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
@@ -23,7 +23,7 @@ impl Reactor {
         }
     }
 
-    /// Begins to stop; at the second signal leaves.
+    /// Begins to stop; at the second signal exits at once.
     fn stop(&mut self, signal: Signal) {
         if self.drain_deadline.is_some() {
             self.leave = true;

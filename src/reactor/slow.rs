@@ -1,7 +1,8 @@
 //! Slow turns: turns of one session that kept all others waiting.
 //!
 //! Owns the timing of each turn. Counts slow turns (`slow_turns_total`), and logs at most
-//! one per second. Never ends a session for it: the machine itself may have stalled.
+//! one per second. Never ends a session because of a slow turn, since the whole machine may
+//! have stalled.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +11,18 @@ use crate::session::{Session, Tick};
 
 /// A turn longer than this is slow.
 const SLOW: Duration = Duration::from_millis(50);
-/// Time between two lines, in milliseconds.
+/// Minimum time between two log lines, in milliseconds.
 const PAUSE_MS: Tick = 1000;
 
-/// Watches the turns of one loop.
 #[derive(Debug)]
 pub(super) struct SlowTurns {
-    /// When the previous turn ended, or the loop's turn began.
+    /// When the previous session's turn ended, or when the loop's turn began.
     since: Instant,
-    /// When the next line may be written.
+    /// Earliest time of the next log line.
     next_line: Tick,
 }
 
 impl SlowTurns {
-    /// Starts without slow turns.
     pub fn new(now: Instant) -> SlowTurns {
         SlowTurns {
             since: now,
@@ -31,12 +30,12 @@ impl SlowTurns {
         }
     }
 
-    /// Notes that a turn of the loop begins.
+    /// Starts the timing at the beginning of a turn of the loop.
     pub fn begin(&mut self, woken: Instant) {
         self.since = woken;
     }
 
-    /// Notes that a turn of `session` ended at `now`.
+    /// Records that a turn of `session` ended at `now`.
     pub fn end(&mut self, now: Instant, session: &Session, shared: &mut Shared) {
         let took = now.duration_since(self.since);
         self.since = now;

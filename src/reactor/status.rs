@@ -1,4 +1,4 @@
-//! The status port in the loop.
+//! Runs the status port inside the event loop.
 
 use std::time::Instant;
 
@@ -10,10 +10,7 @@ use crate::session::shared::Shared;
 use crate::status::{Status, View};
 
 impl Reactor {
-    /// Serves `status_listen`, each worker its own ports.
-    ///
-    /// # Errors
-    /// Why the listeners cannot be polled, or the metrics not be published.
+    /// Serves `status_listen`; each worker has its own ports.
     pub fn open_status(&mut self) -> Result<(), String> {
         let membership = self.upkeep.membership.as_ref();
         let worker = membership.map_or(0, |membership| membership.worker);
@@ -40,8 +37,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Ends a turn that began at `woken`: serves the status port, publishes the metrics
-    /// if that is due, and measures the turn, these included.
+    /// Finishes a turn of the loop that began at `woken`: serves the status port, publishes
+    /// the metrics if they are due, and measures the turn, including this work.
     pub(super) fn serve_status(&mut self, woken: Instant) {
         let Some(status) = &mut self.status else {
             return;
@@ -55,7 +52,7 @@ impl Reactor {
         shared.metrics.turns.observe(micros_since(woken));
     }
 
-    /// Publishes the metrics for the last time, before this worker ends.
+    /// Publishes the metrics a last time before this worker ends.
     pub(super) fn leave_status(&mut self) {
         if let Some(status) = &mut self.status {
             status.leave(&view(&self.shared));
@@ -73,7 +70,6 @@ fn view(shared: &Shared) -> View<'_> {
     }
 }
 
-/// Microseconds since `then`.
 pub(super) fn micros_since(then: Instant) -> u64 {
     u64::try_from(now().duration_since(then).as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Deadlines of sessions: a heap with one live entry a session.
+//! Deadlines of sessions: a heap with one live entry per session.
 //!
 //! Updates are lazy. Moving a deadline later costs nothing: the old entry pops early and
 //! is pushed again. Moving it earlier pushes a new entry at once; when the old one pops,
@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 
 use crate::session::{NEVER, Tick};
 
-/// What the owner of a deadline keeps.
+/// The part of a deadline that the session's slot keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Armed {
     at: Tick,
@@ -17,13 +17,13 @@ pub struct Armed {
 }
 
 impl Armed {
-    /// No entry is in the heap.
+    /// There is no live entry in the heap.
     pub const NOT: Armed = Armed {
         at: NEVER,
         generation: 0,
     };
 
-    /// Whether the entry of this generation is the live one; it is used up.
+    /// Whether the entry of this generation is the live one. If so, it is used up.
     pub fn take(&mut self, generation: u32) -> bool {
         let live = self.generation == generation;
         if live {
@@ -33,16 +33,16 @@ impl Armed {
     }
 }
 
-/// All deadlines.
 #[derive(Debug, Default)]
 pub struct Timers {
     heap: BinaryHeap<Reverse<(Tick, u32, u32)>>,
-    /// Of the entry made last; comes round long after all before have popped.
+    /// The generation of the newest entry. When it wraps around, entries with the same
+    /// number have long been popped.
     generation: u32,
 }
 
 impl Timers {
-    /// No deadlines, and room for those of so many sessions.
+    /// Creates an empty heap with room for this many sessions.
     pub fn with_capacity(sessions: usize) -> Timers {
         Timers {
             heap: BinaryHeap::with_capacity(sessions),
@@ -50,7 +50,7 @@ impl Timers {
         }
     }
 
-    /// Sees to it that `slot` is popped at `deadline` or before.
+    /// Makes sure that an entry for `slot` pops at `deadline` or earlier.
     pub fn arm(&mut self, slot: usize, deadline: Tick, armed: &mut Armed) {
         if deadline < armed.at {
             self.generation = self.generation.wrapping_add(1).max(1);
@@ -63,13 +63,13 @@ impl Timers {
         }
     }
 
-    /// When the next entry pops, dead or alive.
+    /// When the next entry pops, live or stale.
     pub fn next(&self) -> Option<Tick> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// An entry that is due: its slot and generation. It counts only if the
-    /// slot's owner is still [`Armed`] with that generation.
+    /// Pops an entry that is due: its slot and generation. It is live only if the slot is
+    /// still [`Armed`] with that generation.
     pub fn pop(&mut self, now: Tick) -> Option<(usize, u32)> {
         if self.next()? > now {
             return None;

@@ -1,13 +1,11 @@
-//! Tokens of the poll: whose event it is.
+//! The tokens of the poll, each of which identifies the receiver of an event.
 
 use mio::Token;
 
 use crate::session::TOKENS;
 use crate::status;
 
-/// The signal descriptor.
 pub const SIGNALS: Token = Token(0);
-/// The resolver's sockets.
 pub const RESOLVER: Token = Token(1);
 /// Channels to other generations of the daemon.
 pub const GENERATIONS: Token = Token(2);
@@ -15,35 +13,31 @@ pub const GENERATIONS: Token = Token(2);
 pub const FIRST_LISTENER: usize = 3;
 /// The first token of the first session.
 const FIRST_SESSION: usize = 1024;
-/// Listeners and connections of the status, the last before the sessions.
+/// The first token of the status port, whose tokens are the last before the sessions.
 pub const FIRST_STATUS: usize = FIRST_SESSION - status::TOKENS;
-/// Listeners that have a token.
+/// Maximum number of listeners.
 pub const MAX_LISTENERS: usize = FIRST_STATUS - FIRST_LISTENER;
 
-/// Whose event it is.
+/// The receiver of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// A signal arrived.
     Signals,
-    /// The DNS answered.
     Resolver,
-    /// Clients wait at this listener.
+    /// The listener with this index.
     Listener(usize),
-    /// Another generation of the daemon said something.
+    /// Other generations of the daemon.
     Generations,
-    /// A listener or a connection of the status.
+    /// A listener or a connection of the status port.
     Status(usize),
-    /// A side of the session in this slot: 0 the client, then the lanes to the
-    /// server.
+    /// A socket of the session in this slot: 0 is the client, the others are the lanes of
+    /// the connection to the server.
     Session {
-        /// The session's slot.
         slot: usize,
-        /// Which of its tokens.
         side: usize,
     },
 }
 
-/// Whose event comes with `token`.
+/// The receiver of an event with this token.
 pub fn owner(token: Token) -> Owner {
     match token {
         SIGNALS => Owner::Signals,

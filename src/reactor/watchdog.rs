@@ -21,8 +21,8 @@ impl Reactor {
     }
 
     /// Reports through `notify`, and in the log unless the master does so, that this
-    /// process is serving; keeps `notify` for later reports. Signal handling must be set
-    /// up first, because the receiver may send a signal at once.
+    /// process is serving. Keeps `notify` for later reports. Signal handling must be set up
+    /// first, because the receiver may send a signal at once.
     pub fn tell_ready(&mut self, notify: Notify) {
         self.upkeep.notify = notify;
         if self.upkeep.membership.is_none() {

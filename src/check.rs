@@ -1,9 +1,10 @@
-//! `--check-config`: what a start or a reload needs besides the configuration itself.
+//! `--check-config`: checks what a start or a reload needs besides the configuration
+//! itself.
 //!
-//! Opens the files that the configuration names, as this user and as the configured
-//! user, and tries to bind addresses. Keeps nothing, and does not disturb a running
-//! daemon: an address in use may be in use by the daemon that is about to reload.
-//! Drops this process's privileges if it has any.
+//! Opens the files that the configuration names, as this user and as the configured user,
+//! and tries to bind the addresses. Keeps nothing open and does not disturb a running
+//! daemon: an address in use may belong to the daemon that is about to reload. Drops this
+//! process's privileges, if it has any.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -19,8 +20,8 @@ use crate::net::listener;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
 
-/// Checks the configuration file at `path` and everything that it names. Prints the
-/// findings, except for the line that it returns, which says that the file can be used.
+/// Checks the configuration file at `path` and everything that it names, and prints all
+/// findings. Returns the line for a configuration that can be used; `None` otherwise.
 pub fn tell(path: &Path) -> Option<String> {
     let file = path.display();
     let (problems, config) = match config::load(path) {
@@ -44,10 +45,9 @@ pub fn tell(path: &Path) -> Option<String> {
     Some(format!("{file}: the configuration is good\n"))
 }
 
-/// A check of what a configuration names.
 struct Check<'a> {
     path: &'a Path,
-    /// There is a reason why the daemon would not start, or would refuse a reload.
+    /// The daemon would not start, or would refuse a reload.
     failed: bool,
 }
 
@@ -57,12 +57,12 @@ impl Check<'_> {
         self.failed = true;
     }
 
-    /// Prints what may fail.
+    /// Prints a possible failure.
     fn warn(&self, text: &str) {
         eprintln!("{}: warning: {text}", self.path.display());
     }
 
-    /// Prints what cannot be checked.
+    /// Prints something that cannot be checked.
     fn note(&self, text: &str) {
         println!("{}: note: {text}", self.path.display());
     }
@@ -88,7 +88,7 @@ impl Check<'_> {
                 self.tell_bound(&address, listener::try_bind(address, address.is_ipv6()));
             }
         }
-        // Last, because the privileges cannot be regained.
+        // Last, because dropped privileges cannot be regained.
         if let Ok(identity) = identity
             && !self.failed
             && (config.user.is_some() || config.group.is_some())
@@ -112,7 +112,8 @@ impl Check<'_> {
         }
     }
 
-    /// Never an error: another user may start the daemon, and systemd may pass sockets.
+    /// Never reports an error: another user may start the daemon, or systemd may pass the
+    /// sockets.
     fn tell_bound(&self, address: &SocketAddr, bound: Result<(), Error>) {
         match bound {
             Ok(()) => {}
@@ -123,7 +124,7 @@ impl Check<'_> {
         }
     }
 
-    /// Opens all files as the user who reads them at a reload.
+    /// Opens all files as the user who will read them at a reload.
     fn look_as(&mut self, identity: &Identity, config: &Config) {
         let user = identity.user().unwrap_or("the user of the start");
         if !identity.is_reachable() {

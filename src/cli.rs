@@ -1,9 +1,9 @@
 //! The command line: arguments in, one [`Command`] out.
 //!
-//! Owns the options, their defaults, and the texts of `--help` and `--version`.
-//! Prints nothing, reads no file and never ends the process: the caller prints help
-//! and version on standard output (exit status 0), and a [`UsageError`] with the
-//! usage text on standard error ([`USAGE_EXIT_STATUS`]).
+//! Owns the options, their defaults, and the texts of `--help` and `--version`. Prints
+//! nothing, reads no files and never ends the process. The caller prints help and version
+//! to standard output (exit status 0), and a [`UsageError`] with the usage text to standard
+//! error ([`USAGE_EXIT_STATUS`]).
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use getopts::{Fail, HasArg, Occur, Options};
 
-/// The configuration file when `--config` names none.
+/// The configuration file without `--config`.
 pub const DEFAULT_CONFIG_PATH: &str = "/etc/jabsocket.conf";
 
 /// The exit status after a [`UsageError`].
@@ -38,7 +38,7 @@ pub enum Command {
     Version,
 }
 
-/// Why a command line is refused.
+/// The error for a command line that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageError(String);
 
@@ -114,7 +114,7 @@ fn options() -> Options {
     options
 }
 
-/// The name the program was called by: the last part of `argv[0]`.
+/// The name under which the program was called: the last part of `argv[0]`.
 pub fn program_name(argv0: Option<&OsStr>) -> String {
     let name = argv0.and_then(|path| Path::new(path).file_name());
     let name = name.unwrap_or(OsStr::new("jabsocket"));

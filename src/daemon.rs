@@ -1,11 +1,11 @@
-//! What a process does to become a daemon.
+//! Turns this process into a daemon.
 //!
-//! Owns the fork into the background, whose parent ends only when the child
-//! serves or has said why not; what systemd hands over in the environment; the
-//! PID file (`pid_file`) and the step down from root (`privileges`); local time
-//! for the log. The only room beside `expat` that may hold `unsafe`: fork, the
-//! environment and descriptors by number are what it is for. Serves nobody and
-//! reads no configuration.
+//! Owns the fork into the background, whose parent exits once the child serves or has
+//! reported an error; what systemd passes in the environment; the PID file (`pid_file`);
+//! dropping root privileges (`privileges`); and local time for the log. `unsafe` is allowed
+//! in this file for fork, the environment, descriptors by number and the C library's time
+//! zones. Other places with `unsafe` are `expat`, `net/tls_client.rs` and
+//! `shared_memory.rs`. Reads no configuration and serves no clients.
 
 pub mod pid_file;
 pub mod privileges;
@@ -29,40 +29,33 @@ use crate::log::Moment;
 use crate::net::notify::{self, Channel, Word};
 use crate::net::signals;
 
-/// The first descriptor that systemd hands over.
+/// The first descriptor that systemd passes.
 const FIRST_INHERITED: RawFd = 3;
 
-/// The variable by which one generation of the daemon hands descriptors over to the next.
+/// The environment variable that describes the descriptors for the next generation.
 pub const HANDOVER: &str = "JABSOCKET_HANDOVER";
 
-/// Forks. The child has a copy of everything.
-///
-/// # Errors
-/// The kernel's: no memory, or too many processes.
+/// Forks. The child has copies of everything.
 #[expect(unsafe_code, reason = "the crate marks it so: see SAFETY")]
 pub fn fork() -> Result<ForkResult, Errno> {
-    // SAFETY: there is one thread, so no lock is held that the child would wait
-    // for, and it may go on as its parent would.
+    // SAFETY: the process has one thread, so no other thread can hold a lock that the child
+    // would wait for.
     unsafe { nix::unistd::fork() }
 }
 
-/// Which side of the fork into the background this is.
+/// The two processes after the fork into the background.
 pub enum Process {
-    /// The process that the operator started, after the child has served or
-    /// ended; why it ended.
+    /// The process that the operator started. Returned once the child serves or has ended,
+    /// with the reason.
     Parent(Result<(), String>),
-    /// The daemon; the channel to tell the parent by.
+    /// The daemon, with a channel to its parent.
     Daemon(Channel),
 }
 
-/// Forks into the background: a session of its own, in the root directory,
-/// without terminal. The parent comes back when the child has told it how the
-/// start went. The daemon's signals are blocked in the child. A process that takes the
-/// place of another generation `has_background` already: the fork only frees it from
-/// the process that has started it.
-///
-/// # Errors
-/// What could not be done, before the fork.
+/// Forks into the background. The daemon gets a session of its own, the root directory and
+/// no terminal, and its signals are blocked. The parent returns once the child has reported
+/// the result of the start. If the process replaces another generation, it `has_background`
+/// already; the fork then only detaches it from the process that started it.
 pub fn detach(has_background: bool) -> Result<Process, String> {
     let words = |error: Errno| format!("cannot go into the background: {}", error.desc());
     let null = OpenOptions::new()
@@ -75,7 +68,7 @@ pub fn detach(has_background: bool) -> Result<Process, String> {
     match fork().map_err(words)? {
         ForkResult::Parent { child } => {
             drop(telling);
-            // Who waits at a terminal may give up.
+            // The operator must be able to interrupt the parent.
             let _ = SigSet::thread_set_mask(&before);
             Ok(Process::Parent(wait_for_start(&listening, child)))
         }
@@ -84,7 +77,7 @@ pub fn detach(has_background: bool) -> Result<Process, String> {
             if has_background {
                 return Ok(Process::Daemon(telling));
             }
-            // Neither can fail in a fresh child; without them it serves as well.
+            // These cannot fail in a new child; without them the daemon still works.
             let _ = setsid();
             let _ = chdir("/");
             umask(Mode::from_bits_truncate(0o027));
@@ -106,7 +99,7 @@ fn wait_for_start(listening: &Channel, child: Pid) -> Result<(), String> {
             Ok(None) | Err(_) => break,
         }
     }
-    // What it leaves behind it has cleared away when it has ended.
+    // Wait until the child has exited: only then has it removed its files.
     let end = waitpid(child, None);
     Err(why.unwrap_or_else(|| match end {
         Ok(WaitStatus::Signaled(_, signal, _)) => {
@@ -119,23 +112,22 @@ fn wait_for_start(listening: &Channel, child: Pid) -> Result<(), String> {
     }))
 }
 
-/// What systemd, or the generation before, hands over in the environment.
+/// What systemd or the previous generation passes in the environment.
 #[derive(Default)]
 pub struct Environment {
-    /// Where it wants to be told, `NOTIFY_SOCKET`.
+    /// The socket for notifications, from `NOTIFY_SOCKET`.
     pub notify_socket: Option<OsString>,
-    /// How often it wants a sign of life: half of `WATCHDOG_USEC`.
+    /// Time between heartbeats: half of `WATCHDOG_USEC`.
     pub watchdog: Option<Duration>,
-    /// Number of listening sockets, from descriptor 3 on.
+    /// Number of listening sockets, starting at descriptor 3.
     inherited: RawFd,
-    /// Their names.
     names: Vec<String>,
-    /// What the generation before describes.
+    /// The description of the descriptors from the previous generation.
     pub handover: Option<String>,
 }
 
 impl Environment {
-    /// Takes what is meant for this process out of the environment.
+    /// Reads the variables that are meant for this process, and removes them.
     #[expect(unsafe_code, reason = "the environment is the process's: see SAFETY")]
     pub fn take() -> Environment {
         let text = |name: &str| std::env::var(name).ok();
@@ -165,13 +157,13 @@ impl Environment {
             "LISTEN_FDNAMES",
             HANDOVER,
         ] {
-            // SAFETY: there is one thread, so nobody else reads the environment.
+            // SAFETY: there is one thread, so no other thread reads the environment.
             unsafe { std::env::remove_var(name) };
         }
         environment
     }
 
-    /// What the next generation has to find in its environment to tell systemd.
+    /// The variables that the next generation needs to notify systemd.
     pub fn for_systemd(&self) -> Vec<(&'static str, OsString)> {
         let socket = self.notify_socket.clone();
         let watchdog = self.watchdog.map(|half| half.as_micros() * 2);
@@ -180,38 +172,40 @@ impl Environment {
         socket.into_iter().chain(watchdog).collect()
     }
 
-    /// A descriptor from the generation before, by its number. Call this once for each
-    /// number, before opening any descriptor that might be closed again.
+    /// Takes ownership of a descriptor that the previous generation passed by number. Must
+    /// be called only once per number, before this process opens a descriptor that it might
+    /// close again.
     #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
     pub fn claim(&self, fd: RawFd) -> Option<OwnedFd> {
-        // SAFETY: asks the kernel about a number; any number will do.
+        // SAFETY: the call takes a number, and an invalid one is only an error.
         let is_open = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } >= 0;
-        // SAFETY: it is open, and the generation before names each descriptor once, for
+        // SAFETY: it is open, and the previous generation names each descriptor once, for
         // this process to own.
         (fd >= FIRST_INHERITED && is_open).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
-    /// Closes all inherited descriptors above standard error, except sockets from systemd:
-    /// the parent may wait for the end of a pipe, or for a lock. Call this before anything
-    /// else.
+    /// Closes all inherited descriptors above standard error, except sockets from systemd.
+    /// Otherwise the parent might wait forever for the end of a pipe or for a lock. Must be
+    /// called before anything else.
     #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
     pub fn close_others(&self) {
         if self.handover.is_some() {
-            // The generation before hands over nothing else.
+            // The previous generation passes nothing else.
             return;
         }
         let first = FIRST_INHERITED.saturating_add(self.inherited);
         let first = libc::c_uint::try_from(first).unwrap_or(libc::c_uint::MAX);
-        // SAFETY: nothing was opened so far, so this process owns none of them. Kernels
-        // before 5.9 do not have the call; the descriptors stay open.
+        // SAFETY: this process has opened nothing so far, so it owns none of them. Kernels
+        // before 5.9 lack the call; the descriptors then stay open.
         unsafe { libc::close_range(first, libc::c_uint::MAX, 0) };
     }
 
-    /// The listening sockets from systemd, with their names, which may be empty. Call this
-    /// once, before opening any descriptor that might be closed again.
+    /// Returns the listening sockets from systemd, with their names, which may be empty.
+    /// Must be called only once, before this process opens a descriptor that it might close
+    /// again.
     ///
     /// # Errors
-    /// The descriptor that is none, and its name.
+    /// Names the descriptor that is not a listening socket.
     #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
     pub fn listeners(&mut self) -> Result<Vec<(OwnedFd, String)>, String> {
         let count = std::mem::take(&mut self.inherited);
@@ -221,13 +215,13 @@ impl Environment {
             let name = usize::try_from(at).ok().and_then(|at| self.names.get(at));
             let name = name.map_or("", String::as_str);
             let refused = |why: &str| Err(format!("descriptor {fd} ({name}) of LISTEN_FDS {why}"));
-            // SAFETY: asks the kernel about a number; any number will do.
+            // SAFETY: the call takes a number, and an invalid one is only an error.
             if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
                 return refused("is not open");
             }
-            // SAFETY: it is open, as was just seen, and by the protocol of
-            // sd_listen_fds(3) it is handed over to this process, which takes it
-            // here and, by the count being taken, only once.
+            // SAFETY: the check above shows that it is open. By the protocol of
+            // sd_listen_fds(3) it belongs to this process, which takes it here only, and
+            // only once, because the count is reset.
             let fd = unsafe { OwnedFd::from_raw_fd(fd) };
             let family = getsockname::<SockaddrStorage>(fd.as_raw_fd());
             let family = family.ok().and_then(|address| address.family());
@@ -251,17 +245,16 @@ impl Environment {
     }
 }
 
-/// The local time, as C has it.
+/// Converts seconds since 1970 to local time.
 #[expect(
     unsafe_code,
     reason = "only the C library knows time zones: see SAFETY"
 )]
 pub fn local_time(unix_seconds: i64) -> Option<Moment> {
-    // SAFETY: all fields of `tm` are integers or a pointer, for which zero is
-    // a value.
+    // SAFETY: all fields of `tm` are integers or a pointer, and zero is valid for these.
     let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both point to variables of this function, which the call does not
-    // keep; it reads the environment, which one thread has to itself.
+    // SAFETY: both pointers are to local variables, which the call does not keep. It reads
+    // the environment, and no other thread can change that.
     let done = unsafe { libc::localtime_r(&unix_seconds, &mut tm) };
     let part = |number: libc::c_int| u8::try_from(number).ok();
     if done.is_null() {
@@ -276,8 +269,8 @@ pub fn local_time(unix_seconds: i64) -> Option<Moment> {
     })
 }
 
-/// Whether standard error leads to systemd's journal, which has what goes to
-/// syslog too.
+/// Whether standard error goes to systemd's journal, which also receives all lines for
+/// syslog.
 pub fn stderr_is_journal() -> bool {
     let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let stat = nix::sys::stat::fstat(std::io::stderr());

@@ -1,11 +1,11 @@
 //! The log: syslog over our own socket, and standard error with `--nodaemon`.
 //!
-//! Owns the levels, the datagram socket of syslog, the form of a line, and the number
-//! of lines that could not be written. Never waits: a line that syslog does not accept
-//! is dropped and counted, and the next line that gets through is preceded by the
-//! count. A missing socket is no error; the log looks for it again at most once per
-//! second of [`Log::tick`]. Never writes a control character, or more than 1 KiB per
-//! line. Callers pass no stanzas and no credentials.
+//! Owns the levels, the datagram socket of syslog, the format of a line, and the count of
+//! lost lines. Never blocks: a line that syslog does not accept is dropped and counted, and
+//! the next line that gets through reports the count first. A missing socket is not an
+//! error; the log tries to open it again at most once per second of [`Log::tick`]. Never
+//! writes control characters, or more than 1 KiB per line. Callers pass no stanzas and no
+//! credentials.
 
 mod stderr;
 
@@ -30,7 +30,7 @@ const IDENT: &str = "jabsocket";
 /// The longest line.
 const LINE_CAP_BYTES: usize = 1024;
 
-/// The longest text: level, date, name and process id go before it.
+/// The longest text, which leaves room for level, date, name and process id.
 const TEXT_CAP_BYTES: usize = LINE_CAP_BYTES - 64;
 
 /// The end of a text that was too long.
@@ -53,7 +53,7 @@ pub enum Level {
     Debug,
 }
 
-/// The names of all levels, and what the `syslog` crate calls them.
+/// All levels, with their names and their values in the `syslog` crate.
 const LEVELS: [(Level, &str, Severity); 8] = [
     (Level::Emerg, "emerg", Severity::LOG_EMERG),
     (Level::Alert, "alert", Severity::LOG_ALERT),
@@ -80,9 +80,9 @@ impl Level {
     }
 }
 
-/// Shows text with every character that could deceive a terminal or a reader
-/// escaped: control characters as `\xNN`; separators of lines, marks of writing
-/// direction and the like as `\u{NNNN}`.
+/// Shows text and escapes every character that could deceive a terminal or a reader:
+/// control characters as `\xNN`; line separators, marks of writing direction and the like
+/// as `\u{NNNN}`.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a str);
 
@@ -116,25 +116,25 @@ fn write_escape(out: &mut impl fmt::Write, c: char) -> fmt::Result {
     }
 }
 
-/// A local date and time, without the year.
+/// A local date and time without the year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// From 0.
+    /// Counted from 0.
     pub month: u8,
-    /// From 1.
+    /// Counted from 1.
     pub day: u8,
     /// 0 to 23.
     pub hour: u8,
     /// 0 to 59.
     pub minute: u8,
-    /// 0 to 60.
+    /// 0 to 60, because of leap seconds.
     pub second: u8,
 }
 
 /// Converts seconds since 1970 to local time.
 pub type LocalTime = fn(i64) -> Option<Moment>;
 
-/// The log of one process. Callers share it by reference.
+/// The log of one process. Callers share a reference to it.
 #[derive(Debug)]
 pub struct Log {
     level: Cell<Level>,
@@ -153,12 +153,13 @@ struct Sinks {
 }
 
 impl Log {
-    /// A log to [`SYSLOG_PATH`] at `Level::Err`. Opens nothing yet.
+    /// Creates a log to [`SYSLOG_PATH`] at `Level::Err`. Opens nothing yet.
     pub fn new(now: Instant) -> Self {
         Self::with_sinks(Path::new(SYSLOG_PATH), None, now)
     }
 
-    /// A log to another socket, and perhaps to another descriptor than standard error.
+    /// Creates a log to another socket, and optionally to another descriptor than standard
+    /// error.
     pub fn with_sinks(syslog_path: &Path, stderr: Option<OwnedFd>, now: Instant) -> Self {
         Log {
             level: Cell::new(Level::Err),
@@ -186,13 +187,12 @@ impl Log {
         }
     }
 
-    /// Sets how lines for syslog get the local time, as syslog(3) has it; the default is
-    /// UTC.
+    /// Sets the function for the local time in syslog lines. Without it the time is UTC.
     pub fn set_local_time(&self, local_time: LocalTime) {
         self.sinks.borrow_mut().syslog.local_time = Some(local_time);
     }
 
-    /// Must be called in a fork of the process that made the log.
+    /// Must be called in each forked process.
     pub fn forked(&self) {
         let syslog = &mut self.sinks.borrow_mut().syslog;
         syslog.formatter.pid = std::process::id();
@@ -200,7 +200,7 @@ impl Log {
         syslog.retry_at = self.now.get();
     }
 
-    /// Sets the time, once per turn of the loop.
+    /// Sets the current time; called once per turn of the loop.
     pub fn tick(&self, now: Instant) {
         self.now.set(now);
     }
@@ -215,8 +215,8 @@ impl Log {
         self.on_stderr.set(on);
     }
 
-    /// Standard error leads to the journal, which also gets the lines for syslog; standard
-    /// error gets only lines that syslog did not accept.
+    /// Tells the log that standard error goes to the journal, which also receives the lines
+    /// for syslog. Standard error then gets only lines that syslog did not accept.
     pub fn set_journal(&self) {
         self.is_journal.set(true);
     }
@@ -238,8 +238,8 @@ impl Log {
         }
     }
 
-    /// Writes a startup message at every level, to standard error too; only once if both
-    /// lead to the same journal.
+    /// Writes a startup message, whatever the level, and also to standard error. If both go
+    /// to the same journal, the message is written only once.
     pub fn startup(&self, level: Level, text: fmt::Arguments<'_>) {
         self.write(level, text, true);
     }
@@ -270,7 +270,7 @@ impl Log {
     }
 
     fn write(&self, level: Level, text: fmt::Arguments<'_>, on_stderr: bool) {
-        // Borrowed only if a text logs while it is being formatted.
+        // Already borrowed only if formatting the text logs a line itself.
         let Ok(mut sinks) = self.sinks.try_borrow_mut() else {
             return;
         };
@@ -288,7 +288,7 @@ impl Log {
     }
 }
 
-/// The text of a line: escaped, and cut at [`TEXT_CAP_BYTES`].
+/// The text of a line, escaped and cut at [`TEXT_CAP_BYTES`].
 #[derive(Debug, Default)]
 struct Text {
     text: String,
@@ -302,7 +302,7 @@ impl Text {
         }
     }
 
-    /// Appends the whole of `piece` or none of it.
+    /// Appends all of `piece`, or fails and appends nothing.
     fn push(&mut self, piece: &str) -> fmt::Result {
         if self.text.len() + piece.len() > TEXT_CAP_BYTES - CUT_MARK.len() {
             return Err(fmt::Error);
@@ -327,8 +327,8 @@ impl fmt::Write for Text {
     }
 }
 
-/// Sends a line by `send`, after the number of lines that were lost before, if any.
-/// Returns whether it was accepted.
+/// Sends a line with `send`, preceded by the number of lost lines, if any. Returns whether
+/// the line was accepted.
 fn send_after_losses(
     lost_lines: &mut u64,
     (level, text): (Level, &str),
@@ -337,7 +337,7 @@ fn send_after_losses(
     if *lost_lines > 0 && send(Level::Warning, &format!("{lost_lines} log lines were lost")) {
         *lost_lines = 0;
     }
-    // If even the number was not accepted, there is no room for this line either.
+    // If the count was not accepted, there is no room for this line either.
     let accepted = *lost_lines == 0 && send(level, text);
     *lost_lines += u64::from(!accepted);
     accepted
@@ -349,7 +349,7 @@ struct Syslog {
     path: PathBuf,
     formatter: Formatter3164,
     socket: Option<UnixDatagram>,
-    /// No attempt to open the socket before this.
+    /// Earliest time of the next attempt to open the socket.
     retry_at: Instant,
     lost_lines: u64,
     local_time: Option<LocalTime>,
@@ -380,7 +380,8 @@ impl Syslog {
             && (self.send(line) || (self.socket.is_none() && self.open(now) && self.send(line)))
     }
 
-    /// Replaces the formatter's time, which is UTC, by local time in the form of RFC 3164.
+    /// Replaces the formatter's time, which is UTC, with local time in the format of RFC
+    /// 3164.
     fn stamp(&self, line: &mut [u8]) {
         const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
         let local = || {
@@ -400,7 +401,7 @@ impl Syslog {
         }
     }
 
-    /// Sends a datagram. Closes the socket if nobody listens on it.
+    /// Sends a datagram. Closes the socket if no process reads from it.
     fn send(&mut self, line: &[u8]) -> bool {
         let Some(Err(error)) = self.socket.as_ref().map(|socket| socket.send(line)) else {
             return self.socket.is_some();

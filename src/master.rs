@@ -1,10 +1,9 @@
-//! The master of several workers: makes them, replaces them, passes signals on.
+//! The master of several workers: starts them, replaces them, and relays signals to them.
 //!
-//! Owns a set of listening sockets for each worker. The master keeps them open
-//! and accepts nobody: when a worker dies, clients wait in the kernel's queue for
-//! the next one, and none is refused. Only the sessions of that worker are lost.
-//! Never touches a session, and makes no connection. With one worker there is no
-//! master.
+//! Owns a set of listening sockets for each worker. The master keeps them open but accepts
+//! no clients. When a worker dies, new clients wait in the kernel's queue for the next
+//! worker, so none is refused; only the sessions of the dead worker are lost. The master
+//! handles no sessions and opens no connections. With one worker there is no master.
 
 mod ending;
 
@@ -37,41 +36,34 @@ use crate::reactor::reload::{Fresh, monotonic_us, read_again};
 use crate::shared_memory::SharedText;
 use crate::upgrade::{self, Generations};
 
-/// The wait before a dead worker is replaced; doubled each time.
+/// Time before a dead worker is replaced; doubles after each failure.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// The longest such wait.
+/// Maximum of that time.
 const LAST_DELAY: Duration = Duration::from_secs(10);
-/// A worker that lived this long was healthy: the wait begins anew.
+/// If a worker lived this long, the next delay starts from the minimum again.
 const HEALTHY: Duration = Duration::from_secs(30);
-/// What workers get beyond `drain_timeout`, and after a second signal.
+/// Time that workers get in addition to `drain_timeout`, or after a second signal.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What the process is when the master's work has brought it here.
+/// The role of this process after [`Master::run`] has returned.
 pub enum Role {
-    /// A fork: to serve.
+    /// A forked worker, which has to serve.
     Worker(WorkerSetup),
-    /// The master, after all workers have ended: whether another process has taken over
-    /// what the daemon owns, or why this one never served.
+    /// The master, after all workers have ended: whether a newer process has taken over, or
+    /// why this one never served.
     Over(Result<bool, String>),
 }
 
-/// What a worker gets.
+/// What the master gives to a worker.
 pub struct WorkerSetup {
-    /// Which worker it is.
     pub membership: Membership,
-    /// What it goes by.
     pub config: Rc<Config>,
-    /// The rules and TLS of each listener.
     pub endpoints: Vec<Rc<Endpoint>>,
-    /// Its listeners.
     pub listeners: Vec<Socket>,
-    /// The way to its master.
     pub notify: Notify,
-    /// The metrics of all workers, if they are served.
+    /// The shared metrics, if `status_listen` is set.
     pub metrics: Option<SharedMetrics>,
-    /// Its status listeners.
     pub status: Vec<TcpListener>,
-    /// Which generation of the daemon it belongs to.
     pub generation: u32,
 }
 
@@ -79,9 +71,9 @@ struct WorkerSlot {
     listeners: Vec<Socket>,
     status: Vec<TcpListener>,
     running: Option<Running>,
-    /// When it is to be filled again.
+    /// When to start the next worker in this slot.
     due: Option<Instant>,
-    /// The wait before that, the next time.
+    /// The delay before the next replacement.
     delay: Duration,
 }
 
@@ -90,13 +82,12 @@ struct Running {
     words: Channel,
     since: Instant,
     ready: bool,
-    /// Whether it gave a sign of life since the last that was passed on.
+    /// It has sent a heartbeat since the master last forwarded one.
     alive: bool,
-    /// The last thing it said.
+    /// The last status that it sent.
     status: Option<String>,
 }
 
-/// The master.
 pub struct Master {
     config: Config,
     endpoints: Vec<Rc<Endpoint>>,
@@ -104,28 +95,27 @@ pub struct Master {
     path: PathBuf,
     log: Rc<Log>,
     notify: Notify,
-    /// Made at the start, if metrics are served.
+    /// Created in [`Master::run`], if `status_listen` is set.
     metrics: Option<SharedMetrics>,
-    /// The text of the configuration in force; made at the start.
+    /// The text of the active configuration; created in [`Master::run`].
     text: Option<SharedText>,
     slots: Vec<WorkerSlot>,
     generations: Generations,
-    /// All workers served once.
+    /// All workers have been ready at least once.
     serves: bool,
     replaced: u64,
-    /// Set while it stops: when whoever is left is killed.
+    /// When to kill the remaining workers; set once the master stops.
     kill_at: Option<Instant>,
     stop_signals: u32,
 }
 
-/// The master's clock.
 #[expect(clippy::disallowed_methods, reason = "the master has no reactor")]
 fn now() -> Instant {
     Instant::now()
 }
 
 impl Master {
-    /// A master whose workers have a set of listeners each.
+    /// `sets` has the listeners and the status listeners of each worker.
     pub fn new(
         config: Config,
         path: PathBuf,
@@ -161,8 +151,8 @@ impl Master {
         }
     }
 
-    /// Makes workers and keeps them going. Comes back in each of them, and in
-    /// the master when it is over.
+    /// Starts the workers and keeps them running. Returns in each worker, and in the master
+    /// at the end.
     pub fn run(&mut self) -> Role {
         let mut signals = match Signals::open() {
             Ok(signals) => signals,
@@ -223,12 +213,12 @@ impl Master {
         }
     }
 
-    /// Whether whoever is left has had all the time there is.
+    /// Whether the remaining workers have used up their time.
     fn is_late(&self) -> bool {
         self.kill_at.is_some_and(|at| now() >= at)
     }
 
-    /// Forks a worker; its setup in the worker, none in the master.
+    /// Forks a worker. Returns its setup in the worker, and `None` in the master.
     fn fill(&mut self, at: usize) -> Result<Option<WorkerSetup>, String> {
         let words = |error: Errno| format!("cannot start a worker: {}", error.desc());
         let (listening, telling) = notify::channel().map_err(words)?;
@@ -249,7 +239,7 @@ impl Master {
                 self.log.forked();
                 let _ = set_pdeathsig(Signal::SIGTERM);
                 if getppid() != master {
-                    // It died before it could be said what is to happen then.
+                    // The master died before the parent-death signal was set.
                     std::process::exit(1);
                 }
                 let workers = self.slots.len();
@@ -271,7 +261,7 @@ impl Master {
         }
     }
 
-    /// A start that failed: ends those that are there already.
+    /// Handles a failed start: kills the workers that are already running.
     fn fail(&mut self, why: String) -> Role {
         self.relay(Signal::SIGKILL);
         for slot in &mut self.slots {
@@ -283,7 +273,7 @@ impl Master {
         Role::Over(Err(why))
     }
 
-    /// Waits for a signal, a word of a worker, or the next thing due.
+    /// Waits for a signal, a message or a deadline.
     fn wait(&self, signals: &Signals) -> Result<(), Errno> {
         let running = self.slots.iter().filter_map(|slot| slot.running.as_ref());
         let mut fds: Vec<PollFd<'_>> = running
@@ -294,12 +284,12 @@ impl Master {
         fds.extend(channels.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let due = self.slots.iter().filter_map(|slot| slot.due);
         let due = due.chain(self.generations.deadline());
-        // Without workers only older generations are left, which nobody hears from.
+        // Without workers only older generations are left, and they send no heartbeats.
         let is_idle = self.slots.iter().all(|slot| slot.running.is_none());
         let beat = self.notify.watchdog().filter(|_| is_idle);
         let due = due.chain(beat.map(|period| now() + period));
         let wait = due.chain(self.kill_at).min().map(|at| {
-            // Rounded up, or the loop would spin through the last millisecond.
+            // Rounded up, otherwise the loop would spin during the last millisecond.
             at.saturating_duration_since(now()) + Duration::from_millis(1)
         });
         let wait = wait.map_or(Ok(PollTimeout::NONE), PollTimeout::try_from);
@@ -329,7 +319,7 @@ impl Master {
 
     fn relay(&self, signal: Signal) {
         for running in self.slots.iter().filter_map(|slot| slot.running.as_ref()) {
-            // It may have ended; that is told by another signal.
+            // If it has already ended, SIGCHLD reports that.
             let _ = kill(running.pid, signal);
         }
     }
@@ -352,7 +342,7 @@ impl Master {
             let without = tls_server::replace(&mut self.endpoints, sockets, &config, &endpoints);
             tell_without_rules(&without, &self.log);
             tell_expiring(&endpoints, &self.log);
-            // These stay what they were at the start, for workers to come too.
+            // These keys keep their values from the start, for future workers too.
             self.config = Config {
                 workers: self.start_config.workers,
                 status_listen: self.start_config.status_listen.clone(),
@@ -367,8 +357,8 @@ impl Master {
         self.notify.reloaded(taken);
     }
 
-    /// Shows workers the text of a configuration. On failure it logs a line and returns
-    /// false.
+    /// Publishes the text of a configuration for the workers. On failure it logs a line and
+    /// returns false.
     fn show(&self, text: &str) -> bool {
         let shown = self.text.map(|shared| shared.write(text));
         if let Some(Err(error)) = shown {
@@ -399,7 +389,7 @@ impl Master {
         self.relay(Signal::SIGUSR1);
     }
 
-    /// Takes what workers say.
+    /// Reads the messages of the workers.
     fn listen(&mut self) {
         for running in self.slots.iter_mut().filter_map(|p| p.running.as_mut()) {
             while let Ok(Some(word)) = running.words.next(false) {
@@ -417,8 +407,8 @@ impl Master {
             announce(&self.slots[0].listeners, &self.log);
             self.notify.ready(std::process::id());
         }
-        // The master is as healthy as the worker that is worst off; a slot that
-        // is vacant is being looked after.
+        // The master is as healthy as its least healthy worker. An empty slot does not
+        // count, because a replacement is on its way.
         let watched = self.serves && self.notify.watchdog().is_some();
         if watched && running.all(|r| r.is_none_or(|r| r.alive)) {
             self.notify.alive();
@@ -428,7 +418,7 @@ impl Master {
         }
     }
 
-    /// Takes note of workers that ended.
+    /// Handles workers that have ended.
     fn reap(&mut self) -> Result<(), String> {
         for at in 0..self.slots.len() {
             let Some(pid) = self.slots[at].running.as_ref().map(|running| running.pid) else {
@@ -440,7 +430,7 @@ impl Master {
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => return Err(format!("cannot wait for workers: {}", error.desc())),
             };
-            // What it said last may have come after the look before.
+            // Its last message may have arrived after the previous read.
             self.listen();
             if let Some(metrics) = self.metrics {
                 metrics.vacate(at);
@@ -464,7 +454,7 @@ impl Master {
         Ok(())
     }
 
-    /// Notes that a slot is to be filled after a while.
+    /// Schedules a replacement for a slot.
     fn vacate(&mut self, at: usize, why: &str) {
         let slot = &mut self.slots[at];
         let delay = slot.delay;
@@ -472,7 +462,7 @@ impl Master {
         slot.delay = (delay * 2).min(LAST_DELAY);
         self.replaced += 1;
         self.log.err(format_args!(
-            "worker {at}: {why}; its sessions are lost, another takes its place in {} ms",
+            "worker {at}: {why}; its sessions are lost, restarting in {} ms",
             delay.as_millis()
         ));
     }

@@ -352,7 +352,7 @@ survives_bad_upgrade() {
     inside systemctl kill --signal=USR2 --kill-who=main jabsocket.service && await logs_failure &&
         [ "$(main_pid)" = "$pid" ] && browse / && configure
 }
-logs_failure() { inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service | grep -q 'upgrade failed, this process goes on'; }
+logs_failure() { inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service | grep -q 'upgrade failed, this process continues'; }
 
 restarts() {
     local pid

@@ -1,8 +1,8 @@
-//! The step down from root.
+//! Dropping root privileges.
 //!
-//! Owns the look-up of the user and group that the configuration names, the
-//! change to them, and the proof that there is no way back. Always gives up
-//! privileges of programs to be executed; the daemon executes none.
+//! Owns the look-up of the configured user and group, the switch to them, and the check
+//! that root cannot be regained. Always sets no-new-privs, so programs started for an
+//! upgrade cannot gain privileges either.
 
 use std::ffi::CString;
 
@@ -12,34 +12,35 @@ use nix::unistd::{
     setresgid, setresuid,
 };
 
-/// Who the daemon is to be.
+/// The user and group that the daemon runs as.
 pub struct Identity {
     user: Option<(String, CString, Uid)>,
     group: Option<Gid>,
 }
 
 impl Identity {
-    /// Looks up the user and group of the keys `user` and `group`.
+    /// Looks up the values of the keys `user` and `group`, and checks that this process can
+    /// switch to them.
     ///
     /// # Errors
-    /// There is none, or only root could become it: in words.
+    /// The user or group does not exist, or only root could switch to it.
     pub fn find(user: Option<&str>, group: Option<&str>) -> Result<Identity, String> {
         let identity = Identity::look_up(user, group)?;
         match identity.is_reachable() {
             true => Ok(identity),
             false => Err(
-                "keys 'user' and 'group': only root can become somebody else; \
-                          start the daemon as root, or take the keys out"
+                "keys 'user' and 'group': only root can change user or group; \
+                          start the daemon as root, or remove the keys"
                     .to_owned(),
             ),
         }
     }
 
-    /// Looks up the values of the keys `user` and `group`: names or numbers. A
-    /// user without a group gets the group of its account.
+    /// Looks up the values of the keys `user` and `group`: names or numbers. A user without
+    /// a configured group gets the primary group of the account.
     ///
     /// # Errors
-    /// There is none: in words.
+    /// The user or group does not exist.
     pub fn look_up(user: Option<&str>, group: Option<&str>) -> Result<Identity, String> {
         let mut identity = Identity {
             user: None,
@@ -72,19 +73,19 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Whether this process has this identity or can assume it.
+    /// Whether this process has this identity or can switch to it.
     pub fn is_reachable(&self) -> bool {
         let is_user = self.user.as_ref().is_none_or(|user| user.2 == geteuid());
         geteuid().is_root() || (is_user && self.group.is_none_or(|group| group == getegid()))
     }
 
-    /// Becomes it, for good.
+    /// Switches to this identity for good.
     ///
     /// # Errors
-    /// What the kernel refused, or what privilege is left: in words.
+    /// A system call failed, or privileges remain.
     pub fn assume(&self) -> Result<(), String> {
         let failed = |what: &'static str| {
-            move |error: Errno| format!("cannot give up privileges: {what}: {}", error.desc())
+            move |error: Errno| format!("cannot drop privileges: {what}: {}", error.desc())
         };
         if geteuid().is_root() {
             match (&self.user, self.group) {
@@ -105,36 +106,36 @@ impl Identity {
         self.verify()
     }
 
-    /// Asks the kernel who we are, and whether root can be had back.
+    /// Asks the kernel for the current identity, and checks that root cannot be regained.
     fn verify(&self) -> Result<(), String> {
-        let failed = |why: &str| Err(format!("privileges are left after giving them up: {why}"));
+        let failed = |why: &str| Err(format!("privileges were not fully dropped: {why}"));
         if let Some((_, _, user)) = self.user {
             let now = getresuid().map_err(|error| error.desc().to_owned())?;
             if [now.real, now.effective, now.saved] != [user; 3] {
-                return failed("another user id");
+                return failed("the user id is still another");
             }
             if !user.is_root() {
                 let root = Uid::from_raw(0);
                 if setresuid(root, root, root).is_ok() {
-                    return failed("root can be had back");
+                    return failed("root privileges can be regained");
                 }
                 let group = Gid::from_raw(0);
                 if self.group != Some(group) && setresgid(group, group, group).is_ok() {
-                    return failed("root's group can be had back");
+                    return failed("root's group can be regained");
                 }
             }
         }
         if let Some(group) = self.group {
             let now = getresgid().map_err(|error| error.desc().to_owned())?;
             if [now.real, now.effective, now.saved] != [group; 3] {
-                return failed("another group id");
+                return failed("the group id is still another");
             }
         }
         Ok(())
     }
 
-    /// To whom files are to be given that root makes for it; neither where they
-    /// are its own from the start.
+    /// The owner of files that root creates for the daemon; nobody if the process is not
+    /// root, because the files then belong to the right user from the start.
     pub fn file_owner(&self) -> (Option<Uid>, Option<Gid>) {
         match geteuid().is_root() {
             true => (self.user.as_ref().map(|(_, _, user)| *user), self.group),
@@ -142,12 +143,11 @@ impl Identity {
         }
     }
 
-    /// Whether it is root because the configuration names no user.
+    /// Whether the process is root because no user is configured.
     pub fn is_root_by_default(&self) -> bool {
         self.user.is_none() && geteuid().is_root()
     }
 
-    /// The name of the user that the configuration asks for.
     pub fn user(&self) -> Option<&str> {
         self.user.as_ref().map(|(name, ..)| name.as_str())
     }

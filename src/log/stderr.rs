@@ -1,8 +1,8 @@
 //! Standard error as a sink of the log.
 //!
-//! Owns the format of a line there, and the count of lines that could not be written.
-//! Never blocks: a line that standard error does not accept is counted, and the next
-//! line that gets through reports the count.
+//! Owns the format of a line there, and the count of lines that were not written. Never
+//! blocks: a line that standard error does not accept is counted, and the next line that
+//! gets through reports the count.
 
 use std::io::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{IDENT, Level, send_after_losses};
 
-/// Standard error, written only if that does not block.
+/// Standard error. Written only if that does not block.
 #[derive(Debug)]
 pub(super) struct Stderr {
     stand_in: Option<OwnedFd>,

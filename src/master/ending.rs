@@ -1,4 +1,4 @@
-//! How the master ends: by a signal, or because a newer process has taken over.
+//! How the master ends: after a signal, or after a newer process has taken over.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::net::notify::Order;
 use crate::upgrade::{self, Event};
 
 impl Master {
-    /// Whether workers that end are not replaced.
+    /// Whether workers that end are no longer replaced.
     pub(super) fn is_ending(&self) -> bool {
         self.kill_at.is_some() || self.generations.is_retired()
     }
@@ -35,7 +35,7 @@ impl Master {
         });
     }
 
-    /// Nobody waits for a process that is not to come.
+    /// Otherwise clients would wait for a process that never accepts them.
     fn close_listeners(&mut self) {
         for slot in &mut self.slots {
             slot.listeners.clear();
@@ -44,7 +44,7 @@ impl Master {
         }
     }
 
-    /// Takes what happened between the generations.
+    /// Handles messages from other generations.
     pub(super) fn hear_generations(&mut self) {
         while let Some(event) = self.generations.next_event(now()) {
             match event {

@@ -1,10 +1,10 @@
-//! Start-up: from the command line's wishes to a process that serves.
+//! Start-up: from the command line to a process that serves.
 //!
-//! Owns the order of the steps. Everything that can go wrong because of the
-//! configuration happens before the fork into the background, so that the operator
-//! sees it on the terminal: configuration, listeners, certificates, PID file. Then
-//! come the fork, the step down from root, and the event loop or the master of
-//! several workers. Cleans up after a start that failed and after the end.
+//! Owns the order of the steps. Everything that can fail because of the configuration
+//! happens before the fork into the background, so that the operator sees it on the
+//! terminal: configuration, listeners, certificates, PID file. Then follow the fork,
+//! dropping root privileges, and the event loop or the master of several workers. Removes
+//! the daemon's files after a failed start and at the end.
 
 mod owned_files;
 mod warnings;
@@ -77,7 +77,7 @@ fn start(path: &Path, foreground: bool) -> Result<(), ()> {
     let plan = Plan::make(path, foreground, &mut environment, handover, &log);
     let plan = plan.map_err(|why| {
         let told = match why.as_str() {
-            // Each of several errors has its line in the log.
+            // The log already has a line for each error.
             "" => "the configuration has errors, see the log",
             why => {
                 log.startup(Level::Err, format_args!("{why}"));
@@ -98,7 +98,7 @@ fn start(path: &Path, foreground: bool) -> Result<(), ()> {
             Ok(Process::Daemon(starter)) => notify.add_starter(starter),
             Ok(Process::Parent(Ok(()))) => return Ok(()),
             Ok(Process::Parent(Err(why))) => {
-                // It is in the log already.
+                // The log already has it.
                 eprintln!("jabsocket: {why}");
                 return Err(());
             }
@@ -112,15 +112,14 @@ fn start(path: &Path, foreground: bool) -> Result<(), ()> {
 struct Plan {
     config: Config,
     path: PathBuf,
-    /// One for each listener of a set.
+    /// One per listener of a set.
     endpoints: Vec<Rc<Endpoint>>,
     identity: Identity,
     files: OwnedFiles,
-    /// Those that the generation before goes on owning if this start fails.
+    /// The previous generation keeps these files if this start fails.
     inherited_files: OwnedFiles,
-    /// Listeners, a set for each worker.
+    /// One set of listeners per worker.
     sets: Vec<Vec<Socket>>,
-    /// Status listeners of each worker.
     status: Vec<Vec<TcpListener>>,
     program: Program,
     older: Vec<Older>,
@@ -142,7 +141,7 @@ impl Plan {
         from_systemd.append(&mut handover.from_systemd);
         Contexts::new(config.ca_files())?;
         let endpoints = Endpoint::all(&config)?;
-        // The daemon changes to another directory, and a reload needs the file again.
+        // The daemon changes its directory, and a reload needs the file again.
         let absolute = std::path::absolute(path);
         let absolute = absolute.map_err(|error| format!("{}: {error}", path.display()))?;
         let mut files = OwnedFiles::default();
@@ -186,7 +185,7 @@ impl Plan {
         })
     }
 
-    /// The rest, in the process that serves or that is the master of the workers.
+    /// Finishes the start and serves, as the only process or as the master.
     fn carry_out(mut self, notify: Notify, log: &Rc<Log>) -> Result<(), ()> {
         let ready = match self.files.pid_file.as_mut().map(PidFile::write) {
             Some(Err(why)) => Err(why),
@@ -208,7 +207,7 @@ impl Plan {
             _ => match self.serve_as_master(generations, notify, log) {
                 Role::Over(result) => result,
                 Role::Worker(setup) => {
-                    // The listeners of other workers, and the files, are the master's.
+                    // The files and the listeners of other workers belong to the master.
                     let path = std::mem::take(&mut self.path);
                     drop(self);
                     return work(setup, path, log);
@@ -217,7 +216,7 @@ impl Plan {
         };
         log.notice(format_args!("stopped"));
         match result {
-            // They belong to a newer process.
+            // The files belong to a newer process.
             Ok(true) => return Ok(()),
             Ok(false) => self.inherited_files.remove(),
             Err(why) => {
@@ -264,7 +263,7 @@ impl Plan {
         master.run()
     }
 
-    /// This process among the generations of the daemon, with what it is to hand over.
+    /// Prepares upgrades: collects what this process would hand over.
     fn generations(&mut self) -> Result<Generations, String> {
         let failed = |error: io::Error| format!("cannot copy descriptors: {error}");
         let mut gifts = Gift::of_listeners(&self.sets, &self.status).map_err(failed)?;
@@ -287,7 +286,7 @@ impl Plan {
     }
 }
 
-/// The configuration; its level is the log's from then on. Problems are reported.
+/// Reads the configuration, sets the log's level, and logs all problems.
 fn load(path: &Path, log: &Log) -> Result<Config, String> {
     let Loaded { config, warnings } = config::load(path).map_err(|problems| {
         report(log, &problems);
@@ -298,15 +297,15 @@ fn load(path: &Path, log: &Log) -> Result<Config, String> {
     Ok(config)
 }
 
-/// What is open before the daemon goes into the background.
+/// Everything that is opened before the daemon goes into the background.
 struct Opened {
     sets: Vec<Vec<Socket>>,
     endpoints: Vec<Rc<Endpoint>>,
     status: Vec<Vec<TcpListener>>,
 }
 
-/// Opens the listeners and the PID file, unless they come from systemd or from the
-/// generation before. New files are added to `files`, also before an error.
+/// Opens the listeners and the PID file, except those from systemd or from the previous
+/// generation. Adds new files to `files`, even if it fails later.
 fn open(
     config: &Config,
     identity: &Identity,
@@ -332,8 +331,8 @@ fn open(
     })
 }
 
-/// Binds the sockets of all listeners that are not among the `inherited`, a set for each
-/// worker. Socket files are added to `files`, also before an error.
+/// Binds the sockets of all listeners, except those that are `inherited`; one set per
+/// worker. Adds socket files to `files`, even if it fails later.
 fn bind(
     config: &Config,
     identity: &Identity,
@@ -353,7 +352,7 @@ fn bind(
     Ok(sets)
 }
 
-/// The status listeners of each worker: those that are among the `inherited`, and others.
+/// The status listeners of each worker, `inherited` or newly bound.
 fn bind_status(
     config: &Config,
     inherited: &mut Vec<TcpListener>,
@@ -377,7 +376,7 @@ fn bind_status(
     (0..config.workers).map(&mut of_worker).collect()
 }
 
-/// Serves as one of several workers. The master logs why it could not.
+/// Serves as one of several workers. The master logs any failure.
 fn work(setup: WorkerSetup, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
     let upkeep = Upkeep {
         path,
@@ -392,7 +391,7 @@ fn work(setup: WorkerSetup, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
     served.map(drop).map_err(drop)
 }
 
-/// Serves, and says whether another process has taken over.
+/// Serves; returns whether another process has taken over.
 fn run(
     config: Rc<Config>,
     endpoints: Vec<Rc<Endpoint>>,

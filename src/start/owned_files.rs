@@ -1,11 +1,11 @@
-//! The files that exist as long as the daemon does: its PID file and its sockets.
+//! The files that exist as long as the daemon: its PID file and its unix sockets.
 
 use crate::daemon::pid_file::PidFile;
 use crate::daemon::privileges::Identity;
 use crate::net::socket_file::SocketFile;
 
-/// Dropping it leaves the files in place, because workers and the process that started
-/// the daemon hold copies of it. The owner calls [`OwnedFiles::remove`].
+/// Dropping this value leaves the files in place, because workers and the process that
+/// started the daemon hold copies of it. The owner calls [`OwnedFiles::remove`].
 #[derive(Default)]
 pub(super) struct OwnedFiles {
     pub pid_file: Option<PidFile>,
@@ -18,7 +18,7 @@ impl OwnedFiles {
         self.pid_file.into_iter().for_each(PidFile::remove);
     }
 
-    /// Gives the sockets to the user and group that the daemon is to run as.
+    /// Makes the configured user and group the owners of the sockets.
     pub fn give_to(&self, identity: &Identity) -> Result<(), String> {
         let (user, group) = identity.file_owner();
         if user.is_none() && group.is_none() {

@@ -1,4 +1,4 @@
-//! What the log says at the start about a configuration that works but may surprise.
+//! Warnings at the start about a configuration that works but may surprise.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use crate::log::{Level, Log};
 use crate::net::listener_choice::Named;
 use crate::net::tls_server::Endpoint;
 
-/// Warns of root, and of a configuration that the user of the daemon cannot read.
+/// Warns if the daemon runs as root, or if its user cannot read the configuration.
 pub(super) fn of_identity(identity: &Identity, config: &Config, path: &Path, log: &Log) {
     if identity.is_root_by_default() {
         let text = "serving as root; set 'user' to run as another user";
@@ -27,7 +27,7 @@ pub(super) fn of_identity(identity: &Identity, config: &Config, path: &Path, log
     }
 }
 
-/// Names the listeners that no socket from systemd fits.
+/// Warns about listeners without a socket from systemd.
 pub(super) fn of_unserved_listeners(endpoints: &[Rc<Endpoint>], config: &Config, log: &Log) {
     let is_bound = |rules: &&Listener| endpoints.iter().any(|endpoint| endpoint.rules == **rules);
     for rules in config.listeners.iter().filter(|rules| !is_bound(rules)) {
@@ -38,8 +38,7 @@ pub(super) fn of_unserved_listeners(endpoints: &[Rc<Endpoint>], config: &Config,
     }
 }
 
-/// Warns if browsers may reach any domain, and of servers whose certificates are not
-/// checked.
+/// Warns if browsers may reach any domain, and if a server's certificate is not verified.
 pub(super) fn of_domains(config: &Config, path: &Path, log: &Log) {
     if config.domains.is_none() && config.servers.is_empty() {
         log.startup(
@@ -55,7 +54,7 @@ pub(super) fn of_domains(config: &Config, path: &Path, log: &Log) {
             log.startup(
                 Level::Warning,
                 format_args!(
-                    "'verify: false': any certificate is taken for the server of {}",
+                    "'verify: false': the certificate of the server of {} is not verified",
                     domain.name
                 ),
             );

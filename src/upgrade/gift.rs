@@ -1,7 +1,7 @@
-//! A descriptor that one generation hands over to the next, and its description.
+//! A descriptor that one generation hands over to the next, with its description.
 //!
-//! A description is one word, `KIND=DESCRIPTOR:DETAIL`; a detail that is text is in
-//! hexadecimal digits. A generation that does not know a kind closes the descriptor.
+//! A description is one word, `KIND=DESCRIPTOR:DETAIL`. A detail that is text is
+//! hex-encoded. A generation that does not know a kind closes the descriptor.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,7 +26,7 @@ pub(super) const SOCKET_FILE: &str = "socket_file";
 pub(super) const PID_FILE: &str = "pid_file";
 pub(super) const PID_LOCK: &str = "pid_lock";
 
-/// A descriptor, what it is, and what else the next generation has to know.
+/// A descriptor, its kind, and what else the next generation needs to know about it.
 pub struct Gift {
     kind: &'static str,
     fd: OwnedFd,
@@ -42,17 +42,14 @@ impl Gift {
         Gift::new(OLDER, channel, number.to_string())
     }
 
-    /// The listeners: `sets` has one set for each worker, `status` too.
-    ///
-    /// # Errors
-    /// No descriptors are left.
+    /// The listeners; `sets` and `status` have those of each worker.
     pub fn of_listeners(
         sets: &[Vec<Socket>],
         status: &[Vec<TcpListener>],
     ) -> io::Result<Vec<Gift>> {
         let mut gifts = Vec::new();
         for (worker, set) in sets.iter().enumerate() {
-            // Only TCP sockets that the daemon has bound differ from worker to worker.
+            // Only TCP sockets that the daemon has bound differ between workers.
             for socket in set.iter().filter(|s| worker == 0 || s.is_one_of_several()) {
                 let fd = socket.to_hand_over()?;
                 gifts.push(match socket.bound().asked() {
@@ -68,10 +65,7 @@ impl Gift {
         Ok(gifts)
     }
 
-    /// The files of the daemon.
-    ///
-    /// # Errors
-    /// No descriptors are left.
+    /// The PID file and the files of unix sockets.
     pub fn of_files(pid_file: Option<&PidFile>, sockets: &[SocketFile]) -> io::Result<Vec<Gift>> {
         let name = |path: &Path| hex(path.as_os_str().as_bytes());
         let mut gifts = Vec::new();
@@ -90,7 +84,7 @@ impl Gift {
         Gift { kind, fd, detail }
     }
 
-    /// Lets programs that this process executes have the descriptor, or not.
+    /// Sets whether programs that this process executes inherit the descriptor.
     pub(super) fn set_inheritable(&self, inheritable: bool) -> Result<(), Errno> {
         let flags = match inheritable {
             true => FdFlag::empty(),
@@ -99,7 +93,6 @@ impl Gift {
         fcntl(&self.fd, FcntlArg::F_SETFD(flags)).map(drop)
     }
 
-    /// The description.
     pub(super) fn word(&self) -> String {
         format!("{}={}:{}", self.kind, self.fd.as_raw_fd(), self.detail)
     }
@@ -109,7 +102,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes that `hex` has written.
+/// Decodes the text of [`hex`].
 pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     let pair = |pair: &[u8]| match pair {

@@ -1,4 +1,4 @@
-//! What a new generation gets from the one before it.
+//! What a new generation receives from the previous one.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,25 +18,22 @@ use crate::net::inherited::Inherited;
 use crate::net::notify::Channel;
 use crate::net::socket_file::SocketFile;
 
-/// Everything that the generation before has handed over; empty in the first one.
+/// Everything that the previous generation has handed over; empty in the first one.
 #[derive(Default)]
 pub struct Handover {
-    /// The generations before this one, the last of them first.
+    /// Older generations, the most recent one first.
     pub older: Vec<Older>,
-    /// The sockets that the daemon has bound.
+    /// Sockets that the daemon has bound.
     pub listeners: Inherited,
-    /// The sockets that systemd has bound, with their names.
+    /// Sockets from systemd, with their names.
     pub from_systemd: Vec<(OwnedFd, String)>,
-    /// The status listeners of all workers.
     pub status: Vec<TcpListener>,
-    /// The files of unix sockets.
     pub socket_files: Vec<SocketFile>,
-    /// The PID file.
     pub pid_file: Option<PidFile>,
 }
 
 impl Handover {
-    /// Takes what the environment describes.
+    /// Takes over the descriptors that the environment describes.
     ///
     /// # Errors
     /// The description is damaged, or a descriptor is not open.
@@ -45,7 +42,7 @@ impl Handover {
         let (mut pid_file, mut pid_lock) = (None, None);
         let text = environment.handover.take().unwrap_or_default();
         for word in text.split_whitespace() {
-            let damaged = || format!("the handover from the process before is damaged: {word}");
+            let damaged = || format!("the handover from the previous process is damaged: {word}");
             let (kind, rest) = word.split_once('=').ok_or_else(damaged)?;
             let (fd, detail) = rest.split_once(':').ok_or_else(damaged)?;
             let fd = fd.parse::<RawFd>().map_err(|_| damaged())?;
@@ -74,7 +71,7 @@ impl Handover {
                 }
                 PID_FILE => pid_file = Some((path()?, File::from(fd))),
                 PID_LOCK => pid_lock = Some(File::from(fd)),
-                // A kind of another version: nobody needs it here.
+                // A newer version may hand over more; it is not needed here.
                 _ => {}
             }
         }
@@ -86,14 +83,13 @@ impl Handover {
         Ok(handover)
     }
 
-    /// The number of the generation that takes it.
+    /// The number of this generation.
     pub fn generation(&self) -> u32 {
         self.older
             .first()
             .map_or(1, |before| before.number.saturating_add(1))
     }
 
-    /// The way to the generation before.
     pub fn predecessor(&self) -> Option<&Channel> {
         self.older.first().map(|before| &before.channel)
     }

@@ -1,11 +1,12 @@
-//! Upgrade in place: the processes of one daemon that follow each other.
+//! Upgrade in place: one process of the daemon replaces another.
 //!
-//! On SIGUSR2 the main process starts the program that now lies at its path and hands
-//! its listeners and files over to it. Once the new generation serves, the old one
-//! accepts nobody any more and keeps its sessions. If the new one does not come up, the
-//! old one goes on as before. Every old generation has a channel to the newest, which
-//! passes on the orders to stop and to report. Never waits: the loop of the process asks
-//! for the next event when a descriptor is readable, after SIGCHLD, and at the deadline.
+//! On SIGUSR2 the main process starts the program at its path, which may be a new version,
+//! and hands its listeners and files over. Once the new generation serves, the old one
+//! stops accepting clients and keeps its sessions. If the new generation fails to start,
+//! the old one continues. Every old generation has a channel to the newest one, which
+//! forwards the orders to stop and to report. Never blocks: the loop of the process calls
+//! [`Generations::next_event`] when a descriptor is readable, after SIGCHLD, and at the
+//! deadline.
 
 pub mod gift;
 pub mod handover;
@@ -28,29 +29,27 @@ use crate::net::notify::{self, Channel, Order, Word};
 use gift::Gift;
 use program::Program;
 
-/// How long a new generation may take until it serves.
+/// Time within which a new generation has to serve.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What happened between the generations.
+/// An event that the loop of this process must handle.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The next generation, which is this process, serves: accept nobody any more.
+    /// The next generation serves, in the process with this number: stop accepting clients.
     Retire(u32),
-    /// The next generation did not come up.
+    /// The next generation failed to start.
     Failed(String),
-    /// The generation before has retired: this is the main process.
+    /// The previous generation has retired: this is the main process.
     Promoted,
-    /// The newest generation asks for this.
+    /// The newest generation sent this order.
     Asked(Order),
     /// The old generation with this number has ended.
     OlderEnded(u32),
 }
 
-/// An older generation that still has sessions.
+/// An older generation, which still has sessions.
 pub struct Older {
-    /// Its number.
     pub number: u32,
-    /// The way to it.
     pub channel: Channel,
 }
 
@@ -64,32 +63,31 @@ enum Newer {
 struct Starting {
     child: Child,
     channel: Channel,
-    /// The last thing it said.
+    /// The last status that it sent.
     said: Option<String>,
-    /// Every process at the other end has gone.
+    /// All its processes have closed the channel.
     gone: bool,
     give_up_at: Instant,
 }
 
-/// This process among the generations.
+/// This process as one of several generations.
 pub struct Generations {
     number: u32,
     program: Program,
     gifts: Vec<Gift>,
-    /// To write this process's number into, when it becomes the main process.
+    /// Written when this process becomes the main process.
     pid_file: Option<File>,
     older: Vec<Older>,
     newer: Newer,
-    /// The generation before still is the main process.
+    /// The previous generation is still the main process.
     awaits_promotion: bool,
     retired: bool,
-    /// Processes that have ended or are about to.
+    /// Child processes that have ended or will soon end, and must be waited for.
     children: Vec<Child>,
 }
 
 impl Generations {
-    /// The generation with this `number`. The first of the `older` ones is the main
-    /// process until it retires, if there is one.
+    /// The first of the `older` generations, if any, is the main process until it retires.
     pub fn new(
         number: u32,
         older: Vec<Older>,
@@ -110,12 +108,12 @@ impl Generations {
         }
     }
 
-    /// The number of this generation; the first is 1.
+    /// The number of this generation, counted from 1.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// How many older generations still have sessions.
+    /// Number of older generations that still have sessions.
     pub fn older(&self) -> usize {
         self.older.len()
     }
@@ -125,7 +123,7 @@ impl Generations {
         self.retired
     }
 
-    /// The descriptors that tell of events.
+    /// The descriptors to poll for events.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let newer = match &self.newer {
             Newer::None => None,
@@ -136,7 +134,7 @@ impl Generations {
         older.chain(newer).map(AsFd::as_fd)
     }
 
-    /// When to ask for an event even if no descriptor is readable.
+    /// When to call `next_event` even if no descriptor is readable.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.newer {
             Newer::Starting(starting) => Some(starting.give_up_at),
@@ -145,9 +143,6 @@ impl Generations {
     }
 
     /// Starts the next generation.
-    ///
-    /// # Errors
-    /// Why it cannot be started.
     pub fn begin(&mut self, now: Instant) -> Result<(), String> {
         if self.retired {
             return Err("a newer process serves already".to_owned());
@@ -180,7 +175,6 @@ impl Generations {
         Ok(())
     }
 
-    /// What happened next, if anything.
     pub fn next_event(&mut self, now: Instant) -> Option<Event> {
         self.children
             .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
@@ -195,7 +189,7 @@ impl Generations {
                     Ok(Some(Word::Order(Order::TakeOver))) => return self.promote(),
                     Ok(Some(_)) => {}
                     Err(Errno::EAGAIN) => break,
-                    // The main process died before it could say so.
+                    // The main process died before it could hand over.
                     Ok(None) | Err(_) if self.awaits_promotion && at == 0 => {
                         return self.promote();
                     }
@@ -211,7 +205,7 @@ impl Generations {
     fn promote(&mut self) -> Option<Event> {
         self.awaits_promotion = false;
         if let Some(file) = &self.pid_file {
-            // It could be written at the start of the daemon.
+            // Writing succeeded when the daemon started.
             let _ = pid_file::write(file);
         }
         Some(Event::Promoted)
@@ -236,7 +230,7 @@ impl Generations {
                 (Ok(Some(Word::Order(order))), _) => return Some(Event::Asked(order)),
                 (Ok(Some(_)), _) => {}
                 (Ok(None) | Err(_), Newer::Starting(starting)) => starting.gone = true,
-                // Nobody is left who could ask for anything.
+                // No newer generation is left to send orders.
                 (Ok(None) | Err(_), newer) => *newer = Newer::None,
             }
         }
@@ -253,7 +247,7 @@ impl Generations {
         Some(Event::Retire(pid?))
     }
 
-    /// Waits no more for the start of a generation. Its first process is about to end.
+    /// Stops waiting for a new generation. Its first process is about to end.
     fn abandon(&mut self) -> Option<Channel> {
         match std::mem::replace(&mut self.newer, Newer::None) {
             Newer::Starting(Starting { child, channel, .. }) => {
@@ -267,15 +261,15 @@ impl Generations {
         }
     }
 
-    /// Lets the next generation be the main process. To be called once everybody who has
-    /// to know was told of `Event::Retire`.
+    /// Makes the next generation the main process. Must be called after everything else
+    /// that [`Event::Retire`] requires.
     pub fn hand_over(&self) {
         if let Newer::Serving(channel) = &self.newer {
             channel.order(Order::TakeOver);
         }
     }
 
-    /// Notices that the next generation has ended or is too late.
+    /// Notices that the next generation has ended or missed its deadline.
     fn give_up(&mut self, now: Instant) -> Option<Event> {
         let Newer::Starting(starting) = &mut self.newer else {
             return None;
@@ -299,17 +293,17 @@ impl Generations {
         Some(Event::Failed(why))
     }
 
-    /// Ends a generation that does not serve yet.
+    /// Kills a generation that does not serve yet.
     fn end_newer(&mut self) {
         if let Newer::Starting(starting) = &mut self.newer {
-            // All its processes are in a group of their own.
+            // All its processes are in one process group.
             let group = i32::try_from(starting.child.id()).map(Pid::from_raw);
             let _ = group.map(|group| killpg(group, Signal::SIGKILL));
             self.abandon();
         }
     }
 
-    /// Passes an order on to all older generations. One to stop also ends a generation
+    /// Forwards an order to all older generations. An order to stop also kills a generation
     /// that does not serve yet, and closes this process's copies of the listeners.
     pub fn order(&mut self, order: Order) {
         if order != Order::Report {
@@ -322,14 +316,13 @@ impl Generations {
     }
 }
 
-/// Gives this process a name by which `ps` tells it from the main process.
+/// Renames this process so that `ps` shows it as an old one.
 pub fn mark_as_old(number: u32) {
     if let Ok(name) = CString::new(format!("jabsocket-old{number}")) {
         let _ = set_name(&name);
     }
 }
 
-/// Logs that another process serves from here on.
 pub fn log_retired(log: &Log, pid: u32) {
     let text = format_args!(
         "upgrade: process {pid} serves new clients; this one keeps its sessions until they end"
@@ -337,13 +330,11 @@ pub fn log_retired(log: &Log, pid: u32) {
     log.startup(Level::Notice, text);
 }
 
-/// Logs that an upgrade has changed nothing.
 pub fn log_failed(log: &Log, why: &str) {
-    let text = format_args!("upgrade failed, this process goes on: {why}");
+    let text = format_args!("upgrade failed, this process continues: {why}");
     log.startup(Level::Err, text);
 }
 
-/// Logs the end of an older generation.
 pub fn log_older_ended(log: &Log, number: u32) {
     let text = format_args!("upgrade: the last session of generation {number} has ended");
     log.startup(Level::Notice, text);

@@ -1,4 +1,4 @@
-//! The program that the daemon starts for an upgrade: whatever lies at its path then.
+//! The program that the daemon starts for an upgrade: the file at its path at that time.
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -9,18 +9,18 @@ use std::process::{Child, Command};
 use super::gift::Gift;
 use crate::daemon::{Environment, HANDOVER};
 
-/// The program, and how to start it.
+/// The program and how to start it.
 #[derive(Clone)]
 pub struct Program {
     path: PathBuf,
     arguments: Vec<OsString>,
-    /// Variables for systemd, which were taken out of the environment.
+    /// Variables for systemd, which this process has removed from its environment.
     variables: Vec<(&'static str, OsString)>,
 }
 
 impl Program {
-    /// The program that this process runs, found at the start: later its file may be
-    /// gone. `config` is the absolute path of the configuration file.
+    /// Must be called at the start, because the file may be gone later. `config` is the
+    /// absolute path of the configuration file.
     pub fn of_this_process(config: &Path, foreground: bool, environment: &Environment) -> Program {
         let name = std::env::args_os().next().unwrap_or_default();
         let mut arguments: Vec<OsString> = vec!["-c".into(), config.into()];
@@ -34,10 +34,7 @@ impl Program {
         }
     }
 
-    /// Starts it with the gifts.
-    ///
-    /// # Errors
-    /// Why it cannot be started.
+    /// Starts the program and hands the descriptors over.
     pub(super) fn start(&self, gifts: &[&Gift]) -> Result<Child, String> {
         let path = self.path.display();
         let words: Vec<String> = gifts.iter().map(|gift| gift.word()).collect();
@@ -48,7 +45,7 @@ impl Program {
                 .args(&self.arguments)
                 .envs(self.variables.iter().map(|(name, value)| (name, value)))
                 .env(HANDOVER, words.join(" "))
-                // It is ended as a whole if it does not come up.
+                // If it fails to start, the whole group is killed.
                 .process_group(0)
                 .spawn()
         });
@@ -58,8 +55,8 @@ impl Program {
     }
 }
 
-/// The absolute path by which this process was started. A link on the way stays a link,
-/// because an upgrade may point it to another version.
+/// The absolute path of the running program. Symbolic links are kept, because an upgrade
+/// may point them to another version.
 fn find(name: &Path) -> PathBuf {
     let itself = PathBuf::from("/proc/self/exe");
     let own = std::fs::metadata(&itself).map(|data| (data.dev(), data.ino()));

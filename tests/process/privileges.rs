@@ -22,7 +22,7 @@ fn only_root_can_become_somebody_else() {
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(
-        told.contains("only root can become somebody else"),
+        told.contains("only root can change user or group"),
         "{told}"
     );
     // The present user is always allowed.

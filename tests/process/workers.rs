@@ -47,7 +47,7 @@ fn a_killed_worker_costs_its_own_sessions_and_no_connect() {
     for client in &mut clients {
         assert_eq!(client.read_response().expect("an answer").status, 101);
     }
-    let line = daemon.wait_for_line("another takes its place");
+    let line = daemon.wait_for_line("its sessions are lost, restarting");
     assert!(line.contains("was killed by SIGKILL"), "{line}");
     assert!(line.ends_with("in 100 ms"), "{line}");
     let now: HashSet<u32> = workers(daemon.pid(), 2).into_iter().collect();

@@ -22,7 +22,7 @@ use crate::net::tls_server::{self, Endpoint};
 
 /// Checks the configuration file at `path` and everything that it names, and prints all
 /// findings. Returns the line for a configuration that can be used; `None` otherwise.
-pub fn tell(path: &Path) -> Option<String> {
+pub fn run(path: &Path) -> Option<String> {
     let file = path.display();
     let (problems, config) = match config::load(path) {
         Ok(Loaded { config, warnings }) => (warnings, Some(config)),
@@ -85,7 +85,7 @@ impl Check<'_> {
         for worker in 0..config.workers {
             let worker = u16::try_from(worker).unwrap_or(u16::MAX);
             for address in config.status_addresses(worker) {
-                self.tell_bound(&address, listener::try_bind(address, address.is_ipv6()));
+                self.report_bound(&address, listener::try_bind(address, address.is_ipv6()));
             }
         }
         // Last, because dropped privileges cannot be regained.
@@ -99,7 +99,7 @@ impl Check<'_> {
 
     fn try_listener(&self, listener: &Listener) {
         for (address, only_v6) in listener::addresses(listener) {
-            self.tell_bound(&address, listener::try_bind(address, only_v6));
+            self.report_bound(&address, listener::try_bind(address, only_v6));
         }
         for path in listener.listen.iter().filter_map(ListenAddress::path) {
             let directory = path.parent().unwrap_or(Path::new("/"));
@@ -114,7 +114,7 @@ impl Check<'_> {
 
     /// Never reports an error: another user may start the daemon, or systemd may pass the
     /// sockets.
-    fn tell_bound(&self, address: &SocketAddr, bound: Result<(), Error>) {
+    fn report_bound(&self, address: &SocketAddr, bound: Result<(), Error>) {
         match bound {
             Ok(()) => {}
             Err(why) if why.kind() == ErrorKind::AddrInUse => self.note(&format!(

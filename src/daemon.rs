@@ -26,7 +26,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::log::Moment;
-use crate::net::notify::{self, Channel, Word};
+use crate::net::notify::{self, Channel, Message};
 use crate::net::signals;
 
 /// The first descriptor that systemd passes.
@@ -63,19 +63,19 @@ pub fn detach(has_background: bool) -> Result<Process, String> {
         .write(true)
         .open("/dev/null")
         .map_err(|error| format!("/dev/null: {error}"))?;
-    let (listening, telling) = notify::channel().map_err(words)?;
+    let (parent_end, child_end) = notify::channel().map_err(words)?;
     let before = signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     match fork().map_err(words)? {
         ForkResult::Parent { child } => {
-            drop(telling);
+            drop(child_end);
             // The operator must be able to interrupt the parent.
             let _ = SigSet::thread_set_mask(&before);
-            Ok(Process::Parent(wait_for_start(&listening, child)))
+            Ok(Process::Parent(wait_for_start(&parent_end, child)))
         }
         ForkResult::Child => {
-            drop(listening);
+            drop(parent_end);
             if has_background {
-                return Ok(Process::Daemon(telling));
+                return Ok(Process::Daemon(child_end));
             }
             // These cannot fail in a new child; without them the daemon still works.
             let _ = setsid();
@@ -84,17 +84,17 @@ pub fn detach(has_background: bool) -> Result<Process, String> {
             let _ = dup2_stdin(&null);
             let _ = dup2_stdout(&null);
             let _ = dup2_stderr(&null);
-            Ok(Process::Daemon(telling))
+            Ok(Process::Daemon(child_end))
         }
     }
 }
 
-fn wait_for_start(listening: &Channel, child: Pid) -> Result<(), String> {
+fn wait_for_start(channel: &Channel, child: Pid) -> Result<(), String> {
     let mut why = None;
     loop {
-        match listening.next(true) {
-            Ok(Some(Word::Ready(_))) => return Ok(()),
-            Ok(Some(Word::Status(status))) => why = Some(status),
+        match channel.next(true) {
+            Ok(Some(Message::Ready(_))) => return Ok(()),
+            Ok(Some(Message::Status(status))) => why = Some(status),
             Ok(Some(_)) => {}
             Ok(None) | Err(_) => break,
         }

@@ -27,7 +27,6 @@ pub const SYSLOG_PATH: &str = "/dev/log";
 /// The name on every line.
 const IDENT: &str = "jabsocket";
 
-/// The longest line.
 const LINE_CAP_BYTES: usize = 1024;
 
 /// The longest text, which leaves room for level, date, name and process id.

@@ -25,14 +25,14 @@ use crate::daemon;
 use crate::log::{Level, Log};
 use crate::metrics::SharedMetrics;
 use crate::net::listener::Socket;
-use crate::net::notify::{self, Channel, Notify, Order, Word};
+use crate::net::notify::{self, Channel, Message, Notify, Order};
 use crate::net::signals::Signals;
 use crate::net::tls_server::{self, Endpoint};
 use crate::reactor::Membership;
 use crate::reactor::notices::{
-    announce, tell_expiring, tell_refused, tell_reloaded, tell_without_rules,
+    announce, log_expiring, log_refused, log_reloaded, log_without_rules,
 };
-use crate::reactor::reload::{Fresh, monotonic_us, read_again};
+use crate::reactor::reload::{Reloaded, monotonic_us, read_again};
 use crate::shared_memory::SharedText;
 use crate::upgrade::{self, Generations};
 
@@ -79,7 +79,7 @@ struct WorkerSlot {
 
 struct Running {
     pid: Pid,
-    words: Channel,
+    channel: Channel,
     since: Instant,
     ready: bool,
     /// It has sent a heartbeat since the master last forwarded one.
@@ -190,11 +190,11 @@ impl Master {
             while let Some((signal, _)) = signals.take() {
                 self.take_signal(signal);
             }
-            self.listen();
+            self.read_messages();
             if let Err(why) = self.reap() {
                 return self.fail(why);
             }
-            self.hear_generations();
+            self.handle_generation_events();
             let is_retired = self.generations.is_retired();
             let is_idle = self.slots.iter().all(|slot| slot.running.is_none());
             if is_retired && is_idle {
@@ -221,13 +221,13 @@ impl Master {
     /// Forks a worker. Returns its setup in the worker, and `None` in the master.
     fn fill(&mut self, at: usize) -> Result<Option<WorkerSetup>, String> {
         let words = |error: Errno| format!("cannot start a worker: {}", error.desc());
-        let (listening, telling) = notify::channel().map_err(words)?;
+        let (parent_end, child_end) = notify::channel().map_err(words)?;
         let master = getpid();
         match daemon::fork().map_err(words)? {
             ForkResult::Parent { child } => {
                 self.slots[at].running = Some(Running {
                     pid: child,
-                    words: listening,
+                    channel: parent_end,
                     since: now(),
                     ready: false,
                     alive: true,
@@ -252,7 +252,7 @@ impl Master {
                     config: Rc::new(self.config.share(at, workers)),
                     endpoints: self.endpoints.clone(),
                     listeners: std::mem::take(&mut self.slots[at].listeners),
-                    notify: Notify::to_master(telling, self.notify.watchdog()),
+                    notify: Notify::to_master(child_end, self.notify.watchdog()),
                     metrics: self.metrics,
                     status: std::mem::take(&mut self.slots[at].status),
                     generation: self.generations.number(),
@@ -277,7 +277,7 @@ impl Master {
     fn wait(&self, signals: &Signals) -> Result<(), Errno> {
         let running = self.slots.iter().filter_map(|slot| slot.running.as_ref());
         let mut fds: Vec<PollFd<'_>> = running
-            .map(|running| PollFd::new(running.words.as_fd(), PollFlags::POLLIN))
+            .map(|running| PollFd::new(running.channel.as_fd(), PollFlags::POLLIN))
             .collect();
         fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
         let channels = self.generations.descriptors();
@@ -304,7 +304,7 @@ impl Master {
             Signal::SIGTERM | Signal::SIGINT => self.stop(signal),
             Signal::SIGHUP if !self.is_ending() => self.reload(),
             Signal::SIGUSR1 => {
-                self.tell_status();
+                self.log_status();
                 self.generations.order(Order::Report);
             }
             Signal::SIGUSR2 if self.kill_at.is_none() => match self.generations.begin(now()) {
@@ -327,21 +327,21 @@ impl Master {
     fn reload(&mut self) {
         self.notify.reloading(monotonic_us());
         let mut taken = false;
-        if let Some((text, fresh)) = read_again(&self.path, &self.log)
+        if let Some((text, reloaded)) = read_again(&self.path, &self.log)
             && self.show(&text)
         {
-            let Fresh {
+            let Reloaded {
                 config, endpoints, ..
-            } = fresh;
+            } = reloaded;
             if let Some(metrics) = self.metrics {
                 metrics.add_domains(&config);
             }
             self.log.set_level(config.log_level);
-            tell_reloaded(&self.start_config, &config, &self.log);
+            log_reloaded(&self.start_config, &config, &self.log);
             let sockets = &self.slots[0].listeners;
             let without = tls_server::replace(&mut self.endpoints, sockets, &config, &endpoints);
-            tell_without_rules(&without, &self.log);
-            tell_expiring(&endpoints, &self.log);
+            log_without_rules(&without, &self.log);
+            log_expiring(&endpoints, &self.log);
             // These keys keep their values from the start, for future workers too.
             self.config = Config {
                 workers: self.start_config.workers,
@@ -363,13 +363,13 @@ impl Master {
         let shown = self.text.map(|shared| shared.write(text));
         if let Some(Err(error)) = shown {
             let why = format!("cannot pass it to the workers: {error}");
-            tell_refused(&why, &self.log);
+            log_refused(&why, &self.log);
             return false;
         }
         true
     }
 
-    fn tell_status(&self) {
+    fn log_status(&self) {
         let pid = |slot: &WorkerSlot| match &slot.running {
             Some(running) => running.pid.to_string(),
             None => "-".to_owned(),
@@ -390,14 +390,14 @@ impl Master {
     }
 
     /// Reads the messages of the workers.
-    fn listen(&mut self) {
+    fn read_messages(&mut self) {
         for running in self.slots.iter_mut().filter_map(|p| p.running.as_mut()) {
-            while let Ok(Some(word)) = running.words.next(false) {
-                match word {
-                    Word::Ready(_) => running.ready = true,
-                    Word::Alive => running.alive = true,
-                    Word::Status(status) => running.status = Some(status),
-                    Word::Order(_) => {}
+            while let Ok(Some(message)) = running.channel.next(false) {
+                match message {
+                    Message::Ready(_) => running.ready = true,
+                    Message::Alive => running.alive = true,
+                    Message::Status(status) => running.status = Some(status),
+                    Message::Order(_) => {}
                 }
             }
         }
@@ -431,7 +431,7 @@ impl Master {
                 Err(error) => return Err(format!("cannot wait for workers: {}", error.desc())),
             };
             // Its last message may have arrived after the previous read.
-            self.listen();
+            self.read_messages();
             if let Some(metrics) = self.metrics {
                 metrics.vacate(at);
             }
@@ -444,8 +444,8 @@ impl Master {
                 continue;
             }
             let unready = running.filter(|running| !running.ready);
-            let said = unready.and_then(|running| running.status);
-            let what = said.unwrap_or(how);
+            let reason = unready.and_then(|running| running.status);
+            let what = reason.unwrap_or(how);
             if !self.serves {
                 return Err(what);
             }

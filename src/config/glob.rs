@@ -142,7 +142,7 @@ fn class(name: &str) -> Option<&'static [(char, char)]> {
 mod tests {
     use super::*;
 
-    /// Pattern, text, and what fnmatch(3) of glibc 2.36 answers.
+    /// Pattern, text, and the result of fnmatch(3) in glibc 2.36.
     const KNOWN: &[(&str, &str, bool)] = &[
         ("", "", true),
         ("", "a", false),

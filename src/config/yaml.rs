@@ -293,5 +293,5 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
 }
 
 fn unquoted(first: char, what: &str) -> String {
-    format!("text that begins with {first} and stands without quotes (a YAML {what})")
+    format!("unquoted text that begins with {first} (a YAML {what})")
 }

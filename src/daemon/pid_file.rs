@@ -63,7 +63,6 @@ impl PidFile {
         }
     }
 
-    /// Writes this process's number.
     pub fn write(&mut self) -> Result<(), String> {
         let result = write(&self.file);
         result.map_err(|error| format!("key 'pid_file': {}: {error}", self.path.display()))

@@ -45,7 +45,7 @@ impl Master {
     }
 
     /// Handles messages from other generations.
-    pub(super) fn hear_generations(&mut self) {
+    pub(super) fn handle_generation_events(&mut self) {
         while let Some(event) = self.generations.next_event(now()) {
             match event {
                 Event::Retire(pid) => {
@@ -57,10 +57,10 @@ impl Master {
                 }
                 Event::Failed(why) => upgrade::log_failed(&self.log, &why),
                 Event::Promoted => self.notify.take_over(),
-                Event::Asked(Order::Stop) if self.stop_signals == 0 => self.stop(Signal::SIGTERM),
-                Event::Asked(Order::Leave) => self.stop(Signal::SIGTERM),
-                Event::Asked(Order::Report) => self.tell_status(),
-                Event::Asked(_) => {}
+                Event::Ordered(Order::Stop) if self.stop_signals == 0 => self.stop(Signal::SIGTERM),
+                Event::Ordered(Order::Leave) => self.stop(Signal::SIGTERM),
+                Event::Ordered(Order::Report) => self.log_status(),
+                Event::Ordered(_) => {}
                 Event::OlderEnded(number) => upgrade::log_older_ended(&self.log, number),
             }
         }

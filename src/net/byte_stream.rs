@@ -102,11 +102,11 @@ impl ByteStream {
             .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
-    /// Does what [`set_patience`] does, and makes the kernel probe a silent host: if the
-    /// host answers no probe for `patience`, or for [`MAX_SILENCE`], the connection breaks.
-    pub(super) fn watch(&self, patience: Duration) {
-        let silence = patience.min(MAX_SILENCE);
-        set_patience(&self.socket, silence);
+    /// Does what [`set_send_timeout`] does, and makes the kernel probe a silent host: if the
+    /// host answers no probe for `timeout`, or for [`MAX_SILENCE`], the connection breaks.
+    pub(super) fn watch(&self, timeout: Duration) {
+        let silence = timeout.min(MAX_SILENCE);
+        set_send_timeout(&self.socket, silence);
         // With a user timeout the kernel checks only the time, not the number of probes.
         // Three probes are sent before that.
         let seconds = |part: u32| (silence / part).as_secs().max(1) as u32;
@@ -118,10 +118,10 @@ impl ByteStream {
 }
 
 /// Disables Nagle's algorithm on a TCP socket, and makes the connection break if the peer
-/// does not acknowledge or accept data for a little more than `patience`. Sockets accepted
+/// does not acknowledge or accept data for a little more than `timeout`. Sockets accepted
 /// from a listening socket inherit both settings.
-pub(super) fn set_patience(socket: &impl AsFd, patience: Duration) {
-    let millis = (patience + HEAD_START).as_millis();
+pub(super) fn set_send_timeout(socket: &impl AsFd, timeout: Duration) {
+    let millis = (timeout + HEAD_START).as_millis();
     let millis = u32::try_from(millis).unwrap_or(u32::MAX);
     // The call may fail if the connection is already gone; a read will soon report that.
     let _ = setsockopt(socket, sockopt::TcpNoDelay, &true);

@@ -246,7 +246,7 @@ mod tests {
         queue.give_back(0, &at);
         assert!(!queue.take(&third, &at));
         assert_eq!(ready(&mut queue), [1]);
-        // It ends, or goes elsewhere, before it uses its slot.
+        // The session ends, or chooses another address, before it uses its slot.
         assert!(queue.take(&second, &address(2)));
         assert_eq!(ready(&mut queue), [2]);
         queue.leave(2);
@@ -263,7 +263,7 @@ mod tests {
         }
         let one = caller(20, 2, "good");
         assert!(queue.take(&one, &address(2)));
-        // Two connections of one session are two.
+        // Two connections of one session need two slots.
         assert!(queue.take(&one, &address(2)));
         assert!(!queue.take(&caller(21, 2, "good"), &address(2)));
         queue.leave(20);

@@ -243,7 +243,6 @@ impl Dial {
     }
 }
 
-/// Starts to connect.
 fn connect(address: &Address, registry: &Registry, token: Token) -> io::Result<Transport> {
     match address {
         Address::Tcp(address) => {

@@ -155,11 +155,11 @@ fn the_second_session_does_not_wait_for_a_dead_first_target() {
     assert_eq!(stage.begin(&mut first), [dead.port()]);
     stage.now_ms = ATTEMPT_DELAY_MS;
     assert_eq!(stage.connect(&mut first), open.port());
-    // The first session has not waited for the result at the dead address.
+    // The first session did not wait for the result from the dead address.
     stage.now_ms += 10;
     let mut second = stage.dial(&targets);
     assert_eq!(stage.begin(&mut second), [open.port()]);
-    // Later one session alone tries the dead address again.
+    // Later a single session tries the dead address again.
     stage.now_ms += 1000;
     let [mut third, mut fourth] = [0; 2].map(|_| stage.dial(&targets));
     assert_eq!(stage.begin(&mut third), [dead.port()]);
@@ -179,7 +179,7 @@ fn a_backup_waits_until_all_others_fail() {
     assert_eq!(stage.connect(&mut dial), open.port());
     let mut second = stage.dial(&[backup(open), target(dead)]);
     assert_eq!(stage.begin(&mut second), [open.port()]);
-    // A refusal counts at once.
+    // A refused connect counts as a failure at once.
     let refused = closed();
     let mut third = stage.dial(&[backup(open), target(refused)]);
     assert_eq!(stage.connect(&mut third), open.port());
@@ -199,7 +199,7 @@ fn a_session_waits_for_a_slot_and_no_other_target_is_tried() {
     stage.servers.leave(first.caller().session);
     assert_eq!(stage.servers.next_ready(), Some(second.caller().session));
     assert_eq!(stage.begin(&mut second), [at.port()]);
-    // The address fails: those that wait go elsewhere.
+    // The address fails, so the sessions that wait try another one.
     let mut third = stage.dial(&targets);
     assert_eq!(stage.begin(&mut third), []);
     stage.now_ms += OVERDUE_MS;

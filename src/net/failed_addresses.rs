@@ -142,7 +142,7 @@ mod tests {
         for time in [1, 2, 4, 8, 16, 32, 60, 60] {
             failed.try_again(&at, &d, now);
             assert!(failed.fail(&at, None, true, now));
-            // Sessions that began before.
+            // Sessions that started before the failure.
             assert!(!failed.fail(&at, None, true, now + 900));
             now += time * 1000;
             assert!(failed.contains(&at, &d, now - 1), "{time}");

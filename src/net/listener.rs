@@ -19,7 +19,7 @@ use nix::sys::socket::{
     SockaddrStorage, UnixAddr, bind, getsockname, listen, setsockopt, socket, sockopt,
 };
 
-use super::byte_stream::{ByteStream, set_patience};
+use super::byte_stream::{ByteStream, set_send_timeout};
 use super::inherited::Inherited;
 use super::listener_choice::Bound;
 use super::peer::Peer;
@@ -114,9 +114,9 @@ impl Socket {
     }
 
     /// Sets how long clients of this socket may leave data unacknowledged.
-    pub fn set_patience(&self, patience: Duration) {
+    pub fn set_send_timeout(&self, timeout: Duration) {
         if let Listening::Tcp(socket) = &self.listening {
-            set_patience(socket, patience);
+            set_send_timeout(socket, timeout);
         }
     }
 
@@ -143,7 +143,6 @@ impl Socket {
     }
 }
 
-/// Shows the address.
 impl fmt::Display for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = match &self.listening {

@@ -171,8 +171,8 @@ mod tests {
     use super::*;
     use crate::config::parse;
 
-    /// The listeners that sockets get: `a:p` or `unix:...`; for a socket from systemd a
-    /// space and its name follow.
+    /// Chooses listeners for sockets, which are written as `a:p` or `unix:...`. After a socket
+    /// from systemd follow a space and its name.
     fn chosen(sockets: &[&str], listeners: &str) -> Vec<Option<usize>> {
         let text = format!("listeners: [{listeners}]");
         let config = parse("-", &text).expect(&text).config;
@@ -257,7 +257,7 @@ mod tests {
             ("192.0.2.1:80", vec![v6, v4, one], Some(2)),
             ("[::]:80", vec![v4, v6], Some(1)),
             ("0.0.0.0:80", vec![v6, v4], Some(1)),
-            // It serves more than the listener is for.
+            // The socket covers more addresses than the listener.
             ("[::]:80", vec![one], None),
             ("0.0.0.0:80", vec![one], None),
             ("192.0.2.2:80", vec![one], None),
@@ -291,7 +291,7 @@ mod tests {
         let none = "listen: 127.0.0.3";
         assert_eq!(chosen(&sockets, two), [Some(0), Some(1), Some(1)]);
         assert_eq!(chosen(&sockets[2..], &format!("{{{none}}}")), [None]);
-        // By its actual port, too.
+        // The actual port counts too.
         assert_eq!(chosen(&["127.0.0.1:0"], "{port: 40000}"), [Some(0)]);
     }
 }

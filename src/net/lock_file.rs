@@ -120,7 +120,7 @@ mod tests {
         let second = LockFile::beside(&path).unwrap_err();
         assert_eq!(second.kind(), io::ErrorKind::WouldBlock);
         drop(first);
-        // A file left by a crash is reused.
+        // A file that a crash has left is reused.
         LockFile::beside(&path).unwrap().remove();
         assert!(!file.exists());
         std::fs::write(&file, "").unwrap();

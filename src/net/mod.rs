@@ -33,7 +33,7 @@ pub(crate) mod private_addresses;
 pub(crate) mod servers;
 pub(crate) mod signals;
 #[cfg(test)]
-pub mod simulated;
+pub(crate) mod simulated;
 pub(crate) mod socket_file;
 pub mod source;
 pub mod tls_client;

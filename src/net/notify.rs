@@ -36,7 +36,6 @@ pub struct Notify {
     recipients: Vec<Recipient>,
     /// Systemd, while another process is its main process.
     held_back: Vec<Recipient>,
-    /// Time between heartbeats.
     watchdog: Option<Duration>,
 }
 
@@ -69,12 +68,12 @@ impl Notify {
     /// Tells systemd that this process serves and has become the main process.
     pub fn take_over(&mut self) {
         self.recipients.append(&mut self.held_back);
-        self.say("READY=1\nSTATUS=serving");
+        self.send_to_all("READY=1\nSTATUS=serving");
     }
 
     /// Makes another process the main process for systemd, and sends nothing more to it.
     pub fn hand_over(&mut self, pid: u32) {
-        self.say(&format!("MAINPID={pid}"));
+        self.send_to_all(&format!("MAINPID={pid}"));
         self.recipients
             .retain(|recipient| !matches!(recipient, Recipient::Systemd { .. }));
     }
@@ -101,19 +100,19 @@ impl Notify {
 
     /// Reports that the process serves.
     pub fn ready(&mut self, pid: u32) {
-        self.say(&format!("READY=1\nMAINPID={pid}\nSTATUS=serving"));
+        self.send_to_all(&format!("READY=1\nMAINPID={pid}\nSTATUS=serving"));
         self.recipients
             .retain(|recipient| !matches!(recipient, Recipient::Starter(_)));
     }
 
     /// Reports why the process could not start.
     pub fn failed(&self, why: &str) {
-        self.say(&format!("STATUS={}", why.replace('\n', " ")));
+        self.send_to_all(&format!("STATUS={}", why.replace('\n', " ")));
     }
 
     /// Reports that a reload has begun. Must be followed by `reloaded`.
     pub fn reloading(&self, monotonic_us: u64) {
-        self.say(&format!("RELOADING=1\nMONOTONIC_USEC={monotonic_us}"));
+        self.send_to_all(&format!("RELOADING=1\nMONOTONIC_USEC={monotonic_us}"));
     }
 
     /// Reports the end of a reload, and whether the new configuration is active.
@@ -122,20 +121,20 @@ impl Notify {
             true => "serving",
             false => "serving; the last reload was refused, see the log",
         };
-        self.say(&format!("READY=1\nSTATUS={status}"));
+        self.send_to_all(&format!("READY=1\nSTATUS={status}"));
     }
 
     /// Reports that the process is about to end.
     pub fn stopping(&self, status: &str) {
-        self.say(&format!("STOPPING=1\nSTATUS={status}"));
+        self.send_to_all(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
     /// Sends a heartbeat.
     pub fn alive(&self) {
-        self.say("WATCHDOG=1");
+        self.send_to_all("WATCHDOG=1");
     }
 
-    fn say(&self, message: &str) {
+    fn send_to_all(&self, message: &str) {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         let bytes = message.as_bytes();
         for recipient in &self.recipients {
@@ -153,10 +152,9 @@ impl Notify {
 
 /// A message from a channel.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum Message {
     /// The other process, with this number, serves.
     Ready(Option<u32>),
-    /// A heartbeat.
     Alive,
     Order(Order),
     /// Any other status. If the process never served, this is the reason.
@@ -208,7 +206,7 @@ impl Channel {
     ///
     /// # Errors
     /// `EAGAIN` if there is no message yet and `wait` is false.
-    pub fn next(&self, wait: bool) -> Result<Option<Word>, Errno> {
+    pub fn next(&self, wait: bool) -> Result<Option<Message>, Errno> {
         let flags = match wait {
             true => MsgFlags::empty(),
             false => MsgFlags::MSG_DONTWAIT,
@@ -226,14 +224,14 @@ impl Channel {
             None => None,
             Some("READY=1") => {
                 let pid = lines.find_map(|line| line.strip_prefix("MAINPID="));
-                Some(Word::Ready(pid.and_then(|pid| pid.parse().ok())))
+                Some(Message::Ready(pid.and_then(|pid| pid.parse().ok())))
             }
-            Some("WATCHDOG=1") => Some(Word::Alive),
+            Some("WATCHDOG=1") => Some(Message::Alive),
             Some(first) => Some(match ORDERS.iter().find(|(_, text)| *text == first) {
-                Some((order, _)) => Word::Order(*order),
+                Some((order, _)) => Message::Order(*order),
                 None => {
                     let status = text.lines().find_map(|line| line.strip_prefix("STATUS="));
-                    Word::Status(status.unwrap_or_default().to_owned())
+                    Message::Status(status.unwrap_or_default().to_owned())
                 }
             }),
         })

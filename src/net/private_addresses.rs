@@ -23,18 +23,18 @@ pub struct PrivateAddressSet {
 impl PrivateAddressSet {
     /// Reads this host's addresses. If that fails, the list is empty.
     pub fn new() -> (PrivateAddressSet, Result<(), Errno>) {
-        let mut inside = PrivateAddressSet {
+        let mut set = PrivateAddressSet {
             own: Vec::new(),
             read_at_ms: 0,
         };
-        let read = inside.read();
-        (inside, read)
+        let read = set.read();
+        (set, read)
     }
 
     /// Whether an address belongs to this host, or is loopback, private, link-local,
     /// unique-local, multicast, unspecified or otherwise not on the public Internet.
     pub fn contains(&mut self, address: IpAddr, now_ms: u64) -> bool {
-        if is_inside(address) {
+        if is_internal(address) {
             return true;
         }
         if now_ms >= self.read_at_ms + PERIOD_MS {
@@ -43,7 +43,7 @@ impl PrivateAddressSet {
             // stays.
             let _ = self.read();
         }
-        self.own.binary_search(&carried(address)).is_ok()
+        self.own.binary_search(&embedded_v4(address)).is_ok()
     }
 
     fn read(&mut self) -> Result<(), Errno> {
@@ -52,21 +52,21 @@ impl PrivateAddressSet {
             let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
             v4.or_else(|| Some(IpAddr::V6(address.as_sockaddr_in6()?.ip())))
         });
-        self.own = addresses.map(carried).collect();
+        self.own = addresses.map(embedded_v4).collect();
         self.own.sort_unstable();
         Ok(())
     }
 }
 
-fn is_inside(address: IpAddr) -> bool {
-    match carried(address) {
-        IpAddr::V4(v4) => is_inside_v4(v4),
-        IpAddr::V6(v6) => is_inside_v6(v6),
+fn is_internal(address: IpAddr) -> bool {
+    match embedded_v4(address) {
+        IpAddr::V4(v4) => is_internal_v4(v4),
+        IpAddr::V6(v6) => is_internal_v6(v6),
     }
 }
 
 /// The IPv4 address inside an IPv6 address, otherwise the address itself.
-fn carried(address: IpAddr) -> IpAddr {
+fn embedded_v4(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
     };
@@ -86,7 +86,7 @@ fn carried(address: IpAddr) -> IpAddr {
     }
 }
 
-fn is_inside_v4(address: Ipv4Addr) -> bool {
+fn is_internal_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     address.is_loopback()
         || address.is_private()
@@ -101,7 +101,7 @@ fn is_inside_v4(address: Ipv4Addr) -> bool {
         || a >= 224
 }
 
-fn is_inside_v6(address: Ipv6Addr) -> bool {
+fn is_internal_v6(address: Ipv6Addr) -> bool {
     match address.segments() {
         // Unspecified, loopback, and IPv4-compatible ones.
         [0, 0, 0, 0, 0, ..] => true,
@@ -149,7 +149,7 @@ mod tests {
             "2002:7f00:1::",
             "2002:a00:1::1",
         ] {
-            assert!(is_inside(inside.parse().unwrap()), "{inside}");
+            assert!(is_internal(inside.parse().unwrap()), "{inside}");
         }
         for outside in [
             "1.1.1.1",
@@ -164,7 +164,7 @@ mod tests {
             "2002:101:101::1",
             "2001:db8::1",
         ] {
-            assert!(!is_inside(outside.parse().unwrap()), "{outside}");
+            assert!(!is_internal(outside.parse().unwrap()), "{outside}");
         }
     }
 }

@@ -27,7 +27,6 @@ struct State {
     reset: bool,
     /// Bytes for the peer that it has not taken yet.
     outgoing: VecDeque<u8>,
-    /// Maximum size of `outgoing`.
     room: usize,
     /// A write did not fit completely.
     full: bool,
@@ -51,7 +50,7 @@ impl Wire {
 
     pub fn send(&self, bytes: &[u8]) {
         let mut state = self.0.borrow_mut();
-        assert!(!state.ended, "sent behind the end");
+        assert!(!state.ended, "sent after the end");
         state.incoming.extend(bytes);
     }
 
@@ -102,7 +101,7 @@ impl Wire {
         if state.reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        assert!(!state.finished, "written behind our own end");
+        assert!(!state.finished, "written after our own end");
         if n == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }

@@ -158,7 +158,7 @@ mod tests {
         let path = directory.join("s");
         let (fd, old) = SocketFile::bind(&path, 0o700).unwrap();
         assert_eq!(old.file.metadata().unwrap().mode() & 0o777, 0o700);
-        // The first one dies, and another takes over.
+        // The first daemon dies, and another replaces its socket.
         drop(fd);
         let (_fd, new) = SocketFile::bind(&path, 0o700).unwrap();
         old.remove();

@@ -33,7 +33,7 @@ const ALPN: &[u8] = b"\x0bxmpp-client";
 type Tickets = Arc<Mutex<HashMap<(String, bool), SslSession>>>;
 
 /// The place in a connection for the key of its tickets.
-static OWNER: LazyLock<Option<Index<Ssl, (String, bool)>>> =
+static TICKET_KEY: LazyLock<Option<Index<Ssl, (String, bool)>>> =
     LazyLock::new(|| Ssl::new_ex_index().ok());
 
 /// The properties of a new connection.
@@ -72,7 +72,9 @@ impl Contexts {
                 files.insert(path.to_owned(), Context::new(Some(path))?);
             }
         }
-        OWNER.as_ref().ok_or_else(|| words(ErrorStack::get()))?;
+        TICKET_KEY
+            .as_ref()
+            .ok_or_else(|| words(ErrorStack::get()))?;
         Ok(Contexts {
             system: Context::new(None)?,
             files,
@@ -83,15 +85,15 @@ impl Contexts {
     ///
     /// # Errors
     /// OpenSSL failed, or there is no context for the CA file.
-    pub fn connection(&self, wish: &TlsRequest<'_>) -> Result<Ssl, String> {
-        let context = match wish.ca_file {
+    pub fn connection(&self, request: &TlsRequest<'_>) -> Result<Ssl, String> {
+        let context = match request.ca_file {
             None => &self.system,
             Some(path) => {
                 let named = self.files.get(path);
                 named.ok_or_else(|| format!("{} was not read", path.display()))?
             }
         };
-        context.connection(wish)
+        context.connection(request)
     }
 }
 
@@ -123,8 +125,8 @@ impl Context {
         let mode = SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL;
         builder.set_session_cache_mode(mode);
         builder.set_new_session_callback(move |ssl, session| {
-            if let Some(owner) = OWNER.as_ref().and_then(|index| ssl.ex_data(*index)) {
-                keep(&kept, owner.clone(), session);
+            if let Some(key) = TICKET_KEY.as_ref().and_then(|index| ssl.ex_data(*index)) {
+                keep(&kept, key.clone(), session);
             }
         });
         Ok(Context {
@@ -133,27 +135,27 @@ impl Context {
         })
     }
 
-    fn connection(&self, wish: &TlsRequest<'_>) -> Result<Ssl, String> {
+    fn connection(&self, request: &TlsRequest<'_>) -> Result<Ssl, String> {
         let words = |error: ErrorStack| error.to_string();
         let mut settings = self.connector.configure().map_err(words)?;
-        settings.set_verify_hostname(wish.verify);
-        if !wish.verify {
+        settings.set_verify_hostname(request.verify);
+        if !request.verify {
             settings.set_verify(SslVerifyMode::NONE);
         }
-        if wish.direct {
+        if request.direct {
             settings.set_alpn_protos(ALPN).map_err(words)?;
         }
-        let mut ssl = settings.into_ssl(wish.domain).map_err(words)?;
+        let mut ssl = settings.into_ssl(request.domain).map_err(words)?;
         // Only after `into_ssl`, which sets flags itself.
         let flags = X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT;
         ssl.param_mut().set_hostflags(flags);
-        let owner = (wish.domain.to_owned(), wish.verify);
+        let key = (request.domain.to_owned(), request.verify);
         let tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ticket) = tickets.get(&owner) {
+        if let Some(ticket) = tickets.get(&key) {
             resume(&mut ssl, ticket);
         }
-        if let Some(index) = OWNER.as_ref() {
-            ssl.set_ex_data(*index, owner);
+        if let Some(index) = TICKET_KEY.as_ref() {
+            ssl.set_ex_data(*index, key);
         }
         Ok(ssl)
     }
@@ -170,15 +172,15 @@ pub(super) fn stop_at_records_without_payload(builder: &mut SslContextBuilder) {
     unsafe { SSL_CTX_ctrl(builder.as_ptr(), SSL_CTRL_CLEAR_MODE, mode, null_mut()) };
 }
 
-fn keep(tickets: &Tickets, owner: (String, bool), session: SslSession) {
+fn keep(tickets: &Tickets, key: (String, bool), session: SslSession) {
     let mut tickets = tickets.lock().unwrap_or_else(PoisonError::into_inner);
-    if tickets.len() >= MAX_TICKETS && !tickets.contains_key(&owner) {
+    if tickets.len() >= MAX_TICKETS && !tickets.contains_key(&key) {
         // Remove any ticket: a domain in frequent use will soon have another.
         if let Some(some) = tickets.keys().next().cloned() {
             tickets.remove(&some);
         }
     }
-    tickets.insert(owner, session);
+    tickets.insert(key, session);
 }
 
 /// Offers the server a ticket. If the server does not accept it, a full handshake follows.

@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_dates_of_a_certificate() {
-        // A certificate made this very second is valid.
+        // A certificate created in this second is valid.
         for (from_days, to_days, warning) in [
             (0, 90, None),
             (1, 90, Some("is not valid before")),

@@ -98,9 +98,9 @@ impl Transport {
 
     /// Makes the connection break if the peer's host does not answer; see
     /// [`ByteStream::watch`].
-    pub fn watch(&self, patience: Duration) {
+    pub fn watch(&self, timeout: Duration) {
         if let Transport::Plain(socket) = self {
-            socket.watch(patience);
+            socket.watch(timeout);
         }
     }
 

@@ -132,7 +132,6 @@ impl Turns {
         Some((asker, question))
     }
 
-    /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -171,7 +170,7 @@ mod tests {
             (A, 2, 21),
             (A, 2, 22),
             (B, 3, 31),
-            // Both want to know.
+            // The question has two waiters.
             (A, 4, 41),
             (B, 4, 41),
         ];

@@ -18,21 +18,26 @@ const GRACE_MS: Tick = 1000;
 
 /// Sessions that have not been drained yet.
 #[derive(Default)]
-pub(super) struct Spread {
+pub(super) struct DrainSchedule {
     waiting: Vec<usize>,
     total: u64,
     began: Tick,
     time_ms: Tick,
 }
 
-impl Spread {
+impl DrainSchedule {
     /// Spreads the sessions in these slots over `time_ms`, in an order drawn from `random`.
-    fn new(mut slots: Vec<usize>, began: Tick, time_ms: Tick, random: fn(u32) -> u32) -> Spread {
+    fn new(
+        mut slots: Vec<usize>,
+        began: Tick,
+        time_ms: Tick,
+        random: fn(u32) -> u32,
+    ) -> DrainSchedule {
         for at in (1..slots.len()).rev() {
             let most = u32::try_from(at).unwrap_or(u32::MAX);
             slots.swap(at, random(most) as usize);
         }
-        Spread {
+        DrainSchedule {
             total: slots.len() as u64,
             waiting: slots,
             began,
@@ -65,7 +70,7 @@ impl Reactor {
             self.sessions.len()
         ));
         self.stop_accepting();
-        self.upkeep.notify.stopping("ending sessions");
+        self.setup.notify.stopping("ending sessions");
         let now = self.shared.now;
         let limit = self.shared.config.drain_timeout;
         // Older generations end at the same time, and they go first.
@@ -79,25 +84,25 @@ impl Reactor {
         let (open, others): (Vec<usize>, Vec<usize>) = (slots(open), slots(others));
         let time = self.shared.config.drain_spread.unwrap_or_else(|| {
             let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
-            let workers = self.upkeep.membership.as_ref().map_or(1, |m| m.workers);
+            let workers = self.setup.membership.as_ref().map_or(1, |m| m.workers);
             let workers = u32::try_from(workers).unwrap_or(u32::MAX);
             (INTERVAL * workers).saturating_mul(count).min(limit / 2)
         });
-        self.spread = Spread::new(open, now, ticks(time.min(limit)), random);
+        self.drain_schedule = DrainSchedule::new(open, now, ticks(time.min(limit)), random);
         for slot in others {
-            self.tell_of_drain(slot);
+            self.drain_session(slot);
         }
         self.drain_those_due();
     }
 
     /// Drains the sessions that are due.
     pub(super) fn drain_those_due(&mut self) {
-        while let Some(slot) = self.spread.next(self.shared.now) {
-            self.tell_of_drain(slot);
+        while let Some(slot) = self.drain_schedule.next(self.shared.now) {
+            self.drain_session(slot);
         }
     }
 
-    fn tell_of_drain(&mut self, slot: usize) {
+    fn drain_session(&mut self, slot: usize) {
         // No new session has taken the slot, because no clients are accepted any more.
         self.poke(slot, Session::drain);
     }
@@ -107,35 +112,38 @@ impl Reactor {
 mod tests {
     use super::*;
 
-    /// The slots that are due at each of the times.
-    fn told(spread: &mut Spread, times: &[Tick]) -> Vec<usize> {
-        let count = |now: &Tick| std::iter::from_fn(|| spread.next(*now)).count();
+    /// The number of slots that are due at each of the times.
+    fn due_at(schedule: &mut DrainSchedule, times: &[Tick]) -> Vec<usize> {
+        let count = |now: &Tick| std::iter::from_fn(|| schedule.next(*now)).count();
         times.iter().map(count).collect()
     }
 
     #[test]
     fn sessions_are_told_evenly_and_never_faster() {
-        let mut spread = Spread::new((0..10_000).collect(), 500, 20_000, random);
+        let mut schedule = DrainSchedule::new((0..10_000).collect(), 500, 20_000, random);
         let mut sum = 0;
-        while let Some(due) = spread.due() {
+        while let Some(due) = schedule.due() {
             let now = due.max(500 + sum);
-            let n = std::iter::from_fn(|| spread.next(now)).count() as u64;
+            let n = std::iter::from_fn(|| schedule.next(now)).count() as u64;
             sum += n;
-            // 500 a second, one every 2 ms.
+            // 500 per second, one every 2 ms.
             assert_eq!(sum, (now - 500) / 2 + 1, "at {now}");
         }
         assert_eq!(sum, 10_000);
-        // A loop that was late catches up, and the last one is in time.
-        let mut late = Spread::new((0..100).collect(), 0, 1_000, random);
-        assert_eq!(told(&mut late, &[0, 499, 500, 989, 990]), [1, 49, 1, 48, 1]);
+        // A loop that was late catches up, and the last session is in time.
+        let mut late = DrainSchedule::new((0..100).collect(), 0, 1_000, random);
+        assert_eq!(
+            due_at(&mut late, &[0, 499, 500, 989, 990]),
+            [1, 49, 1, 48, 1]
+        );
         assert_eq!(late.due(), None);
     }
 
     #[test]
     fn their_order_is_random_and_nobody_is_left_out() {
         let order = || {
-            let mut spread = Spread::new((0..1_000).collect(), 0, 0, random);
-            std::iter::from_fn(|| spread.next(0)).collect::<Vec<_>>()
+            let mut schedule = DrainSchedule::new((0..1_000).collect(), 0, 0, random);
+            std::iter::from_fn(|| schedule.next(0)).collect::<Vec<_>>()
         };
         let (one, other) = (order(), order());
         assert_ne!(one, other);

@@ -14,7 +14,7 @@ use crate::upgrade::{self, Event, Generations};
 impl Reactor {
     /// Registers channels to other generations with the poll.
     pub(super) fn watch_generations(&mut self) {
-        let generations = self.upkeep.generations.iter();
+        let generations = self.setup.generations.iter();
         for fd in generations.flat_map(Generations::descriptors) {
             // Fails if it is already registered, or without memory; in that case its
             // message is read together with the next event.
@@ -29,7 +29,7 @@ impl Reactor {
 
     /// Starts the next generation, or, as a worker, retires when the master says so.
     pub(super) fn take_upgrade_signal(&mut self, from_master: bool) {
-        let Some(generations) = &mut self.upkeep.generations else {
+        let Some(generations) = &mut self.setup.generations else {
             if from_master {
                 self.retire();
             }
@@ -47,44 +47,44 @@ impl Reactor {
 
     /// Forwards an order to older generations.
     pub(super) fn order_older(&mut self, order: Order) {
-        if let Some(generations) = &mut self.upkeep.generations {
+        if let Some(generations) = &mut self.setup.generations {
             generations.order(order);
         }
     }
 
     /// Whether older generations still have sessions.
     pub(super) fn has_older(&self) -> bool {
-        let generations = self.upkeep.generations.as_ref();
+        let generations = self.setup.generations.as_ref();
         generations.is_some_and(|generations| generations.older() > 0)
     }
 
     /// The time by which the new process must serve.
     pub(super) fn upgrade_deadline(&self) -> Option<Tick> {
-        let deadline = self.upkeep.generations.as_ref()?.deadline()?;
+        let deadline = self.setup.generations.as_ref()?.deadline()?;
         Some(ticks(deadline.saturating_duration_since(self.started)))
     }
 
     /// Handles events from other generations.
-    pub(super) fn hear_generations(&mut self, now: Instant) {
-        while let Some(generations) = &mut self.upkeep.generations
+    pub(super) fn handle_generation_events(&mut self, now: Instant) {
+        while let Some(generations) = &mut self.setup.generations
             && let Some(event) = generations.next_event(now)
         {
             match event {
                 Event::Retire(pid) => {
-                    self.upkeep.notify.hand_over(pid);
+                    self.setup.notify.hand_over(pid);
                     self.retire();
                     upgrade::log_retired(&self.shared.log, pid);
-                    self.upkeep
+                    self.setup
                         .generations
                         .iter()
                         .for_each(Generations::hand_over);
                 }
                 Event::Failed(why) => upgrade::log_failed(&self.shared.log, &why),
-                Event::Promoted => self.upkeep.notify.take_over(),
-                Event::Asked(Order::Stop) => self.drain("the new process"),
-                Event::Asked(Order::Leave) => self.leave = true,
-                Event::Asked(Order::Report) => self.tell_status(),
-                Event::Asked(Order::TakeOver) => {}
+                Event::Promoted => self.setup.notify.take_over(),
+                Event::Ordered(Order::Stop) => self.drain("the new process"),
+                Event::Ordered(Order::Leave) => self.leave = true,
+                Event::Ordered(Order::Report) => self.log_status(),
+                Event::Ordered(Order::TakeOver) => {}
                 Event::OlderEnded(number) => upgrade::log_older_ended(&self.shared.log, number),
             }
         }
@@ -99,7 +99,7 @@ impl Reactor {
         self.alive_at = None;
         let limit = self.shared.config.old_sessions_timeout;
         self.retired_until = Some(self.shared.now + ticks(limit));
-        upgrade::mark_as_old(self.upkeep.generation);
+        upgrade::mark_as_old(self.setup.generation);
     }
 
     /// Closes the listeners. Deregisters them first, because copies in other processes

@@ -18,14 +18,14 @@ const EVERY: u32 = 16;
 pub(super) struct Sampler {
     /// Turns to skip before the next measurement.
     left: u32,
-    lot: u32,
+    random: u32,
 }
 
 impl Sampler {
     /// A sampler that chooses the first turn.
     pub const NEW: Sampler = Sampler {
         left: 0,
-        lot: 0x9e37_79b9,
+        random: 0x9e37_79b9,
     };
 
     /// Measures a turn of `session` if it relayed messages and is chosen. `before` is the
@@ -46,10 +46,10 @@ impl Sampler {
             self.left -= 1;
             return false;
         }
-        self.lot ^= self.lot << 13;
-        self.lot ^= self.lot >> 17;
-        self.lot ^= self.lot << 5;
-        self.left = self.lot % (2 * EVERY - 1);
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 17;
+        self.random ^= self.random << 5;
+        self.left = self.random % (2 * EVERY - 1);
         true
     }
 }

@@ -39,9 +39,9 @@ use crate::net::tls_server::Endpoint;
 use crate::session::shared::{Shared, TLS_STEPS_PER_TURN};
 use crate::session::{Session, Tick, Turn};
 use crate::status::Status;
-use drain::Spread;
+use drain::DrainSchedule;
 use latency::Sampler;
-pub use setup::{Membership, Upkeep};
+pub use setup::{Membership, Setup};
 use slow::SlowTurns;
 use timers::{Armed, Timers};
 use token::Owner;
@@ -87,7 +87,7 @@ pub struct Reactor {
     /// Number of sessions that exist only to be refused.
     refusals: usize,
     started: Instant,
-    upkeep: Upkeep,
+    setup: Setup,
     start_config: Rc<Config>,
     /// When the next heartbeat is due.
     alive_at: Option<Tick>,
@@ -100,7 +100,7 @@ pub struct Reactor {
     /// When the drain gives up; set once it has begun.
     drain_deadline: Option<Tick>,
     /// The sessions that have not been drained yet.
-    spread: Spread,
+    drain_schedule: DrainSchedule,
     /// When to drain the sessions of this old process; set once a new process serves.
     retired_until: Option<Tick>,
     /// A second signal has arrived: exit at once.
@@ -136,7 +136,7 @@ impl Reactor {
         log: Rc<Log>,
         mut listeners: Vec<Socket>,
         endpoints: Vec<Rc<Endpoint>>,
-        upkeep: Upkeep,
+        setup: Setup,
     ) -> Result<Reactor, String> {
         let words = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let poll = Poll::new().map_err(words("cannot create the poll"))?;
@@ -158,13 +158,13 @@ impl Reactor {
             listener
                 .register(&registry, token)
                 .map_err(words("cannot poll a listener"))?;
-            listener.set_patience(config.write_timeout);
+            listener.set_send_timeout(config.write_timeout);
         }
         let max_sessions = open_files::most_sessions(&config, &log);
         let started = now();
         Ok(Reactor {
             poll,
-            upkeep,
+            setup,
             start_config: Rc::clone(&config),
             alive_at: None,
             shared: Shared::new(config, log, locator, tls, registry),
@@ -184,7 +184,7 @@ impl Reactor {
             accept_rest: None,
             exhausted: false,
             drain_deadline: None,
-            spread: Spread::default(),
+            drain_schedule: DrainSchedule::default(),
             retired_until: None,
             leave: false,
         })
@@ -246,7 +246,7 @@ impl Reactor {
         }
         let tick = self.shared.now;
         if signalled || upgraded || self.upgrade_deadline().is_some_and(|at| tick >= at) {
-            self.hear_generations(woken);
+            self.handle_generation_events(woken);
         }
         if resolved || self.shared.locator.is_due(tick) {
             self.shared.locator.process(tick);
@@ -279,7 +279,7 @@ impl Reactor {
             self.timers.next(),
             self.accept_rest,
             self.drain_deadline,
-            self.spread.due(),
+            self.drain_schedule.due(),
             self.retired_until.filter(|_| self.drain_deadline.is_none()),
             self.upgrade_deadline(),
             self.alive_at,

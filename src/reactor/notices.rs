@@ -21,7 +21,7 @@ pub fn report(log: &Log, problems: &[Problem]) {
 }
 
 /// Logs that a new configuration cannot be used.
-pub fn tell_refused(why: &str, log: &Log) {
+pub fn log_refused(why: &str, log: &Log) {
     log.startup(
         Level::Err,
         format_args!("configuration not reloaded, keeping the old one: {why}"),
@@ -29,7 +29,7 @@ pub fn tell_refused(why: &str, log: &Log) {
 }
 
 /// Logs that a new configuration is active, and which keys need a restart.
-pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
+pub fn log_reloaded(old: &Config, new: &Config, log: &Log) {
     let waiting = old.start_keys_changed(new);
     let waiting = match waiting.as_slice() {
         [] => String::new(),
@@ -42,7 +42,7 @@ pub fn tell_reloaded(old: &Config, new: &Config, log: &Log) {
 }
 
 /// Logs the sockets that have no listener in a new configuration.
-pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
+pub fn log_without_rules(sockets: &[&Socket], log: &Log) {
     for socket in sockets {
         let text = format_args!(
             "the socket {socket}{} has no listener in the new configuration; it keeps its old \
@@ -54,7 +54,7 @@ pub fn tell_without_rules(sockets: &[&Socket], log: &Log) {
 }
 
 /// Logs the certificates that have expired or soon will.
-pub fn tell_expiring(endpoints: &[Rc<Endpoint>], log: &Log) {
+pub fn log_expiring(endpoints: &[Rc<Endpoint>], log: &Log) {
     for text in tls_server::expiring(endpoints) {
         log.startup(Level::Warning, format_args!("{text}"));
     }
@@ -71,7 +71,7 @@ pub fn announce(listeners: &[Socket], log: &Log) {
 
 impl Reactor {
     /// Logs what the process is doing, whatever the level.
-    pub(super) fn tell_status(&self) {
+    pub(super) fn log_status(&self) {
         let mut phases = BTreeMap::new();
         for (_, slot) in &self.sessions {
             let phase = slot.session.phase();
@@ -94,7 +94,7 @@ impl Reactor {
                 self.max_sessions,
                 self.shared.metrics.accepted,
                 parsers.stream.parked() + parsers.message.parked(),
-                self.upkeep.generation,
+                self.setup.generation,
                 if self.is_retired() { ", retired" } else { "" },
             ),
         );

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 
-use super::notices::{report, tell_expiring, tell_refused, tell_reloaded, tell_without_rules};
+use super::notices::{log_expiring, log_refused, log_reloaded, log_without_rules, report};
 use super::open_files::most_sessions;
 use super::{Reactor, token};
 use crate::config::{self, Config, Loaded, Problem, Sources};
@@ -21,9 +21,8 @@ use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
 
 /// A new configuration, with what was made of the files that it names.
-pub struct Fresh {
+pub struct Reloaded {
     pub config: Config,
-    /// For TLS to servers.
     pub contexts: Contexts,
     /// The rules and TLS of the listeners.
     pub endpoints: Vec<Rc<Endpoint>>,
@@ -31,28 +30,28 @@ pub struct Fresh {
 
 /// Reads the configuration again, and checks it and the files that it names. Also returns
 /// its text. Logs all errors, and that the old configuration stays.
-pub fn read_again(path: &Path, log: &Log) -> Option<(String, Fresh)> {
+pub fn read_again(path: &Path, log: &Log) -> Option<(String, Reloaded)> {
     let sources = Sources::read_again(path);
-    let (fresh, warnings) = judge(path, &sources, log)?;
+    let (reloaded, warnings) = judge(path, &sources, log)?;
     report(log, &warnings);
-    Some((sources.encode(), fresh))
+    Some((sources.encode(), reloaded))
 }
 
 /// Checks a configuration and the files that it names; also returns warnings.
-fn judge(path: &Path, sources: &Sources, log: &Log) -> Option<(Fresh, Vec<Problem>)> {
+fn judge(path: &Path, sources: &Sources, log: &Log) -> Option<(Reloaded, Vec<Problem>)> {
     let judged = sources.judge();
     let Loaded { config, warnings } = judged
         .map_err(|problems| refuse(path, &problems, log))
         .ok()?;
     let contexts = Contexts::new(config.ca_files());
     let made = contexts.and_then(|contexts| Ok((contexts, Endpoint::all(&config)?)));
-    let (contexts, endpoints) = made.map_err(|why| tell_refused(&why, log)).ok()?;
-    let fresh = Fresh {
+    let (contexts, endpoints) = made.map_err(|why| log_refused(&why, log)).ok()?;
+    let reloaded = Reloaded {
         config,
         contexts,
         endpoints,
     };
-    Some((fresh, warnings))
+    Some((reloaded, warnings))
 }
 
 /// Logs why a configuration cannot be used.
@@ -66,7 +65,7 @@ fn refuse(path: &Path, problems: &[Problem], log: &Log) {
         ),
         None => format!("{} has errors", path.display()),
     };
-    tell_refused(&why, log);
+    log_refused(&why, log);
 }
 
 /// The kernel's monotonic clock in microseconds, which systemd expects in a notification.
@@ -78,45 +77,45 @@ pub fn monotonic_us() -> u64 {
 impl Reactor {
     /// Reads the current configuration, if it is valid. With several workers it comes from
     /// the text that the master has read.
-    fn fresh(&self, log: &Log) -> Option<Fresh> {
-        let path = &self.upkeep.path;
-        let Some(membership) = &self.upkeep.membership else {
-            return read_again(path, log).map(|(_, fresh)| fresh);
+    fn read_config(&self, log: &Log) -> Option<Reloaded> {
+        let path = &self.setup.path;
+        let Some(membership) = &self.setup.membership else {
+            return read_again(path, log).map(|(_, reloaded)| reloaded);
         };
         // Without a text, the signal did not come from the master.
         let text = membership.text?.read()?;
         let sources = Sources::decode(&String::from_utf8_lossy(&text));
-        let (fresh, _) = judge(path, &sources, log)?;
-        let config = fresh.config.share(membership.worker, membership.workers);
-        Some(Fresh { config, ..fresh })
+        let (reloaded, _) = judge(path, &sources, log)?;
+        let config = reloaded.config.share(membership.worker, membership.workers);
+        Some(Reloaded { config, ..reloaded })
     }
 
     /// Applies the current configuration, if it is valid.
     pub(super) fn reload(&mut self) {
-        self.upkeep.notify.reloading(monotonic_us());
+        self.setup.notify.reloading(monotonic_us());
         let taken = self.take_configuration();
         let now = Some(SystemTime::now());
         let metrics = &mut self.shared.metrics;
         metrics.reload_refused = now.filter(|_| !taken);
         metrics.reloaded = now.filter(|_| taken).or(metrics.reloaded);
-        self.upkeep.notify.reloaded(taken);
+        self.setup.notify.reloaded(taken);
     }
 
     /// Returns whether a new configuration is active; if not, the log says why.
     fn take_configuration(&mut self) -> bool {
         let log = Rc::clone(&self.shared.log);
-        let Some(fresh) = self.fresh(&log) else {
+        let Some(reloaded) = self.read_config(&log) else {
             return false;
         };
-        let Fresh {
+        let Reloaded {
             config,
             contexts,
             endpoints,
-        } = fresh;
+        } = reloaded;
         let resolver = match self.new_resolver(&config) {
             Ok(resolver) => resolver,
             Err(why) => {
-                tell_refused(&why, &log);
+                log_refused(&why, &log);
                 return false;
             }
         };
@@ -125,7 +124,7 @@ impl Reactor {
         let now = self.shared.now;
         self.shared.locator.replace_resolver(resolver, now);
         for listener in &self.listeners {
-            listener.set_patience(config.write_timeout);
+            listener.set_send_timeout(config.write_timeout);
         }
         let old = &mut self.endpoints;
         let without_rules = tls_server::replace(old, &self.listeners, &config, &endpoints);
@@ -134,10 +133,10 @@ impl Reactor {
         self.shared.metrics.certificates = tls_server::expiries(&self.endpoints);
         self.shared.set_config(Rc::clone(&config), contexts);
         // With several workers the master logs this.
-        if self.upkeep.membership.is_none() {
-            tell_reloaded(&self.start_config, &config, &log);
-            tell_without_rules(&without_rules, &log);
-            tell_expiring(&endpoints, &log);
+        if self.setup.membership.is_none() {
+            log_reloaded(&self.start_config, &config, &log);
+            log_without_rules(&without_rules, &log);
+            log_expiring(&endpoints, &log);
         }
         true
     }

@@ -9,7 +9,7 @@ use crate::net::notify::Notify;
 use crate::shared_memory::SharedText;
 use crate::upgrade::Generations;
 
-pub struct Upkeep {
+pub struct Setup {
     /// The absolute path of the configuration file.
     pub path: PathBuf,
     /// Reports the state of this process.

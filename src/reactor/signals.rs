@@ -14,7 +14,7 @@ impl Reactor {
                 Signal::SIGTERM | Signal::SIGINT => self.stop(signal),
                 Signal::SIGHUP if !is_stopping && !self.is_retired() => self.reload(),
                 Signal::SIGUSR1 => {
-                    self.tell_status();
+                    self.log_status();
                     self.order_older(Order::Report);
                 }
                 Signal::SIGUSR2 if !is_stopping => self.take_upgrade_signal(from == getppid()),

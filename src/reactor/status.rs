@@ -12,9 +12,9 @@ use crate::status::{Status, View};
 impl Reactor {
     /// Serves `status_listen`; each worker has its own ports.
     pub fn open_status(&mut self) -> Result<(), String> {
-        let membership = self.upkeep.membership.as_ref();
+        let membership = self.setup.membership.as_ref();
         let worker = membership.map_or(0, |membership| membership.worker);
-        let listeners = std::mem::take(&mut self.upkeep.status);
+        let listeners = std::mem::take(&mut self.setup.status);
         if listeners.is_empty() {
             return Ok(());
         }
@@ -22,14 +22,11 @@ impl Reactor {
             let text = format_args!("status at http://{address}/metrics");
             self.shared.log.startup(Level::Info, text);
         }
-        let metrics = self
-            .upkeep
-            .metrics
-            .map_or_else(|| SharedMetrics::new(1), Ok);
+        let metrics = self.setup.metrics.map_or_else(|| SharedMetrics::new(1), Ok);
         let metrics = metrics.map_err(|error| format!("cannot publish metrics: {error}"))?;
         let shared = &mut self.shared;
         shared.metrics.max_sessions = self.max_sessions;
-        shared.metrics.generation = self.upkeep.generation;
+        shared.metrics.generation = self.setup.generation;
         shared.metrics.certificates = tls_server::expiries(&self.endpoints);
         let slot = Slot::take(metrics, worker, &shared.metrics, &shared.gauges());
         let registry = &shared.registry;

@@ -15,7 +15,6 @@ pub const FIRST_LISTENER: usize = 3;
 const FIRST_SESSION: usize = 1024;
 /// The first token of the status port, whose tokens are the last before the sessions.
 pub const FIRST_STATUS: usize = FIRST_SESSION - status::TOKENS;
-/// Maximum number of listeners.
 pub const MAX_LISTENERS: usize = FIRST_STATUS - FIRST_LISTENER;
 
 /// The receiver of an event.

@@ -30,10 +30,10 @@ use crate::net::listener::{self, Socket};
 use crate::net::notify::{Channel, Notify};
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
-use crate::reactor::notices::{report, tell_expiring};
-use crate::reactor::{Reactor, Upkeep};
-use crate::upgrade::gift::Gift;
+use crate::reactor::notices::{log_expiring, report};
+use crate::reactor::{Reactor, Setup};
 use crate::upgrade::handover::Handover;
+use crate::upgrade::handover_item::HandoverItem;
 use crate::upgrade::program::Program;
 use crate::upgrade::{Generations, Older};
 use owned_files::OwnedFiles;
@@ -166,7 +166,7 @@ impl Plan {
         };
         warnings::of_domains(&config, path, log);
         warnings::of_unserved_listeners(&endpoints, &config, log);
-        tell_expiring(&endpoints, log);
+        log_expiring(&endpoints, log);
         Ok(Plan {
             program: Program::of_this_process(&absolute, foreground, environment),
             path: absolute,
@@ -235,7 +235,7 @@ impl Plan {
         notify: Notify,
         log: &Rc<Log>,
     ) -> Result<bool, String> {
-        let upkeep = Upkeep {
+        let setup = Setup {
             path: std::mem::take(&mut self.path),
             notify,
             membership: None,
@@ -246,7 +246,7 @@ impl Plan {
         };
         let config = Rc::new(std::mem::take(&mut self.config));
         let endpoints = std::mem::take(&mut self.endpoints);
-        run(config, endpoints, self.sets.swap_remove(0), upkeep, log)
+        run(config, endpoints, self.sets.swap_remove(0), setup, log)
     }
 
     fn serve_as_master(&mut self, generations: Generations, notify: Notify, log: &Rc<Log>) -> Role {
@@ -266,10 +266,10 @@ impl Plan {
     /// Prepares upgrades: collects what this process would hand over.
     fn generations(&mut self) -> Result<Generations, String> {
         let failed = |error: io::Error| format!("cannot copy descriptors: {error}");
-        let mut gifts = Gift::of_listeners(&self.sets, &self.status).map_err(failed)?;
+        let mut items = HandoverItem::of_listeners(&self.sets, &self.status).map_err(failed)?;
         for files in [&self.files, &self.inherited_files] {
-            let more = Gift::of_files(files.pid_file.as_ref(), &files.sockets);
-            gifts.extend(more.map_err(failed)?);
+            let more = HandoverItem::of_files(files.pid_file.as_ref(), &files.sockets);
+            items.extend(more.map_err(failed)?);
         }
         let handed_over = self.inherited_files.pid_file.as_ref();
         let pid_file = handed_over.map(PidFile::to_hand_over).transpose();
@@ -280,7 +280,7 @@ impl Plan {
             self.generation,
             older,
             program,
-            gifts,
+            items,
             pid_file,
         ))
     }
@@ -377,17 +377,23 @@ fn bind_status(
 }
 
 /// Serves as one of several workers. The master logs any failure.
-fn work(setup: WorkerSetup, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
-    let upkeep = Upkeep {
+fn work(worker: WorkerSetup, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
+    let setup = Setup {
         path,
-        notify: setup.notify,
-        membership: Some(setup.membership),
-        metrics: setup.metrics,
-        status: setup.status,
-        generation: setup.generation,
+        notify: worker.notify,
+        membership: Some(worker.membership),
+        metrics: worker.metrics,
+        status: worker.status,
+        generation: worker.generation,
         generations: None,
     };
-    let served = run(setup.config, setup.endpoints, setup.listeners, upkeep, log);
+    let served = run(
+        worker.config,
+        worker.endpoints,
+        worker.listeners,
+        setup,
+        log,
+    );
     served.map(drop).map_err(drop)
 }
 
@@ -396,16 +402,16 @@ fn run(
     config: Rc<Config>,
     endpoints: Vec<Rc<Endpoint>>,
     listeners: Vec<Socket>,
-    mut upkeep: Upkeep,
+    mut setup: Setup,
     log: &Rc<Log>,
 ) -> Result<bool, String> {
-    let notify = std::mem::take(&mut upkeep.notify);
-    let reactor = Reactor::new(config, Rc::clone(log), listeners, endpoints, upkeep);
+    let notify = std::mem::take(&mut setup.notify);
+    let reactor = Reactor::new(config, Rc::clone(log), listeners, endpoints, setup);
     let mut reactor = reactor.inspect_err(|why| notify.failed(why))?;
     reactor
         .open_status()
         .inspect_err(|why| notify.failed(why))?;
-    reactor.tell_ready(notify);
+    reactor.report_ready(notify);
     let ran = reactor.run();
     ran.map_err(|error| format!("the event loop failed: {error}"))?;
     Ok(reactor.is_retired())

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use mio::net::TcpListener;
 
 use super::Older;
-use super::gift::{
+use super::handover_item::{
     LISTENER, OLDER, PID_FILE, PID_LOCK, PREDECESSOR, SOCKET_FILE, STATUS, SYSTEMD, from_hex,
 };
 use crate::daemon::Environment;

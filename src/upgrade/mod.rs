@@ -8,8 +8,8 @@
 //! [`Generations::next_event`] when a descriptor is readable, after SIGCHLD, and at the
 //! deadline.
 
-pub mod gift;
 pub mod handover;
+pub mod handover_item;
 pub mod program;
 
 use std::ffi::CString;
@@ -25,8 +25,8 @@ use nix::unistd::{Pid, getpid};
 
 use crate::daemon::pid_file;
 use crate::log::{Level, Log};
-use crate::net::notify::{self, Channel, Order, Word};
-use gift::Gift;
+use crate::net::notify::{self, Channel, Message, Order};
+use handover_item::HandoverItem;
 use program::Program;
 
 /// Time within which a new generation has to serve.
@@ -42,7 +42,7 @@ pub enum Event {
     /// The previous generation has retired: this is the main process.
     Promoted,
     /// The newest generation sent this order.
-    Asked(Order),
+    Ordered(Order),
     /// The old generation with this number has ended.
     OlderEnded(u32),
 }
@@ -64,7 +64,7 @@ struct Starting {
     child: Child,
     channel: Channel,
     /// The last status that it sent.
-    said: Option<String>,
+    last_status: Option<String>,
     /// All its processes have closed the channel.
     gone: bool,
     give_up_at: Instant,
@@ -74,7 +74,7 @@ struct Starting {
 pub struct Generations {
     number: u32,
     program: Program,
-    gifts: Vec<Gift>,
+    items: Vec<HandoverItem>,
     /// Written when this process becomes the main process.
     pid_file: Option<File>,
     older: Vec<Older>,
@@ -92,13 +92,13 @@ impl Generations {
         number: u32,
         older: Vec<Older>,
         program: Program,
-        gifts: Vec<Gift>,
+        items: Vec<HandoverItem>,
         pid_file: Option<File>,
     ) -> Generations {
         Generations {
             number,
             program,
-            gifts,
+            items,
             pid_file,
             awaits_promotion: !older.is_empty(),
             older,
@@ -157,18 +157,18 @@ impl Generations {
         }
         let failed = |what: &'static str| move |why: Errno| format!("{what}: {}", why.desc());
         let (channel, other) = notify::channel().map_err(failed("cannot make a channel"))?;
-        let mut channels = vec![Gift::predecessor(other, self.number)];
+        let mut channels = vec![HandoverItem::predecessor(other, self.number)];
         for older in &self.older {
             let copy = older.channel.try_clone();
             let copy = copy.map_err(|error| format!("cannot copy a channel: {error}"))?;
-            channels.push(Gift::older(copy, older.number));
+            channels.push(HandoverItem::older(copy, older.number));
         }
-        let gifts: Vec<&Gift> = self.gifts.iter().chain(&channels).collect();
-        let child = self.program.start(&gifts)?;
+        let items: Vec<&HandoverItem> = self.items.iter().chain(&channels).collect();
+        let child = self.program.start(&items)?;
         self.newer = Newer::Starting(Starting {
             child,
             channel,
-            said: None,
+            last_status: None,
             gone: false,
             give_up_at: now + START_TIMEOUT,
         });
@@ -178,15 +178,15 @@ impl Generations {
     pub fn next_event(&mut self, now: Instant) -> Option<Event> {
         self.children
             .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-        let heard = self.hear_older().or_else(|| self.hear_newer());
+        let heard = self.read_older().or_else(|| self.read_newer());
         heard.or_else(|| self.give_up(now))
     }
 
-    fn hear_older(&mut self) -> Option<Event> {
+    fn read_older(&mut self) -> Option<Event> {
         for at in 0..self.older.len() {
             loop {
                 match self.older[at].channel.next(false) {
-                    Ok(Some(Word::Order(Order::TakeOver))) => return self.promote(),
+                    Ok(Some(Message::Order(Order::TakeOver))) => return self.promote(),
                     Ok(Some(_)) => {}
                     Err(Errno::EAGAIN) => break,
                     // The main process died before it could hand over.
@@ -211,23 +211,23 @@ impl Generations {
         Some(Event::Promoted)
     }
 
-    fn hear_newer(&mut self) -> Option<Event> {
+    fn read_newer(&mut self) -> Option<Event> {
         loop {
-            let word = match &self.newer {
+            let message = match &self.newer {
                 Newer::None => return None,
                 Newer::Starting(starting) if starting.gone => return None,
                 Newer::Starting(starting) => starting.channel.next(false),
                 Newer::Serving(channel) => channel.next(false),
             };
-            match (word, &mut self.newer) {
+            match (message, &mut self.newer) {
                 (Err(Errno::EAGAIN), _) => return None,
-                (Ok(Some(Word::Ready(pid @ Some(_)))), Newer::Starting(_)) => {
+                (Ok(Some(Message::Ready(pid @ Some(_)))), Newer::Starting(_)) => {
                     return self.retire(pid);
                 }
-                (Ok(Some(Word::Status(status))), Newer::Starting(starting)) => {
-                    starting.said = Some(status);
+                (Ok(Some(Message::Status(status))), Newer::Starting(starting)) => {
+                    starting.last_status = Some(status);
                 }
-                (Ok(Some(Word::Order(order))), _) => return Some(Event::Asked(order)),
+                (Ok(Some(Message::Order(order))), _) => return Some(Event::Ordered(order)),
                 (Ok(Some(_)), _) => {}
                 (Ok(None) | Err(_), Newer::Starting(starting)) => starting.gone = true,
                 // No newer generation is left to send orders.
@@ -239,7 +239,7 @@ impl Generations {
     fn retire(&mut self, pid: Option<u32>) -> Option<Event> {
         let channel = self.abandon()?;
         self.newer = Newer::Serving(channel);
-        self.gifts.clear();
+        self.items.clear();
         self.older.clear();
         self.pid_file = None;
         self.retired = true;
@@ -280,8 +280,8 @@ impl Generations {
         };
         let why = match ended {
             Some(status) => {
-                let said = starting.said.take();
-                said.unwrap_or_else(|| format!("the new process ended with {status}"))
+                let reason = starting.last_status.take();
+                reason.unwrap_or_else(|| format!("the new process ended with {status}"))
             }
             None if now >= starting.give_up_at => {
                 let seconds = START_TIMEOUT.as_secs();
@@ -308,7 +308,7 @@ impl Generations {
     pub fn order(&mut self, order: Order) {
         if order != Order::Report {
             self.end_newer();
-            self.gifts.clear();
+            self.items.clear();
         }
         for older in &self.older {
             older.channel.order(order);

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use super::gift::Gift;
+use super::handover_item::HandoverItem;
 use crate::daemon::{Environment, HANDOVER};
 
 /// The program and how to start it.
@@ -35,16 +35,16 @@ impl Program {
     }
 
     /// Starts the program and hands the descriptors over.
-    pub(super) fn start(&self, gifts: &[&Gift]) -> Result<Child, String> {
+    pub(super) fn start(&self, items: &[&HandoverItem]) -> Result<Child, String> {
         let path = self.path.display();
-        let words: Vec<String> = gifts.iter().map(|gift| gift.word()).collect();
-        let inheritable = |on| gifts.iter().try_for_each(|gift| gift.set_inheritable(on));
+        let descriptions: Vec<String> = items.iter().map(|item| item.description()).collect();
+        let inheritable = |on| items.iter().try_for_each(|item| item.set_inheritable(on));
         let done = inheritable(true).map_err(|why| why.into());
         let started = done.and_then(|()| {
             Command::new(&self.path)
                 .args(&self.arguments)
                 .envs(self.variables.iter().map(|(name, value)| (name, value)))
-                .env(HANDOVER, words.join(" "))
+                .env(HANDOVER, descriptions.join(" "))
                 // If it fails to start, the whole group is killed.
                 .process_group(0)
                 .spawn()

@@ -64,7 +64,6 @@ impl DnsCache {
         self.entries.insert(Arc::clone(question), entry);
     }
 
-    /// Drops expired answers.
     pub fn sweep(&mut self, now_ms: u64) {
         while let Some((&(until_ms, _), question)) = self.expiries.first_key_value()
             && until_ms <= now_ms
@@ -74,7 +73,6 @@ impl DnsCache {
         }
     }
 
-    /// Drops everything.
     pub fn clear(&mut self) {
         *self = DnsCache::default();
     }
@@ -106,7 +104,7 @@ mod tests {
         Arc::new(Question::Service(format!("_s._tcp.a{at}.example")))
     }
 
-    /// The largest answer that is taken.
+    /// An answer of the maximum size.
     fn large() -> Kept {
         let service = Service {
             priority: 1,
@@ -128,7 +126,7 @@ mod tests {
         assert!(cache.find(&question(7), 1007).is_none());
         cache.sweep(1098);
         assert_eq!(cache.entries.len(), 1);
-        // Also by what comes next.
+        // The next insertion removes expired answers too.
         cache.keep(&question(500), Err(Error::NotFound), 1099, 1);
         assert_eq!(cache.entries.len(), 1);
         cache.sweep(1100);

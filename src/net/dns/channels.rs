@@ -27,7 +27,6 @@ use super::reply::{Timed, records};
 const TRY_TIMEOUT: Duration = Duration::from_millis(400);
 /// How often each DNS server is asked.
 const TRIES: u32 = 5;
-/// Maximum number of channels.
 const MAX_CHANNELS: usize = 4;
 /// Maximum number of dropped questions in one channel.
 const MAX_DROPPED: usize = 64;
@@ -38,7 +37,6 @@ const A: u16 = 1;
 const AAAA: u16 = 28;
 const SRV: u16 = 33;
 
-/// A question in c-ares.
 struct Sent {
     channel: usize,
     /// Number of times that its channel had been emptied when it was asked.
@@ -52,7 +50,7 @@ type Reply = Result<Timed, Error>;
 /// The reports of c-ares from its callbacks. They must be `Send`, although only this thread
 /// calls them.
 #[derive(Default)]
-struct Told {
+struct Reports {
     /// Channel, descriptor, and whether to wait for reads and for writes.
     sockets: Vec<(usize, Socket, bool, bool)>,
     replies: VecDeque<(Sent, Reply)>,
@@ -71,7 +69,7 @@ struct Lane {
 pub struct Channels {
     lanes: Vec<Lane>,
     current: usize,
-    told: Arc<Mutex<Told>>,
+    reports: Arc<Mutex<Reports>>,
     /// Questions with waiters: their channel and text, by ticket.
     live: HashMap<u64, (usize, Arc<Question>)>,
     next_ticket: u64,
@@ -95,7 +93,7 @@ impl Channels {
         let mut channels = Channels {
             lanes: Vec::new(),
             current: 0,
-            told: Arc::default(),
+            reports: Arc::default(),
             live: HashMap::new(),
             next_ticket: 0,
             servers: servers.iter().map(SocketAddr::to_string).collect(),
@@ -109,7 +107,7 @@ impl Channels {
     }
 
     fn open(&self) -> Result<Channel, c_ares::Error> {
-        let told = Arc::clone(&self.told);
+        let reports = Arc::clone(&self.reports);
         let lane = self.lanes.len();
         let mut options = Options::new();
         options
@@ -117,7 +115,7 @@ impl Channels {
             .set_timeout(TRY_TIMEOUT)
             .set_tries(TRIES)
             .set_socket_state_callback(move |socket, read, write| {
-                lock(&told).sockets.push((lane, socket, read, write));
+                lock(&reports).sockets.push((lane, socket, read, write));
             });
         options.set_resolvconf_path(&self.resolv_conf)?;
         // The library's own cache could keep answers for more than a minute.
@@ -181,12 +179,12 @@ impl Channels {
             Question::Host(_, Family::V4) => A,
             Question::Host(_, Family::V6) => AAAA,
         };
-        let told = Arc::clone(&self.told);
+        let reports = Arc::clone(&self.reports);
         lane.channel.query(question.name(), IN, kind, move |reply| {
             let reply = reply
                 .map_err(Error::from)
                 .and_then(|message| records(&sent.question, message));
-            lock(&told).replies.push_back((sent, reply));
+            lock(&reports).replies.push_back((sent, reply));
         });
     }
 
@@ -223,7 +221,7 @@ impl Channels {
         // These replies only say that the question was cancelled, or the question is asked
         // again.
         let round = lane.round;
-        lock(&self.told)
+        lock(&self.reports)
             .replies
             .retain(|(sent, _)| sent.channel != at || sent.round == round);
         let inside = self.live.iter().filter(|(_, (lane, _))| *lane == at);
@@ -238,7 +236,7 @@ impl Channels {
     /// Returns the next answer: the question, its result, and its ticket if somebody waits
     /// for it.
     pub fn next_reply(&mut self) -> Option<(Arc<Question>, Reply, Option<u64>)> {
-        let (sent, reply) = lock(&self.told).replies.pop_front()?;
+        let (sent, reply) = lock(&self.reports).replies.pop_front()?;
         let lane = &mut self.lanes[sent.channel];
         let live = self.live.remove(&sent.ticket).is_some();
         match live {
@@ -254,7 +252,7 @@ impl Channels {
 
     /// Whether an answer is ready.
     pub fn has_replies(&self) -> bool {
-        !lock(&self.told).replies.is_empty()
+        !lock(&self.reports).replies.is_empty()
     }
 
     /// Handles what arrived on the sockets, and timeouts.
@@ -290,7 +288,7 @@ impl Channels {
     /// Updates the registrations as c-ares reported. With `again`, also re-registers
     /// unchanged sockets, because an edge comes only once.
     fn register(&mut self, again: bool) {
-        let changes = std::mem::take(&mut lock(&self.told).sockets);
+        let changes = std::mem::take(&mut lock(&self.reports).sockets);
         // c-ares may already have closed the socket. The kernel has then removed its
         // registration, so these calls may fail harmlessly.
         for (at, socket, read, write) in changes {
@@ -319,8 +317,8 @@ impl Channels {
     }
 }
 
-fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
-    told.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(reports: &Mutex<Reports>) -> std::sync::MutexGuard<'_, Reports> {
+    reports.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -345,14 +343,14 @@ mod tests {
         let mut waiting = Vec::new();
         let mut most = 0;
         for at in 0..ROUNDS {
-            // Each channel has a question that somebody waits for.
+            // Each channel has a question with a waiter.
             if at % (MAX_DROPPED - 1) == 0 && waiting.len() < 2 * MAX_CHANNELS {
                 waiting.push(channels.ask(&question(&format!("live{at}"))));
             }
             let ticket = channels.ask(&question(&format!("dead{at}")));
             channels.drop_question(ticket);
             most = most.max(channels.dropped());
-            // The server's queue is not to overflow.
+            // The server's queue must not overflow.
             while at % 100 == 0 && dns.recv(&mut [0; 512]).is_ok() {}
         }
         assert!(most >= MAX_DROPPED, "{most}");
@@ -365,7 +363,7 @@ mod tests {
             if let Ok((len, from)) = dns.recv_from(&mut message)
                 && message[13..].starts_with(b"live")
             {
-                // No such name.
+                // The name does not exist.
                 (message[2], message[3]) = (0x81, 0x83);
                 dns.send_to(&message[..len], from).unwrap();
             }
@@ -379,7 +377,7 @@ mod tests {
             }
         }
         assert_eq!(waiting, []);
-        // Nobody waits for anything.
+        // No question has a waiter.
         assert_eq!(channels.dropped(), 0);
         assert!(channels.timeout().is_none());
     }

@@ -17,7 +17,6 @@ const MAX_SIZE: usize = 16 << 20;
 /// Maximum number of addresses per name.
 const MAX_ADDRESSES: usize = 16;
 
-/// A hosts file.
 pub struct Hosts {
     watch: FileWatch,
     text: Vec<u8>,
@@ -29,7 +28,6 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Reads the file.
     pub fn new(path: PathBuf) -> Hosts {
         let mut hosts = Hosts {
             watch: FileWatch::new(path),
@@ -152,7 +150,7 @@ mod tests {
     use std::fmt::Write as _;
     use std::fs;
 
-    /// A test file that is removed with the value.
+    /// A file that is removed when this value is dropped.
     struct TestFile(PathBuf);
 
     impl TestFile {
@@ -223,7 +221,7 @@ mod tests {
             assert_eq!(hosts.find("missing.example").len(), 0);
         }
         fs::write(&file.0, "192.0.2.1 host0.example").unwrap();
-        // At most one look per second.
+        // The file is checked at most once per second.
         assert!(!hosts.refresh(99_999));
         assert_eq!(found(&hosts, "host0.example"), "10.0.0.1");
         assert!(hosts.refresh(101_000));

@@ -1,4 +1,4 @@
-//! The order of targets, and what is given out when.
+//! The order of targets, and when each is returned.
 
 use super::*;
 use crate::net::dns::question::Family;
@@ -111,7 +111,7 @@ fn silence_of_services_counts_as_no_record() {
     assert_eq!(over(Some(some())), Ok(1));
     assert_eq!(over(Some(dot())), Err(Error::NotOffered));
     assert_eq!(over(Some(Err(servfail))), Err(Error::Failed(servfail)));
-    // The same when the library says so.
+    // The same if c-ares reports a time-out.
     let silence = DnsError::Failed(c_ares::Error::ETIMEOUT);
     let mut silent = look_up(Some(Err(silence)));
     silent.services[1].1 = Some(Err(silence));
@@ -145,7 +145,7 @@ fn targets_are_given_in_order_unless_one_is_slow() {
     let addresses: Vec<_> = targets.iter().map(|t| t.address.to_string()).collect();
     assert_eq!(addresses, ["[2001:db8::2]:1", "192.0.2.2:1"]);
     assert!(!complete);
-    // One family is not waited for either, and not forgotten.
+    // A missing family is not waited for either, but its addresses are used later.
     take(&mut look_up, "a", Family::V4, Some("192.0.2.1"));
     assert_eq!(look_up.give(false), (vec![], false));
     let (targets, complete) = look_up.give(true);

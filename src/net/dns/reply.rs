@@ -103,7 +103,7 @@ fn least_ttl(message: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// An answer to a question for `a`, with these records of a type.
+    /// An answer to a question for the name `a`, with these records of one type.
     fn message(kind: u16, records: &[(u32, Vec<u8>)]) -> Vec<u8> {
         let count = (records.len() as u16).to_be_bytes();
         let mut message = vec![0, 1, 0x81, 0x80, 0, 1, count[0], count[1], 0, 0, 0, 0];
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn no_more_services_than_are_of_use_those_of_the_best_priority() {
-        // The name of each is a pointer to that of the question.
+        // The name of each record points to the name in the question.
         let all: Vec<_> = (0..1000).rev().map(|at| srv(at, b"\xc0\x0c")).collect();
         let (records, _) = records(&service(), &message(33, &all)).unwrap();
         let Records::Services(services) = records else {
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_host_that_is_no_name_is_refused_and_is_not_the_lack_of_a_record() {
-        // Bytes that are written as `\000`, four for one.
+        // c-ares writes these bytes as `\000`, with four characters each.
         let long = [&[63][..], &[0; 63], &[63], &[0; 63], &[0]].concat();
         let only = message(33, &[srv(1, &long)]);
         let refused = Error::Failed(c_ares::Error::EBADRESP);

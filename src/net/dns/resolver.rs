@@ -32,7 +32,6 @@ const MAX_CACHED_MS: u64 = 60_000;
 const MISSING_CACHED_MS: u64 = 5_000;
 /// Size of a question without its name, here and in c-ares while it is in flight.
 const QUESTION_BYTES: usize = 1024;
-/// Size of a waiter.
 const WAITER_BYTES: usize = 192;
 
 /// A look-up that waits for an answer.
@@ -167,7 +166,7 @@ impl Resolver {
     /// answer is available at once.
     pub fn ask(&mut self, waiter: &Waiter, question: Question, now_ms: u64) -> Option<usize> {
         if let Some(result) = self.answer_at_once(&question, now_ms) {
-            self.tell_at_once(waiter, question, result);
+            self.queue_answer(waiter, question, result);
             return None;
         }
         let key = self.keys.get(&question).copied();
@@ -183,7 +182,7 @@ impl Resolver {
         if !flies {
             let turns = &mut self.turns[kind as usize];
             if !turns.have_room_for(waiter.asker) {
-                self.tell_at_once(waiter, question, Err(Error::TooMany));
+                self.queue_answer(waiter, question, Err(Error::TooMany));
                 return None;
             }
             turns.push(waiter.asker, &waiter.domain, place);
@@ -202,7 +201,7 @@ impl Resolver {
         Some(place)
     }
 
-    fn tell_at_once(
+    fn queue_answer(
         &mut self,
         waiter: &Waiter,
         question: Question,

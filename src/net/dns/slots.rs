@@ -60,13 +60,11 @@ impl Slots {
             }
     }
 
-    /// Takes a slot.
     pub fn take(&mut self, kind: Kind, asker: Source) {
         self.taken[kind as usize] += 1;
         self.of_asker.entry(asker).or_default()[kind as usize] += 1;
     }
 
-    /// Gives a slot back.
     pub fn give_back(&mut self, kind: Kind, asker: Source) {
         self.taken[kind as usize] -= 1;
         if let Some(own) = self.of_asker.get_mut(&asker) {

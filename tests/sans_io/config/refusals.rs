@@ -183,15 +183,15 @@ fn what_yaml_has_beyond_text_lists_and_mappings_is_refused() {
     for (text, start) in [
         (
             "domains:\n  - *.a.b\n  - *.c.d\n",
-            "x.conf:2: text that begins with * and stands",
+            "x.conf:2: unquoted text that begins with * (a YAML",
         ),
         (
             "host: &a b\n",
-            "x.conf:1: text that begins with & and stands without quotes",
+            "x.conf:1: unquoted text that begins with & (a YAML",
         ),
         (
             "log_level: !LOG_ERR\n",
-            "x.conf:1: text that begins with ! and stands without",
+            "x.conf:1: unquoted text that begins with ! (a YAML",
         ),
         (
             "port: 1\n---\nport: 2\n",

@@ -27,61 +27,68 @@ pub(super) const PID_FILE: &str = "pid_file";
 pub(super) const PID_LOCK: &str = "pid_lock";
 
 /// A descriptor, its kind, and what else the next generation needs to know about it.
-pub struct Gift {
+pub struct HandoverItem {
     kind: &'static str,
     fd: OwnedFd,
     detail: String,
 }
 
-impl Gift {
-    pub(super) fn predecessor(channel: Channel, number: u32) -> Gift {
-        Gift::new(PREDECESSOR, channel, number.to_string())
+impl HandoverItem {
+    pub(super) fn predecessor(channel: Channel, number: u32) -> HandoverItem {
+        HandoverItem::new(PREDECESSOR, channel, number.to_string())
     }
 
-    pub(super) fn older(channel: Channel, number: u32) -> Gift {
-        Gift::new(OLDER, channel, number.to_string())
+    pub(super) fn older(channel: Channel, number: u32) -> HandoverItem {
+        HandoverItem::new(OLDER, channel, number.to_string())
     }
 
     /// The listeners; `sets` and `status` have those of each worker.
     pub fn of_listeners(
         sets: &[Vec<Socket>],
         status: &[Vec<TcpListener>],
-    ) -> io::Result<Vec<Gift>> {
-        let mut gifts = Vec::new();
+    ) -> io::Result<Vec<HandoverItem>> {
+        let mut items = Vec::new();
         for (worker, set) in sets.iter().enumerate() {
             // Only TCP sockets that the daemon has bound differ between workers.
             for socket in set.iter().filter(|s| worker == 0 || s.is_one_of_several()) {
                 let fd = socket.to_hand_over()?;
-                gifts.push(match socket.bound().asked() {
-                    (_, Some(name)) => Gift::new(SYSTEMD, fd, hex(name.as_bytes())),
-                    (port, None) => Gift::new(LISTENER, fd, port.to_string()),
+                items.push(match socket.bound().asked() {
+                    (_, Some(name)) => HandoverItem::new(SYSTEMD, fd, hex(name.as_bytes())),
+                    (port, None) => HandoverItem::new(LISTENER, fd, port.to_string()),
                 });
             }
         }
         for listener in status.iter().flatten() {
             let fd = listener.as_fd().try_clone_to_owned()?;
-            gifts.push(Gift::new(STATUS, fd, String::new()));
+            items.push(HandoverItem::new(STATUS, fd, String::new()));
         }
-        Ok(gifts)
+        Ok(items)
     }
 
     /// The PID file and the files of unix sockets.
-    pub fn of_files(pid_file: Option<&PidFile>, sockets: &[SocketFile]) -> io::Result<Vec<Gift>> {
+    pub fn of_files(
+        pid_file: Option<&PidFile>,
+        sockets: &[SocketFile],
+    ) -> io::Result<Vec<HandoverItem>> {
         let name = |path: &Path| hex(path.as_os_str().as_bytes());
-        let mut gifts = Vec::new();
+        let mut items = Vec::new();
         for file in sockets {
-            gifts.push(Gift::new(SOCKET_FILE, file.try_clone()?, name(file.path())));
+            items.push(HandoverItem::new(
+                SOCKET_FILE,
+                file.try_clone()?,
+                name(file.path()),
+            ));
         }
         if let Some((path, file, lock)) = pid_file.map(PidFile::to_hand_over).transpose()? {
-            gifts.push(Gift::new(PID_FILE, file, name(path)));
-            gifts.push(Gift::new(PID_LOCK, lock, String::new()));
+            items.push(HandoverItem::new(PID_FILE, file, name(path)));
+            items.push(HandoverItem::new(PID_LOCK, lock, String::new()));
         }
-        Ok(gifts)
+        Ok(items)
     }
 
-    fn new(kind: &'static str, fd: impl Into<OwnedFd>, detail: String) -> Gift {
+    fn new(kind: &'static str, fd: impl Into<OwnedFd>, detail: String) -> HandoverItem {
         let fd = fd.into();
-        Gift { kind, fd, detail }
+        HandoverItem { kind, fd, detail }
     }
 
     /// Sets whether programs that this process executes inherit the descriptor.
@@ -93,7 +100,7 @@ impl Gift {
         fcntl(&self.fd, FcntlArg::F_SETFD(flags)).map(drop)
     }
 
-    pub(super) fn word(&self) -> String {
+    pub(super) fn description(&self) -> String {
         format!("{}={}:{}", self.kind, self.fd.as_raw_fd(), self.detail)
     }
 }

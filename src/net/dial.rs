@@ -34,7 +34,7 @@ pub(crate) struct Dial {
     waiting: VecDeque<Target>,
     under_way: Vec<Attempt>,
     next_start_ms: u64,
-    /// The next target waits for a slot, or for attempts that take precedence to fail.
+    /// The next target waits for a slot, or for the failure of attempts that take precedence.
     held_back: bool,
     /// More targets may be added.
     expecting: bool,

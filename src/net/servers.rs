@@ -16,7 +16,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Allows `most` connections to each address that have no stream header yet.
+    /// Limits the connections to each address that have no stream header yet to `most`.
     pub fn new(most: usize) -> Servers {
         Servers {
             failed: FailedAddresses::default(),

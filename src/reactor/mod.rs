@@ -91,7 +91,7 @@ pub struct Reactor {
     start_config: Rc<Config>,
     /// When the next heartbeat is due.
     alive_at: Option<Tick>,
-    /// Clients may be waiting that caused an earlier edge.
+    /// Clients may be waiting for which no further edge will come.
     accept_due: bool,
     /// When to accept again after running out of descriptors.
     accept_rest: Option<Tick>,

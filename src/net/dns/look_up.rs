@@ -57,7 +57,7 @@ pub(super) enum Patience {
     All,
     /// Until there is something to connect to.
     UntilUsable,
-    /// Not any longer.
+    /// No time at all, even if nothing is known.
     Over,
 }
 

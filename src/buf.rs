@@ -1,13 +1,12 @@
 //! A byte queue: append at the end, take from the front.
 //!
-//! Owns the bytes that wait for a socket or for the rest of a unit. It gives
-//! its memory back as soon as it is empty, so that an idle session holds none.
+//! Holds bytes that wait for a socket or for the rest of a unit. An empty queue frees its
+//! memory, so an idle session holds none.
 
-/// Room that a queue begins with: header and stanza of a message that is not
-/// long fit in without growing.
+/// Initial capacity: enough for the frame header and stanza of a short message.
 const FIRST_ROOM: usize = 1000;
 
-/// A growable queue of bytes with a read offset. Empty it is one word.
+/// A growable queue of bytes with a read offset. An empty queue takes one word.
 #[derive(Debug, Default)]
 pub struct Buf(Option<Box<Bytes>>);
 
@@ -18,27 +17,27 @@ struct Bytes {
 }
 
 impl Buf {
-    /// An empty queue; allocates nothing.
+    /// Creates an empty queue without allocating.
     pub const fn new() -> Self {
         Buf(None)
     }
 
-    /// Bytes waiting.
+    /// Returns the number of waiting bytes.
     pub fn len(&self) -> usize {
         self.as_slice().len()
     }
 
-    /// Whether nothing waits.
+    /// Whether no bytes wait.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of memory held, used or not.
+    /// Returns the bytes of memory held, including unused capacity.
     pub fn capacity(&self) -> usize {
         self.0.as_ref().map_or(0, |bytes| bytes.data.capacity())
     }
 
-    /// The waiting bytes, oldest first.
+    /// Returns the waiting bytes, oldest first.
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
             Some(bytes) => &bytes.data[bytes.start..],
@@ -46,8 +45,7 @@ impl Buf {
         }
     }
 
-    /// Appends `bytes`. Space that was read already is used again before the
-    /// queue grows.
+    /// Appends `bytes`. Reuses the space of consumed bytes before it grows.
     pub fn extend(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -57,7 +55,7 @@ impl Buf {
         queue.data.extend_from_slice(bytes);
     }
 
-    /// Takes `n` bytes from the front.
+    /// Removes `n` bytes from the front.
     ///
     /// # Panics
     /// If fewer than `n` bytes wait.
@@ -71,12 +69,12 @@ impl Buf {
         }
     }
 
-    /// Drops all bytes and gives the memory back.
+    /// Drops all bytes and frees the memory.
     pub fn clear(&mut self) {
         self.0 = None;
     }
 
-    /// Takes all bytes out, leaving the queue empty.
+    /// Returns all bytes and leaves the queue empty.
     pub fn take(&mut self) -> Vec<u8> {
         let Some(bytes) = self.0.take() else {
             return Vec::new();
@@ -88,8 +86,8 @@ impl Buf {
 }
 
 impl Bytes {
-    /// Moves the waiting bytes to the front when that avoids growing and costs
-    /// no more than the space it wins.
+    /// Moves the waiting bytes to the front, if that avoids growing and copies no more bytes
+    /// than it frees.
     fn make_room(&mut self, extra: usize) {
         let waiting = self.data.len() - self.start;
         let spare = self.data.capacity() - self.data.len();

@@ -1,13 +1,13 @@
-//! How much work one session may cause in a turn of the loop.
+//! Bounds the work that one session may cause in a turn of the loop.
 //!
-//! Owns the number of units left. A worker has one meter: the reactor refills it before
-//! each session's turn, and all work for the session draws on it. Once it is spent, the
-//! session continues in the next turn, after all others had theirs. The last draw may
-//! exceed what is left, so large pieces of work can be done.
+//! A worker has one meter, which counts down units: the reactor refills it before each
+//! session's turn, and all work for the session draws on it. Once it is spent, the session
+//! continues in the next turn, after all other sessions had theirs. The last draw may exceed
+//! the units left, so a large piece of work can still be done.
 //!
 //! A unit is the cost of feeding Expat one byte, at most 40 ns.
 
-/// Units for one session in one turn: at most 3 ms.
+/// Units for one session in one turn, at most 3 ms.
 pub const UNITS_PER_TURN: usize = 64 << 10;
 
 /// Units for a TLS record without payload, such as a KeyUpdate.
@@ -37,23 +37,23 @@ impl Meter {
         }
     }
 
-    /// Begins another turn.
+    /// Refills the meter for the next turn.
     pub fn refill(&mut self) {
         self.left = UNITS_PER_TURN;
     }
 
-    /// Takes units that were spent, or are about to be.
+    /// Counts work that was done or is about to be done.
     pub fn draw(&mut self, units: usize) {
         self.left = self.left.saturating_sub(units);
         self.drawn += units as u64;
     }
 
-    /// The units drawn since the start, in all turns.
+    /// Returns the units drawn in all turns since the start.
     pub fn drawn(&self) -> u64 {
         self.drawn
     }
 
-    /// The units that are left.
+    /// Returns the units that are left.
     pub fn left(&self) -> usize {
         self.left
     }

@@ -1,8 +1,8 @@
 //! Memory that the processes of one daemon share, mapped before the fork.
 //!
-//! Owns the mapping and how texts are stored in it. It is an array of words that starts
-//! as zeros, costs memory only where it is written, and lives as long as the process.
-//! Every word has one writer at a time. Reading and writing make no system call.
+//! The memory is an array of words, initially zero. It takes physical memory only where it is
+//! written, and is never unmapped. Every word has one writer at a time. Reading and writing
+//! need no system calls.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -13,15 +13,15 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 
 /// The longest [`SharedText`], in bytes.
 const MAX_TEXT: usize = 4 << 20;
-/// Words of each of its two halves.
+/// Words in each of its two halves.
 const HALF: usize = words_for(MAX_TEXT);
-/// How often a text is read again that was overwritten meanwhile.
+/// Maximum number of attempts to read a text that is being overwritten.
 const TRIES: usize = 4;
 
 /// Words in shared memory.
 pub(crate) type Words = &'static [AtomicU64];
 
-/// Maps so many words.
+/// Maps `count` words.
 ///
 /// # Errors
 /// There is no memory.
@@ -39,7 +39,7 @@ pub(crate) fn map(count: usize) -> io::Result<Words> {
     Ok(unsafe { std::slice::from_raw_parts(start.cast().as_ptr(), count) })
 }
 
-/// How many words hold so many bytes and their length.
+/// Returns the number of words needed for `bytes` bytes and their length.
 pub(crate) const fn words_for(bytes: usize) -> usize {
     1 + bytes.div_ceil(8)
 }
@@ -77,7 +77,7 @@ pub(crate) fn read_bytes(words: &[AtomicU64]) -> Vec<u8> {
 pub struct SharedText(Words);
 
 impl SharedText {
-    /// Maps a text that is not written yet.
+    /// Maps memory for a text, which is not yet written.
     ///
     /// # Errors
     /// There is no memory.
@@ -95,7 +95,8 @@ impl SharedText {
     /// It is too long.
     pub fn write(self, text: &str) -> io::Result<()> {
         let version = self.0[0].load(Relaxed) + 1;
-        // Whoever reads a word that is written below also sees the version before.
+        // A reader that sees a word written below also sees the previous version number, and so
+        // notices that its half is being overwritten.
         fence(Release);
         if !write_bytes(self.half(version), text.as_bytes()) {
             return Err(io::ErrorKind::FileTooLarge.into());
@@ -104,7 +105,7 @@ impl SharedText {
         Ok(())
     }
 
-    /// Returns the text that was written last, if one was.
+    /// Returns the last text written, if any.
     pub fn read(self) -> Option<Vec<u8>> {
         (0..TRIES).find_map(|_| {
             let version = self.0[0].load(Acquire);
@@ -142,7 +143,7 @@ mod tests {
         });
         let mut last = 0;
         while last < 1999 {
-            // None: it was overwritten again and again, or is not there yet.
+            // None: the text is not yet written, or every attempt met an overwrite.
             let Some(bytes) = text.read() else { continue };
             let read = String::from_utf8(bytes).unwrap();
             let mut numbers = read.split(' ');

@@ -1,18 +1,17 @@
-//! Where a unit of XML ends: a first-level element, or the start tag of a root.
+//! Finds the end of a unit of XML: a first-level element, or the start tag of a root.
 //!
-//! Owns the scan of the bytes before a unit is complete; it looks at each byte once. It
-//! tracks tags, quotes, CDATA sections and depth, and keeps only its position among
-//! these. It refuses comments, processing instructions and document types (RFC 6120,
-//! section 11.1) at their first bytes, and tags that are too long. It may accept
-//! anything else: Expat must then find exactly one element from the unit's first byte
-//! to its last.
+//! Scans the bytes before a unit is complete, each byte once. It tracks tags, quotes, CDATA
+//! sections and depth, and keeps only its position among these. It refuses comments, processing
+//! instructions and document types (RFC 6120, section 11.1) at their first bytes, and tags that
+//! are too long. It may accept anything else: Expat must then find exactly one element from the
+//! unit's first byte to its last.
 
 use super::limits::{Error, Limits};
 
-/// Longest tag, and longest XML declaration: Expat reads either in one go.
+/// Maximum length of a tag or of an XML declaration. Expat treats either as one token.
 pub const MAX_TAG: usize = 64 << 10;
 
-/// What follows the `<?` of an XML declaration; after it comes white space.
+/// The target of an XML declaration: follows `<?`, and is followed by white space.
 const DECLARATION: &[u8] = b"xml";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +29,9 @@ enum Step {
     EndTag,
     /// After `<!`.
     Bang,
-    /// In a CDATA section, after so many `]`, at most two.
+    /// In a CDATA section, after this many `]`, at most two.
     Cdata(u8),
-    /// After `<?` and so many bytes of the name.
+    /// After `<?` and this many bytes of the name.
     DeclarationName(u8),
     /// In an XML declaration; `question`: the last byte was a `?`.
     Declaration {
@@ -80,7 +79,7 @@ impl Boundary {
     /// them belong to it.
     ///
     /// # Errors
-    /// The unit cannot be allowed, whatever follows.
+    /// The unit is invalid, whatever follows.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Option<usize>, Error> {
         let mut at = 0;
         while at < bytes.len() {
@@ -164,7 +163,7 @@ impl Boundary {
         let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
         match self.depth > 0 || text.iter().all(is_space) {
             true => Ok(used),
-            false => Err(Error::NotWellFormed("text outside of the root")),
+            false => Err(Error::NotWellFormed("text outside the root")),
         }
     }
 
@@ -187,7 +186,7 @@ impl Boundary {
             b'?' if may_declare => Step::DeclarationName(0),
             b'?' => return Err(Error::Restricted("processing instruction")),
             b'/' if self.depth == 0 => {
-                return Err(Error::NotWellFormed("an end tag without its element"));
+                return Err(Error::NotWellFormed("end tag without a start tag"));
             }
             b'/' => Step::EndTag,
             _ => {
@@ -238,7 +237,7 @@ mod tests {
     const COMMENT: Error = Error::Restricted("comment");
     const INSTRUCTION: Error = Error::Restricted("processing instruction");
 
-    /// Scans in one piece and byte by byte, with the same result.
+    /// Scans `text` as a whole and byte by byte, and checks that the results agree.
     fn end(start: &Boundary, text: &str) -> Result<Option<usize>, Error> {
         let whole = start.clone().feed(text.as_bytes());
         let mut dribbled = start.clone();

@@ -1,16 +1,16 @@
 //! The Expat functions that the parser calls, declared by hand.
 //!
-//! Owns the one that not all versions of the library have, too: without it a newer one
-//! reports a tag late. `expat-sys` only links the library and declares nothing. Types follow
-//! `expat.h` as distributions build it: `XML_Char` is `char` holding UTF-8,
-//! `XML_Bool` an `unsigned char`, `XML_Index` a `long`.
+//! `XML_SetReparseDeferralEnabled` is looked up at run time, because only some versions of the
+//! library have it; those versions report a tag late unless it is called. `expat-sys` only
+//! links the library and declares nothing. Types follow `expat.h` as distributions build it:
+//! `XML_Char` is `char` holding UTF-8, `XML_Bool` an `unsigned char`, `XML_Index` a `long`.
 
 use std::sync::OnceLock;
 
 use expat_sys as _;
 use nix::libc::{self, c_char, c_int, c_long, c_uchar, c_ulong, c_void};
 
-/// The parser object, known only by its address.
+/// Expat's parser object, which is opaque.
 #[repr(C)]
 pub struct ParserStruct {
     opaque: [u8; 0],
@@ -59,11 +59,8 @@ pub type SetReparseDeferral = unsafe extern "C" fn(parser: RawParser, enabled: c
 /// `XML_Expat_Version`.
 #[repr(C)]
 pub struct Version {
-    /// The first number of a version such as 2.5.0.
     pub major: c_int,
-    /// The second number.
     pub minor: c_int,
-    /// The third number.
     pub micro: c_int,
 }
 
@@ -100,8 +97,8 @@ unsafe extern "C" {
     pub fn XML_ExpatVersionInfo() -> Version;
 }
 
-/// `XML_SetReparseDeferralEnabled` if the library has it. Distributions carried it back
-/// into older versions, so no version number tells.
+/// Returns `XML_SetReparseDeferralEnabled` if the library has it. Distributions backported it
+/// to older versions, so the version number does not show this.
 pub(super) fn reparse_deferral() -> Option<SetReparseDeferral> {
     static FOUND: OnceLock<Option<SetReparseDeferral>> = OnceLock::new();
     *FOUND.get_or_init(|| {

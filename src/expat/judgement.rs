@@ -1,18 +1,18 @@
 //! Feeds a complete unit to Expat, slice by slice.
 //!
-//! Owns the position in the unit. A large unit takes several turns. Expat gets each
-//! byte once, but scans a token again if a slice cuts it. To bound these repetitions,
-//! a slice is at least as long as the part of a token that Expat holds.
+//! A large unit takes several turns. Expat gets each byte once, but rescans a token that was
+//! cut at the end of a slice. To bound the rescans, each slice is at least as long as the part
+//! of a token that Expat holds.
 
 use super::limits::Error;
 use super::parser::{Parser, Tag, Token};
 use crate::meter::Meter;
 
-/// Bytes fed at once. Expat copies them to its own buffer, which must not grow beyond
-/// what a parser may keep.
+/// Bytes fed at once. Expat copies them to its own buffer, which must not exceed the memory
+/// that an idle parser may keep.
 const SLICE: usize = 16 << 10;
 
-/// The parser of a complete unit, and how much of the unit it got.
+/// A complete unit on its way through Expat.
 pub struct Judgement {
     parser: Parser,
     /// Position in the parser of the unit's first byte.
@@ -21,7 +21,7 @@ pub struct Judgement {
 }
 
 impl Judgement {
-    /// Begins a unit at the parser's current position.
+    /// Begins a unit at the current position of `parser`.
     pub fn new(parser: Parser) -> Judgement {
         Judgement {
             origin: parser.position(),
@@ -30,11 +30,11 @@ impl Judgement {
         }
     }
 
-    /// Feeds Expat more of `unit`, at least one slice, until the meter is spent. True if
-    /// Expat has got all of it.
+    /// Feeds Expat more of `unit`, at least one slice, until the meter is spent. Returns true
+    /// once Expat has all of it.
     ///
     /// # Errors
-    /// Why the unit is refused.
+    /// The unit is not allowed, or not well-formed.
     pub fn proceed(&mut self, unit: &[u8], meter: &mut Meter) -> Result<bool, Error> {
         loop {
             let pending = self.parser.pending();
@@ -52,7 +52,7 @@ impl Judgement {
         }
     }
 
-    /// The start tag of the unit, if Expat got exactly one first-level element.
+    /// Returns the start tag, if the unit is exactly one first-level element.
     pub fn element(&self) -> Option<&Tag> {
         let end_of_unit = self.parser.position();
         match self.parser.tokens() {
@@ -65,12 +65,12 @@ impl Judgement {
         }
     }
 
-    /// The parser, to ask it for names.
+    /// The parser, which has the names in the unit.
     pub fn parser(&self) -> &Parser {
         &self.parser
     }
 
-    /// Gives the parser back.
+    /// Returns the parser.
     pub fn into_parser(self) -> Parser {
         self.parser
     }
@@ -85,7 +85,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// Whether `unit` is an element, and how many turns and scanned bytes that took.
+    /// Returns whether `unit` is an element, the number of turns, and the bytes scanned.
     fn judge(unit: &str) -> (Result<bool, Error>, usize, u64) {
         let mut pool = Pool::new(b"<r>");
         let mut judgement = Judgement::new(pool.take());
@@ -95,7 +95,7 @@ mod tests {
             let drawn = meter.drawn();
             meter.refill();
             let done = judgement.proceed(unit.as_bytes(), &mut meter);
-            // Only one unfinished token costs more.
+            // At most one unfinished token is scanned in addition.
             let most = UNITS_PER_TURN + 2 * unit.len().min(SLICE);
             let unfinished = judgement.parser.pending() > SLICE;
             assert!(unfinished || done.is_err() || meter.drawn() - drawn <= most as u64);

@@ -1,20 +1,20 @@
-//! Whether the linked Expat library can be used.
+//! Checks that the linked Expat library is usable.
 //!
-//! Owns the oldest version accepted and the check that a tag is reported in time.
+//! It must be recent enough, and report a tag in the call that completes the tag.
 
 use nix::libc::c_int;
 
 use super::ffi;
 use super::parser::{Parser, Token};
 
-/// Oldest Expat accepted: 2.4.0 is the first with limits on entity expansion.
+/// Oldest version accepted: 2.4.0 is the first that limits entity expansion.
 const OLDEST: (c_int, c_int) = (2, 4);
 
-/// Whether the linked Expat can be used: new enough, and reporting a tag in
-/// the very call that completes it.
+/// Checks the version of the linked Expat, and that it reports a tag in the call that completes
+/// the tag.
 ///
 /// # Errors
-/// A sentence for the operator.
+/// The reason, as a sentence for the operator.
 pub fn check_library() -> Result<(), String> {
     // SAFETY: no precondition.
     let version = unsafe { ffi::XML_ExpatVersionInfo() };
@@ -25,7 +25,7 @@ pub fn check_library() -> Result<(), String> {
     } = version;
     if (major, minor) < OLDEST {
         return Err(format!(
-            "the Expat library is version {major}.{minor}.{micro}; 2.4.0 is the oldest that is safe to use"
+            "the Expat library is version {major}.{minor}.{micro}; 2.4.0 or later is required"
         ));
     }
     let mut parser = Parser::new(1);
@@ -36,7 +36,7 @@ pub fn check_library() -> Result<(), String> {
         && matches!(parser.tokens().last(), Some(Token::End { depth: 1, .. }));
     if !on_time {
         return Err(format!(
-            "the Expat library (version {major}.{minor}.{micro}) holds complete elements back (reparse deferral) and cannot be told not to"
+            "the Expat library (version {major}.{minor}.{micro}) delays complete elements (reparse deferral), and this cannot be turned off"
         ));
     }
     Ok(())

@@ -1,20 +1,20 @@
-//! What a document may be made of, and why one is refused.
+//! The limits on a document, and the reasons to refuse one.
 
 use std::fmt;
 
-/// What a document may be made of, beside its size.
+/// The limits on a document, other than its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Deepest nesting of elements, the root being 1.
+    /// Maximum nesting of elements; the root is at level 1.
     pub depth: u32,
-    /// Attributes of one element, namespace declarations among them.
+    /// Maximum number of attributes of an element, including namespace declarations.
     pub attributes: u32,
-    /// Namespace declarations of one element.
+    /// Maximum number of namespace declarations of an element.
     pub namespaces: u32,
 }
 
 impl Limits {
-    /// What no XMPP software comes near.
+    /// Far above what XMPP software uses.
     pub const DEFAULT: Limits = Limits {
         depth: 512,
         attributes: 256,
@@ -22,10 +22,10 @@ impl Limits {
     };
 }
 
-/// Why a parser stopped. It is of no further use then.
+/// Why a parser stopped. The parser cannot be used any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// A document type, comment, processing instruction or entity reference
+    /// The document has a document type, comment, processing instruction or entity reference
     /// (RFC 6120, section 11.1).
     Restricted(&'static str),
     /// The XML declaration names an encoding other than UTF-8 (section 11.6).
@@ -37,7 +37,7 @@ pub enum Error {
     TooManyAttributes,
     /// A tag is longer than [`super::MAX_TAG`].
     LongTag,
-    /// Not well-formed (section 11.3), in Expat's words.
+    /// The document is not well-formed (section 11.3); the text is Expat's.
     NotWellFormed(&'static str),
 }
 

@@ -1,7 +1,7 @@
-//! The memory that parsers hold, counted to the byte.
+//! Counts the memory that the parsers hold.
 //!
-//! Owns the functions with which Expat allocates. Each thread has its own count, because
-//! a parser never leaves its thread.
+//! Provides the allocation functions that Expat uses. Each thread has its own count, because a
+//! parser never leaves its thread.
 
 use std::cell::Cell;
 
@@ -13,12 +13,12 @@ thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Bytes of memory that Expat holds for all parsers of this thread.
+/// Returns the bytes that Expat holds for all parsers of this thread.
 pub fn heap_bytes() -> usize {
     HELD.get()
 }
 
-/// The functions with which Expat allocates.
+/// The allocation functions, for Expat.
 pub(super) static COUNTED: MemoryHandlingSuite = MemoryHandlingSuite {
     malloc,
     realloc,
@@ -32,7 +32,7 @@ fn count(old: usize, new: usize) {
 /// # Safety
 /// `block` is NULL or a live block of `malloc`.
 unsafe fn size(block: *mut c_void) -> usize {
-    // SAFETY: by the caller's promise.
+    // SAFETY: the caller guarantees it.
     unsafe { libc::malloc_usable_size(block) }
 }
 
@@ -50,7 +50,7 @@ unsafe extern "C" fn realloc(block: *mut c_void, len: usize) -> *mut c_void {
     unsafe {
         let old = size(block);
         let new = libc::realloc(block, len);
-        // If there is no memory, the old block stays valid.
+        // If there is no memory, the old block remains valid.
         if !new.is_null() {
             count(old, size(new));
         }

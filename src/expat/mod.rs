@@ -1,11 +1,11 @@
-//! Expat, the XML parser of the original, behind a safe interface.
+//! A safe interface to Expat, the XML parser that the C daemon used.
 //!
-//! Owns the declarations of its functions (`ffi`), one parser (`parser`), its memory
-//! (`memory`) and the limits of documents (`limits`); where a unit for it ends
-//! (`boundary`), the feeding of a unit in slices (`judgement`), elements that need no
-//! call of it (`fast_path`), the check of the linked library (`library`) and the free
-//! list of parsers at depth 1 (`pool`). It knows XML, not XMPP: it reports tags near the
-//! root with their byte positions and refuses what RFC 6120, section 11.1 forbids.
+//! `ffi` declares the functions of the library, `parser` wraps one parser, `memory` counts the
+//! memory of all of them, and `limits` has the limits on a document. `boundary` finds the end
+//! of a unit, `judgement` feeds a unit in slices, and `fast_path` accepts elements that do not
+//! need Expat. `library` checks the linked library, and `pool` keeps idle parsers. This room
+//! knows XML but not XMPP: it reports tags near the root with their byte positions, and refuses
+//! what RFC 6120, section 11.1 forbids.
 
 mod boundary;
 mod fast_path;

@@ -1,13 +1,13 @@
-//! One Expat parser: feed bytes, then read the tags it saw near the root.
+//! One Expat parser: takes bytes, and records the tags near the root.
 //!
-//! Owns the library's parser object and the record that its handlers write. A
-//! handler does arithmetic and pushes, nothing else; it cannot panic through C
-//! since the program aborts on panic. Character data is not reported: callers
-//! cut elements out of their own bytes by position.
+//! Owns the library's parser object and the record that its handlers write. A handler only
+//! computes positions and appends to the record. A panic cannot unwind through C, because the
+//! program aborts on panic. Character data is not reported: callers use the positions to cut
+//! elements out of their own bytes.
 //!
-//! Refused here: document types, comments, processing instructions and entity
-//! references beside the five predefined ones (RFC 6120, section 11.1),
-//! encodings other than UTF-8 (11.6), too deep nesting.
+//! Refuses document types, comments, processing instructions and entity references other than
+//! the five predefined ones (RFC 6120, section 11.1), encodings other than UTF-8 (11.6), and
+//! documents over a limit.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -20,11 +20,11 @@ use nix::libc::{c_char, c_int, c_uchar, c_void};
 use super::limits::{Error, Limits};
 use super::{ffi, memory};
 
-/// Separates namespace and local name in the names that Expat reports; no UTF-8
-/// text contains it.
+/// Separates namespace and local name in the names that Expat reports. UTF-8 text never
+/// contains this byte.
 const SEPARATOR: u8 = 0xff;
 
-/// Bytes of names and values for which a parser keeps memory.
+/// Memory for names and values that a parser keeps, in bytes.
 const MAX_TEXT: usize = 4 << 10;
 
 thread_local! {
@@ -32,50 +32,49 @@ thread_local! {
     static MADE: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Bytes that the parsers of this thread have scanned; a byte that Expat scans again
-/// counts again.
+/// Returns the bytes that the parsers of this thread have scanned, including rescans.
 pub fn scanned_bytes() -> u64 {
     SCANNED.get()
 }
 
-/// Parsers that were made in this thread.
+/// Returns how many parsers this thread has created.
 pub fn parsers_made() -> u64 {
     MADE.get()
 }
 
-/// A start tag. Its texts lie in the parser until [`Parser::forget`].
+/// A start tag. The parser keeps its texts until [`Parser::forget`].
 #[derive(Clone, Debug)]
 pub struct Tag {
-    /// Depth of the element; the root has 0.
+    /// The depth of the element; the root is at depth 0.
     pub depth: u32,
-    /// Position of its `<`, counted from the first byte ever fed.
+    /// The position of its `<`, counted from the first byte that the parser got.
     pub start: u64,
-    /// Position behind its `>`.
+    /// The position after its `>`.
     pub end: u64,
     name: Range<u32>,
     declarations: Range<u32>,
     attributes: Range<u32>,
 }
 
-/// What a parser saw, in the order of the document.
+/// A tag that a parser has read.
 #[derive(Clone, Debug)]
 pub enum Token {
-    /// A start tag (of an empty element too).
+    /// A start tag, or the tag of an empty element.
     Start(Tag),
-    /// An element ended.
+    /// The end of an element.
     End {
-        /// Depth of the element; the root has 0.
+        /// The depth of the element; the root is at depth 0.
         depth: u32,
-        /// Position behind the last byte of the element.
+        /// The position after the last byte of the element.
         end: u64,
     },
 }
 
-/// What the handlers write.
+/// The data that the handlers write.
 struct Record {
     raw: ffi::RawParser,
     limits: Limits,
-    /// Declarations of the element whose start tag is being reported.
+    /// Number of namespace declarations on the start tag that is being reported.
     namespaces: u32,
     depth: u32,
     watch: u32,
@@ -86,29 +85,29 @@ struct Record {
     attributes: Vec<[Range<u32>; 2]>,
 }
 
-/// An Expat parser with the tags it saw down to a watched depth.
+/// An Expat parser with the tags that it has read, down to the watched depth.
 pub struct Parser {
     raw: NonNull<ffi::ParserStruct>,
     record: NonNull<Record>,
     position: u64,
-    /// Bytes of memory that Expat holds for it.
+    /// Bytes that Expat holds for this parser.
     heap: usize,
 }
 
 impl Parser {
-    /// A parser at the start of a document, with the default limits. Tags of
-    /// elements down to depth `watch` are reported (the root has depth 0).
+    /// Creates a parser with the default limits. It reports the tags of elements down to depth
+    /// `watch` (the root is at depth 0).
     pub fn new(watch: u32) -> Parser {
         Parser::bounded(watch, Limits::DEFAULT)
     }
 
-    /// The same with other limits.
+    /// Creates a parser with these limits.
     pub fn bounded(watch: u32, limits: Limits) -> Parser {
         MADE.set(MADE.get() + 1);
         let held = memory::heap_bytes();
         let separator = SEPARATOR as c_char;
-        // SAFETY: the encoding is a NUL-terminated literal, the suite a static, and
-        // of the separator Expat reads the one byte now.
+        // SAFETY: the encoding is a NUL-terminated literal, the suite is a static, and Expat
+        // reads only the one byte of the separator, during this call.
         let raw =
             unsafe { ffi::XML_ParserCreate_MM(c"UTF-8".as_ptr(), &memory::COUNTED, &separator) };
         let raw = NonNull::new(raw).expect("no memory for an XML parser");
@@ -125,10 +124,10 @@ impl Parser {
         });
         let record = NonNull::from(Box::leak(record));
         let p = raw.as_ptr();
-        // SAFETY: `p` was just created. `record` stays valid until the parser
-        // is freed (see Drop), and the handlers take it for what it is.
+        // SAFETY: `p` was just created. `record` stays valid until the parser is freed (see
+        // Drop), and the handlers cast it to its true type.
         unsafe {
-            // Expat would ask the kernel for each parser.
+            // Without this, Expat would ask the kernel for a salt for each parser.
             ffi::XML_SetHashSalt(p, RandomState::new().build_hasher().finish());
             ffi::XML_SetUserData(p, record.as_ptr().cast());
             ffi::XML_SetElementHandler(p, on_start, on_end);
@@ -149,12 +148,12 @@ impl Parser {
         }
     }
 
-    /// Parses `bytes`. Tokens found before an error are kept.
+    /// Parses `bytes`. Keeps the tokens before an error.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.parse(bytes, false)
     }
 
-    /// Parses `bytes` as the last of the document: what is cut off is an error.
+    /// Parses `bytes` as the end of the document: an incomplete document is an error.
     pub fn finish(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.parse(bytes, true)
     }
@@ -195,12 +194,12 @@ impl Parser {
         Err(error)
     }
 
-    /// Bytes fed so far: the position of the next byte.
+    /// Returns the position of the next byte.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Bytes of an unfinished token: Expat keeps them and scans them again.
+    /// Returns the number of bytes of an unfinished token, which Expat keeps and rescans.
     pub fn pending(&self) -> usize {
         // SAFETY: the parser is live.
         let index = unsafe { ffi::XML_GetCurrentByteIndex(self.raw.as_ptr()) };
@@ -208,7 +207,7 @@ impl Parser {
         self.position.saturating_sub(token) as usize
     }
 
-    /// Bytes of memory held for it.
+    /// Returns the bytes of memory that this parser holds.
     pub fn heap_bytes(&self) -> usize {
         self.heap
     }
@@ -218,7 +217,7 @@ impl Parser {
         &self.record().tokens
     }
 
-    /// Drops the tokens handed out with their names and attributes.
+    /// Drops all tokens with their names and attributes.
     pub fn forget(&mut self) {
         // SAFETY: no other reference to the record lives outside a parse.
         let record = unsafe { self.record.as_mut() };
@@ -228,19 +227,19 @@ impl Parser {
         record.attributes.clear();
     }
 
-    /// Namespace (empty for none) and local name of `tag`.
+    /// Returns the namespace (empty for none) and local name of `tag`.
     pub fn name(&self, tag: &Tag) -> (&[u8], &[u8]) {
         split_name(self.text(&tag.name))
     }
 
-    /// Prefixes (empty for the default namespace) that `tag` declares, and their
+    /// Returns the prefixes that `tag` declares (empty for the default namespace), and their
     /// namespaces.
     pub fn declarations(&self, tag: &Tag) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.pairs(&tag.declarations)
     }
 
-    /// Attributes of `tag`, which is a root, in their order: namespace and local
-    /// name, and the value, unescaped.
+    /// Returns the attributes of `tag`, which must be a root, in document order: namespace and
+    /// local name, and the unescaped value.
     pub fn attributes(&self, tag: &Tag) -> impl Iterator<Item = ((&[u8], &[u8]), &[u8])> {
         let pairs = self.pairs(&tag.attributes);
         pairs.map(|(name, value)| (split_name(name), value))
@@ -275,7 +274,7 @@ impl Drop for Parser {
 }
 
 impl Record {
-    /// Start and end of the token that the current handler reports.
+    /// Returns the start and end of the token that the current handler reports.
     fn span(&self) -> (u64, u64) {
         // SAFETY: `raw` is the live parser whose handler is running.
         let (index, count) = unsafe {
@@ -288,14 +287,14 @@ impl Record {
         (start, start + u64::try_from(count).unwrap_or(0))
     }
 
-    /// Whether the start tag being reported keeps to the limits.
+    /// Whether the start tag that is being reported is within the limits.
     ///
     /// # Safety
     /// `atts` is the list that Expat gave to the current handler.
     unsafe fn counts_within_limits(&self, atts: *mut *const c_char) -> bool {
         let mut attributes = self.namespaces;
         let mut at = atts;
-        // SAFETY: pairs of texts up to NULL, by the caller's promise.
+        // SAFETY: the caller guarantees pairs of texts, ending with NULL.
         unsafe {
             while !(*at).is_null() {
                 attributes += 1;
@@ -324,7 +323,7 @@ impl Record {
     }
 }
 
-/// Namespace and local name of a name as Expat reports it.
+/// Splits a name from Expat into namespace and local name.
 fn split_name(name: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(SEPARATOR, name) {
         Some(at) => (&name[..at], &name[at + 1..]),
@@ -332,13 +331,13 @@ fn split_name(name: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The record behind a handler's first argument.
+/// Returns the record that a handler's first argument points to.
 ///
 /// # Safety
 /// `data` is the pointer given to XML_SetUserData, and no other reference to
 /// the record lives.
 unsafe fn record<'a>(data: *mut c_void) -> &'a mut Record {
-    // SAFETY: by the caller's promise.
+    // SAFETY: the caller guarantees it.
     unsafe { &mut *data.cast::<Record>() }
 }
 

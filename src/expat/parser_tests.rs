@@ -1,4 +1,4 @@
-//! What a parser reports, and what it refuses.
+//! Tests of what a parser reports and refuses.
 
 use super::super::check_library;
 use super::*;

@@ -1,19 +1,18 @@
-//! A free list of parsers parked at depth 1.
+//! A free list of parsers, parked inside their root element.
 //!
-//! At the boundary of two depth-1 elements a parser carries nothing into the
-//! future, so any parser serves any session, and an idle session needs none.
-//! Parsers that grew (Expat keeps every distinct name it ever saw) or that
-//! failed are dropped instead of parked.
+//! Between two first-level elements a parser has no state that matters, so any parser can serve
+//! any session, and an idle session needs none. A parser that failed is dropped instead of
+//! parked, and so is one that has grown: Expat keeps every distinct name that it has read.
 
 use super::limits::{Error, Limits};
 use super::parser::Parser;
 
-/// A parser that holds more bytes than this is dropped; a new one holds 10 KiB.
+/// Maximum memory of a parked parser, in bytes; a new parser holds 10 KiB.
 const MAX_HEAP: usize = 64 << 10;
-/// Parsers kept at most: elements that need one are judged one after the other.
+/// Maximum number of parked parsers.
 const MAX_PARKED: usize = 32;
 
-/// Parsers of one kind, each with its root element open.
+/// Parked parsers, each with the same root element open.
 pub struct Pool {
     root: &'static [u8],
     limits: Limits,
@@ -21,7 +20,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of parsers that have read the start tag `root`.
+    /// Creates a pool of parsers that have read the start tag `root`.
     pub fn new(root: &'static [u8]) -> Pool {
         Pool {
             root,
@@ -30,7 +29,7 @@ impl Pool {
         }
     }
 
-    /// Sets the limits of parsers from now on; those parked are dropped.
+    /// Sets the limits of future parsers, and drops the parked ones.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
         self.parked.clear();
@@ -41,20 +40,20 @@ impl Pool {
         self.limits
     }
 
-    /// A parser at the start of a document, with the pool's limits, that reports only the
-    /// root. It must not be parked.
+    /// Returns a parser at the start of a document, with the pool's limits, that reports only
+    /// the root. It must not be parked.
     pub fn fresh(&self) -> Parser {
         Parser::bounded(0, self.limits)
     }
 
-    /// A parser inside an open root element; tags of depth 1 are reported.
+    /// Returns a parser inside an open root element, which reports tags at depth 1.
     pub fn take(&mut self) -> Parser {
         self.parked
             .pop()
             .unwrap_or_else(|| self.inside(self.root).expect("the root tag parses"))
     }
 
-    /// A parser inside a root with this start tag. It must not be parked.
+    /// Returns a parser inside a root with this start tag. It must not be parked.
     ///
     /// # Errors
     /// The tag is not well-formed.
@@ -65,8 +64,7 @@ impl Pool {
         Ok(parser)
     }
 
-    /// Parks `parser` again. It must stand exactly behind the end of a depth-1
-    /// element.
+    /// Parks `parser`. The last byte that it got must be the end of a first-level element.
     pub fn put(&mut self, mut parser: Parser) {
         parser.forget();
         if self.parked.len() < MAX_PARKED && parser.heap_bytes() <= MAX_HEAP {
@@ -74,7 +72,7 @@ impl Pool {
         }
     }
 
-    /// Parsers parked now.
+    /// Returns the number of parked parsers.
     pub fn parked(&self) -> usize {
         self.parked.len()
     }

@@ -1,16 +1,15 @@
-//! Elements that are relayed without a call of Expat.
+//! Recognizes elements that can be relayed without Expat.
 //!
-//! Owns a small parser that accepts only what is certainly well-formed: names of ASCII
-//! letters without a prefix, attributes with plain values (`xmlns` and `xml:lang` among
-//! them), plain text (`text`), few levels. Most of chat is like that. It never refuses:
-//! Expat judges every other element from its first byte. XML 1.0, sections 2.2 to 3.1;
+//! A small parser that accepts only elements that are certainly well-formed: names of ASCII
+//! letters without a prefix, attributes with plain values (including `xmlns` and `xml:lang`),
+//! plain text (`text`), few levels. Most chat traffic is like that. It never rejects anything:
+//! every other element goes to Expat from its first byte. XML 1.0, sections 2.2 to 3.1;
 //! Namespaces in XML.
 //!
-//! It saves four fifths of the instructions of a stanza of 200 bytes (2,900 instead of
-//! 15,600 from a client, 18,500 from a server) and nine tenths of one of 4 KiB
-//! (tests/bench/callgrind.sh, Expat 2.5).
-//! If the variable `JABSOCKET_ALL_TO_EXPAT` is in the environment, Expat gets all
-//! elements, so that tests and measurements can be run both ways.
+//! It saves four fifths of the instructions for a stanza of 200 bytes (2,900 instead of 15,600
+//! from a client, 18,500 from a server) and nine tenths for a stanza of 4 KiB
+//! (tests/bench/callgrind.sh, Expat 2.5). If the variable `JABSOCKET_ALL_TO_EXPAT` is in the
+//! environment, Expat gets all elements, so that tests and measurements can be run both ways.
 
 use std::sync::LazyLock;
 
@@ -22,10 +21,10 @@ mod text;
 static ALL_TO_EXPAT: LazyLock<bool> =
     LazyLock::new(|| std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some());
 
-/// Deepest nesting here: under a root it is below every limit that
-/// [`super::Limits`] are given.
+/// Maximum nesting on this path. Inside a root it is within any [`super::Limits`] that can be
+/// configured.
 const MAX_DEPTH: usize = 14;
-/// Most attributes of a tag here, for the same reason.
+/// Maximum number of attributes on this path, for the same reason.
 const MAX_ATTRIBUTES: usize = 14;
 
 /// Kinds of bytes, as bits.
@@ -53,7 +52,7 @@ const fn kinds() -> [u8; 256] {
     kinds
 }
 
-/// How many bytes at the front of `bytes` are of this kind.
+/// Returns how many bytes at the front of `bytes` are of this kind.
 fn run(bytes: &[u8], kind: u8) -> usize {
     let of_kind = bytes
         .iter()
@@ -61,7 +60,7 @@ fn run(bytes: &[u8], kind: u8) -> usize {
     of_kind.count()
 }
 
-/// An element that is well-formed beyond doubt.
+/// An element that is certainly well-formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plain<'a> {
     /// Its bytes, from the `<` of its start tag to the `>` of its end tag.
@@ -72,8 +71,8 @@ pub struct Plain<'a> {
     pub namespace: Option<&'a [u8]>,
 }
 
-/// The element at the front of `bytes`, if it is complete and beyond doubt. A
-/// parser inside a root would report the same of it, with or without namespaces.
+/// Returns the element at the front of `bytes`, if it is complete and certainly well-formed. A
+/// parser inside a root would report the same element, with or without namespaces.
 pub fn plain_element(bytes: &[u8]) -> Option<Plain<'_>> {
     match *ALL_TO_EXPAT {
         true => None,
@@ -124,7 +123,7 @@ struct StartTag<'a> {
     is_empty: bool,
 }
 
-/// The start tag at the front of `bytes`.
+/// Reads the start tag at the front of `bytes`.
 fn start_tag(bytes: &[u8]) -> Option<StartTag<'_>> {
     let [b'<', rest @ ..] = bytes else {
         return None;
@@ -146,7 +145,7 @@ fn start_tag(bytes: &[u8]) -> Option<StartTag<'_>> {
                 *seen.get_mut(count)? = key;
                 count += 1;
                 if key == b"xmlns" {
-                    // Undeclaring is rare, and some names are reserved.
+                    // Empty namespaces are rare, and some are reserved: Expat handles both.
                     if value.is_empty() || value.starts_with(b"http://www.w3.org/") {
                         return None;
                     }
@@ -167,7 +166,7 @@ fn start_tag(bytes: &[u8]) -> Option<StartTag<'_>> {
     }
 }
 
-/// A name without a prefix at the front, and what follows it.
+/// Reads a name without a prefix; returns it and the rest.
 fn name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     if KINDS[usize::from(*bytes.first()?)] & NAME_START == 0 {
         return None;
@@ -176,7 +175,7 @@ fn name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (rest.first() != Some(&b':')).then_some((name, rest))
 }
 
-/// The name and value of an attribute at the front, and what follows it.
+/// The name and value of an attribute, and the rest of the bytes.
 type Attribute<'a> = (&'a [u8], &'a [u8], &'a [u8]);
 
 fn attribute(bytes: &[u8]) -> Option<Attribute<'_>> {
@@ -201,7 +200,7 @@ fn attribute(bytes: &[u8]) -> Option<Attribute<'_>> {
     Some((key, &rest[..len], &rest[len + 1..]))
 }
 
-/// Bytes of the character at the front, which is beyond ASCII.
+/// Returns the length of the non-ASCII character at the front, in bytes.
 fn wide_character(bytes: &[u8]) -> Option<usize> {
     let len = match bytes.first()? {
         0xc2..=0xdf => 2,
@@ -209,7 +208,7 @@ fn wide_character(bytes: &[u8]) -> Option<usize> {
         _ => 4,
     };
     let character = std::str::from_utf8(bytes.get(..len)?).ok()?;
-    // No characters of XML.
+    // These are not XML characters.
     (!["\u{fffe}", "\u{ffff}"].contains(&character)).then_some(len)
 }
 
@@ -358,7 +357,7 @@ mod tests {
             let mut text = "<a".to_owned();
             text += [">", "", " ", " b='c'>", " xmlns='u'>"][random(5)];
             for _ in 0..random(7) {
-                // Mostly what goes well together.
+                // Mostly parts that fit together.
                 let parts = [9, PARTS.len()][random(2)];
                 text += PARTS[random(parts)];
             }

@@ -1,18 +1,19 @@
-//! Text that is certainly well-formed.
+//! Recognizes text that is certainly well-formed.
 //!
-//! Owns the check: characters of XML in whole UTF-8 sequences, the five predefined
-//! entity references, no `]]>`. Expat judges all other text.
+//! It accepts complete UTF-8 sequences of XML characters and the five predefined entity
+//! references, but no `]]>`. All other text goes to Expat.
 
-/// Bytes looked at together.
+/// Bytes checked at once.
 const CHUNK: usize = 32;
 
-/// Predefined entities (XML 1.0, section 4.6), behind their `&`.
+/// The predefined entities (XML 1.0, section 4.6), without their `&`.
 const ENTITIES: [&[u8]; 5] = [b"lt;", b"gt;", b"amp;", b"quot;", b"apos;"];
 
-/// How much of the front of `text`, which has no `<`, is beyond doubt.
+/// Returns the length of the part at the front of `text` that is certainly well-formed. `text`
+/// must not contain `<`.
 pub(super) fn plain_len(text: &[u8]) -> usize {
     let mut at = 0;
-    // From here to `utf8_end` the text is known to be UTF-8.
+    // The text up to here is known to be UTF-8.
     let mut utf8_end = 0;
     loop {
         at += match at < utf8_end {
@@ -46,15 +47,15 @@ pub(super) fn plain_len(text: &[u8]) -> usize {
                 utf8_end = at + valid;
                 0
             }
-            // U+FFFE and U+FFFF are no characters.
+            // U+FFFE and U+FFFF are not XML characters.
             0xef if rest[0] == 0xbf && rest[1] >= 0xbe => return at,
             _ => 1,
         };
     }
 }
 
-/// A length from the front of `text` in which every byte is beyond doubt by
-/// itself; `utf8`: it is known to be UTF-8.
+/// Returns the length of the part at the front of `text` in which each byte is harmless by
+/// itself. `utf8`: the text is known to be UTF-8.
 fn calm_len(text: &[u8], utf8: bool) -> usize {
     let doubtful = |byte: u8| {
         let ascii = (byte < b' ') | (byte == b'&') | (byte == b']');
@@ -68,7 +69,7 @@ fn calm_len(text: &[u8], utf8: bool) -> usize {
 mod tests {
     use super::*;
 
-    /// As [`plain_len`] should be, character by character.
+    /// The reference for [`plain_len`], character by character.
     fn slow(text: &[u8]) -> usize {
         let valid = match std::str::from_utf8(text) {
             Ok(all) => all,
@@ -132,7 +133,7 @@ mod tests {
         for _ in 0..20_000 {
             let mut text = Vec::new();
             for _ in 0..random(12) {
-                // Mostly what goes on.
+                // Mostly text that is well-formed.
                 let part = if random(3) > 0 {
                     [0, 1, 15, 16, 17, 6][random(6)]
                 } else {

@@ -1,7 +1,7 @@
 //! Protocols without I/O: bytes in, events and bytes out.
 //!
-//! Knows no socket, no clock and no log. `http` is the opening handshake, `ws`
-//! the frames of RFC 6455, `xmpp` both sides' streams.
+//! Uses no sockets, clock or log. `proxy_protocol` has the PROXY header, `http` requests and
+//! the opening handshake, `ws` the frames of RFC 6455, and `xmpp` the streams of both sides.
 
 pub mod http;
 pub mod proxy_protocol;

@@ -1,16 +1,16 @@
-//! The PROXY protocol header: the first bytes of a connection, before all else,
-//! that tell the address of a client.
+//! The PROXY protocol header: the first bytes of a connection, which report the address of the
+//! client.
 //!
-//! Owns both versions, written for a server and read from a proxy (HAProxy's
-//! specification of 2020-03-05). Written addresses are of one family: IPv4 is
-//! mapped where they differ. Who may be believed is the reader's business.
+//! Writes both versions for a server, and reads both from a proxy (HAProxy's specification of
+//! 2020-03-05). Written addresses are of one family: if they differ, IPv4 is mapped to IPv6.
+//! The caller decides which proxies are trusted.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::buf::Buf;
 
-/// What a header of version 2 begins with.
+/// The start of a header of version 2.
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Version 2, command PROXY.
 const V2_PROXY: u8 = 0x21;
@@ -21,33 +21,33 @@ const TCP6: u8 = 0x21;
 /// No family, no protocol.
 const UNSPECIFIED: u8 = 0;
 
-/// What a header of version 1 begins with, and its greatest length.
+/// The start of a header of version 1, and its maximum length.
 const V1_START: &[u8] = b"PROXY ";
 const V1_MAX: usize = 107;
 /// Signature, version and command, family, length.
 const V2_FIXED: usize = 16;
-/// The longest header of version 2 that is taken: addresses and the usual TLVs.
+/// Maximum length of a header of version 2: enough for addresses and the usual TLVs.
 const V2_MAX: usize = 4096;
-/// Version 2, command LOCAL: the proxy speaks for itself.
+/// Version 2, command LOCAL: a connection of the proxy itself.
 const V2_LOCAL: u8 = 0x20;
 
-/// What a header said.
+/// The content of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proxied {
-    /// Bytes of the header; 0 if there is none.
+    /// Length of the header in bytes; 0 if there is none.
     pub consumed: usize,
-    /// The client's address; `None` if it is the peer's own.
+    /// The client's address; `None` if the peer is the client.
     pub source: Option<SocketAddr>,
 }
 
 /// Why a header is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// The line of version 1 is not as section 2.1 says.
+    /// A line of version 1 violates section 2.1.
     V1,
-    /// The header of version 2 is not as section 2.2 says.
+    /// A header of version 2 violates section 2.2.
     V2,
-    /// It is longer than any that is in use.
+    /// The header is longer than any in use.
     TooLong,
 }
 
@@ -61,11 +61,11 @@ impl fmt::Display for Error {
     }
 }
 
-/// Reads the header at the front of `input`, if one is there; `None` while bytes
-/// are missing to tell.
+/// Reads the header at the front of `input`, if there is one. Returns `None` while bytes are
+/// missing.
 ///
 /// # Errors
-/// The bytes begin like a header and are none.
+/// The bytes begin like a header but are not a valid one.
 pub fn parse(input: &[u8]) -> Result<Option<Proxied>, Error> {
     let begins = |with: &[u8]| {
         let len = input.len().min(with.len());
@@ -96,7 +96,7 @@ fn parse_v1(input: &[u8]) -> Result<Option<Proxied>, Error> {
     let line = line.strip_suffix('\r').ok_or(Error::V1)?;
     let mut words = line.split(' ').skip(1);
     let source = match words.next() {
-        // What follows is to be ignored.
+        // The rest of the line must be ignored.
         Some("UNKNOWN") => None,
         Some(family @ ("TCP4" | "TCP6")) => {
             let mut address = || -> Option<IpAddr> {
@@ -155,7 +155,7 @@ fn parse_v2(input: &[u8]) -> Result<Option<Proxied>, Error> {
             let address = IpAddr::V6(Ipv6Addr::from(*address)).to_canonical();
             Some(SocketAddr::new(address, port))
         }
-        // Sockets of another kind: the address is of no use here.
+        // Other kinds of sockets: their addresses are useless here.
         _ => None,
     };
     Ok(Some(Proxied {
@@ -191,14 +191,13 @@ pub fn write_v2(out: &mut Buf, client: SocketAddr, server: SocketAddr) {
     out.extend(&server.port().to_be_bytes());
 }
 
-/// Appends a header of version 1 for a client whose address is not known
-/// (section 2.1).
+/// Appends a header of version 1 for a client with an unknown address (section 2.1).
 pub fn write_v1_unknown(out: &mut Buf) {
     out.extend(b"PROXY UNKNOWN\r\n");
 }
 
-/// Appends a header of version 2 for a client whose address is not known: the
-/// command LOCAL, without addresses (section 2.2).
+/// Appends a header of version 2 for a client with an unknown address: the command LOCAL,
+/// without addresses (section 2.2).
 pub fn write_v2_local(out: &mut Buf) {
     out.extend(SIGNATURE);
     out.extend(&[V2_LOCAL, UNSPECIFIED, 0, 0]);

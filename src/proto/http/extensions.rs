@@ -1,20 +1,19 @@
-//! What Sec-WebSocket-Extensions offers, and what is accepted of it.
+//! Reads the offers in Sec-WebSocket-Extensions, and accepts one.
 //!
-//! Owns the grammar of the field (RFC 6455 9.1) and the parameters of
-//! permessage-deflate (RFC 7692 7.1), the only extension there is. What is
-//! accepted never uses a context from message to message, in either direction:
-//! so a connection needs no memory of its own for it. Other extensions, and
-//! offers that cannot be kept, are passed over.
+//! Has the grammar of the field (RFC 6455 9.1) and the parameters of permessage-deflate (RFC
+//! 7692 7.1), the only supported extension. Compression never keeps a context between messages,
+//! in either direction, so a connection needs no memory for it. Other extensions and offers
+//! that cannot be met are ignored.
 
 use std::fmt;
 
 use super::head::is_token_byte;
 
-/// permessage-deflate as it was agreed on.
+/// The negotiated parameters of permessage-deflate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deflate {
-    /// The client's limit on our LZ77 window, as the exponent of 2; `None`
-    /// where it set none (RFC 7692 7.1.2.1).
+    /// The client's limit on our LZ77 window, as a power of 2; `None` if it set no limit (RFC
+    /// 7692 7.1.2.1).
     pub window_bits: Option<u8>,
 }
 
@@ -22,10 +21,10 @@ pub struct Deflate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// The answer to the offer (RFC 7692 5.1, 7.1).
+/// Writes the response to the offer (RFC 7692 5.1, 7.1).
 impl fmt::Display for Deflate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A client has to keep the second, offered or not (7.1.1.2).
+        // A client must obey the second parameter, even if it did not offer it (7.1.1.2).
         f.write_str("permessage-deflate; server_no_context_takeover; client_no_context_takeover")?;
         match self.window_bits {
             Some(bits) => write!(f, "; server_max_window_bits={bits}"),
@@ -34,8 +33,7 @@ impl fmt::Display for Deflate {
     }
 }
 
-/// The first offer of permessage-deflate in a value of the field that can be
-/// kept.
+/// Returns the first acceptable offer of permessage-deflate in a value of the field.
 ///
 /// # Errors
 /// The value is not a list of `extension-token *( ";" extension-param )`. An
@@ -67,7 +65,7 @@ pub fn deflate(value: &[u8]) -> Result<Option<Deflate>, Malformed> {
     }
 }
 
-/// The parameters seen of an offer; each may stand once.
+/// The parameters of an offer; each may appear once.
 #[derive(Default)]
 struct Offer {
     seen: [bool; 4],
@@ -75,8 +73,8 @@ struct Offer {
 }
 
 impl Offer {
-    /// The offer with another parameter, or `None` if it has to be declined
-    /// (RFC 7692 7.1: unknown, repeated, or with a value it cannot have).
+    /// Adds a parameter to the offer. Returns `None` if the offer must be declined (RFC 7692
+    /// 7.1): the parameter is unknown, repeated, or has an invalid value.
     fn with(mut self, name: &[u8], value: Option<&[u8]>) -> Option<Offer> {
         let at = match (name, value) {
             (b"server_no_context_takeover", None) => 0,
@@ -85,7 +83,7 @@ impl Offer {
                 self.window_bits = Some(window_bits(value)?);
                 2
             }
-            // A hint, which changes nothing: any window can be read.
+            // A hint that needs no response, because we can inflate with any window.
             (b"client_max_window_bits", None) => 3,
             (b"client_max_window_bits", Some(value)) => {
                 window_bits(value)?;
@@ -104,7 +102,7 @@ impl Offer {
     }
 }
 
-/// 8 to 15, without leading zeros (RFC 7692 7.1.2).
+/// Parses a number from 8 to 15 without leading zeros (RFC 7692 7.1.2).
 fn window_bits(value: &[u8]) -> Option<u8> {
     match value {
         [b'8' | b'9'] => Some(value[0] - b'0'),
@@ -113,8 +111,7 @@ fn window_bits(value: &[u8]) -> Option<u8> {
     }
 }
 
-/// A parameter's name and value, and what follows `token [ "=" ( token /
-/// quoted-string ) ]` at the front.
+/// The name and value of `token [ "=" ( token / quoted-string ) ]`, and the rest of the bytes.
 type Parameter<'a> = (&'a [u8], Option<Vec<u8>>, &'a [u8]);
 
 fn parameter(bytes: &[u8]) -> Result<Parameter<'_>, Malformed> {
@@ -129,7 +126,7 @@ fn parameter(bytes: &[u8]) -> Result<Parameter<'_>, Malformed> {
     Ok((name, Some(value), rest))
 }
 
-/// A token at the front, and what follows it and white space.
+/// Reads a token; returns it and the rest after white space.
 fn token(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let n = bytes.iter().take_while(|&&b| is_token_byte(b)).count();
     let (token, rest) = bytes.split_at(n);
@@ -139,8 +136,8 @@ fn token(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     }
 }
 
-/// The value of a quoted string whose opening quote is gone, and what follows
-/// it and white space; the value has to be a token once the quoting is undone.
+/// Reads a quoted string after its opening quote; returns its value and the rest after white
+/// space. The unquoted value must be a token.
 fn unquoted(mut bytes: &[u8]) -> Result<(Vec<u8>, &[u8]), Malformed> {
     let mut value = Vec::new();
     loop {

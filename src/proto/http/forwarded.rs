@@ -1,20 +1,18 @@
-//! The client's address as proxies tell it in a request.
+//! Reads the client's address that proxies report in a request.
 //!
-//! Owns the reading of X-Forwarded-For and of Forwarded (RFC 7239, section 4).
-//! Each proxy appends the address of the peer that asked it, so both lists are
-//! read from the end: an address counts only if a trusted proxy appended it. The
-//! client itself may have sent the start of the list, in any shape. Where an
-//! element cannot be read, everything before it is ignored. It never decides
-//! which proxies are trusted.
+//! Supports X-Forwarded-For and Forwarded (RFC 7239, section 4). Each proxy appends the address
+//! of its peer, so both lists are read from the end: an address counts only if a trusted proxy
+//! appended it. The client itself may have sent the start of the list, in any form. If an
+//! element cannot be read, everything before it is ignored. The caller decides which proxies
+//! are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::head::is_token;
 
-/// The client that `list` (all X-Forwarded-For fields) or else `forwarded` (all
-/// Forwarded fields) names: the last one that `trusted` does not hold for.
-/// Its port is `port` where none is told. `None` where nothing is told, or
-/// nothing that is an address.
+/// Returns the client that `list` (all X-Forwarded-For fields) or else `forwarded` (all
+/// Forwarded fields) reports: the last address that is not `trusted`. An address without a port
+/// gets `port`. Returns `None` if there are no addresses.
 pub fn client(
     list: Option<&str>,
     forwarded: Option<&str>,
@@ -54,8 +52,8 @@ fn last_stranger<'a>(
     client
 }
 
-/// The elements of a list from its end, without the empty ones (RFC 9110 5.6.1.2);
-/// `comma` finds the last separator.
+/// Returns the elements of a list from its end, without empty ones (RFC 9110 5.6.1.2). `comma`
+/// finds the last separator.
 fn elements(list: &str, comma: impl Fn(&str) -> Option<usize>) -> impl Iterator<Item = &str> {
     let mut rest = Some(list);
     std::iter::from_fn(move || {
@@ -67,10 +65,10 @@ fn elements(list: &str, comma: impl Fn(&str) -> Option<usize>) -> impl Iterator<
     .filter(|element| !element.is_empty())
 }
 
-/// The last comma outside quoted strings. Read from the end, because quotes in
-/// what the client sent need not balance, while those that the last proxy
-/// appended do: before an opening quote stands a `=`, never a backslash, so the
-/// quotes of a well-formed element pair up from its end as they do from its start.
+/// Finds the last comma outside quoted strings. It searches from the end: quotes in the
+/// client's part need not balance, but quotes in the last proxy's part do. An opening quote
+/// follows a `=`, never a backslash, so the quotes of a well-formed element pair up from its
+/// end just as from its start.
 fn last_comma(list: &str) -> Option<usize> {
     let mut quoted = false;
     let mut before = list;
@@ -90,9 +88,9 @@ fn last_comma(list: &str) -> Option<usize> {
     None
 }
 
-/// The value of the `for` parameter of an element of Forwarded; `None` if it has
-/// none or more than one, or if the element breaks the grammar. White space
-/// around semicolons is accepted: the RFC's own examples have it.
+/// Returns the value of the `for` parameter of a Forwarded element; `None` if the element
+/// violates the grammar, or does not have exactly one. White space around semicolons is
+/// accepted, because the RFC's own examples have it.
 fn node(element: &str) -> Option<String> {
     let space = [' ', '\t'];
     let mut node = None;
@@ -120,7 +118,7 @@ fn node(element: &str) -> Option<String> {
     }
 }
 
-/// The value of a quoted string whose opening quote is gone, and what follows it.
+/// Reads a quoted string after its opening quote; returns its value and the rest.
 fn unquoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.chars();
@@ -133,17 +131,16 @@ fn unquoted(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// A value without quotes, and what follows it. It may be more than a token: many
-/// proxies leave the quotes out around a port or an IPv6 address.
+/// Reads a value without quotes; returns it and the rest. It accepts more than a token, because
+/// many proxies omit the quotes around a port or an IPv6 address.
 fn bare(text: &str) -> Option<(String, &str)> {
     let (value, rest) = text.split_at(text.find([';', ' ', '\t']).unwrap_or(text.len()));
     let plain = !value.contains(['"', '\\']);
     plain.then(|| (value.to_owned(), rest))
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`,
-/// `[2001:db8::1]:80`. The port may be hidden: `_` and letters, digits, `.`, `_`
-/// or `-` (RFC 7239 6.2).
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
+/// The port may be obfuscated: `_` and letters, digits, `.`, `_` or `-` (RFC 7239 6.2).
 fn address(node: &str, port: u16) -> Option<SocketAddr> {
     let hidden = |port: &str| {
         let port = port.strip_prefix('_').unwrap_or_default();
@@ -238,7 +235,7 @@ mod tests {
     fn quotes_hide_what_the_client_wrote() {
         let proxy = "for=198.51.100.7";
         for (list, expected) in [
-            // The Host of a client, in a list of the proxy that quotes it.
+            // A Host that the client chose, quoted by the proxy.
             ("for=198.51.100.7;host=\"x;for=8.8.8.8;y\"", Some(proxy)),
             ("host=\"x, for=8.8.8.8\";for=198.51.100.7", Some(proxy)),
             (
@@ -246,14 +243,14 @@ mod tests {
                 Some(proxy),
             ),
             ("for=198.51.100.7;host=\"a\\\\\"", Some(proxy)),
-            // Quotes of the client that do not balance.
+            // Unbalanced quotes from the client.
             ("for=8.8.8.8;by=\", for=198.51.100.7", Some(proxy)),
             ("for=8.8.8.8;by=\", for=\"198.51.100.7\"", Some(proxy)),
             (
                 "for=8.8.8.8;by=\"\\, for=198.51.100.7;by=\"_x\"",
                 Some(proxy),
             ),
-            // A proxy's element that is not clear: nobody's word.
+            // An ambiguous element from a proxy: no address counts.
             ("for=198.51.100.7;host=x;for=8.8.8.8;y=z", None),
             ("for=198.51.100.7;host=x;for=8.8.8.8", None),
             ("for=8.8.8.8, for=198.51.100.7;host=a b", None),
@@ -268,8 +265,7 @@ mod tests {
         }
     }
 
-    /// Whatever a client sends before what proxies append, no address counts that
-    /// the proxies did not append.
+    /// Whatever the client sends, only addresses that the proxies appended count.
     #[test]
     fn no_start_of_a_list_hides_its_end() {
         let parts: Vec<&str> =

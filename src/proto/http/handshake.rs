@@ -1,8 +1,8 @@
-//! The opening handshake: the rules that a request must keep to become a WebSocket.
+//! The opening handshake: the checks that a request must pass to become a WebSocket.
 //!
-//! Owns the order of the checks: method, origin, sub-protocol, version, key, host,
-//! `Upgrade`, `Connection` and resource, so that clients and scripts meet the refusals
-//! they know; last what no browser sends. A request that asks for no WebSocket may get a
+//! The order of the checks is fixed, because clients and scripts expect certain refusals:
+//! method, origin, sub-protocol, version, key, host, `Upgrade`, `Connection` and resource, then
+//! mistakes that browsers never make. A request that does not ask for a WebSocket may get a
 //! page. RFC 6455 4.2.
 
 use base64::Engine;
@@ -17,7 +17,7 @@ use super::refusal::Refusal;
 use super::response::Response;
 use crate::buf::Buf;
 
-/// What is appended to the key before it is hashed (RFC 6455 1.3).
+/// Appended to the key before hashing (RFC 6455 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Base64 that accepts any trailing bits, because the RFC's own example of a key (4.1)
@@ -28,55 +28,54 @@ const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true)
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-/// The longest key, decoded.
+/// Maximum length of a decoded key.
 const MAX_KEY: usize = 64;
 
-/// What the endpoint serves.
+/// What an endpoint accepts.
 pub struct Policy<'a> {
-    /// The only value of Host that is served; `None` = any.
+    /// The only accepted value of Host; `None` accepts any.
     pub host: Option<&'a str>,
-    /// The only path that is served; `None` = any.
+    /// The only accepted path; `None` accepts any.
     pub resource: Option<&'a str>,
-    /// Whether a request of this origin passes; asked once, with the value as
-    /// it came, `None` without an Origin field.
+    /// Decides whether an origin is accepted. It is called once, with the value of Origin as
+    /// received, or with `None` if the field is missing.
     pub origin_allowed: &'a dyn Fn(Option<&str>) -> bool,
-    /// The sub-protocol that is spoken.
+    /// The sub-protocol that a request must offer.
     pub subprotocol: Subprotocol,
     /// Whether host-meta is served.
     pub host_meta: bool,
-    /// Whether permessage-deflate is accepted where it is offered (RFC 7692).
+    /// Whether an offer of permessage-deflate is accepted (RFC 7692).
     pub deflate: bool,
 }
 
-/// Which sub-protocol a request has to offer.
+/// The sub-protocol that a request must offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subprotocol {
-    /// `xmpp` has to be among those offered (RFC 7395 3.1).
+    /// `xmpp` must be among the offers (RFC 7395 3.1).
     Xmpp,
-    /// The first one offered is taken, if any.
+    /// The first offer is accepted, if there is one.
     Any,
 }
 
-/// A request that keeps the rules.
+/// A valid request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// It becomes a WebSocket.
+    /// The request becomes a WebSocket.
     WebSocket(Accept),
-    /// It asks for a page.
+    /// The request asks for a page.
     Page(PageRequest),
 }
 
 /// A request that becomes a WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accept {
-    /// Bytes of the header block; those after it are frames.
+    /// Length of the header block in bytes; frames follow it.
     pub consumed: usize,
     /// The value of Sec-WebSocket-Accept.
     pub accept_key: String,
-    /// The sub-protocol, in the client's own spelling; `None` if it offered
-    /// none.
+    /// The sub-protocol in the client's spelling; `None` if the client offered none.
     pub subprotocol: Option<Box<str>>,
-    /// How the messages may be compressed, if they may.
+    /// The parameters of compression, if it was negotiated.
     pub deflate: Option<Deflate>,
     /// All X-Forwarded-For fields in one list.
     pub forwarded_for: Option<Box<str>>,
@@ -108,10 +107,10 @@ impl Accept {
 }
 
 impl Policy<'_> {
-    /// Judges a request.
+    /// Checks a request.
     ///
     /// # Errors
-    /// The rule that it breaks.
+    /// The rule that the request breaks.
     pub fn judge(&self, head: &Head<'_>) -> Result<Request, Refusal> {
         if let Some(page) = self.page(head)? {
             return Ok(Request::Page(page));
@@ -146,10 +145,9 @@ impl Policy<'_> {
         }))
     }
 
-    /// The page that a request asks for that does not want a WebSocket; `None` if it
-    /// wants one, or if no page supports its method. An Upgrade to something else may
-    /// be ignored (RFC 9110 7.8). HTTP/1.0 is accepted, because load balancers use it
-    /// for health checks.
+    /// Returns the page for a request that does not ask for a WebSocket; `None` if it does, or
+    /// if no page supports its method. An Upgrade to another protocol may be ignored (RFC 9110
+    /// 7.8). HTTP/1.0 is accepted, because load balancers use it for health checks.
     fn page(&self, head: &Head<'_>) -> Result<Option<PageRequest>, Refusal> {
         let method = match head.method {
             "GET" => Method::Get,
@@ -220,7 +218,7 @@ impl Policy<'_> {
     }
 }
 
-/// The key of a request that has the right version.
+/// Returns the key of a request with the right version.
 fn key<'a>(head: &Head<'a>) -> Result<&'a [u8], Refusal> {
     let version = head.single("Sec-WebSocket-Version", Refusal::WebSocketVersionDuplicated)?;
     if version != Some(b"13") {
@@ -234,22 +232,23 @@ fn key<'a>(head: &Head<'a>) -> Result<&'a [u8], Refusal> {
     }
 }
 
-/// The answer to a key: hashed as it came, not as it decodes (RFC 6455 4.2.2).
+/// Returns the value of Sec-WebSocket-Accept: a hash of the key as received, not decoded (RFC
+/// 6455 4.2.2).
 fn accept_key(key: &[u8]) -> String {
     let hash = Sha1::new().chain_update(key).chain_update(GUID).finalize();
     base64::engine::general_purpose::STANDARD.encode(hash)
 }
 
-/// Whether `key` is base64 of something. RFC 6455 4.2.1 wants 16 bytes, but the
-/// length protects nothing, and there are clients that send others.
+/// Whether `key` is valid base64. RFC 6455 4.2.1 requires 16 bytes, but the length protects
+/// nothing, and some clients send keys of other lengths.
 fn is_key(key: &[u8]) -> bool {
     let mut nonce = [0; MAX_KEY.div_ceil(3) * 3];
     let decoded = KEY_BASE64.decode_slice(key, &mut nonce);
     matches!(decoded, Ok(1..=MAX_KEY))
 }
 
-/// Whether `host` can be `uri-host [ ":" port ]` (RFC 9110 7.2). A comma is
-/// the trace of two fields joined by a proxy, an `@` one of user information.
+/// Whether `host` can be `uri-host [ ":" port ]` (RFC 9110 7.2). A comma shows that a proxy
+/// joined two fields, and an `@` that there is user information.
 fn is_host(host: &[u8]) -> bool {
     !host.is_empty()
         && host

@@ -1,18 +1,17 @@
-//! The header block of a request, for every port that speaks HTTP.
+//! Parses the header block of a request, for every port that speaks HTTP.
 //!
-//! Owns its syntax and its limits, and the rules that hold for every request: Host
-//! (RFC 9112 3.2), the target (3.2), lists (RFC 9110 5.6.1), tokens (5.6.2). Never reads a
-//! body, never touches the bytes after the blank line and keeps no state: the caller
-//! gathers bytes and asks again.
+//! Checks its syntax and limits, and the rules for every request: Host (RFC 9112 3.2), the
+//! target (3.2), lists (RFC 9110 5.6.1), tokens (5.6.2). Never reads a body or the bytes after
+//! the blank line. Keeps no state: the caller collects bytes and calls it again.
 
 use super::refusal::Refusal;
 
-/// The bounds of a header block.
+/// The limits on a header block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest header block, request line and blank line included, in bytes.
+    /// Maximum length in bytes, including the request line and the blank line.
     pub head_size: usize,
-    /// The most header lines.
+    /// Maximum number of header lines.
     pub lines: usize,
 }
 
@@ -24,12 +23,12 @@ impl Limits {
     };
 }
 
-/// The most bytes of empty lines before the request line (RFC 9112 2.2).
+/// Maximum number of bytes in empty lines before the request line (RFC 9112 2.2).
 const MAX_LEADING_EMPTY: usize = 16;
 
-/// Whether bytes beyond the first `old_len` of `input` can change the outcome
-/// of [`Head::parse`]. Asking keeps the cost of a request that comes byte by byte
-/// linear in its lines.
+/// Whether the bytes after the first `old_len` of `input` can change the result of
+/// [`Head::parse`]. With this check, a request that arrives byte by byte is parsed only once
+/// per line.
 pub fn worth_parsing(input: &[u8], old_len: usize, limits: &Limits) -> bool {
     old_len == 0
         || input.len() >= limits.head_size
@@ -39,22 +38,22 @@ pub fn worth_parsing(input: &[u8], old_len: usize, limits: &Limits) -> bool {
 /// A complete header block.
 #[derive(Debug)]
 pub struct Head<'a> {
-    /// Its length; the bytes after it are not part of it.
+    /// Length of the header block in bytes.
     pub consumed: usize,
-    /// As it came.
+    /// The method as received.
     pub method: &'a str,
-    /// The request target as it came.
+    /// The request target as received.
     pub target: &'a str,
-    /// Whether the version is HTTP/1.1, not 1.0.
+    /// Whether the version is HTTP/1.1; otherwise it is HTTP/1.0.
     pub is_1_1: bool,
     fields: Vec<httparse::Header<'a>>,
 }
 
 impl<'a> Head<'a> {
-    /// Reads the header block at the start of `input`; `None` if it is incomplete.
+    /// Reads the header block at the start of `input`. Returns `None` if it is incomplete.
     ///
     /// # Errors
-    /// It breaks the syntax or a limit, or it is TLS.
+    /// The header block has wrong syntax or exceeds a limit, or it is TLS.
     pub fn parse(input: &'a [u8], limits: &Limits) -> Result<Option<Head<'a>>, Refusal> {
         if input.first() == Some(&0x16) {
             return Err(Refusal::TlsOnPlainPort);
@@ -88,8 +87,8 @@ impl<'a> Head<'a> {
         }))
     }
 
-    /// The values of all lines of this name, without white space around them. Names
-    /// compare without case.
+    /// Returns the values of all lines with this name, without surrounding white space. Names
+    /// are case-insensitive.
     pub(super) fn all<'n>(
         &self,
         name: &'n str,
@@ -99,7 +98,7 @@ impl<'a> Head<'a> {
         named.map(|field| field.value.trim_ascii())
     }
 
-    /// The value of a field that may appear once.
+    /// Returns the value of a field that may appear only once.
     pub(super) fn single(
         &self,
         name: &str,
@@ -112,7 +111,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The elements of a comma list over all lines of this name.
+    /// Returns the elements of the comma-separated list in all lines with this name.
     pub(super) fn list<'n>(
         &self,
         name: &'n str,
@@ -134,16 +133,16 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// All lines of this name as one comma list; `None` without any.
+    /// Joins all lines with this name to one comma-separated list; `None` if there are none.
     pub(super) fn joined(&self, name: &str) -> Option<Box<str>> {
         let values: Vec<_> = self.all(name).map(String::from_utf8_lossy).collect();
         (!values.is_empty()).then(|| values.join(", ").into())
     }
 
-    /// The value of Host; HTTP/1.0 may have none.
+    /// Returns the value of Host, which HTTP/1.0 may omit.
     ///
     /// # Errors
-    /// It is missing or repeated.
+    /// Host is missing or repeated.
     pub fn host(&self) -> Result<Option<&'a [u8]>, Refusal> {
         match self.single("Host", Refusal::HostDuplicated)? {
             None if self.is_1_1 => Err(Refusal::HostMissing),
@@ -151,10 +150,10 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The value of Origin.
+    /// Returns the value of Origin.
     ///
     /// # Errors
-    /// It is repeated or not UTF-8.
+    /// Origin is repeated or not UTF-8.
     pub fn origin(&self) -> Result<Option<&'a str>, Refusal> {
         let origin = self.single("Origin", Refusal::OriginInvalid)?;
         let origin = origin.map(str::from_utf8).transpose();

@@ -1,29 +1,29 @@
-//! host-meta (XEP-0156, RFC 6415), which leads the clients of a domain here.
+//! host-meta (XEP-0156, RFC 6415), which tells the clients of a domain where the endpoint is.
 //!
-//! Owns the pages for requests that ask for no WebSocket: host-meta, and a line of text
-//! on the resource for clients that poll it to see whether the endpoint is alive. Any web
-//! page may read both.
+//! Has the pages for requests that do not ask for a WebSocket: host-meta, and a line of text on
+//! the resource, for clients that check whether the endpoint is alive. Any web page may read
+//! both.
 
 use super::response::{Response, TEXT};
 use crate::buf::Buf;
 use crate::proto::xmpp::escape;
 
-/// Where host-meta is served.
+/// The path of host-meta.
 pub(super) const PATH: &str = "/.well-known/host-meta";
-/// The same as JSON.
+/// The path of host-meta as JSON.
 pub(super) const JSON_PATH: &str = "/.well-known/host-meta.json";
 
-/// The relation of a WebSocket endpoint (XEP-0156, section 4).
+/// The link relation of a WebSocket endpoint (XEP-0156, section 4).
 const RELATION: &str = "urn:xmpp:alt-connections:websocket";
-/// Lets scripts of any origin read the answer.
+/// Lets scripts of any origin read the response.
 const CORS: &str = "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Headers: Accept\r\n";
-/// What the resource says of itself.
+/// The page on the resource.
 const RESOURCE_TEXT: &str = "XMPP over WebSocket: connect with the sub-protocol xmpp\n";
 
-/// A page.
+/// The pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
-    /// The resource of the WebSocket.
+    /// The page on the path of the WebSocket.
     Resource,
     /// host-meta in XML.
     HostMeta,
@@ -31,28 +31,28 @@ pub enum Page {
     HostMetaJson,
 }
 
-/// How a page is asked for (RFC 9110 9.3).
+/// The methods that pages support (RFC 9110 9.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
-    /// The page.
+    /// Returns the page.
     Get,
-    /// What would come before it.
+    /// Returns only the header lines of the page.
     Head,
-    /// What may be asked.
+    /// Returns the supported methods.
     Options,
 }
 
 /// A request for a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest {
-    /// Which.
+    /// The requested page.
     pub page: Page,
-    /// How.
+    /// The method of the request.
     pub method: Method,
 }
 
 impl PageRequest {
-    /// The status code of the answer.
+    /// Returns the status code of the response.
     pub fn status(self) -> u16 {
         match self.method {
             Method::Options => 204,
@@ -60,7 +60,7 @@ impl PageRequest {
         }
     }
 
-    /// Appends the response. `links` are the endpoints that host-meta names.
+    /// Appends the response. `links` are the endpoints to list in host-meta.
     pub fn write(self, links: &[String], out: &mut Buf) {
         let (content_type, body) = match self.page {
             Page::Resource => (TEXT, RESOURCE_TEXT.into()),
@@ -94,7 +94,7 @@ fn xrd(links: &[String]) -> Vec<u8> {
     text
 }
 
-/// The links are URIs: nothing in them needs escaping in JSON.
+/// Returns host-meta as JSON. The links are URIs, so they need no escaping.
 fn jrd(links: &[String]) -> String {
     let links: Vec<_> = links
         .iter()

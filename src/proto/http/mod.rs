@@ -1,10 +1,10 @@
-//! HTTP as far as this program needs it.
+//! The parts of HTTP that this program needs.
 //!
-//! `head` reads requests and `response` writes responses, for every port that speaks
-//! HTTP. `handshake` judges opening handshakes, `extensions` what they offer; `refusal`
-//! says which rule a request breaks, `host_meta` has the pages, `forwarded` reads the
-//! client's address as proxies report it. RFC 6455 4.2, RFC 9110 (fields, status codes,
-//! Upgrade), RFC 9112 2 to 6 (syntax, framing).
+//! `head` reads requests and `response` writes responses, for every port that speaks HTTP.
+//! `handshake` checks opening handshakes, and `extensions` negotiates compression. `refusal`
+//! has the responses to invalid requests, and `host_meta` the pages. `forwarded` reads the
+//! client's address from the header fields of proxies. RFC 6455 4.2, RFC 9110 (fields, status
+//! codes, Upgrade), RFC 9112 2 to 6 (syntax, framing).
 
 pub mod extensions;
 pub mod forwarded;

@@ -1,7 +1,7 @@
-//! Why a request is refused.
+//! The reasons to refuse a request.
 //!
-//! Owns the response to each refusal and its line for the operator. The response ends the
-//! connection and names the rule in one line of text. RFC 9110 15 (status codes) and 7.8
+//! Has the response to each refusal and its text for the log. The response closes the
+//! connection and names the reason in one line of text. RFC 9110 15 (status codes) and 7.8
 //! (Upgrade), RFC 9112 9.6.
 
 use std::fmt;
@@ -12,9 +12,9 @@ use crate::buf::Buf;
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// A TLS handshake arrived where plain HTTP is spoken.
+    /// A TLS handshake arrived on a port for plain HTTP.
     TlsOnPlainPort,
-    /// Plain HTTP arrived where TLS is spoken.
+    /// Plain HTTP arrived on a port for TLS.
     PlainOnTlsPort,
     /// The request line or a header line breaks the syntax, folding and white
     /// space before a colon included (RFC 9112 2.2, 3, 5.1, 5.2).
@@ -36,7 +36,7 @@ pub enum Refusal {
     },
     /// Origin is repeated or not UTF-8 (RFC 6454 7.3).
     OriginInvalid,
-    /// The origin may not use this endpoint (RFC 6455 4.2.2, 10.2).
+    /// The origin is not allowed to use this endpoint (RFC 6455 4.2.2, 10.2).
     Origin,
     /// `xmpp` is not among the sub-protocols (RFC 7395 3.1).
     Subprotocol,
@@ -44,7 +44,7 @@ pub enum Refusal {
     KeyMissing,
     /// Sec-WebSocket-Key is repeated (RFC 6455 11.3.1).
     KeyDuplicated,
-    /// Sec-WebSocket-Key is not base64 of 1 to 64 bytes (RFC 6455 4.2.1: of 16).
+    /// Sec-WebSocket-Key is not base64 of 1 to 64 bytes (RFC 6455 4.2.1 requires 16).
     KeyInvalid,
     /// The target is neither a path nor an absolute http URI (RFC 9112 3.2).
     Target,
@@ -54,13 +54,13 @@ pub enum Refusal {
     HostDuplicated,
     /// Host is not a host name with an optional port (RFC 9110 7.2).
     HostInvalid,
-    /// Another host is served here (RFC 6455 4.2.1).
+    /// Host differs from the configured one (RFC 6455 4.2.1).
     HostDiffers,
     /// Upgrade does not list `websocket` (RFC 6455 4.2.1).
     Upgrade,
     /// Connection does not list `upgrade` (RFC 6455 4.2.1).
     Connection,
-    /// Another path is served here (RFC 6455 4.2.2).
+    /// The path differs from the configured one (RFC 6455 4.2.2).
     Resource,
     /// Sec-WebSocket-Version is repeated (RFC 6455 11.3.5).
     WebSocketVersionDuplicated,
@@ -77,8 +77,8 @@ pub enum Refusal {
         /// When the client may try again.
         retry_after_secs: u32,
     },
-    /// The client's address has its share of connections, or comes too often
-    /// (RFC 6455 10.4, RFC 9110 15.6.4).
+    /// The client's address has too many connections, or opens them too fast (RFC 6455 10.4,
+    /// RFC 9110 15.6.4).
     AddressOverloaded {
         /// When the client may try again.
         retry_after_secs: u32,
@@ -141,9 +141,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Refusal::TlsOnPlainPort => "TLS on a plain port",
-            Refusal::PlainOnTlsPort => {
-                "plain HTTP on a TLS port (wss:// or https:// is spoken here)"
-            }
+            Refusal::PlainOnTlsPort => "plain HTTP on a TLS port (use wss:// or https://)",
             Refusal::Malformed => "malformed HTTP request",
             Refusal::HeadTooLarge => "request header block is too large",
             Refusal::TooManyHeaders => "too many request header fields",

@@ -1,20 +1,20 @@
-//! Responses as bytes, for every port that speaks HTTP.
+//! Writes responses, for every port that speaks HTTP.
 
 use crate::buf::Buf;
 
-/// The content type of text.
+/// The content type of plain text.
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
-/// A response.
+/// A response that closes the connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Response<'a> {
     /// The status code.
     pub status: u16,
-    /// The header lines except those of the content, each with its line end.
+    /// Header lines, each with its line end, except those that describe the content.
     pub fields: &'a str,
     /// The content type, and the body.
     pub content: Option<(&'a str, &'a [u8])>,
-    /// The request was HEAD: the body is left out.
+    /// Whether the body is omitted, because the request was HEAD.
     pub head_only: bool,
 }
 
@@ -37,7 +37,7 @@ impl Response<'_> {
     }
 }
 
-/// The reason phrase (RFC 9110 15, RFC 6585 5).
+/// Returns the reason phrase (RFC 9110 15, RFC 6585 5).
 fn reason(status: u16) -> &'static str {
     match status {
         101 => "Switching Protocols",

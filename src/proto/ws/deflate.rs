@@ -1,41 +1,40 @@
-//! permessage-deflate: messages inflated and compressed (RFC 7692 7.2).
+//! permessage-deflate: inflates and compresses messages (RFC 7692 7.2).
 //!
-//! Owns the inflater and the compressors that all connections of a worker share: no
-//! context goes from message to message, so a connection keeps nothing between two of
-//! them. A message is inflated once all of it is there, in slices, over several turns if
-//! it is large, and never beyond its limit. It knows no frames.
+//! All connections of a worker share the inflater and the compressors: no context is kept
+//! between messages, so a connection needs no memory between them. A message is inflated once
+//! it is complete, in slices, over several turns if it is large, and never beyond its limit.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::Error;
 use crate::meter::{INFLATED_BYTES, Meter};
 
-/// What a compressed message lacks at its end (RFC 7692 7.2.1).
+/// The bytes that are omitted at the end of a compressed message (RFC 7692 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
-/// A message of chat is 0.33 of its size at this level, 0.30 at the usual one, 6,
-/// which takes half as long again, and eight times as long for large ones.
+/// At this level a chat message shrinks to 0.33 of its size. The usual level, 6, gives 0.30,
+/// but takes 1.5 times as long, and for large messages 8 times as long.
 const LEVEL: Compression = Compression::new(2);
 
-/// The exponent of the largest window of DEFLATE.
+/// The largest window of DEFLATE, as a power of 2.
 const MAX_WINDOW_BITS: u8 = 15;
 
-/// The smallest window that the library has. It refers back by 250 bytes at the
-/// most there, which suits who can only keep 256.
+/// The smallest window that the library supports, as a power of 2. With it, the library refers
+/// back at most 250 bytes, so a peer with a window of 256 bytes can inflate the result.
 const MIN_WINDOW_BITS: u8 = 9;
 
-/// Memory of a large message that is kept for the next.
+/// Maximum memory of a message that is kept for the next one.
 const MAX_KEPT: usize = 64 << 10;
 
 /// The library's memory for a compressor with the largest window, and for an inflater.
 const COMPRESSOR_BYTES: usize = 320 << 10;
 const INFLATER_BYTES: usize = 48 << 10;
 
-/// Bytes inflated at once.
+/// Bytes of payload inflated at once.
 const SLICE: usize = 16 << 10;
-/// Units of the meter for a final block, after which the inflater begins anew.
+/// Units of the meter for a final block, after which the inflater is reset.
 const RESET: usize = 8;
-/// Room made at once for what comes out: it grows with the message.
+/// Minimum room for inflated bytes; the room grows with the message.
 const MIN_ROOM: usize = 1 << 10;
 const MAX_ROOM: usize = 64 << 10;
 
@@ -43,7 +42,7 @@ const MAX_ROOM: usize = 64 << 10;
 #[derive(Default)]
 pub struct Codec {
     inflater: Option<Decompress>,
-    /// By the size of their windows, from the smallest.
+    /// One for each size of window, from the smallest.
     compressors: [Option<Compress>; (MAX_WINDOW_BITS - MIN_WINDOW_BITS + 1) as usize],
     inflated: Vec<u8>,
     compressed: Vec<u8>,
@@ -52,21 +51,20 @@ pub struct Codec {
 /// A message that is being inflated.
 pub struct Inflation {
     inflater: Decompress,
-    /// Bytes of the payload, and of the [`TAIL`] behind it, that the inflater got.
+    /// Bytes of the payload and the [`TAIL`] that the inflater has consumed.
     fed: usize,
-    /// The message, and room behind it.
+    /// The message, and room after it.
     message: Vec<u8>,
     len: usize,
 }
 
 impl Codec {
-    /// Inflates the message whose payload came as `payload`; `max_size` is the most bytes
-    /// that it may have, 0 = no limit. Returns `None` if this must go on in another turn;
-    /// `begun` then keeps the state. The message is to be given back by
-    /// [`Codec::recycle`].
+    /// Inflates the message with this `payload`. `max_size` is the maximum length of the
+    /// message in bytes; 0 = no limit. Returns `None` if this must continue in another turn;
+    /// `begun` then keeps the state. The caller returns the message with [`Codec::recycle`].
     ///
     /// # Errors
-    /// It is larger, or not DEFLATE.
+    /// The message is too large, or the payload is not DEFLATE.
     pub fn inflate(
         &mut self,
         payload: &[u8],
@@ -105,14 +103,14 @@ impl Codec {
         }
     }
 
-    /// Takes a message back whose memory is not needed any more.
+    /// Takes back a message, to reuse its memory.
     pub fn recycle(&mut self, mut message: Vec<u8>) {
         message.clear();
         message.shrink_to(MAX_KEPT);
         self.inflated = message;
     }
 
-    /// Bytes of memory in it.
+    /// Returns the bytes of memory that the codec holds.
     pub fn memory(&self) -> usize {
         let compressor = |(at, made): (usize, &Option<Compress>)| match made {
             Some(_) => COMPRESSOR_BYTES << at >> (self.compressors.len() - 1),
@@ -124,9 +122,9 @@ impl Codec {
         compressors.sum::<usize>() + inflater + buffers
     }
 
-    /// The payload of the message made of `parts`, compressed for a client that
-    /// sets this limit on our window, an exponent of 2 from 8 to 15 (RFC 7692
-    /// 7.1.2.1); `None` if that makes it no smaller.
+    /// Compresses the message made of `parts`. `window_bits` is the client's limit on our
+    /// window, a power of 2 from 8 to 15 (RFC 7692 7.1.2.1). Returns `None` if the result is
+    /// not smaller.
     pub fn compress(&mut self, parts: &[&[u8]], window_bits: Option<u8>) -> Option<&[u8]> {
         let bits = window_bits.unwrap_or(MAX_WINDOW_BITS);
         let bits = bits.clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS);
@@ -147,18 +145,18 @@ impl Codec {
 }
 
 impl Inflation {
-    /// Bytes of the message so far.
+    /// Returns the number of bytes of the message so far.
     pub(crate) fn held(&self) -> usize {
         self.len
     }
 
-    /// Bytes of memory in it.
+    /// Returns the bytes of memory that the message takes.
     pub(crate) fn memory(&self) -> usize {
         INFLATER_BYTES + self.message.capacity()
     }
 
-    /// Inflates more of `payload`, at least one slice, until the meter is spent. True if
-    /// all of the message is there.
+    /// Inflates more of `payload`, at least one slice, until the meter is spent. Returns true
+    /// once the message is complete.
     fn proceed(&mut self, payload: &[u8], max_size: u64, meter: &mut Meter) -> Result<bool, Error> {
         let end = payload.len() + TAIL.len();
         loop {
@@ -187,11 +185,11 @@ impl Inflation {
                 return Err(Error::MessageTooBig(self.len as u64));
             }
             if status == Status::StreamEnd {
-                // A final block, behind which others may begin (7.2.3.4).
+                // A final block; more blocks may follow it (7.2.3.4).
                 meter.draw(RESET);
                 self.inflater.reset(false);
             } else if written < room_len {
-                // All is out that can be; a block that is not over waits for more.
+                // The inflater has no more output; an unfinished block waits for more input.
                 if read < slice.len() {
                     return Err(Error::NotDeflate);
                 }
@@ -206,7 +204,7 @@ impl Inflation {
     }
 }
 
-/// Appends what `input` gives; `None` if the library fails.
+/// Appends `input`, compressed. Returns `None` if the library fails.
 fn compress(
     compressor: &mut Compress,
     mut input: &[u8],
@@ -221,7 +219,7 @@ fn compress(
         compressor.compress_vec(input, out, flush).ok()?;
         let read = usize::try_from(compressor.total_in() - read).ok()?;
         input = &input[read..];
-        // With room left, nothing waits inside for it.
+        // There is room left, so the library holds no more output.
         if input.is_empty() && out.len() < out.capacity() {
             return Some(());
         }
@@ -232,7 +230,7 @@ fn compress(
 mod tests {
     use super::*;
 
-    /// "Hello" in the forms of RFC 7692 7.2.3.
+    /// "Hello" in the encodings of RFC 7692 7.2.3.
     const HELLO: [&[u8]; 4] = [
         &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00],
         &[
@@ -244,7 +242,7 @@ mod tests {
         ],
     ];
 
-    /// Inflates a message in as many turns as it takes.
+    /// Inflates a message, in any number of turns.
     fn inflate(codec: &mut Codec, payload: &[u8], max_size: u64) -> Result<Vec<u8>, Error> {
         let (mut begun, mut meter) = (None, Meter::new());
         loop {
@@ -306,7 +304,7 @@ mod tests {
     fn no_context_is_taken_over() {
         let mut codec = Codec::default();
         inflate(&mut codec, HELLO[0], 0).unwrap();
-        // The second "Hello" of 7.2.3.2, by reference to the first.
+        // The second "Hello" of 7.2.3.2, which refers to the first.
         let second = inflate(&mut codec, &[0xf2, 0x00, 0x11, 0x00, 0x00], 0);
         assert_eq!(second, Err(Error::NotDeflate));
         let same = |codec: &mut Codec| codec.compress(&[&[b'a'; 50]], None).map(<[u8]>::to_vec);

@@ -1,29 +1,28 @@
 //! Frame headers, control frames to send, and close codes.
 //!
-//! Owns the layout of RFC 6455 5.2 in both directions: it reads the header of
-//! a client's frame and writes the frames of a server, which are unmasked and
-//! never fragmented. It checks what one header alone can break; the order of
-//! frames is the reader's. It never touches payload. RFC 6455 5.2, 5.5, 7.4.
+//! Reads the headers of a client's frames, and writes the frames of a server, which are
+//! unmasked and never fragmented. Checks each header by itself; the reader checks the order of
+//! frames. Never touches a client's payload. RFC 6455 5.2, 5.5, 7.4.
 
 use super::Error;
 use crate::buf::Buf;
 
-/// The longest payload of a control frame (5.5).
+/// Maximum payload of a control frame in bytes (5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
 
-/// The longest close reason: a control frame's payload without the code.
+/// Maximum length of a close reason in bytes: the payload of a control frame without the code.
 pub const MAX_CLOSE_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 
-/// The longest header of a client's frame: 2 bytes, length, masking key.
+/// Maximum length of a client's frame header: 2 bytes, length, masking key.
 pub const MAX_CLIENT_HEADER: usize = 14;
 
-/// The longest header of a server's frame: 2 bytes and the length.
+/// Maximum length of a server's frame header: 2 bytes and the length.
 pub const MAX_SERVER_HEADER: usize = 10;
 
-/// The bit of a header's first byte that marks a compressed message (RFC 7692 6).
+/// The bit in a header's first byte that marks a compressed message (RFC 7692 6).
 const RSV1: u8 = 0x40;
 
-/// What a frame carries (5.2).
+/// The kinds of frames (5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
@@ -33,7 +32,7 @@ pub enum Opcode {
     Text = 1,
     /// A binary message, or its first fragment.
     Binary = 2,
-    /// The closing handshake.
+    /// A part of the closing handshake.
     Close = 8,
     /// Asks for a Pong.
     Ping = 9,
@@ -67,19 +66,18 @@ pub struct Header {
     pub fin: bool,
     /// Whether it begins a compressed message: RSV1 (RFC 7692 6).
     pub compressed: bool,
-    /// What the frame carries.
+    /// The kind of the frame.
     pub opcode: Opcode,
     /// The masking key.
     pub key: [u8; 4],
-    /// Bytes of payload that follow.
+    /// Length of the payload in bytes.
     pub payload_len: u64,
 }
 
 impl Header {
-    /// Reads a header from the front of `input`: the header and its length in
-    /// bytes, or `None` while bytes are missing. A broken rule is reported as
-    /// soon as the bytes that break it are there. With `deflate` the messages
-    /// may be compressed.
+    /// Reads a header from the front of `input`. Returns the header and its length in bytes, or
+    /// `None` while bytes are missing. Reports a broken rule as soon as the bytes show it. With
+    /// `deflate`, messages may be compressed.
     pub fn parse(input: &[u8], deflate: bool) -> Result<Option<(Header, usize)>, Error> {
         let &[first, second, ref rest @ ..] = input else {
             return Ok(None);
@@ -123,8 +121,8 @@ impl Header {
     }
 }
 
-/// The length that a header's second byte begins, and what follows it; `None` while bytes
-/// are missing.
+/// Reads the payload length, which starts with `short_len`. Returns it and the rest, or `None`
+/// while bytes are missing.
 fn payload_len(short_len: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Error> {
     let (len, shorter, rest) = match short_len {
         126 => match rest.split_first_chunk() {
@@ -146,8 +144,7 @@ fn payload_len(short_len: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Error
     }
 }
 
-/// The header of a server's whole, unfragmented frame: the first `n` bytes of
-/// the array, for a caller who puts it before a payload of his own.
+/// Returns the header of an unfragmented server frame: the first `n` bytes of the array.
 pub fn encode_header(opcode: Opcode, payload_len: usize) -> ([u8; MAX_SERVER_HEADER], usize) {
     let mut header = [0; MAX_SERVER_HEADER];
     header[0] = 0x80 | opcode as u8;
@@ -166,13 +163,13 @@ pub fn encode_header(opcode: Opcode, payload_len: usize) -> ([u8; MAX_SERVER_HEA
     }
 }
 
-/// Appends the header of a server's whole, unfragmented frame.
+/// Appends the header of an unfragmented server frame.
 pub fn write_header(out: &mut Buf, opcode: Opcode, payload_len: usize) {
     let (header, n) = encode_header(opcode, payload_len);
     out.extend(&header[..n]);
 }
 
-/// Appends a message in one frame, its payload compressed already (RFC 7692 6.1).
+/// Appends a message in one frame, with a payload that is already compressed (RFC 7692 6.1).
 pub fn write_compressed(out: &mut Buf, opcode: Opcode, payload: &[u8]) {
     let (mut header, n) = encode_header(opcode, payload.len());
     header[0] |= RSV1;
@@ -197,15 +194,14 @@ pub fn write_ping(out: &mut Buf, payload: &[u8]) {
 /// Appends a Pong frame.
 ///
 /// # Panics
-/// If `payload` is longer than [`MAX_CONTROL_PAYLOAD`]; that of a received
-/// Ping never is.
+/// If `payload` is longer than [`MAX_CONTROL_PAYLOAD`]; the payload of a received Ping never
+/// is.
 pub fn write_pong(out: &mut Buf, payload: &[u8]) {
     write_control(out, Opcode::Pong, payload);
 }
 
-/// Appends a Close frame. Without a code the body is empty and `reason` is not
-/// sent. A reason above [`MAX_CLOSE_REASON`] bytes is cut between two
-/// characters.
+/// Appends a Close frame. Without a code, the body is empty and `reason` is not sent. A reason
+/// longer than [`MAX_CLOSE_REASON`] bytes is truncated between two characters.
 pub fn write_close(out: &mut Buf, code: Option<CloseCode>, reason: &str) {
     let Some(CloseCode(code)) = code else {
         return write_control(out, Opcode::Close, &[]);
@@ -244,15 +240,14 @@ impl CloseCode {
     pub const POLICY_VIOLATION: CloseCode = CloseCode(1008);
     /// The peer sent a message that is too big.
     pub const TOO_BIG: CloseCode = CloseCode(1009);
-    /// 1013: there is no room now (IANA registry of close codes).
+    /// The server is overloaded (IANA registry of close codes).
     pub const TRY_AGAIN_LATER: CloseCode = CloseCode(1013);
-    /// Something unexpected kept the server from going on.
+    /// The server failed unexpectedly.
     pub const INTERNAL_ERROR: CloseCode = CloseCode(1011);
 
-    /// Whether a received Close frame may carry this code: those that RFC 6455
-    /// 7.4.1 defines for the wire, 1012 to 1014 of the IANA registry, and
-    /// 3000 to 4999 (7.4.2). The RFC says nothing of 5000 and above; clients
-    /// in the field send them, so they pass.
+    /// Whether a received Close frame may have this code: the codes that RFC 6455 7.4.1 allows,
+    /// 1012 to 1014 of the IANA registry, and 3000 to 4999 (7.4.2). The RFC says nothing about
+    /// 5000 and above; they are accepted, because some clients send them.
     pub fn is_valid_on_wire(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..)
     }

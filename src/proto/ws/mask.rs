@@ -1,11 +1,10 @@
-//! The masking of a frame's payload.
+//! Masks and unmasks the payload of a frame.
 //!
-//! Owns the one operation of RFC 6455 5.3, in place. It never sees a header
-//! and keeps no state: the caller knows how much of the frame came before.
+//! Works in place (RFC 6455 5.3) and keeps no state: the caller tracks the position in the
+//! frame.
 
-/// Masks or unmasks `payload` in place (the operation is its own inverse).
-/// `phase` is the number of the frame's payload bytes that came before these,
-/// or that number modulo 4.
+/// Masks or unmasks `payload` in place; the operation is its own inverse. `phase` is the number
+/// of payload bytes of the frame before these, or that number modulo 4.
 pub fn unmask(payload: &mut [u8], mut key: [u8; 4], phase: usize) {
     key.rotate_left(phase % 4);
     let [a, b, c, d] = key;

@@ -1,9 +1,9 @@
-//! The message that a client is sending, as far as it was copied.
+//! The copied part of a message that is not complete.
 
 use super::text::Text;
 use super::{Error, Event};
 
-/// The message under way.
+/// The current message.
 #[derive(Debug, Default)]
 pub enum Message {
     #[default]
@@ -17,10 +17,10 @@ pub enum Message {
 }
 
 impl Message {
-    /// Appends bytes, the last ones if the message `ends`.
+    /// Appends bytes; `ends` marks the last ones.
     ///
     /// # Errors
-    /// Text is not UTF-8.
+    /// The text is not UTF-8.
     pub fn push(&mut self, piece: &[u8], ends: bool) -> Result<(), Error> {
         match self {
             Message::None => {}
@@ -37,7 +37,7 @@ impl Message {
         Ok(())
     }
 
-    /// The event for a complete message.
+    /// Returns the event for a complete message.
     pub fn event(&self) -> Option<Event<'_>> {
         match self {
             Message::None => None,
@@ -50,7 +50,7 @@ impl Message {
         }
     }
 
-    /// Bytes so far, and bytes of memory for them.
+    /// Returns the number of bytes so far, and the bytes of memory that they take.
     pub fn size(&self) -> (usize, usize) {
         match self {
             Message::None => (0, 0),

@@ -1,10 +1,10 @@
 //! WebSocket frames, the server's side of RFC 6455 after the opening handshake.
 //!
-//! Owns the frame header ([`frame`]), the masking key ([`mask`]), the way from
-//! frames to messages ([`reader`], its `message` and `text`), compression ([`deflate`]) and the rules a
-//! client can break ([`Error`]). It never opens or closes a connection, never
-//! decides to answer and knows no XMPP. RFC 6455 sections 5 (frames), 7.4 (close
-//! codes), 8.1 (UTF-8) and 10.4 (limits); RFC 7692 is the only extension.
+//! [`frame`] has the frame header, [`mask`] the masking, [`reader`] reads messages from frames
+//! (with `message` and `text`), [`deflate`] compresses them, and [`Error`] has the rules that a
+//! client can break. This room never answers a frame or closes a connection, and does not know
+//! XMPP. RFC 6455 sections 5 (frames), 7.4 (close codes), 8.1 (UTF-8) and 10.4 (limits); RFC
+//! 7692 is the only extension.
 
 use std::fmt;
 
@@ -18,50 +18,50 @@ mod text;
 pub use frame::{CloseCode, Opcode};
 pub use reader::{Event, Limits, Reader};
 
-/// A rule broken by the client; each one fails the connection (RFC 6455 7.1.7).
+/// A rule that the client broke. Each one fails the connection (RFC 6455 7.1.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
-    /// RSV1, RSV2 and RSV3 are 0 where no extension defines them (5.2, RFC 7692 6).
+    /// RSV1, RSV2 or RSV3 is set although no extension defines it (5.2, RFC 7692 6).
     ReservedBits,
-    /// The opcodes 3 to 7 and 11 to 15 are reserved (5.2).
+    /// The opcode is reserved: 3 to 7 or 11 to 15 (5.2).
     ReservedOpcode(u8),
-    /// A client masks every frame (5.1).
+    /// A frame is not masked (5.1).
     Unmasked,
-    /// A control frame is not fragmented (5.5).
+    /// A control frame is fragmented (5.5).
     FragmentedControl,
-    /// A control frame has 125 bytes of payload at most (5.5).
+    /// A control frame has more than 125 bytes of payload (5.5).
     LongControl,
-    /// The length takes the fewest bytes that can hold it (5.2).
+    /// The length is not encoded in the fewest bytes (5.2).
     LengthNotMinimal,
-    /// The most significant bit of a 64-bit length is 0 (5.2).
+    /// The most significant bit of a 64-bit length is set (5.2).
     LengthOutOfRange,
-    /// A continuation frame follows a message's first fragment (5.4).
+    /// A continuation frame does not follow a first fragment (5.4).
     UnexpectedContinuation,
-    /// Messages are not interleaved (5.4).
+    /// A message begins inside a fragmented one (5.4).
     ExpectedContinuation,
-    /// The body of a Close frame begins with two bytes of code (5.5.1).
+    /// The body of a Close frame is too short for a code of two bytes (5.5.1).
     ShortCloseBody,
-    /// The close code is one that may be sent (7.4).
+    /// The close code is not allowed in a Close frame (7.4).
     InvalidCloseCode(u16),
-    /// The close reason is UTF-8 (5.5.1, 8.1).
+    /// The close reason is not UTF-8 (5.5.1, 8.1).
     CloseReasonNotUtf8,
-    /// A text message is UTF-8 (5.6, 8.1).
+    /// A text message is not UTF-8 (5.6, 8.1).
     TextNotUtf8,
-    /// A compressed message is DEFLATE (RFC 7692 7.2.2).
+    /// A compressed message is not DEFLATE (RFC 7692 7.2.2).
     NotDeflate,
-    /// Binary messages are not taken by this endpoint (7.4.1, code 1003).
+    /// A binary message, which this endpoint does not accept (7.4.1, code 1003).
     BinaryMessage,
-    /// A frame keeps to the configured size; carries the declared one (10.4).
+    /// A frame is larger than the configured size (10.4); carries its declared size.
     FrameTooBig(u64),
-    /// A message keeps to the configured size; carries the size it would have
-    /// reached (10.4).
+    /// A message is larger than the configured size (10.4); carries the size that it would have
+    /// reached.
     MessageTooBig(u64),
-    /// A message has [`Limits::max_fragments`] at most (10.4).
+    /// A message has more than [`Limits::max_fragments`] (10.4).
     TooManyFragments,
 }
 
 impl Error {
-    /// The code of the Close frame that tells the client.
+    /// Returns the code for the Close frame to the client.
     pub fn close_code(self) -> CloseCode {
         match self {
             Error::ReservedBits
@@ -97,7 +97,7 @@ impl fmt::Display for Error {
             Error::LengthOutOfRange => f.write_str("frame length of 2^63 or more"),
             Error::UnexpectedContinuation => f.write_str("continuation frame without a message"),
             Error::ExpectedContinuation => f.write_str("new message inside a fragmented one"),
-            Error::ShortCloseBody => f.write_str("close frame with a body of one byte"),
+            Error::ShortCloseBody => f.write_str("Close frame with a body of one byte"),
             Error::InvalidCloseCode(code) => write!(f, "invalid close code {code}"),
             Error::CloseReasonNotUtf8 => f.write_str("close reason is not UTF-8"),
             Error::TextNotUtf8 => f.write_str("text message is not UTF-8"),

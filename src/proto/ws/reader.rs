@@ -1,55 +1,54 @@
-//! From a client's bytes to messages and control frames.
+//! Reads messages and control frames from a client's bytes.
 //!
-//! Owns the position in the current frame, the fragments of the current
-//! message and the check of its UTF-8. A message that lies whole in the input
-//! is lent out of the input; only what is unfinished is copied. A compressed
-//! message is handed on as it came. It never answers a frame, and does not know
-//! that a Close ends the connection: after an [`Event::Close`] or an error the
-//! caller stops feeding. RFC 6455 5.4 (fragments), 5.5 (control frames), 5.6, 8.1
-//! (UTF-8), 10.4 (limits), RFC 7692 6.2 (RSV1).
+//! Keeps the position in the current frame and the fragments of the current message, and checks
+//! UTF-8. A message that is complete in the input is borrowed from it; only unfinished messages
+//! are copied. A compressed message is passed on compressed. The reader never answers a frame,
+//! and continues after a Close: after an [`Event::Close`] or an error the caller must stop. RFC
+//! 6455 5.4 (fragments), 5.5 (control frames), 5.6, 8.1 (UTF-8), 10.4 (limits), RFC 7692 6.2
+//! (RSV1).
 
 use super::frame::{CloseCode, Header, MAX_CLIENT_HEADER, Opcode};
 use super::message::Message;
 use super::text::Text;
 use super::{Error, mask};
 
-/// What a client may send. Control frames are bounded by RFC 6455 5.5 alone.
+/// The limits on a client's frames and messages. Control frames have the limit of RFC 6455 5.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most payload bytes of a data frame; 0 = no limit.
+    /// Maximum payload of a data frame in bytes; 0 = no limit.
     pub max_frame_size: u64,
-    /// Most bytes of a message; 0 = no limit.
+    /// Maximum length of a message in bytes; 0 = no limit.
     pub max_message_size: u64,
-    /// Most fragments of a message; 0 = no limit. It bounds the work of a message
-    /// made of empty fragments, which no size limit catches.
+    /// Maximum number of fragments of a message; 0 = no limit. It bounds the work for empty
+    /// fragments, which are within every size limit.
     pub max_fragments: u32,
     /// Whether binary messages are accepted.
     pub binary: bool,
-    /// Whether messages may be compressed: permessage-deflate was agreed on. The
-    /// sizes above are those on the wire then; the inflater has its own limit.
+    /// Whether messages may be compressed, because permessage-deflate was negotiated. The
+    /// limits above then apply to the compressed sizes; the inflater has its own limit.
     pub deflate: bool,
 }
 
-/// What a client sent.
+/// A message or control frame from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A text message.
     Text(&'a str),
     /// A binary message.
     Binary(&'a [u8]),
-    /// A compressed message, to be inflated by [`super::deflate::Codec`]; of text
-    /// UTF-8 is still to be checked.
+    /// A compressed message, to be inflated by [`super::deflate::Codec`]. The UTF-8 of text is
+    /// not yet checked.
     Compressed {
         /// Whether it is a text message.
         text: bool,
-        /// The payload as it came.
+        /// The payload as received.
         payload: &'a [u8],
     },
     /// A Ping with its payload.
     Ping(&'a [u8]),
     /// A Pong with its payload.
     Pong(&'a [u8]),
-    /// A Close frame; the code is absent when its body is empty.
+    /// A Close frame. The code is absent if the body is empty.
     Close {
         /// The close code.
         code: Option<CloseCode>,
@@ -69,7 +68,7 @@ pub struct Reader {
     lent: Lent,
 }
 
-/// What of the reader's own memory the last event borrowed.
+/// The memory of the reader that the last event borrowed.
 #[derive(Debug, Default)]
 enum Lent {
     #[default]
@@ -80,7 +79,7 @@ enum Lent {
 
 #[derive(Debug)]
 enum Step {
-    /// Between frames, or inside a header of which these bytes came.
+    /// Between frames, or inside a header of which these bytes have arrived.
     Header([u8; MAX_CLIENT_HEADER], u8),
     Payload(Payload),
 }
@@ -91,7 +90,7 @@ impl Default for Step {
     }
 }
 
-/// The payload still to come.
+/// The payload that has not yet arrived.
 #[derive(Debug, Clone, Copy)]
 struct Payload {
     remaining: u64,
@@ -99,30 +98,30 @@ struct Payload {
     phase: u8,
     opcode: Opcode,
     fin: bool,
-    /// Whether bytes of this payload were copied already.
+    /// Whether some bytes of this payload were copied.
     begun: bool,
 }
 
-/// What the input has of a frame's payload, unmasked.
+/// The part of a frame's payload that is in the input, unmasked.
 struct Piece<'a> {
     bytes: &'a [u8],
     opcode: Opcode,
-    /// It is all of the frame's payload.
+    /// Whether this is the whole payload of the frame.
     is_whole: bool,
     is_last: bool,
     ends_message: bool,
 }
 
 impl Reader {
-    /// A reader at the start of a connection.
+    /// Creates a reader for a new connection.
     pub fn new() -> Reader {
         Reader::default()
     }
 
-    /// Reads frames from the front of `input`, unmasking in place, until an
-    /// event is complete or the input is used up. Returns the bytes consumed
-    /// and the event; without an event all of `input` was consumed. Consumed
-    /// bytes must not be given again.
+    /// Reads frames from the front of `input` and unmasks them in place, until an event is
+    /// complete or the input is used up. Returns the number of bytes consumed, and the event;
+    /// without an event, all of `input` was consumed. The caller must not pass consumed bytes
+    /// again.
     pub fn next<'a>(
         &'a mut self,
         input: &'a mut [u8],
@@ -159,8 +158,8 @@ impl Reader {
         Ok((total, None))
     }
 
-    /// Takes what `input` has of the next frame's payload, unmasked, and what follows it;
-    /// `None` if the header is not complete.
+    /// Unmasks the part of the next frame's payload that is in `input`. Returns it and the
+    /// rest, or `None` if the header is not complete.
     #[inline]
     fn take_piece<'a>(
         &mut self,
@@ -199,7 +198,7 @@ impl Reader {
         Ok(Some((piece, rest)))
     }
 
-    /// The event for a message that is one piece.
+    /// Returns the event for a message that is complete in one piece.
     #[inline]
     fn lend<'a>(&mut self, bytes: &'a [u8]) -> Result<Event<'a>, Error> {
         match std::mem::take(&mut self.message) {
@@ -215,7 +214,7 @@ impl Reader {
         }
     }
 
-    /// Copies a piece of something larger.
+    /// Copies a piece of a larger message or control frame.
     fn keep(&mut self, piece: &Piece<'_>) -> Result<(), Error> {
         if piece.opcode.is_control() {
             self.control.extend_from_slice(piece.bytes);
@@ -224,8 +223,8 @@ impl Reader {
         self.message.push(piece.bytes, piece.ends_message)
     }
 
-    /// Frees what the last event borrowed; to be called once it is dealt with.
-    /// [`Reader::next`] does the same, but an idle client may let it wait.
+    /// Frees the memory that the last event borrowed, once it has been handled.
+    /// [`Reader::next`] does the same, but may not be called for long if the client is idle.
     pub fn release(&mut self) {
         match std::mem::take(&mut self.lent) {
             Lent::Nothing => {}
@@ -234,26 +233,25 @@ impl Reader {
         }
     }
 
-    /// Whether the reader stands between two messages and holds no memory.
+    /// Whether the reader is between two messages and holds no memory.
     pub fn is_idle(&self) -> bool {
         matches!(self.step, Step::Header(_, 0))
             && matches!(self.message, Message::None)
             && self.control.capacity() == 0
     }
 
-    /// Bytes of unfinished data held.
+    /// Returns the number of bytes of unfinished data.
     pub fn held(&self) -> usize {
         self.message.size().0 + self.control.len()
     }
 
-    /// Bytes of memory in it.
+    /// Returns the bytes of memory that it holds.
     pub fn memory(&self) -> usize {
         self.message.size().1 + self.control.capacity()
     }
 
-    /// Reads a header from the bytes kept and those of `input`: the header and
-    /// how much of `input` it took. Keeps all of `input` while bytes are
-    /// missing.
+    /// Reads a header from the bytes kept and from `input`. Returns the header and how many
+    /// bytes of `input` belong to it. Keeps all of `input` while bytes are missing.
     fn read_header(
         &mut self,
         input: &[u8],
@@ -275,7 +273,7 @@ impl Reader {
         Ok(found.map(|(header, header_len)| (header, header_len - old_len)))
     }
 
-    /// Checks a header against the message under way and the limits.
+    /// Checks a header against the current message and the limits.
     fn admit(&mut self, header: &Header, limits: &Limits) -> Result<Payload, Error> {
         let open = !matches!(self.message, Message::None);
         match header.opcode {
@@ -369,7 +367,7 @@ mod tests {
         deflate: false,
     };
 
-    /// A frame masked with zeros: its payload reads as it is sent.
+    /// Returns a frame masked with zeros, so the payload stays readable.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
         bytes.extend_from_slice(payload);

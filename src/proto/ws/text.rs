@@ -1,7 +1,6 @@
-//! The text of a message, checked as it arrives (RFC 6455 8.1).
+//! Checks the text of a message as it arrives (RFC 6455 8.1).
 //!
-//! Owns the characters so far, and the first bytes of a character that the end of the
-//! input or of a fragment has cut. It knows no frames.
+//! Holds the characters so far, and the first bytes of a character that is not complete.
 
 use super::Error;
 
@@ -15,10 +14,10 @@ pub struct Text {
 }
 
 impl Text {
-    /// Appends bytes.
+    /// Appends and checks bytes.
     ///
     /// # Errors
-    /// The text cannot become UTF-8, whatever follows.
+    /// The text is not UTF-8, whatever follows.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while self.tail_len > 0 {
             let Some((&byte, rest)) = bytes.split_first() else {
@@ -50,12 +49,12 @@ impl Text {
         Ok(())
     }
 
-    /// Bytes so far.
+    /// Returns the number of bytes so far.
     pub fn len(&self) -> usize {
         self.valid.len() + usize::from(self.tail_len)
     }
 
-    /// Whether it ends with an incomplete character.
+    /// Whether the text ends with an incomplete character.
     pub fn is_cut(&self) -> bool {
         self.tail_len > 0
     }

@@ -1,28 +1,27 @@
-//! The `to` of a stream header: which domain, if it is one at all.
+//! Reads the domain in the `to` of a stream header.
 //!
-//! A `to` that is no domain name is refused before anything is looked up:
-//! address literals and ports would open every host and port of the inside to
-//! whoever can reach this one.
+//! A `to` that is not a domain name is refused before any look-up: with address literals and
+//! ports, a client could reach any port of any host in the internal network.
 
-/// Why a `to` is refused.
+/// The reasons to refuse a `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// Absent or empty (RFC 6120, section 4.7.2).
+    /// It is absent or empty (RFC 6120, section 4.7.2).
     Missing,
-    /// Longer than 253 bytes, or a label longer than 63 (RFC 1035).
+    /// It is longer than 253 bytes, or has a label longer than 63 (RFC 1035).
     TooLong,
-    /// A local part or a resource: the address of a user, not of a server.
+    /// It has a local part or a resource, so it is not the address of a server.
     NotADomain,
-    /// An IPv4 or IPv6 address, in whatever notation.
+    /// It is an IPv4 or IPv6 address, in any notation.
     AddressLiteral,
-    /// A port number behind the name.
+    /// It has a port number.
     Port,
-    /// A character that no domain name has, or an empty label.
+    /// It has a character that is not allowed in a domain name, or an empty label.
     BadCharacter,
 }
 
 impl Error {
-    /// A sentence for the client.
+    /// Returns the text for the client.
     pub fn text(self) -> &'static str {
         match self {
             Error::Missing => "the stream header has no 'to'",
@@ -30,12 +29,12 @@ impl Error {
             Error::NotADomain => "the 'to' must be a domain, without local part or resource",
             Error::AddressLiteral => "the 'to' must be a domain name, not an address",
             Error::Port => "the 'to' must not name a port",
-            Error::BadCharacter => "the 'to' is no domain name",
+            Error::BadCharacter => "the 'to' is not a domain name",
         }
     }
 }
 
-/// The domain that `to` names: lower case, without a final dot.
+/// Returns the domain in `to`, in lower case and without a final dot.
 pub fn domain(to: Option<&str>) -> Result<String, Error> {
     let to = to.unwrap_or_default();
     if to.is_empty() {
@@ -72,19 +71,19 @@ pub fn domain(to: Option<&str>) -> Result<String, Error> {
     Ok(name.to_lowercase())
 }
 
-/// The A-labels of a domain as [`domain`] gave it (RFC 5890), as DNS and
-/// certificates have it.
+/// Converts a domain that [`domain`] returned to A-labels (RFC 5890), the form that DNS and
+/// certificates use.
 pub fn to_ascii(name: &str) -> Result<String, Error> {
     if name.is_ascii() {
         return Ok(name.to_owned());
     }
     let ascii = idna::domain_to_ascii(name).map_err(|_| Error::BadCharacter)?;
-    // What looked like letters may have become an address or a port.
+    // The conversion may have turned letters into an address or a port.
     domain(Some(&ascii))
 }
 
-/// Whether a last label makes the name an address: resolvers of C libraries
-/// take `127.1`, `2130706433` and `0x7f.1` for IPv4 addresses too.
+/// Whether the last label makes the name an address: C libraries also accept `127.1`,
+/// `2130706433` and `0x7f.1` as IPv4 addresses.
 fn is_number(label: &str) -> bool {
     let hex = label.strip_prefix("0x").or(label.strip_prefix("0X"));
     match hex {
@@ -93,8 +92,8 @@ fn is_number(label: &str) -> bool {
     }
 }
 
-/// Combining marks, joiners and the middle dots that IDNA knows: part of names
-/// in many scripts though not alphanumeric.
+/// Whether `c` is a combining mark, a joiner or a middle dot that IDNA allows. Names in many
+/// scripts have such characters, although they are not alphanumeric.
 fn is_mark(c: char) -> bool {
     matches!(c,
         '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{483}'..='\u{487}' | '\u{591}'..='\u{5c7}'
@@ -132,7 +131,7 @@ mod tests {
             Ok("xn--bcher-kva.example")
         );
         assert_eq!(to_ascii("example.com").as_deref(), Ok("example.com"));
-        // Full-width digits and dots are an address all the same.
+        // Full-width digits and dots also form an address.
         let wide = domain(Some("\u{ff11}27.0.0.\u{ff11}")).unwrap();
         assert_eq!(to_ascii(&wide), Err(Error::AddressLiteral));
     }

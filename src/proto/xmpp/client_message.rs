@@ -1,10 +1,9 @@
-//! What a client's message is: judged before anything reaches the server.
+//! Checks a client's message before anything reaches the server.
 //!
-//! Owns the choice of the dialect by the first message, and for RFC 7395 the
-//! rule that every message is exactly one complete element that is well-formed
-//! on its own (section 3.3.3). The parser resolves namespaces and knows none
-//! beforehand: a prefix borrowed from the stream header is an error. What is
-//! beyond doubt needs no parser.
+//! The first message determines the dialect. In RFC 7395, every message must be exactly one
+//! complete element that is well-formed on its own (section 3.3.3). The parser starts without
+//! namespaces, so a prefix that only the stream header declares is an error. Elements that are
+//! certainly well-formed need no parser.
 
 use super::error::StreamError;
 use super::framing::tag_name;
@@ -13,7 +12,7 @@ use super::{Dialect, Parsers, is_space, ns};
 use crate::expat::{self, Boundary, Judgement, Limits, MAX_TAG, Parser, Pool, Tag, Token};
 use crate::meter::{LOOKED_AT_BYTES, Meter, PARSER};
 
-/// What the first message of a client opened.
+/// The first message of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum First<'a> {
     /// `<open/>`: the client speaks RFC 7395.
@@ -22,36 +21,36 @@ pub enum First<'a> {
     Draft {
         /// Its attributes.
         header: Header,
-        /// The start tag as it stands, without its `>` or `/>`.
+        /// The start tag as received, without its `>` or `/>`.
         tag: &'a str,
-        /// What follows it in the message.
+        /// The rest of the message.
         rest: &'a str,
     },
-    /// `<close/>` at once.
+    /// `<close/>`, without a stream.
     Close,
 }
 
 /// One message of a client that speaks RFC 7395.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Empty or white space: swallowed.
+    /// Empty or white space, to be ignored.
     Blank,
     /// `<open/>`: a stream restart.
     Open(Header),
     /// `<close/>`.
     Close,
-    /// `<starttls/>`, which has no place here (section 3.9).
+    /// `<starttls/>`, which is not allowed here (section 3.9).
     StartTls,
-    /// `<compress/>` of XEP-0138, which has no place here either.
+    /// `<compress/>` of XEP-0138, which is not allowed here either.
     Compress,
-    /// Any other element, to be relayed as it is.
+    /// Any other element, to be relayed unchanged.
     Element(&'a str),
 }
 
-/// Judges the first message, or in the draft the first after the authentication.
+/// Checks the first message, or in the draft the first message after the authentication.
 ///
 /// # Errors
-/// The dialect in which to answer, and the stream error.
+/// The dialect of the answer, and the stream error.
 pub fn first<'a>(parsers: &Parsers, text: &'a str) -> Result<First<'a>, (Dialect, StreamError)> {
     let framed = |error| (Dialect::Framed, error);
     if !text.starts_with('<') {
@@ -102,7 +101,7 @@ fn draft<'a>(
 ) -> Result<First<'a>, StreamError> {
     let whole = &head[tag.start as usize..];
     let tag_text = match whole.strip_suffix("/>") {
-        // Some clients of the time closed the tag to have a document.
+        // Some clients of the draft close the tag to get a complete document.
         Some(tag) if rest.trim().is_empty() => tag,
         Some(_) => return Err(StreamError::NotWellFormed),
         None => whole.strip_suffix('>').unwrap_or(whole),
@@ -114,11 +113,11 @@ fn draft<'a>(
     })
 }
 
-/// Judges a message after the first. Returns `None` if this must go on in another turn;
+/// Checks a message after the first. Returns `None` if this must continue in another turn;
 /// `begun` then keeps the state.
 ///
 /// # Errors
-/// The stream error to answer with.
+/// The stream error for the client.
 pub fn read<'a>(
     parsers: &mut Parsers,
     text: &'a str,
@@ -163,7 +162,7 @@ pub fn read<'a>(
     message.map(Some)
 }
 
-/// Checks that `text` ends where its first element does.
+/// Checks that nothing follows the first element in `text`.
 fn check_end(text: &str, limits: Limits) -> Result<(), StreamError> {
     let end = Boundary::element(limits).feed(text.as_bytes())?;
     let end = end.ok_or(StreamError::NotWellFormed)?;
@@ -171,7 +170,7 @@ fn check_end(text: &str, limits: Limits) -> Result<(), StreamError> {
     if rest.is_empty() {
         return Ok(());
     }
-    // Report what is never allowed before what is not allowed here.
+    // Report restricted XML rather than its wrong place.
     if rest.starts_with('<') {
         Boundary::element(limits).feed(rest.as_bytes())?;
     }
@@ -182,7 +181,7 @@ fn check_end(text: &str, limits: Limits) -> Result<(), StreamError> {
 /// White space in XML.
 const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
-/// The XML declaration before an element (empty if there is none), and the rest.
+/// Splits `text` into its XML declaration (empty if there is none) and the rest.
 fn split_declaration(text: &str) -> (&str, &str) {
     let declares = text.strip_prefix("<?xml");
     match declares.is_some_and(|rest| rest.starts_with(SPACE)) {
@@ -239,9 +238,9 @@ fn open_header(pool: &Pool, element: &str) -> Result<Header, StreamError> {
     }
 }
 
-/// If a message of the draft begins with the `<compress/>` of XEP-0138, returns what
-/// follows it, else `None`. A server that got it could switch to compressed bytes, which
-/// cannot be sent as text.
+/// If a message of the draft begins with the `<compress/>` of XEP-0138, returns the rest, else
+/// `None`. It must not reach the server, which might switch to compressed bytes; these cannot
+/// be sent as text.
 ///
 /// # Errors
 /// The message begins with an incomplete `<compress>`.

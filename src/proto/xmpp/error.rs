@@ -1,7 +1,7 @@
-//! Stream errors: the condition a peer is told (RFC 6120, section 4.9.3).
+//! Stream errors: their conditions and texts (RFC 6120, section 4.9.3).
 //!
-//! Owns their XML, including the escaping of the texts, and reads those of servers. A
-//! text helps people who debug a client; it never names an address or an internal cause.
+//! Writes stream errors for clients, and reads those from servers. A text helps people who
+//! debug a client; it never reveals an address or an internal cause.
 
 use super::features::{content, each_child};
 use super::framing::Element;
@@ -16,38 +16,38 @@ pub enum StreamError {
     ConnectionTimeout,
     /// The domain is not served here (4.9.3.6).
     HostUnknown,
-    /// The `to` is missing or is no domain name (4.9.3.7).
+    /// The `to` is missing or is not a domain name (4.9.3.7).
     ImproperAddressing(&'static str),
-    /// A stream header in a wrong namespace (4.9.3.10).
+    /// The stream header is in a wrong namespace (4.9.3.10).
     InvalidNamespace,
     /// Something other than the expected stream header (4.9.3.12).
     NotAuthorized(&'static str),
     /// XML that is not well-formed (4.9.3.13).
     NotWellFormed,
-    /// A limit was passed (4.9.3.14): the message or stanza is too big.
+    /// The message or stanza exceeds a limit (4.9.3.14).
     TooBig,
-    /// A limit was passed (4.9.3.14): a tag longer than 64 KiB.
+    /// A tag is longer than 64 KiB (4.9.3.14).
     LongTag,
-    /// A limit was passed (4.9.3.14): elements nested too deep.
+    /// Elements are nested too deep (4.9.3.14).
     TooDeep,
-    /// A limit was passed (4.9.3.14): an element with too many attributes.
+    /// An element has too many attributes (4.9.3.14).
     TooManyAttributes,
-    /// No connection to the server, or it was lost (4.9.3.15).
+    /// The server cannot be reached, or the connection was lost (4.9.3.15).
     RemoteConnectionFailed(&'static str),
-    /// No memory left for this session (4.9.3.17).
+    /// There is no memory left for this session (4.9.3.17).
     ResourceConstraint,
-    /// Comment, processing instruction, document type, entity (4.9.3.18).
+    /// A comment, processing instruction, document type or entity (4.9.3.18).
     RestrictedXml,
     /// An encoding other than UTF-8 (4.9.3.22).
     UnsupportedEncoding,
-    /// An element that has no place here (4.9.3.24).
+    /// An element that is not allowed here (4.9.3.24).
     UnsupportedStanzaType(&'static str),
-    /// No `version`, or one that is no number (4.9.3.25).
+    /// The `version` is missing or not a number (4.9.3.25).
     UnsupportedVersion,
 }
 
-/// The conditions of stream errors (RFC 6120, section 4.9.3). The first one replaces
-/// all that are not listed.
+/// The conditions of stream errors (RFC 6120, section 4.9.3). Unknown conditions are replaced
+/// by the first one.
 const CONDITIONS: [&str; 25] = [
     "undefined-condition",
     "bad-format",
@@ -76,14 +76,13 @@ const CONDITIONS: [&str; 25] = [
     "unsupported-version",
 ];
 
-/// The static text of the condition with this name.
+/// Returns the static name of this condition.
 pub fn condition(name: &str) -> &'static &'static str {
     let known = CONDITIONS.iter().find(|known| **known == name);
     known.unwrap_or(&CONDITIONS[0])
 }
 
-/// The condition of a server's stream error, and where it sends its clients, if it does
-/// (`see-other-host`).
+/// Returns the condition of a server's stream error, and the host in a `see-other-host`.
 pub fn read(error: &Element<'_>) -> (String, Option<String>) {
     let whole = error.whole();
     let (mut condition, mut see_other) = (None, None);
@@ -104,7 +103,7 @@ pub fn read(error: &Element<'_>) -> (String, Option<String>) {
 }
 
 impl StreamError {
-    /// The name of the condition element.
+    /// Returns the name of the condition element.
     pub fn condition(&self) -> &'static str {
         match self {
             StreamError::BadFormat(_) => "bad-format",
@@ -127,7 +126,7 @@ impl StreamError {
         }
     }
 
-    /// The content of the text element, not yet escaped.
+    /// Returns the content of the text element, unescaped.
     pub fn text(&self) -> &'static str {
         match self {
             StreamError::BadFormat(text)
@@ -143,7 +142,7 @@ impl StreamError {
             StreamError::LongTag => "a tag is longer than 64 KiB",
             StreamError::TooDeep => "the elements are nested too deep",
             StreamError::TooManyAttributes => "an element has too many attributes",
-            StreamError::ResourceConstraint => "too much is queued here; come again later",
+            StreamError::ResourceConstraint => "too much data is queued here; try again later",
             StreamError::RestrictedXml => {
                 "comments, processing instructions, document types and entities are not allowed"
             }
@@ -152,7 +151,7 @@ impl StreamError {
         }
     }
 
-    /// Appends the error as one stand-alone element.
+    /// Appends the error as one complete element.
     pub fn write(&self, out: &mut Vec<u8>) {
         let put = |out: &mut Vec<u8>, parts: &[&str]| {
             for part in parts {
@@ -192,11 +191,11 @@ mod tests {
     use super::*;
     use crate::expat::{Parser, Token};
 
-    /// Characters that no text contains so far, but any might.
+    /// Characters that a text might contain.
     const TEXT: &str = "<open/> & </text> ]]> 'to' \"x\" &amp; <!-- <?a?>";
 
-    /// The error listed after `error`. A new variant does not compile until it
-    /// has its place in the list.
+    /// Returns the error listed after `error`. A new variant does not compile until it is added
+    /// to the list.
     fn next(error: StreamError) -> Option<StreamError> {
         Some(match error {
             StreamError::BadFormat(_) => StreamError::ConnectionTimeout,

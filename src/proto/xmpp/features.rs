@@ -1,11 +1,10 @@
-//! What stream features offer, and what of it a client sees.
+//! Edits the stream features of a server before the client sees them.
 //!
-//! Owns the removal of STARTTLS (RFC 7395, section 3.9) and compression
-//! (XEP-0138), both of which would turn the text stream into binary, and on
-//! demand of all that binds a login to a TLS channel, in SASL, SASL2 (XEP-0388)
-//! and FAST (XEP-0484): it cannot hold through a relay that ends TLS. Owns the
-//! stream limits (XEP-0478) too: a client learns the lesser of the server's and
-//! ours. The rest of the element keeps its bytes.
+//! Removes STARTTLS (RFC 7395, section 3.9) and compression (XEP-0138), because both would turn
+//! the text stream into binary. Optionally removes channel binding from SASL, SASL2 (XEP-0388)
+//! and FAST (XEP-0484), because it fails through a relay that terminates TLS. Adjusts the
+//! stream limits (XEP-0478): a client learns the lower of the server's limit and ours. All
+//! other bytes stay as they are.
 
 use std::ops::Range;
 
@@ -13,10 +12,10 @@ use super::framing::{Element, tag_name};
 use super::ns;
 use crate::expat::{Error, Parser, Tag, Token};
 
-/// Longest features, in bytes, because they are parsed at once.
+/// Maximum length of stream features, in bytes. They are parsed in one turn.
 pub const MAX_FEATURES: usize = 64 << 10;
 
-/// Features removed, by namespace and name.
+/// The features that are removed, by namespace and name.
 const REMOVED: [(&str, &[u8]); 2] = [
     (ns::TLS, b"starttls"),
     (ns::COMPRESS_FEATURE, b"compression"),
@@ -24,7 +23,7 @@ const REMOVED: [(&str, &[u8]); 2] = [
 
 /// The namespaces of `<mechanism/>`: SASL, SASL2 (XEP-0388) and FAST (XEP-0484).
 const MECHANISMS: [&str; 3] = [ns::SASL, "urn:xmpp:sasl:2", "urn:xmpp:fast:0"];
-/// The channel bindings that a server offers (XEP-0440).
+/// The list of the server's channel bindings (XEP-0440).
 const CHANNEL_BINDINGS: (&str, &[u8]) = ("urn:xmpp:sasl-cb:0", b"sasl-channel-binding");
 /// The namespace of XEP-0478.
 const LIMITS: &str = "urn:xmpp:stream-limits:0";
@@ -32,8 +31,8 @@ const LIMITS: &str = "urn:xmpp:stream-limits:0";
 /// `<inline/>` of SASL2.
 const MAX_DEPTH: u32 = 4;
 
-/// Whether a mechanism with this name uses channel binding: names of SCRAM end in `-PLUS`
-/// then (RFC 5802, section 4), names of FAST in the type of the binding
+/// Whether a mechanism with this name uses channel binding. Such names end in `-PLUS` for SCRAM
+/// (RFC 5802, section 4), and in the type of the binding for FAST
 /// (draft-schmaus-kitten-sasl-ht).
 fn is_bound(mechanism: &[u8]) -> bool {
     let hashed_token = || {
@@ -45,23 +44,23 @@ fn is_bound(mechanism: &[u8]) -> bool {
     mechanism.ends_with(b"-PLUS") || hashed_token()
 }
 
-/// How the features of a server are changed for its clients.
+/// The changes to a server's features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Channel binding is taken out.
+    /// Whether channel binding is removed.
     pub strip_channel_binding: bool,
-    /// The longest element that is taken from a client, if there is a limit.
+    /// The maximum length of an element from a client, if there is a limit.
     pub max_bytes: Option<u64>,
-    /// When a silent client is asked for a sign of life, if ever.
+    /// The time after which an idle client gets a Ping, if it does.
     pub idle_seconds: Option<u64>,
-    /// Our limits are told where the server tells none.
+    /// Whether our limits are announced if the server announces none.
     pub announce_limits: bool,
 }
 
 impl Changes {
-    /// Appends the features in `element` for a client. Those of the draft inherit
-    /// namespaces; `framed` ones declare them. A list without a mechanism left goes with
-    /// the last of them, so that a client tries another one.
+    /// Appends the features in `element` for a client. If `framed`, the element declares its
+    /// namespaces; in the draft it inherits them. A list that loses its last mechanism is
+    /// removed, so that the client tries another list.
     ///
     /// # Errors
     /// The element is not well-formed.
@@ -90,7 +89,7 @@ impl Changes {
         edits.sort_by_key(|edit| edit.range.start);
         let mut done = 0;
         for Edit { range, text } in edits {
-            // What stands inside a removed element goes with it.
+            // Skip edits inside an element that was removed.
             if range.start >= done {
                 out.extend_from_slice(&whole[done..range.start]);
                 out.extend_from_slice(text.as_bytes());
@@ -101,16 +100,16 @@ impl Changes {
         Ok(())
     }
 
-    /// Names and values of our limits, in the order of [`LIMIT_NAMES`].
+    /// Returns our limits in the order of [`LIMIT_NAMES`].
     fn limits(&self) -> [Option<u64>; 2] {
         [self.max_bytes, self.idle_seconds]
     }
 }
 
-/// The limits that XEP-0478 knows.
+/// The limits that XEP-0478 defines.
 const LIMIT_NAMES: [&str; 2] = ["max-bytes", "idle-seconds"];
 
-/// What takes the place of some bytes.
+/// Replaces some bytes with others.
 struct Edit {
     range: Range<usize>,
     text: String,
@@ -123,21 +122,21 @@ impl Edit {
     }
 }
 
-/// A run over features that need not be changed yet.
+/// One pass over features, which collects the edits.
 struct Rewriting<'a> {
     changes: &'a Changes,
     features: &'a [u8],
     edits: Vec<Edit>,
-    /// How many mechanisms stay and go, by the depth of their lists.
+    /// How many mechanisms are kept and removed, by the depth of their lists.
     mechanisms: [(u32, u32); MAX_DEPTH as usize + 1],
-    /// The server's limits: the start tag, and where the element ends.
+    /// The server's limits: the start tag and the end of the element.
     limits: Option<(Tag, usize)>,
-    /// Which of the limits it tells.
+    /// Which limits the server announces.
     told: [bool; 2],
 }
 
 impl Rewriting<'_> {
-    /// Takes the element with this start tag, after its children.
+    /// Handles the element with this start tag, after its children.
     fn take(&mut self, parser: &Parser, tag: &Tag, end: usize) {
         let (namespace, local) = parser.name(tag);
         let named = |(space, name): &(&str, &[u8])| namespace == space.as_bytes() && local == *name;
@@ -166,7 +165,7 @@ impl Rewriting<'_> {
         }
     }
 
-    /// Takes a limit of the server, which must not be above ours.
+    /// Handles a limit of the server: lowers it to ours if it is higher.
     fn take_limit(&mut self, name: &[u8], tag: &Tag, end: usize) {
         let Some(at) = LIMIT_NAMES
             .iter()
@@ -186,8 +185,8 @@ impl Rewriting<'_> {
         }
     }
 
-    /// Adds our limits that the server does not tell to the end of the features, or of
-    /// its limits.
+    /// Adds those of our limits that the server does not announce, to the end of its limits or
+    /// of the features.
     fn announce(&mut self, tag: &Tag, end: usize) {
         let missing = |at: usize| self.changes.limits()[at].filter(|_| !self.told[at]);
         let limit = |at: usize| {
@@ -208,7 +207,7 @@ impl Rewriting<'_> {
         self.edits.push(edit);
     }
 
-    /// Puts `text` at the end of an element.
+    /// Returns the edit that puts `text` at the end of an element.
     fn append(&self, tag: &Tag, end: usize, text: &str) -> Edit {
         let element = &self.features[tag.start as usize..end];
         if tag.end as usize == end {
@@ -226,7 +225,7 @@ impl Rewriting<'_> {
 /// Whether `features` offer STARTTLS.
 ///
 /// # Errors
-/// The element is not well-formed by itself.
+/// The element is not a well-formed document.
 pub fn offers_starttls(features: &[u8]) -> Result<bool, Error> {
     let mut offered = false;
     each_child(features, |parser, tag, _| {
@@ -235,8 +234,8 @@ pub fn offers_starttls(features: &[u8]) -> Result<bool, Error> {
     Ok(offered)
 }
 
-/// Calls `each` with every element down to [`MAX_DEPTH`] and the offset of its end,
-/// children first.
+/// Calls `each` with every element down to [`MAX_DEPTH`] and the offset of its end. Children
+/// come before their parents.
 pub(super) fn each_child(
     element: &[u8],
     mut each: impl FnMut(&Parser, &Tag, usize),
@@ -257,18 +256,18 @@ pub(super) fn each_child(
     Ok(())
 }
 
-/// The bytes between the tags of an element that ends at `end`; none if it is one tag.
+/// Returns the bytes between the tags of an element that ends at `end`; empty if it is a single
+/// tag.
 pub(super) fn content<'a>(element: &'a [u8], tag: &Tag, end: usize) -> &'a [u8] {
     let inner = &element[tag.end as usize..end.max(tag.end as usize)];
     let end_tag = memchr::memmem::rfind(inner, b"</").unwrap_or(0);
     &inner[..end_tag]
 }
 
-/// What a server says to `<starttls/>` that it does not offer (RFC 6120,
-/// section 5.4.2.2).
+/// The response to `<starttls/>` (RFC 6120, section 5.4.2.2).
 pub const STARTTLS_FAILURE: &str = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 
-/// What a server says to `<compress/>` that it does not offer (XEP-0138).
+/// The response to `<compress/>` (XEP-0138).
 pub const COMPRESS_FAILURE: &str =
     "<failure xmlns='http://jabber.org/protocol/compress'><setup-failed/></failure>";
 

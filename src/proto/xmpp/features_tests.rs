@@ -1,4 +1,4 @@
-//! Tests of what a client sees of stream features.
+//! Tests of the stream features that a client sees.
 
 use super::*;
 use crate::expat::Pool;
@@ -15,7 +15,7 @@ const FEATURES: &str = "<f:features xmlns:f='http://etherx.jabber.org/streams'>\
     <compression xmlns='http://jabber.org/features/compress'><method>zlib</method></compression>\
     <bind xmlns='urn:x'><starttls/></bind></f:features>";
 
-/// What a client in the draft sees of `features`, which declare all they use.
+/// Returns the `features` that a client of the draft sees. They declare all their prefixes.
 fn changed(features: &str, changes: Changes) -> String {
     let pool = Pool::new(b"<r>");
     let mut parser = pool.inside(b"<r>").unwrap();
@@ -226,7 +226,7 @@ fn limits_that_the_server_does_not_tell_are_announced_on_demand() {
     );
 }
 
-/// All that a server can have changed costs one copy, not one for each change.
+/// However many changes a server's features need, they are copied once, not once per change.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "work that nobody counts")]
 fn many_changes_are_made_at_once() {

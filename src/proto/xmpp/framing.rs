@@ -1,10 +1,9 @@
-//! RFC 7395 framing: what an element of the server's stream needs to stand
-//! alone in a message (section 3.3.3).
+//! RFC 7395 framing: completes an element of the server's stream, so that it can be a message
+//! of its own (section 3.3.3).
 //!
-//! Owns the namespace declarations of the server's stream header and the
-//! bytes they add to an element. An element inherits on TCP the default
-//! namespace and every prefix of the header; in a message nothing is
-//! inherited. `xml:lang` is not repeated: the client has it from `<open/>`.
+//! On TCP, an element inherits the default namespace and all prefixes from the stream header;
+//! in a message it inherits nothing, so the declarations that it uses are added to it.
+//! `xml:lang` is not repeated, because the client has it from `<open/>`.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -12,7 +11,7 @@ use std::sync::LazyLock;
 use super::{attribute, is_space, ns};
 use crate::expat::{Parser, Plain, Tag};
 
-/// `<close/>`, byte for byte as clients compare it.
+/// `<close/>`. Some clients compare it byte by byte.
 pub const CLOSE: &str = "<close xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" />";
 
 /// Appends the `<close/>` that sends a client to another endpoint (RFC 7395,
@@ -24,10 +23,10 @@ pub fn write_close_elsewhere(uri: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b" />");
 }
 
-/// `</stream:stream>`, the end of a stream on TCP.
+/// The end tag of a stream over TCP.
 pub const STREAM_END: &str = "</stream:stream>";
 
-/// Bytes that the declarations of a stream header may add to an element.
+/// Maximum number of bytes that the declarations of a stream header may add to an element.
 const MAX_DECLARATIONS: usize = 2048;
 
 /// The namespace declarations of a server's stream header.
@@ -37,21 +36,21 @@ pub struct Declarations {
     prefixes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// What nearly every server declares, shared by all their sessions.
+/// The usual declarations, shared by all sessions.
 static USUAL: LazyLock<Declarations> = LazyLock::new(|| Declarations {
     default: ns::CLIENT.into(),
     prefixes: vec![(b"stream".to_vec(), ns::STREAMS.into())],
 });
 
 impl Declarations {
-    /// The declarations that servers usually make: `jabber:client` by default
-    /// and the prefix `stream`.
+    /// Returns the usual declarations: `jabber:client` as default namespace, and the prefix
+    /// `stream`.
     pub fn usual() -> &'static Declarations {
         &USUAL
     }
 
-    /// The declarations on `tag`, a root; `None` if they are too long for each element to
-    /// repeat them.
+    /// Reads the declarations on `tag`, a root. Returns `None` if they are too long to repeat
+    /// them in each element.
     pub fn read(parser: &Parser, tag: &Tag) -> Option<Declarations> {
         let mut declarations = Declarations {
             default: Vec::new(),
@@ -59,7 +58,7 @@ impl Declarations {
         };
         let mut added = 0;
         for (prefix, uri) in parser.declarations(tag) {
-            // An escaped byte takes six at most.
+            // An escaped byte takes at most six bytes.
             added += b" xmlns:=''".len() + prefix.len() + 6 * uri.len();
             match prefix.is_empty() {
                 true => declarations.default = uri.to_vec(),
@@ -69,7 +68,7 @@ impl Declarations {
         (added <= MAX_DECLARATIONS).then_some(declarations)
     }
 
-    /// Appends a start tag with these declarations.
+    /// Appends a start tag of a root with these declarations.
     pub(super) fn write_root(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<r");
         if !self.default.is_empty() {
@@ -85,7 +84,7 @@ impl Declarations {
 /// A complete first-level element of the server's stream.
 #[derive(Clone, Copy)]
 pub struct Element<'a> {
-    /// The element's bytes, as the server sent them.
+    /// The bytes as received.
     pub bytes: &'a [u8],
     name: Name<'a>,
     declarations: &'a Declarations,
@@ -94,15 +93,14 @@ pub struct Element<'a> {
 /// The name of an element, and the declarations of its own tag.
 #[derive(Clone, Copy)]
 enum Name<'a> {
-    /// As a parser reported them.
+    /// As reported by a parser.
     Seen(&'a Parser, &'a Tag),
-    /// Without a prefix anywhere in the element, and with no declaration but the
-    /// default namespace.
+    /// The name and default namespace of an element that uses no prefixes and declares none.
     Plain(&'a [u8], Option<&'a [u8]>),
 }
 
 impl<'a> Element<'a> {
-    /// The element that a parser reported.
+    /// Creates an element that a parser reported.
     pub(super) fn seen(
         bytes: &'a [u8],
         (parser, tag): (&'a Parser, &'a Tag),
@@ -115,7 +113,7 @@ impl<'a> Element<'a> {
         }
     }
 
-    /// An element that no parser had to see.
+    /// Creates an element that needed no parser.
     pub(super) fn plain(plain: Plain<'a>, declarations: &'a Declarations) -> Element<'a> {
         Element {
             bytes: plain.bytes,
@@ -133,7 +131,7 @@ impl<'a> Element<'a> {
         own_name == name.as_bytes() && own_namespace == namespace.as_bytes()
     }
 
-    /// Offset in `bytes` behind the element's name, where attributes begin.
+    /// Returns the offset in `bytes` after the element's name, where attributes begin.
     pub fn name_end(&self) -> usize {
         match self.name {
             Name::Seen(..) => 1 + tag_name(self.bytes).len(),
@@ -141,9 +139,8 @@ impl<'a> Element<'a> {
         }
     }
 
-    /// Appends the declarations that the element inherits and uses, to be
-    /// inserted at [`Element::name_end`]. Nothing for an element that is
-    /// complete in itself.
+    /// Appends the declarations that the element inherits and uses, to be inserted at
+    /// [`Element::name_end`]. Appends nothing if the element is complete in itself.
     pub fn inherited(&self, out: &mut Vec<u8>) {
         let Declarations { default, prefixes } = self.declarations;
         if !default.is_empty() && !self.declares(b"") {
@@ -162,7 +159,7 @@ impl<'a> Element<'a> {
         }
     }
 
-    /// The element with what it inherits inserted, so that it stands alone.
+    /// Returns the element with its inherited declarations, complete in itself.
     pub fn whole(&self) -> Vec<u8> {
         let (head, tail) = self.bytes.split_at(self.name_end());
         let mut whole = head.to_vec();
@@ -181,19 +178,19 @@ impl<'a> Element<'a> {
     }
 }
 
-/// The name at the start of a tag, with its prefix.
+/// Returns the name at the start of a tag, with its prefix.
 pub(super) fn tag_name(tag: &[u8]) -> &[u8] {
     let name = tag.get(1..).unwrap_or_default();
     let ends = |&byte: &u8| is_space(byte) || matches!(byte, b'/' | b'>');
     &name[..name.iter().position(ends).unwrap_or(name.len())]
 }
 
-/// Removes from `unused` the prefixes that `bytes` contains as in a tag. A false hit in
-/// text only adds a needless declaration; a miss would break well-formedness. Scans each
-/// byte once, whatever the text is.
+/// Removes from `unused` the prefixes that occur in `bytes` as in a tag. A false match in text
+/// only adds a needless declaration; a missed prefix would break well-formedness. Scans each
+/// byte once.
 fn take_used<'a>(bytes: &[u8], unused: &mut HashSet<&'a [u8]>) -> HashSet<&'a [u8]> {
     let mut used = HashSet::new();
-    // Where the current name begins, if there may be one.
+    // The start of the current name, if there may be one.
     let mut start = None;
     for (at, &byte) in bytes.iter().enumerate() {
         if matches!(byte, b'<' | b'/') || is_space(byte) {
@@ -237,7 +234,7 @@ mod tests {
         }
     }
 
-    /// Many prefixes cost no more than one; the bound is 40 times the usual time.
+    /// Many prefixes take no longer than one; the bound is 40 times the usual time.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "work that nobody counts")]
     fn many_prefixes_are_looked_for_at_once() {

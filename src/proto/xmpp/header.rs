@@ -1,8 +1,8 @@
 //! Stream headers: `<stream:stream>` (RFC 6120, section 4.7) and `<open/>`
 //! (RFC 7395, section 3.3.1), which carry the same attributes.
 //!
-//! Owns reading them off a start tag and writing them in either form. Values
-//! are kept unescaped and escaped anew when written, never pasted.
+//! Reads them from a start tag and writes them in either form. Values are stored unescaped, and
+//! escaped when written.
 
 use super::{attribute, ns};
 use crate::expat::{Parser, Tag};
@@ -50,7 +50,7 @@ impl Header {
         header
     }
 
-    /// Bytes of memory in its texts.
+    /// Returns the bytes of memory that its texts take.
     pub fn memory(&self) -> usize {
         let named = [&self.to, &self.from, &self.id, &self.version, &self.lang];
         let named = named.into_iter().flatten().map(String::capacity);
@@ -60,7 +60,7 @@ impl Header {
         named.chain(self.others.iter().map(other)).sum()
     }
 
-    /// Whether `version` says XMPP 1.0 or later (RFC 6120, section 4.7.5).
+    /// Whether `version` is 1.0 or later (RFC 6120, section 4.7.5).
     pub fn has_usable_version(&self) -> bool {
         let major = self.version.as_deref().and_then(|v| v.split_once('.'));
         major.is_some_and(|(major, minor)| {
@@ -69,9 +69,8 @@ impl Header {
         })
     }
 
-    /// Appends XML declaration and `<stream:stream>` start tag, as the client
-    /// of a TCP stream sends them. A client gives no `id` (RFC 6120, section
-    /// 4.7.3): one that came is left out.
+    /// Appends the XML declaration and the `<stream:stream>` start tag that a client sends over
+    /// TCP. Omits the `id`, which a client must not send (RFC 6120, section 4.7.3).
     pub fn write_stream(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<?xml version='1.0'?><stream:stream");
         self.write_common(None, out);
@@ -83,8 +82,8 @@ impl Header {
         out.push(b'>');
     }
 
-    /// Appends the header with only what RFC 6120, section 4.7, allows without TLS: no
-    /// `from` (section 4.7.1), no other attributes.
+    /// Appends the header without `from`, which must not be sent without TLS (RFC 6120, section
+    /// 4.7.1), and without other attributes.
     pub fn write_bare_stream(&self, out: &mut Vec<u8>) {
         let bare = Header {
             to: self.to.clone(),
@@ -95,8 +94,8 @@ impl Header {
         bare.write_stream(out);
     }
 
-    /// Appends `<open/>`, spelled as all clients accept it: namespace first,
-    /// no prefix, no other declaration.
+    /// Appends `<open/>` in a form that all clients accept: namespace first, no prefix, no
+    /// other declaration.
     pub fn write_open(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<open");
         attribute(out, b"xmlns", ns::FRAMING.as_bytes());
@@ -104,7 +103,7 @@ impl Header {
         out.extend_from_slice(b" />");
     }
 
-    /// Appends the start tag of a server's stream, without XML declaration.
+    /// Appends the start tag of a server's stream, without an XML declaration.
     pub fn write_server_stream(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<stream:stream");
         attribute(out, b"xmlns", ns::CLIENT.as_bytes());

@@ -1,11 +1,11 @@
-//! XMPP streams, as bytes: RFC 6120 towards the server, RFC 7395 or the draft
-//! before it towards the client.
+//! XMPP streams as bytes: RFC 6120 with the server, RFC 7395 or the earlier draft with the
+//! client.
 //!
-//! `header` reads and writes stream headers, `<open/>` among them. `stream`
-//! cuts the server's stream into units. `message` judges what the client sends.
-//! `framing` and `features` make a unit of the server fit to stand alone.
-//! `address` judges the `to`. `error` holds the stream errors. No socket, no
-//! clock, no log.
+//! `header` reads and writes stream headers, including `<open/>`. `server_stream` splits the
+//! server's stream into units, and `client_message` checks the client's messages. `framing`
+//! makes an element of the server complete in itself, and `features` edits stream features.
+//! `starttls` negotiates TLS with the server. `address` checks the `to` of a stream header, and
+//! `error` has the stream errors.
 
 pub mod address;
 pub mod client_message;
@@ -18,7 +18,7 @@ pub mod starttls;
 
 use crate::expat::{Limits, Pool};
 
-/// Namespaces this protocol is made of.
+/// XML namespaces.
 pub mod ns {
     /// `<open/>` and `<close/>` (RFC 7395, section 3.3.2).
     pub const FRAMING: &str = "urn:ietf:params:xml:ns:xmpp-framing";
@@ -38,20 +38,20 @@ pub mod ns {
     pub const COMPRESS: &str = "http://jabber.org/protocol/compress";
 }
 
-/// The root of a server's stream as nearly all servers declare it.
+/// The usual root of a server's stream.
 const USUAL_ROOT: &[u8] =
     b"<r xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 
 /// The parsers of a worker, shared by all its sessions.
 pub struct Parsers {
-    /// For the server's streams.
+    /// For the streams of servers.
     pub stream: Pool,
-    /// For single messages that must stand alone.
+    /// For messages that must be complete documents.
     pub message: Pool,
 }
 
 impl Parsers {
-    /// No parser is made before the first is needed.
+    /// Creates pools without parsers.
     pub fn new() -> Parsers {
         Parsers {
             stream: Pool::new(USUAL_ROOT),
@@ -59,7 +59,7 @@ impl Parsers {
         }
     }
 
-    /// Sets what documents may be made of from now on.
+    /// Sets the limits on future documents.
     pub fn set_limits(&mut self, limits: Limits) {
         self.stream.set_limits(limits);
         self.message.set_limits(limits);
@@ -72,17 +72,17 @@ impl Default for Parsers {
     }
 }
 
-/// How the client frames its stream; its first message decides.
+/// How the client frames its stream. Its first message shows this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
-    /// RFC 7395: `<open/>`, stand-alone elements, `<close/>`.
+    /// RFC 7395: `<open/>`, complete elements, `<close/>`.
     Framed,
-    /// The drafts before it: `<stream:stream>`, inherited namespaces.
+    /// The drafts of RFC 7395: `<stream:stream>`, inherited namespaces.
     Draft,
 }
 
 impl Dialect {
-    /// The name in log lines.
+    /// Returns the name for the log.
     pub fn name(self) -> &'static str {
         match self {
             Dialect::Framed => "rfc7395",
@@ -109,7 +109,7 @@ pub(crate) fn escape(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Appends ` name="value"`, the value escaped.
+/// Appends ` name="value"`, with the value escaped.
 pub(crate) fn attribute(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.push(b' ');
     out.extend_from_slice(name);

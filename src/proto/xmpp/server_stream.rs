@@ -1,12 +1,11 @@
-//! The server's stream cut into units: header, first-level elements, end.
+//! Splits the server's stream into units: header, first-level elements, end.
 //!
-//! Owns the bytes of an unfinished unit. An element that is all there and beyond
-//! doubt needs no parser ([`expat::plain_element`]); all else is kept until it is
-//! complete ([`expat::Boundary`]) and then judged by Expat, over several turns if it
-//! is large ([`expat::Judgement`]). The bytes handed out are the server's own. White
-//! space between elements is swallowed. A SASL success ends the document: the next
-//! unit is a new header (RFC 6120, section 4.3.3); the success of SASL2 (XEP-0388)
-//! does not.
+//! Holds the bytes of an unfinished unit. An element that is complete and certainly well-formed
+//! needs no parser ([`expat::plain_element`]). Any other unit is kept until it is complete
+//! ([`expat::Boundary`]), and then checked by Expat, over several turns if it is large
+//! ([`expat::Judgement`]). The bytes of a unit are passed on unchanged. White space between
+//! elements is dropped. A SASL success ends the document: the next unit is a new header (RFC
+//! 6120, section 4.3.3). A success of SASL2 (XEP-0388) does not end it.
 
 use std::fmt;
 
@@ -17,22 +16,22 @@ use crate::buf::Buf;
 use crate::expat::{self, Boundary, Judgement, Parser, Pool, Token};
 use crate::meter::{LOOKED_AT_BYTES, Meter, PARSER};
 
-/// The name of the root as nearly all servers write it.
+/// The usual name of the root.
 const USUAL_ROOT: &[u8] = b"stream:stream";
 
-/// The work for a unit in addition to its bytes, in units of the meter.
+/// The work for a unit in addition to its bytes, for the meter.
 const UNIT_WORK: usize = 4;
 
-/// Which rule the server's stream broke.
+/// The rule that the server's stream broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// Not XML, or not the part of it that XMPP allows (RFC 6120, section 11).
+    /// It is not XML, or not the subset that XMPP allows (RFC 6120, section 11).
     Xml(expat::Error),
-    /// Text between first-level elements, or before the header.
+    /// There is text between first-level elements, or before the header.
     Text,
     /// The root is not `stream` in the streams namespace (section 4.8.1).
     NotAStream,
-    /// The header declares namespaces beyond all use.
+    /// The header declares too many or too long namespaces.
     Declarations,
     /// A unit is longer than the limit, or a tag longer than 64 KiB.
     TooBig,
@@ -46,9 +45,11 @@ impl fmt::Display for Error {
             Error::Xml(error) => error.fmt(f),
             Error::Text => f.write_str("text between the elements of the stream"),
             Error::NotAStream => f.write_str("not an XMPP stream header"),
-            Error::Declarations => f.write_str("stream header declares too long namespaces"),
+            Error::Declarations => {
+                f.write_str("namespace declarations in the stream header are too long")
+            }
             Error::TooBig => f.write_str("stanza longer than max_stanza_size, or tag over 64 KiB"),
-            Error::WrongEndTag => f.write_str("an end tag without its element"),
+            Error::WrongEndTag => f.write_str("end tag without a start tag"),
         }
     }
 }
@@ -57,26 +58,26 @@ impl fmt::Display for Error {
 pub enum Unit<'a> {
     /// The stream header.
     Header {
-        /// XML declaration, if any, and start tag as the server sent them.
+        /// The start tag, with the XML declaration if there is one, as received.
         bytes: &'a [u8],
         /// Its attributes.
         header: Header,
     },
     /// A complete first-level element.
     Element(Element<'a>),
-    /// The end tag of the stream; nothing follows.
+    /// The end tag of the stream, after which nothing follows.
     End {
-        /// The tag as the server sent it.
+        /// The tag as received.
         bytes: &'a [u8],
     },
 }
 
-/// What the receiver of a unit wants next.
+/// What the receiver of a unit asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// The next unit.
     Continue,
-    /// No more for now; the bytes that follow are kept.
+    /// No more units for now; the remaining bytes are kept.
     Pause,
 }
 
@@ -87,50 +88,50 @@ enum State {
     Ended,
 }
 
-/// The state of a unit that is not yet handed out.
+/// A unit that is not yet passed on.
 struct Unfinished {
     boundary: Boundary,
-    /// Bytes scanned; once the unit is complete, all of it.
+    /// Bytes scanned; once the unit is complete, its length.
     seen: usize,
-    /// Begun once the unit is complete.
+    /// Present once the unit is complete.
     judgement: Option<Judgement>,
 }
 
-/// An unusual root.
+/// A root other than the usual one.
 struct Root {
     name: Vec<u8>,
     declarations: Declarations,
 }
 
-/// A reader of one server stream.
+/// The reader of a server's stream.
 pub struct ServerStream {
     state: State,
-    /// Bytes not handed out: an unfinished unit, or what follows a pause.
+    /// Bytes not yet passed on: an unfinished unit, or the bytes after a pause.
     tail: Buf,
     unfinished: Option<Box<Unfinished>>,
     root: Option<Box<Root>>,
 }
 
-/// Where a run over some bytes came to rest.
+/// Where reading stopped, and why.
 enum Rest {
-    /// Bytes from here on are kept until more come.
+    /// The bytes from here on are kept until more arrive.
     Wait(usize),
-    /// Bytes from here on are kept until asked for.
+    /// The bytes from here on are kept until the receiver continues.
     Paused(usize),
 }
 
-/// The result for a unit.
+/// The progress with a unit.
 enum Progress {
-    /// It is not complete.
+    /// The unit is not complete.
     Wait,
-    /// Judging it must go on in another turn.
+    /// The check must continue in another turn.
     Later,
-    /// This many bytes were handed out.
+    /// A unit of this many bytes was passed on.
     Done(usize, Flow),
 }
 
 impl ServerStream {
-    /// A reader that expects a stream header.
+    /// Creates a reader that expects a stream header.
     pub fn new() -> ServerStream {
         ServerStream {
             state: State::Header,
@@ -140,14 +141,14 @@ impl ServerStream {
         }
     }
 
-    /// Takes `fresh` bytes of the server and hands each unit that they complete
-    /// to `each`, in order, until it wants a pause or the meter is spent; one unit
-    /// at least, or a part of a large one. After a pause call again, with no fresh
-    /// bytes if there are none. `limit` bounds a unit, in bytes.
+    /// Takes `fresh` bytes from the server and passes each complete unit to `each`, in order,
+    /// until `each` asks for a pause or the meter is spent. Each call makes progress: it passes
+    /// on at least one unit or checks a part of a large one. After a pause the caller must call
+    /// again, if need be without fresh bytes. `limit` is the maximum length of a unit in bytes.
     ///
     /// # Errors
-    /// The rule that was broken, after all units before it; the stream is of no
-    /// use then.
+    /// The stream broke a rule. The units before that were passed on; the stream cannot be used
+    /// any more.
     pub fn feed(
         &mut self,
         pool: &mut Pool,
@@ -171,17 +172,18 @@ impl ServerStream {
         Ok(flow)
     }
 
-    /// Bytes kept: of an unfinished unit, or behind a pause.
+    /// Returns the number of bytes that are kept: an unfinished unit, or the bytes after a
+    /// pause.
     pub fn held(&self) -> usize {
         self.tail.len()
     }
 
-    /// Bytes of memory in them.
+    /// Returns the bytes of memory that the kept bytes take.
     pub fn memory(&self) -> usize {
         self.tail.capacity()
     }
 
-    /// Bytes of memory in parsers that are not in the pool at the moment.
+    /// Returns the bytes of memory in parsers that are not in the pool at the moment.
     pub fn parser_bytes(&self) -> usize {
         let unfinished = self.unfinished.as_ref();
         let judgement = unfinished.and_then(|unit| unit.judgement.as_ref());
@@ -193,7 +195,7 @@ impl ServerStream {
         self.tail.as_slice().iter().all(|&byte| is_space(byte))
     }
 
-    /// Works off `bytes`, which begin with the unit in work.
+    /// Processes `bytes`, which begin with the current unit.
     fn run(
         &mut self,
         pool: &mut Pool,
@@ -210,7 +212,7 @@ impl ServerStream {
                 match (self.state, &bytes[at..]) {
                     (State::Ended, _) => return Ok(Rest::Wait(bytes.len())),
                     (_, []) => return Ok(Rest::Wait(at)),
-                    // Two bytes tell an end tag, and UTF-16 from UTF-8.
+                    // It takes two bytes to recognize an end tag, or UTF-16.
                     (_, [b'<']) => return Ok(Rest::Wait(at)),
                     (State::Content, [b'<', b'/', ..]) => {
                         return self.end_tag(bytes, at, limit, each);
@@ -249,7 +251,7 @@ impl ServerStream {
         }
     }
 
-    /// Hands out the element at the start of `bytes`, if it is complete and certainly
+    /// Passes on the element at the start of `bytes`, if it is complete and certainly
     /// well-formed.
     fn plain(
         &mut self,
@@ -271,7 +273,7 @@ impl ServerStream {
         Ok(Some(Progress::Done(plain.bytes.len(), flow)))
     }
 
-    /// Finds the end of `unit` at the start of `bytes`, then judges it.
+    /// Finds the end of `unit`, which starts with `bytes`, and then checks it.
     fn go_on(
         &mut self,
         unit: &mut Unfinished,
@@ -327,8 +329,8 @@ impl ServerStream {
         Ok(Progress::Done(bytes.len(), flow))
     }
 
-    /// A parser for the next unit. The pool has none for an unusual root: such a parser is
-    /// created for each unit, so an idle session holds none.
+    /// Returns a parser for the next unit. For an unusual root the pool has none, so one is
+    /// created for each unit; an idle session holds none.
     fn parser(&self, pool: &mut Pool, meter: &mut Meter) -> Result<Parser, Error> {
         match &self.root {
             _ if self.state == State::Header => {
@@ -345,7 +347,7 @@ impl ServerStream {
         }
     }
 
-    /// Hands out the header that `parser` reported.
+    /// Passes on the header that `parser` reported.
     fn header(
         &mut self,
         bytes: &[u8],
@@ -380,7 +382,7 @@ impl ServerStream {
         }
     }
 
-    /// Reads the end tag at `at`; pooled parsers do not know the root's name.
+    /// Reads the end tag at `at`. Pooled parsers do not know the root's name.
     fn end_tag(
         &mut self,
         bytes: &[u8],
@@ -415,8 +417,7 @@ impl ServerStream {
     }
 }
 
-/// Hands an element out: what the stream goes on with, and what the receiver
-/// wants next.
+/// Passes an element on. Returns the next state of the stream, and what the receiver asks for.
 fn hand_out(
     element: Element<'_>,
     limit: usize,
@@ -433,7 +434,7 @@ fn hand_out(
 }
 
 impl Unfinished {
-    /// The next unit of a stream in this state.
+    /// Begins the next unit of a stream in this state.
     fn new(state: State, pool: &Pool) -> Unfinished {
         Unfinished {
             boundary: match state {

@@ -1,10 +1,9 @@
-//! The dialogue that ends in TLS: header, features, `<starttls/>`,
-//! `<proceed/>` (RFC 6120, section 5.4).
+//! Negotiates STARTTLS with the server: header, features, `<starttls/>`, `<proceed/>` (RFC
+//! 6120, section 5.4).
 //!
-//! Owns what is said before TLS, which no client ever sees. Bytes behind
-//! `<proceed/>` in clear text are an injection and refused. Where the server
-//! offers no TLS the caller decides whether plain text will do; what the server
-//! has said is kept for that case.
+//! The client does not see this dialogue. Unencrypted bytes after `<proceed/>` are an injection
+//! and are refused. If the server offers no TLS, the caller decides whether to continue in
+//! plain text; the server's bytes are kept for that case.
 
 use std::fmt;
 
@@ -20,7 +19,7 @@ pub const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
 
 /// Largest element before TLS, in bytes.
 const MAX_ELEMENT: usize = 64 << 10;
-/// Most that a server may say before TLS, in bytes.
+/// Maximum number of bytes from the server before TLS.
 pub const MAX_SAID: usize = 256 << 10;
 
 /// Why the dialogue failed.
@@ -30,13 +29,13 @@ pub enum Error {
     Stream(server_stream::Error),
     /// The server refused with `<failure/>` (section 5.4.2.2).
     Refused,
-    /// The server ended its stream, or sent a stream error: its condition.
+    /// The server ended its stream, or sent a stream error with this condition.
     Ended(String),
-    /// More came in clear text behind `<proceed/>` (section 5.4.3.3).
+    /// Unencrypted bytes followed `<proceed/>` (section 5.4.3.3).
     Injection,
-    /// An element that has no place in the dialogue.
+    /// The server sent an unexpected element.
     Unexpected,
-    /// The server talks on and on.
+    /// The server sent more than [`MAX_SAID`].
     TooMuch,
 }
 
@@ -46,25 +45,25 @@ impl fmt::Display for Error {
             Error::Stream(error) => error.fmt(f),
             Error::Refused => f.write_str("the server refused STARTTLS"),
             Error::Ended(why) => write!(f, "the server ended the stream before TLS: {why}"),
-            Error::Injection => f.write_str("clear text behind <proceed/>: an injection"),
+            Error::Injection => f.write_str("unencrypted data after <proceed/> (an injection)"),
             Error::Unexpected => f.write_str("unexpected element before TLS"),
-            Error::TooMuch => f.write_str("the server says too much before TLS"),
+            Error::TooMuch => f.write_str("the server sent too much data before TLS"),
         }
     }
 }
 
-/// Where the dialogue stands.
+/// The next step of the dialogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The server is to say more.
+    /// Wait for more bytes from the server.
     Wait,
     /// Send [`STARTTLS`].
     Ask,
-    /// TLS begins now.
+    /// Start TLS.
     Proceed,
     /// The server offers no TLS.
     NotOffered,
-    /// The server sends its clients elsewhere (section 4.9.3.19).
+    /// The server redirects its clients to this host (section 4.9.3.19).
     SeeOther(String),
 }
 
@@ -82,7 +81,7 @@ pub struct Dialogue {
     said: Buf,
 }
 
-/// What an element means for the dialogue.
+/// The meaning of an element for the dialogue.
 enum Meaning {
     Offer(bool),
     Proceed,
@@ -91,7 +90,7 @@ enum Meaning {
 }
 
 impl Dialogue {
-    /// The dialogue after our stream header was sent.
+    /// Begins the dialogue, once our stream header was sent.
     pub fn new() -> Dialogue {
         Dialogue {
             stream: ServerStream::new(),
@@ -100,11 +99,11 @@ impl Dialogue {
         }
     }
 
-    /// Takes bytes from the server. They complete one element of 64 KiB at the most, so no
-    /// pause for other sessions is needed.
+    /// Takes bytes from the server. They complete at most one element of 64 KiB, so no pause
+    /// for other sessions is needed.
     ///
     /// # Errors
-    /// The rule that was broken; the connection is of no use then.
+    /// The dialogue failed; the connection cannot be used any more.
     pub fn feed(
         &mut self,
         pool: &mut Pool,
@@ -134,8 +133,8 @@ impl Dialogue {
             }
             Some(Meaning::Offer(false)) => Ok(Progress::NotOffered),
             Some(Meaning::Proceed) => match flow {
-                // White space alone is no injection, though no peer of ours
-                // should send it.
+                // White space is not treated as an injection, although no server should send
+                // it.
                 Ok(_) if self.stream.rest_is_blank() => Ok(Progress::Proceed),
                 _ => Err(Error::Injection),
             },
@@ -144,7 +143,7 @@ impl Dialogue {
         }
     }
 
-    /// Feeds the stream until a unit beyond the header is complete.
+    /// Feeds the stream until a unit after the header is complete.
     fn next_unit(
         &mut self,
         pool: &mut Pool,
@@ -161,7 +160,7 @@ impl Dialogue {
                         if header.has_usable_version() {
                             return Flow::Continue;
                         }
-                        // XMPP 0.9 knows no features (section 4.7.5).
+                        // XMPP 0.9 has no features (section 4.7.5).
                         Meaning::Offer(false)
                     }
                     Unit::Element(element) => {
@@ -181,17 +180,17 @@ impl Dialogue {
         (flow, met)
     }
 
-    /// All that the server has said, for a session in plain text.
+    /// Returns all bytes from the server, for a session in plain text.
     pub fn into_said(mut self) -> Vec<u8> {
         self.said.take()
     }
 
-    /// Bytes of memory in what the server has said.
+    /// Returns the bytes of memory that the server's bytes take.
     pub fn memory(&self) -> usize {
         self.said.capacity() + self.stream.memory()
     }
 
-    /// Whether the server's header is there, and not yet its features.
+    /// Whether the server has sent its header but not yet its features.
     pub fn awaits_features(&self) -> bool {
         self.step == Step::Features
     }
@@ -234,8 +233,7 @@ mod tests {
         <required/></starttls></stream:features>";
     const PROCEED: &str = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 
-    /// What comes of each of `pieces`, up to the first that is not `Wait`, for
-    /// the pieces behind `Ask` anew.
+    /// Returns the progress after each of `pieces`.
     fn talk(pieces: &[&str]) -> Vec<Result<Progress, Error>> {
         let (mut parsers, mut meter) = (Parsers::new(), Meter::new());
         let mut dialogue = Dialogue::new();

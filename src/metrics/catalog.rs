@@ -10,10 +10,10 @@ use super::snapshot::{Column, Kind, Snapshot};
 use super::{DIALECTS, Metrics};
 use crate::proto::xmpp::Dialect;
 
-/// Numbers that nobody counts: they are read when a snapshot is taken.
+/// Numbers that are not counted, but read when a snapshot is taken.
 #[derive(Debug, Default)]
 pub struct Gauges {
-    /// Memory held for sessions, by purpose, in bytes.
+    /// Memory held for sessions in bytes, by purpose.
     pub held_bytes: [(&'static str, usize); 5],
     /// DNS queries sent.
     pub dns_queries: u64,
@@ -23,7 +23,7 @@ pub struct Gauges {
     pub dns_failures: u64,
     /// Idle XML parsers, by pool.
     pub parsers_parked: [(&'static str, usize); 2],
-    /// Lines that the log has lost.
+    /// Lost log lines.
     pub log_lines_lost: u64,
 }
 
@@ -61,14 +61,14 @@ impl Snapshot {
     }
 }
 
-/// Milliseconds since the epoch.
+/// Converts `time` to milliseconds since the epoch.
 pub(super) fn since_epoch(time: SystemTime) -> u64 {
     let age = time.duration_since(SystemTime::UNIX_EPOCH);
     u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Metrics {
-    /// The values of this worker.
+    /// Returns the metrics with the values of this worker.
     pub(super) fn snapshot(
         &self,
         gauges: &Gauges,
@@ -88,35 +88,38 @@ impl Metrics {
 
     fn list_process(&self, page: &mut Snapshot) {
         let version = label("version", env!("CARGO_PKG_VERSION"));
-        page.metric("build_info", Kind::Flag, "What was built; always 1.")
+        page.metric("build_info", Kind::Flag, "Build information; always 1.")
             .value(version, 1);
-        let help = "When the first of the workers started, since the epoch.";
+        let help = "Start time of the first worker, since the epoch.";
         let started = since_epoch(self.started);
         page.one(Kind::Start, "start_time_seconds", help, started);
         page.per_second(1000);
-        page.gauge("workers", "Worker processes that are there.", 1);
-        let help = "Upgrades in place since the start, and one.";
+        page.gauge("workers", "Running worker processes.", 1);
+        let help =
+            "Generation of the daemon: 1 plus the number of upgrades in place since the start.";
         page.one(Kind::Flag, "generation", help, self.generation.into());
         let help = "1 while the daemon is stopping.";
         page.one(Kind::Flag, "draining", help, u64::from(self.draining));
     }
 
-    /// `refused_by_master` is when the master refused the last reload, 0 if it did not.
+    /// `refused_by_master` is the time when the master refused the last reload, or 0 if it did
+    /// not.
     fn list_configuration(&self, page: &mut Snapshot, refused_by_master: u64) {
         let help = "1 if the last reload was refused and the old configuration stays in force.";
         let refused = self.reload_refused.map_or(0, since_epoch);
         let refused = refused.max(refused_by_master);
         let flag = u64::from(refused > 0);
         page.one(Kind::Flag, "config_reload_refused", help, flag);
-        let help = "When the last reload was, good or bad, since the epoch; 0 if none was.";
+        let help =
+            "Time of the last reload, successful or not, since the epoch; 0 if there was none.";
         let reload = refused.max(self.reloaded.map_or(0, since_epoch));
         page.one(Kind::Flag, "config_last_reload_time_seconds", help, reload);
         page.per_second(1000);
-        let help = "When the configuration in force was read, since the epoch.";
+        let help = "Time when the current configuration was read, since the epoch.";
         let configured = since_epoch(self.configured);
         page.one(Kind::Flag, "config_time_seconds", help, configured);
         page.per_second(1000);
-        let help = "When a certificate of a listener expires, since the epoch.";
+        let help = "Expiry time of a listener's certificate, since the epoch.";
         let expiries = self.certificates.iter();
         let expiries = expiries.map(|(name, time)| (label("name", name), *time));
         page.metric("certificate_expiry_seconds", Kind::Gauge, help)
@@ -135,16 +138,16 @@ impl Metrics {
         page.one(Kind::Gauge, "process_open_fds", help, usage.open_fds);
         let help = "The limit on open file descriptors.";
         page.one(Kind::Gauge, "process_max_fds", help, usage.max_fds);
-        let help = "When the first of the workers started, since the epoch.";
+        let help = "Start time of the first worker, since the epoch.";
         let started = since_epoch(self.started);
         page.one(Kind::Start, "process_start_time_seconds", help, started);
         page.per_second(1000);
     }
 
     fn list_sessions(&self, page: &mut Snapshot) {
-        let help = "Sessions that there is room for at a time.";
+        let help = "Maximum number of open sessions.";
         page.gauge("sessions_max", help, self.max_sessions);
-        let help = "Sessions there now.";
+        let help = "Open sessions.";
         page.metric("sessions", Kind::Gauge, help);
         for (phase, row) in self.phases.iter().zip(&self.sessions) {
             for (dialect, count) in DIALECTS.iter().zip(row) {
@@ -152,22 +155,23 @@ impl Metrics {
                 page.value(format!("{},{dialect}", label("phase", phase)), *count);
             }
         }
-        let help = "Sessions there now that have named their domain, by entry of the list.";
+        let help = "Open sessions that have named their domain, by entry of 'domains'.";
         page.metric("domain_sessions", Kind::Gauge, help)
             .by_domain(Column::Sessions);
-        let help = "Sessions that have named their domain, by entry of the list.";
+        let help = "Sessions that have named their domain, by entry of 'domains'.";
         page.metric("domain_sessions_total", Kind::Counter, help)
             .by_domain(Column::Opened);
-        let help = "Sessions there now whose stream this configured server gave.";
+        let help = "Open sessions that this configured server serves.";
         page.metric("server_sessions", Kind::Gauge, help)
             .by_server(Column::Sessions);
-        let help = "Sessions whose stream this configured server gave.";
+        let help = "Sessions that this configured server has served.";
         page.metric("server_sessions_total", Kind::Counter, help)
             .by_server(Column::Opened);
-        let help = "Attempts at this configured server without a connection, TLS or a stream.";
+        let help =
+            "Failed attempts to get a connection, TLS or a stream from this configured server.";
         page.metric("server_failures_total", Kind::Counter, help)
             .by_server(Column::Failures);
-        let help = "1 if the last attempt of a worker at this configured server failed.";
+        let help = "1 if a worker's last attempt to use this configured server failed.";
         page.metric("server_down", Kind::Flag, help)
             .by_server(Column::Down);
         let help = "Connections accepted.";
@@ -180,20 +184,20 @@ impl Metrics {
             let why = label("why", why);
             page.value(format!("{},{why}", label("by", by)), *count);
         }
-        let help = "From the connection to the server's stream header.";
+        let help = "Time from the client's connection to the server's stream header.";
         page.histogram("time_to_open_seconds", help, &self.time_to_open);
-        let help = "From the first message to the server's stream header: DNS, TCP, TLS, answer.";
+        let help = "Time from the first message to the server's stream header, including DNS, TCP and TLS.";
         page.histogram("connect_seconds", help, &self.connect);
     }
 
     fn list_traffic(&self, page: &mut Snapshot) {
         let both = [("up", self.up), ("down", self.down)];
-        let help = "Payload passed on, to servers (up) and to browsers (down).";
+        let help = "Payload relayed to servers (up) and to browsers (down).";
         page.metric("relayed_bytes_total", Kind::Counter, help);
         for (direction, traffic) in both {
             page.value(label("direction", direction), traffic.bytes);
         }
-        let help = "Messages passed on, to servers (up) and to browsers (down).";
+        let help = "Messages relayed to servers (up) and to browsers (down).";
         page.metric("relayed_messages_total", Kind::Counter, help);
         for (direction, traffic) in both {
             page.value(label("direction", direction), traffic.messages);
@@ -216,19 +220,20 @@ impl Metrics {
             "version",
             &self.server_tls,
         );
-        let help = "Connections to servers given up as not secure, or lost before they were.";
-        page.counter("server_insecure_total", help, self.server_insecure);
         let help =
-            "Turns of the event loop, without waiting: what passes through waits one at most.";
+            "Connections to servers that were less secure than required, or lost before TLS.";
+        page.counter("server_insecure_total", help, self.server_insecure);
+        let help = "Duration of a turn of the event loop, without waiting. A message waits for at most one turn.";
         page.histogram("turn_seconds", help, &self.turns);
-        let help = "Turns of one session that took longer than 50 ms, while all others waited.";
+        let help =
+            "Turns of a session that took longer than 50 ms, while all other sessions waited.";
         page.counter("slow_turns_total", help, self.slow_turns);
     }
 }
 
 impl Gauges {
     fn list(&self, page: &mut Snapshot) {
-        let help = "Memory held for sessions, by what it is for.";
+        let help = "Memory held for sessions, by purpose.";
         page.metric("held_bytes", Kind::Gauge, help);
         for (part, bytes) in self.held_bytes {
             page.value(label("for", part), bytes as u64);
@@ -240,12 +245,12 @@ impl Gauges {
         let help =
             "DNS queries without an answer. A reply that the name does not exist is an answer.";
         page.counter("dns_failures_total", help, self.dns_failures);
-        let help = "XML parsers kept for the next message.";
+        let help = "Idle XML parsers, kept for later messages.";
         page.metric("parsers_parked", Kind::Gauge, help);
         for (pool, parked) in self.parsers_parked {
             page.value(label("pool", pool), parked as u64);
         }
-        let help = "Log lines lost since the last that told of losses.";
+        let help = "Log lines lost since the log last reported losses.";
         page.one(Kind::Gauge, "log_lines_lost", help, self.log_lines_lost);
     }
 }

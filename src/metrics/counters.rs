@@ -1,4 +1,4 @@
-//! Counters of more than one number.
+//! Counters with several numbers.
 
 /// One counter for each of a fixed set of label values.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ impl Family {
         }
     }
 
-    /// Counts one; a label that is not in the set counts as the last.
+    /// Counts one under `label`; an unknown label counts as the last one.
     pub(crate) fn count(&mut self, label: &str) {
         let at = self.labels.iter().position(|known| *known == label);
         let at = at.unwrap_or(self.labels.len() - 1);
@@ -27,9 +27,9 @@ impl Family {
 #[derive(Debug)]
 pub(crate) struct Histogram {
     pub(super) bounds: &'static [u64],
-    /// How many of the bounds' unit are a second.
+    /// The number of units in a second.
     pub(super) per_second: u32,
-    /// Observations in each bucket, not cumulative; the last bucket has no bound.
+    /// Observations in each bucket, not cumulative. The last bucket has no bound.
     pub(super) counts: Vec<u64>,
     pub(super) sum: u64,
 }
@@ -44,7 +44,7 @@ impl Histogram {
         }
     }
 
-    /// Takes one observation, in the unit of the bounds.
+    /// Adds an observation, in the unit of the bounds.
     pub(crate) fn observe(&mut self, value: u64) {
         let at = self.bounds.iter().position(|bound| value <= *bound);
         self.counts[at.unwrap_or(self.bounds.len())] += 1;
@@ -55,9 +55,8 @@ impl Histogram {
 /// Relayed payload in one direction.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Traffic {
-    /// Without framing.
+    /// Bytes without framing.
     pub bytes: u64,
-    /// In either dialect.
     pub messages: u64,
 }
 

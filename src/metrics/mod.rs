@@ -1,12 +1,11 @@
-//! The metrics of a worker: counters and how they are published.
+//! The metrics of a worker, and how they are published.
 //!
-//! Owns the counters, plain numbers that the rest of the program adds to. `catalog` names
-//! them, `snapshot` holds their values at one moment, `shared` those of all workers of the
-//! daemon, `slot` publishes those of this one, `prometheus` writes the page,
-//! `process` reads the use of resources. All label values are fixed
-//! except the domains, which are entries of the configured list. Everything else counts
-//! as `other`, so a peer cannot create a series. Counting never allocates for a session
-//! or a message.
+//! This file has the counters, plain numbers that the rest of the program updates. `catalog`
+//! names the metrics, `snapshot` holds the values at one moment, `shared` has the values of all
+//! workers, `slot` publishes the values of this worker, `prometheus` writes the page, and
+//! `process` measures the resource usage. All label values are fixed except domains and
+//! servers, which come from the configuration. Everything else counts as `other`, so a peer
+//! cannot create a series. Counting a session or a message never allocates.
 
 mod catalog;
 mod counters;
@@ -29,15 +28,15 @@ use counters::{Family, Histogram};
 pub use shared::SharedMetrics;
 pub(crate) use slot::Slot;
 
-/// Domains with a series of their own; those beyond are `other`.
+/// Maximum number of domains with their own series; others count as `other`.
 const MAX_DOMAINS: usize = 1000;
 
-/// The label value of what no other fits.
+/// The label value for everything without its own series.
 const OTHER: &str = "other";
 
 const DIALECTS: [Option<Dialect>; 3] = [None, Some(Dialect::Framed), Some(Dialect::Draft)];
 
-/// Why requests are refused.
+/// The label values of refused requests.
 const REFUSALS: &[&str] = &[
     "max_connections",
     "max_connections_per_address",
@@ -53,36 +52,36 @@ const REFUSALS: &[&str] = &[
     "timeout",
     "stopping",
     "malformed",
-    // Over a limit, and closed without a response.
+    // The client was over a limit, and got no response.
     "unanswered",
     OTHER,
 ];
 
 const TLS_VERSIONS: &[&str] = &["TLSv1.2", "TLSv1.3", OTHER];
 
-/// Bucket bounds of durations that a browser sees, in milliseconds.
+/// Bucket bounds for durations that a user notices, in milliseconds.
 const OPENING_MS: &[u64] = &[
     5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 20_000, 45_000,
 ];
 
-/// Bucket bounds of durations within the loop, in microseconds.
+/// Bucket bounds for durations within the loop, in microseconds.
 const TURN_US: &[u64] = &[
     10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000,
 ];
 
-/// The counters of one domain of the list, or of one configured server.
+/// The counters of one configured domain or server.
 #[derive(Debug)]
 struct DomainTotals {
     name: String,
     sessions: u64,
     opened: u64,
-    /// Failed attempts, if this is a server.
+    /// For a server: failed attempts to use it.
     failures: u64,
-    /// The last attempt failed.
+    /// For a server: whether the last attempt to use it failed.
     is_down: bool,
 }
 
-/// The phase of a session, as an index of the phase names, and its dialect.
+/// The phase of a session, as an index into the phase names, and its dialect.
 pub(crate) type State = (u8, Option<Dialect>);
 
 /// Who ended a session and why.
@@ -91,44 +90,41 @@ pub(crate) type End = (&'static str, &'static str);
 /// The counters of a worker.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Sessions that there is room for.
+    /// Maximum number of open sessions.
     pub(crate) max_sessions: usize,
-    /// Whether the daemon is stopping.
     pub(crate) draining: bool,
-    /// Which generation of the daemon the worker belongs to.
+    /// The generation of the daemon that the worker belongs to.
     pub(crate) generation: u32,
-    /// When this worker refused a configuration, if it did at the last reload.
+    /// When this worker refused the last reload, if it did.
     pub(crate) reload_refused: Option<SystemTime>,
-    /// When the last reload was that changed the configuration.
+    /// When a reload last changed the configuration.
     pub(crate) reloaded: Option<SystemTime>,
-    /// When the configuration in force was read.
+    /// When the current configuration was read.
     pub(crate) configured: SystemTime,
-    /// When the certificates of the listeners expire, in seconds since the epoch, by
-    /// name.
+    /// Expiry times of the listeners' certificates in seconds since the epoch, by name.
     pub(crate) certificates: BTreeMap<String, u64>,
-    /// Connections accepted.
     pub(crate) accepted: u64,
     /// Requests refused, by reason.
     pub(crate) refused: Family,
-    /// Relayed to servers.
+    /// Messages relayed to servers.
     pub(crate) up: Traffic,
-    /// Relayed to clients.
+    /// Messages relayed to clients.
     pub(crate) down: Traffic,
     /// TLS handshakes with servers, by version.
     pub(crate) server_tls: Family,
-    /// Connections to servers that could not be secured as required.
+    /// Connections to servers that were less secure than required.
     pub(crate) server_insecure: u64,
     /// TLS handshakes with clients, by version.
     pub(crate) client_tls: Family,
     pub(crate) client_tls_failed: u64,
-    /// Turns of a session that kept the others waiting.
+    /// Long turns of a session, while all others waited.
     pub(crate) slow_turns: u64,
-    /// Turns of the loop, in microseconds.
+    /// Durations of the turns of the loop in microseconds.
     pub(crate) turns: Histogram,
     relay_latency: Histogram,
     relay_held: u64,
     phases: &'static [&'static str],
-    /// By phase and dialect.
+    /// Open sessions by phase and dialect.
     sessions: Vec<[u64; DIALECTS.len()]>,
     domains: Vec<DomainTotals>,
     domain_index: HashMap<String, u16>,
@@ -139,8 +135,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All zero, with the domains of `config`; sessions are counted by these `phases`
-    /// and `causes`.
+    /// Creates counters for the domains of `config` and for these `phases` and `causes`.
     pub(crate) fn new(config: &Config, phases: &'static [&'static str], causes: &[End]) -> Metrics {
         let now = SystemTime::now();
         let mut metrics = Metrics {
@@ -177,15 +172,15 @@ impl Metrics {
         metrics
     }
 
-    /// Makes a series for each domain in the list of `config`. Those of earlier lists
-    /// stay, because sessions may still be counted there.
+    /// Adds a series for each domain and server of `config`. Earlier series are kept, because
+    /// sessions may still be counted there.
     pub(crate) fn add_domains(&mut self, config: &Config) {
         for name in series_names(config) {
             self.domain(&name);
         }
     }
 
-    /// The series of an entry of the list; that of `other` if there is no room.
+    /// Returns the series with this name, or `other` if there is no room for it.
     fn domain(&mut self, name: &str) -> u16 {
         if let Some(at) = self.domain_index.get(name) {
             return *at;
@@ -205,7 +200,7 @@ impl Metrics {
         at
     }
 
-    /// Counts a session in the state `to`, and not in `from` any more.
+    /// Moves a session from the state `from` to the state `to`.
     pub(crate) fn change_state(&mut self, from: Option<State>, to: Option<State>) {
         let column = |dialect| DIALECTS.iter().position(|d| *d == dialect).unwrap_or(0);
         if let Some((phase, dialect)) = from {
@@ -216,8 +211,8 @@ impl Metrics {
         }
     }
 
-    /// Counts a session that named its domain, which is this entry of the list, if any;
-    /// returns the number of the series.
+    /// Counts a session that named its domain. `entry` is the matching entry of `domains`, if
+    /// any. Returns the index of the series.
     pub(crate) fn enter_domain(&mut self, entry: Option<&str>) -> u16 {
         let at = entry.map_or(0, |name| self.domain(name));
         let domain = &mut self.domains[usize::from(at)];
@@ -226,8 +221,8 @@ impl Metrics {
         at
     }
 
-    /// Counts a session at a configured server; returns the number of the series, or 0 if
-    /// there is none.
+    /// Counts a session at a configured server. Returns the index of the series, or 0 if there
+    /// is none.
     pub(crate) fn enter_server(&mut self, server: &str) -> u16 {
         let at = self.server(server);
         if at > 0 {
@@ -243,7 +238,7 @@ impl Metrics {
         at.copied().unwrap_or(0)
     }
 
-    /// Counts an attempt at a configured server.
+    /// Counts an attempt to use a configured server.
     pub(crate) fn count_result(&mut self, server: &str, answered: bool) {
         let at = self.server(server);
         if at > 0 {
@@ -253,12 +248,12 @@ impl Metrics {
         }
     }
 
-    /// A session of this series is over.
+    /// Notes the end of a session in this series.
     pub(crate) fn leave_domain(&mut self, at: u16) {
         self.domains[usize::from(at)].sessions -= 1;
     }
 
-    /// Counts the end of a session.
+    /// Counts a session that has ended.
     pub(crate) fn count_end(&mut self, cause: End) {
         let entry = self.closed.iter_mut().find(|(known, _)| *known == cause);
         debug_assert!(entry.is_some(), "{cause:?}");
@@ -267,13 +262,13 @@ impl Metrics {
         }
     }
 
-    /// Relayed messages, both ways.
+    /// Returns the number of messages relayed in both directions.
     pub(crate) fn relayed(&self) -> u64 {
         self.up.messages + self.down.messages
     }
 
-    /// Counts a turn of a session that relayed messages: its duration, or `None` if
-    /// something stayed in a queue.
+    /// Counts a turn in which a session relayed messages. `micros` is its duration, or `None`
+    /// if some bytes stayed in a queue.
     pub(crate) fn relay_turn(&mut self, micros: Option<u64>) {
         match micros {
             Some(micros) => self.relay_latency.observe(micros),
@@ -281,23 +276,23 @@ impl Metrics {
         }
     }
 
-    /// Counts a session whose server has answered: milliseconds since it was accepted
-    /// and since its first message.
+    /// Counts a session whose server has answered. Both times are in milliseconds: since it was
+    /// accepted, and since its first message.
     pub(crate) fn count_opening(&mut self, time_to_open: u64, connect: u64) {
         self.time_to_open.observe(time_to_open);
         self.connect.observe(connect);
     }
 }
 
-/// What the name of a server's series begins with. No domain has a space in it.
+/// The prefix of the name of a server's series. Domains do not contain a space.
 const SERVER: &str = "server ";
 
-/// The name of a server's series, among those of domains.
+/// Returns the name of a server's series, which differs from all domains.
 fn server_name(server: impl Display) -> String {
     format!("{SERVER}{server}")
 }
 
-/// The servers that `config` names and the entries of its list.
+/// Returns the names of all series for `config`: its servers and domains.
 fn series_names(config: &Config) -> impl Iterator<Item = String> {
     let entries = || config.domains.iter().flat_map(|domains| domains.iter());
     let own = entries().flat_map(|domain| domain.servers.iter());
@@ -306,7 +301,7 @@ fn series_names(config: &Config) -> impl Iterator<Item = String> {
     servers.chain(entries().map(|domain| domain.name.clone()))
 }
 
-/// The label value for why a request is refused.
+/// Returns the label value of a refusal.
 pub(crate) fn reason(refusal: &Refusal) -> &'static str {
     match refusal {
         Refusal::Overloaded { .. } => "max_connections",

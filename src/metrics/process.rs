@@ -1,15 +1,16 @@
-//! The use of resources by this process, as Prometheus' client libraries report it.
+//! Measures the resource usage of this process, with the metrics that Prometheus' client
+//! libraries use.
 
 use std::fs;
 
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
 
-/// How often open descriptors are counted one by one, which takes milliseconds where
-/// there are many.
+/// Minimum time between two counts of the open descriptors, because a count takes milliseconds
+/// if there are many.
 const COUNT_PERIOD_MS: u64 = 15_000;
 
-/// The use of resources at one moment; 0 is unknown.
+/// The resource usage at one moment; 0 if unknown.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usage {
     pub cpu_us: u64,
@@ -18,7 +19,7 @@ pub(super) struct Usage {
     pub max_fds: u64,
 }
 
-/// Reads the use of resources.
+/// Measures the resource usage.
 #[derive(Debug, Default)]
 pub(super) struct Process {
     open_fds: u64,
@@ -26,7 +27,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Reads what is in use at the time `now`, in milliseconds.
+    /// Returns the usage at the time `now`, in milliseconds.
     pub(super) fn usage(&mut self, now: u64) -> Usage {
         let cpu = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
             (usage.user_time() + usage.system_time()).num_microseconds()
@@ -59,13 +60,13 @@ fn resident_bytes() -> Option<u64> {
     Some(kib << 10)
 }
 
-/// The number of open descriptors, where the kernel tells it (Linux 6.2 and later).
+/// Returns the number of open descriptors, if the kernel reports it (Linux 6.2 and later).
 fn told_fds() -> u64 {
     fs::metadata("/proc/self/fd").map_or(0, |directory| directory.len())
 }
 
 fn counted_fds() -> u64 {
-    // One of them reads the directory.
+    // One of the descriptors is used to read the directory.
     fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64 - 1)
 }
 
@@ -80,7 +81,7 @@ mod tests {
         assert!(usage.resident_bytes > 1 << 20, "{usage:?}");
         assert!(usage.cpu_us > 0 && usage.max_fds > 3, "{usage:?}");
         assert!(usage.open_fds >= 3, "{usage:?}");
-        // Other tests open and close some meanwhile.
+        // Other tests open and close descriptors meanwhile.
         let file = fs::File::open("/").unwrap();
         assert!(counted_fds() >= 4);
         drop(file);

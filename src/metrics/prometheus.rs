@@ -1,8 +1,8 @@
-//! The page of metrics: Prometheus text format, version 0.0.4.
+//! Writes the page of metrics in the Prometheus text format, version 0.0.4.
 //!
-//! All names begin with `jabsocket_`, or with `process_` where Prometheus' client
-//! libraries have the same; units are seconds and bytes. A page has the sum over
-//! all workers, or the values of each with the label `worker`.
+//! All names begin with `jabsocket_`, or with `process_` if Prometheus' client libraries define
+//! the metric. Units are seconds and bytes. A page has the sums over all workers, or the values
+//! of each worker with the label `worker`.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -10,18 +10,17 @@ use std::fmt::Write;
 use super::SERVER;
 use super::snapshot::{Column, Kind, Metric, Samples, Snapshot};
 
-/// Writing to a `String` does not fail.
-const STRING: &str = "a String takes all";
+const STRING: &str = "writing to a String does not fail";
 
-/// Samples of one metric, of one worker or the sum.
+/// Writes the samples of one metric, for one worker or the sum.
 struct Writer<'a> {
     out: &'a mut String,
     metric: &'a Metric,
-    /// The label of the worker; empty for the sum.
+    /// The value of the label `worker`; empty for the sum.
     worker: &'a str,
 }
 
-/// The page with the values of these workers, or of the sum, which has no number.
+/// Returns the page with the values of these workers, or with the sum, which has no number.
 pub(super) fn page(
     snapshot: &Snapshot,
     names: &[String],
@@ -106,7 +105,7 @@ impl Writer<'_> {
         self.sample("_count", "", total);
     }
 
-    /// A worker has a series for the names that it knows, the sum for all.
+    /// A worker has series for the names that it knows; the sum has series for all names.
     fn by_name<'a>(
         &mut self,
         label: &str,
@@ -167,12 +166,12 @@ fn prefix(name: &str) -> &'static str {
     }
 }
 
-/// A time in a unit of which so many are a second.
+/// Converts a time to seconds; `per_second` is the number of its units in a second.
 pub(super) fn seconds(value: u64, per_second: u32) -> f64 {
     value as f64 / f64::from(per_second)
 }
 
-/// A label as it is written.
+/// Formats a label.
 pub(super) fn label(name: &str, value: &str) -> String {
     format!("{name}=\"{}\"", escaped(value))
 }

@@ -1,10 +1,9 @@
-//! The metrics of all workers, in memory that they share.
+//! The metrics of all workers, in shared memory.
 //!
-//! Owns its layout: the names of the domains, then a slot for each worker. A slot has two
-//! records, of which one is current. A record has the values of the worker, and the kept
-//! values of the workers that had the slot before. Each value is written as a whole, so
-//! nothing is lost or torn when a worker is killed. Only the master adds domains, or the
-//! worker of a daemon without a master.
+//! The memory has the names of the domains, then a slot for each worker. A slot has two
+//! records, one of them current. A record has the values of the worker, and the kept values of
+//! earlier workers in this slot. Each value is written atomically, so nothing is lost or torn
+//! if a worker is killed. Only the master adds domains, or the worker if there is no master.
 
 use std::collections::HashSet;
 use std::io;
@@ -18,34 +17,33 @@ use super::{MAX_DOMAINS, OTHER, series_names};
 use crate::config::Config;
 use crate::shared_memory::{Words, map, read_bytes, words_for, write_bytes};
 
-/// Words for the name of a domain: those of the list are shorter than the kilobyte.
+/// Words for the name of a domain. Configured names are shorter than 1 KiB.
 const NAME: usize = words_for(1 << 10);
-/// Values that are not of a domain.
+/// Maximum number of values other than those of domains.
 pub(super) const FIXED_VALUES: usize = 1024;
-/// The most values that one worker has.
+/// Maximum number of values of a worker.
 const VALUES: usize = FIXED_VALUES + COLUMNS * (MAX_DOMAINS + 1);
-/// When the master refused the last reload, the number of domains, their names.
+/// The time when the master refused the last reload, the number of domains, and their names.
 const HEADER: usize = 2 + (MAX_DOMAINS + 1) * NAME;
-/// Whether the worker is alive, the generation, two records.
+/// Whether the worker is alive, the generation, and two records.
 const SLOT: usize = 2 + 2 * RECORD;
-/// The worker's own values and the kept ones.
+/// The worker's own values and the kept values.
 const RECORD: usize = 2 * VALUES;
 
 /// The metrics of all workers.
 #[derive(Clone, Copy)]
 pub struct SharedMetrics(Words);
 
-/// The values in a slot.
+/// The values in the current record of a slot.
 pub(super) struct Record {
-    /// Whether the worker is alive.
     pub alive: bool,
     pub own: Vec<u64>,
-    /// Those of the workers before.
+    /// The kept values of earlier workers.
     pub kept: Vec<u64>,
 }
 
 impl SharedMetrics {
-    /// Maps memory for so many workers.
+    /// Maps memory for this number of workers.
     ///
     /// # Errors
     /// There is no memory.
@@ -59,13 +57,13 @@ impl SharedMetrics {
         (self.0.len() - HEADER) / SLOT
     }
 
-    /// Makes a series for each domain in the list of `config`.
+    /// Adds a series for each domain and server of `config`.
     pub fn add_domains(self, config: &Config) {
         let names: Vec<_> = series_names(config).collect();
         self.add_names(names.iter().map(String::as_str));
     }
 
-    /// Adds the names that are not there yet, while there is room.
+    /// Adds the names that are missing, as far as there is room.
     pub(super) fn add_names<'a>(self, names: impl Iterator<Item = &'a str>) {
         let mut known: HashSet<String> = self.names().into_iter().collect();
         for name in names {
@@ -84,12 +82,12 @@ impl SharedMetrics {
         &self.0[2 + at * NAME..][..NAME]
     }
 
-    /// How many domains have a series.
+    /// Returns the number of domains with a series.
     pub(super) fn domains(self) -> usize {
         usize::try_from(self.0[1].load(Acquire)).unwrap_or(0)
     }
 
-    /// The names of all domains that have a series; the first is `other`.
+    /// Returns the names of all domains with a series; the first is `other`.
     pub(super) fn names(self) -> Vec<String> {
         let names = (0..self.domains()).map(|at| read_bytes(self.name(at)));
         names
@@ -97,12 +95,13 @@ impl SharedMetrics {
             .collect()
     }
 
-    /// Notes when the master has refused the configuration, if it did at the last reload.
+    /// Notes when the master refused the last reload, if it did.
     pub fn set_reload_refused(self, refused: Option<SystemTime>) {
         self.0[0].store(refused.map_or(0, since_epoch), Relaxed);
     }
 
-    /// The time in milliseconds since the epoch, 0 if it was not refused.
+    /// Returns when the master refused the last reload, in milliseconds since the epoch, or 0
+    /// if it did not.
     pub(super) fn reload_refused(self) -> u64 {
         self.0[0].load(Relaxed)
     }
@@ -111,7 +110,7 @@ impl SharedMetrics {
         &self.0[HEADER + worker * SLOT..][..SLOT]
     }
 
-    /// The worker's own values and the kept ones of a generation.
+    /// Returns the worker's own values and the kept values of a generation.
     fn record(self, worker: usize, generation: u64) -> [&'static [AtomicU64]; 2] {
         let record = &self.slot(worker)[2 + (generation % 2) as usize * RECORD..];
         [&record[..VALUES], &record[VALUES..RECORD]]
@@ -121,15 +120,15 @@ impl SharedMetrics {
         self.slot(worker)[0].store(u64::from(alive), Release);
     }
 
-    /// Notes that a worker has ended. Its counters stay.
+    /// Notes that a worker has ended. Its counters are kept.
     pub fn vacate(self, worker: usize) {
         self.set_alive(worker, false);
     }
 
-    /// The first `len` values in a worker's slot.
+    /// Returns the first `len` values in a worker's slot.
     pub(super) fn read(self, worker: usize, len: usize) -> Record {
         let slot = self.slot(worker);
-        // Before the values: a worker that has ended by then has written its last.
+        // Read this before the values: a worker that has ended has written its last values.
         let alive = slot[0].load(Acquire) > 0;
         let values = self.record(worker, slot[1].load(Acquire));
         let [own, kept] = values.map(|values| {
@@ -139,15 +138,15 @@ impl SharedMetrics {
         Record { alive, own, kept }
     }
 
-    /// Writes the values of a worker, which counts as alive from then on.
+    /// Writes the values of a worker and marks it as alive.
     pub(super) fn write(self, worker: usize, values: &[u64]) {
         let generation = self.slot(worker)[1].load(Relaxed);
         store(self.record(worker, generation)[0], values);
         self.set_alive(worker, true);
     }
 
-    /// Begins the next generation of a slot, with nothing but kept values. A worker that
-    /// is killed in here leaves the slot as it was.
+    /// Begins the next generation of a slot, with only kept values. If the worker is killed
+    /// meanwhile, the slot stays unchanged.
     pub(super) fn begin(self, worker: usize, kept: &[u64]) {
         let generation = &self.slot(worker)[1];
         let next = generation.load(Relaxed) + 1;

@@ -1,8 +1,7 @@
-//! This worker's slot in the shared metrics, and the pages.
+//! Publishes the metrics of this worker in its slot, and writes the pages.
 //!
-//! Owns when the worker publishes its values: at most once per second, only after
-//! another turn of the loop, when it is asked for a page, and before it ends. A worker
-//! that has nothing to do is never woken for it.
+//! A worker publishes its values after a turn of the loop, at most once per second, when it
+//! serves a page, and before it ends. An idle worker is never woken to publish.
 
 use std::collections::HashMap;
 
@@ -11,24 +10,24 @@ use super::shared::SharedMetrics;
 use super::snapshot::{Column, Snapshot};
 use super::{Gauges, Metrics, prometheus};
 
-/// The shortest time between two publications, in milliseconds.
+/// Minimum time between two publications.
 const PERIOD_MS: u64 = 1_000;
 
-/// A worker's slot. All times are in milliseconds since the worker started.
+/// The slot of this worker. All times are in milliseconds since the worker started.
 pub struct Slot {
     shared: SharedMetrics,
     worker: usize,
-    /// The shared number of each domain of this worker.
+    /// The shared index of each domain of this worker.
     domains: Vec<usize>,
-    /// When values are to be published that have changed.
+    /// When changed values must be published.
     due: Option<u64>,
     published_at: u64,
     process: Process,
 }
 
 impl Slot {
-    /// Takes the slot of this `worker` and publishes its values. The counters of the
-    /// workers before it are kept.
+    /// Takes the slot of this `worker` and publishes its values. The counters of earlier
+    /// workers in this slot are kept.
     pub(crate) fn take(
         shared: SharedMetrics,
         worker: usize,
@@ -54,18 +53,17 @@ impl Slot {
         slot
     }
 
-    /// When `publish` is due.
+    /// Returns when `publish` is due.
     pub(crate) fn due(&self) -> Option<u64> {
         self.due
     }
 
-    /// There was a turn: its changes are to be published.
+    /// Notes a turn of the loop, so that its changes are published.
     pub(crate) fn note_turn(&mut self, now: u64) {
         let earliest = now.max(self.published_at + PERIOD_MS);
         self.due.get_or_insert(earliest);
     }
 
-    /// Publishes the values of this worker.
     pub(crate) fn publish(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) {
         self.snapshot(metrics, gauges, now);
     }
@@ -90,7 +88,7 @@ impl Slot {
         snapshot
     }
 
-    /// Finds the shared numbers of domains that are new in this worker.
+    /// Finds the shared index of each domain that is new in this worker.
     fn find_domains(&mut self, metrics: &Metrics) {
         let new = metrics.domains[self.domains.len()..].iter();
         let new = new.map(|domain| domain.name.as_str());
@@ -102,18 +100,18 @@ impl Slot {
         }
         let names = self.shared.names();
         let index: HashMap<_, _> = names.iter().map(String::as_str).zip(0..).collect();
-        // Those that are not found are `other`.
+        // Domains that are not found count as `other`.
         self.domains
             .extend(new.map(|name| index.get(name).copied().unwrap_or(0)));
     }
 
-    /// Publishes for the last time, and that the worker ends.
+    /// Publishes for the last time, and marks the worker as ended.
     pub(crate) fn leave(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) {
         self.publish(metrics, gauges, now);
         self.shared.vacate(self.worker);
     }
 
-    /// The page with the sum over all workers.
+    /// Returns the page with the sums over all workers.
     pub(crate) fn sum(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> String {
         let snapshot = self.snapshot(metrics, gauges, now);
         let names = self.shared.names();
@@ -126,7 +124,7 @@ impl Slot {
         prometheus::page(&snapshot, &names, &[(None, sum)])
     }
 
-    /// The page with the values of each worker that is alive.
+    /// Returns the page with the values of each running worker.
     pub(crate) fn each(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> String {
         let snapshot = self.snapshot(metrics, gauges, now);
         let names = self.shared.names();
@@ -143,7 +141,7 @@ impl Slot {
 mod tests {
     use super::*;
 
-    /// Counters with this list of domains.
+    /// Returns counters with this list of domains.
     fn counters(domain: &str) -> (crate::config::Config, Metrics) {
         let loaded = crate::config::parse("-", &format!("domains: [{domain}]\n")).unwrap();
         let metrics = Metrics::new(&loaded.config, &[], &[]);
@@ -167,7 +165,7 @@ mod tests {
         old.accepted = 3;
         old.enter_domain(Some("a.example"));
         Slot::take(shared, 0, &old, &gauges);
-        // Two generations are killed; the list has changed before the third.
+        // Two generations are killed; the list changes before the third.
         let (config, mut new) = counters("b.example");
         shared.add_domains(&config);
         for alive in [2, 1] {
@@ -183,7 +181,7 @@ mod tests {
         let (_, new) = counters("b.example");
         let mut slot = Slot::take(shared, 0, &new, &gauges);
         let sum = slot.sum(&new, &gauges, 0);
-        // The other published three as well.
+        // The other worker also published three.
         assert_eq!(lines(&sum, "accepted"), ["accepted_connections_total 8"]);
         let domains = [
             "domain_sessions{domain=\"other\"} 0",

@@ -1,22 +1,22 @@
 //! The metrics and their values at one moment.
 //!
-//! Owns how the values of several workers make one. Names, help texts and labels are the
-//! same in all workers, so a value is identified by its index. The values of the domains
-//! follow the others, [`COLUMNS`] for each domain. Never writes a page.
+//! Combines the values of several workers. Names, help texts and labels are the same in all
+//! workers, so an index identifies a value. The values of domains follow the others,
+//! [`COLUMNS`] for each domain.
 
-/// How the values of several workers make one, and whether a value stays when its worker
-/// has died.
+/// How the values of several workers are combined, and whether a value is kept when its worker
+/// ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The sum; stays.
+    /// The sum; kept.
     Counter,
-    /// The same: the buckets, then the sum of all observations.
+    /// The sums of the buckets, then the sum of all observations; kept.
     Histogram,
-    /// The sum; goes.
+    /// The sum; dropped.
     Gauge,
-    /// The largest; goes.
+    /// The maximum; dropped.
     Flag,
-    /// The earliest; stays. 0 is none.
+    /// The earliest time, where 0 means none; kept.
     Start,
 }
 
@@ -35,51 +35,50 @@ impl Kind {
     }
 }
 
-/// One of the values of a domain.
+/// The values of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
     /// Open sessions.
     Sessions,
-    /// Sessions since the start.
+    /// All sessions since the start.
     Opened,
-    /// Whether the last attempt at the server failed.
+    /// Whether the last attempt to use the server failed.
     Down,
-    /// Attempts at the server that failed.
+    /// Failed attempts to use the server.
     Failures,
-    /// Whether the worker has a series for the domain.
+    /// Whether this worker has a series for the domain.
     Known,
 }
 
-/// How many there are.
+/// The number of values of a domain.
 pub(super) const COLUMNS: usize = Column::Known as usize + 1;
 
 /// The values of a metric.
 #[derive(Debug)]
 pub(super) enum Samples {
-    /// Values from the index `first` on, each with its labels as they are written.
+    /// Values from the index `first` on, each with its formatted labels.
     Fixed { first: usize, labels: Vec<String> },
-    /// One for each domain.
+    /// One value for each domain.
     Domains(Column),
-    /// Values with labels that this worker knows and the others would tell alike: they
-    /// are on the page of the sum only.
+    /// Values that are the same in all workers. They are not shared, and only appear on the
+    /// page of sums.
     Own(Vec<(String, u64)>),
-    /// One for each configured server.
+    /// One value for each configured server.
     Servers(Column),
 }
 
-/// A metric: all but its values.
+/// A metric without its values.
 #[derive(Debug)]
 pub(super) struct Metric {
     pub name: &'static str,
     pub help: &'static str,
     pub kind: Kind,
-    /// For a time, how many of its unit are a second; otherwise 1.
+    /// For a time, the number of its units in a second; otherwise 1.
     pub per_second: u32,
     pub samples: Samples,
 }
 
-/// The metrics in the order of the page, and the values of this worker without those of
-/// the domains.
+/// The metrics in the order of the page, and the values of this worker except those of domains.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub metrics: Vec<Metric>,
@@ -88,7 +87,7 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Begins a metric; its values follow.
+    /// Adds a metric; its values follow.
     pub fn metric(&mut self, name: &'static str, kind: Kind, help: &'static str) -> &mut Self {
         let first = self.values.len();
         let labels = Vec::new();
@@ -102,7 +101,7 @@ impl Snapshot {
         self
     }
 
-    /// Adds a value to the last metric, with labels as they are written.
+    /// Adds a value with formatted labels to the last metric.
     pub fn value(&mut self, written: String, value: u64) {
         if let Some(metric) = self.metrics.last_mut()
             && let Samples::Fixed { labels, .. } = &mut metric.samples
@@ -113,40 +112,40 @@ impl Snapshot {
         }
     }
 
-    /// The last metric is a time in a unit of which so many are a second.
+    /// Makes the last metric a time, with `parts` of its units in a second.
     pub fn per_second(&mut self, parts: u32) {
         if let Some(metric) = self.metrics.last_mut() {
             metric.per_second = parts;
         }
     }
 
-    /// The last metric has a value for each domain.
+    /// Gives the last metric a value for each domain.
     pub fn by_domain(&mut self, column: Column) {
         if let Some(metric) = self.metrics.last_mut() {
             metric.samples = Samples::Domains(column);
         }
     }
 
-    /// The last metric has these values, which are not shared.
+    /// Gives the last metric these values, which are not shared.
     pub fn of_this_worker(&mut self, values: Vec<(String, u64)>) {
         if let Some(metric) = self.metrics.last_mut() {
             metric.samples = Samples::Own(values);
         }
     }
 
-    /// The last metric has a value for each configured server.
+    /// Gives the last metric a value for each configured server.
     pub fn by_server(&mut self, column: Column) {
         if let Some(metric) = self.metrics.last_mut() {
             metric.samples = Samples::Servers(column);
         }
     }
 
-    /// The index of a value of a domain.
+    /// Returns the index of a value of a domain.
     pub fn domain_value(&self, domain: usize, column: Column) -> usize {
         self.values.len() + COLUMNS * domain + column as usize
     }
 
-    /// How many values there are with so many domains.
+    /// Returns the number of values if there are `domains` domains.
     pub fn len(&self, domains: usize) -> usize {
         self.domain_value(domains, Column::Sessions)
     }
@@ -167,7 +166,8 @@ impl Snapshot {
         }
     }
 
-    /// Adds values to those in `sum`; of a worker that is dead only those that stay.
+    /// Adds values to those in `sum`. If the worker is not alive, adds only values that are
+    /// kept.
     pub fn add(&self, sum: &mut [u64], values: &[u64], alive: bool) {
         for (at, (sum, value)) in sum.iter_mut().zip(values).enumerate() {
             let kind = self.kind(at);
@@ -209,7 +209,7 @@ mod tests {
         let mut sum = own;
         snapshot.add(&mut sum, &other, false);
         assert_eq!(sum, [11, 22, 30, 0, 400, 1, 22, 0, 77, 1, 3, 44, 1, 88, 0]);
-        // A worker that never started has no part in the earliest start.
+        // A worker that never started does not change the earliest start.
         let mut sum = own;
         snapshot.add(&mut sum, &[0; 15], true);
         assert_eq!(sum, own);

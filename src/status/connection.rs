@@ -8,25 +8,25 @@ use mio::net::TcpStream;
 use crate::buf::Buf;
 use crate::proto::http::{Head, Limits, Refusal, worth_parsing};
 
-/// From the accepted connection to its end.
+/// Maximum lifetime of a connection.
 const DEADLINE_MS: u64 = 5_000;
 const LIMITS: Limits = Limits {
     head_size: 4 << 10,
     lines: 64,
 };
-/// Bytes after the head that are dropped at most, so that the response is read.
+/// Maximum number of bytes after the head to read and drop, so that the client can read the
+/// response.
 const MAX_DROPPED: usize = 64 << 10;
 
-/// A connection.
 pub(super) struct Connection {
     socket: TcpStream,
     head: Vec<u8>,
     out: Buf,
     answered: bool,
     dropped: usize,
-    /// When it is cut.
+    /// When the connection is closed.
     pub deadline: u64,
-    /// There was an edge.
+    /// Whether there was an edge.
     pub ready: bool,
 }
 
@@ -39,12 +39,12 @@ impl Connection {
             answered: false,
             dropped: 0,
             deadline: now + DEADLINE_MS,
-            // The registration brings an edge for what is there already.
+            // The registration causes an edge for bytes that are already there.
             ready: false,
         }
     }
 
-    /// Reads and writes as far as possible; true when the connection is over. `answer`
+    /// Reads and writes as far as possible; returns true when the connection is over. `answer`
     /// appends the response to a request.
     pub(super) fn turn(&mut self, mut answer: impl FnMut(&Head<'_>, &mut Buf)) -> bool {
         self.ready = false;
@@ -52,16 +52,17 @@ impl Connection {
         if alive.is_none() {
             return true;
         }
-        // The client's end may have been read already, and raises no other edge.
+        // The end of the client's direction may already have been read, and causes no other
+        // edge.
         self.answered && self.out.is_empty() && self.read(&mut answer).is_none()
     }
 
-    /// Reads until there is nothing; `None` when the connection is over.
+    /// Reads all available bytes. Returns `None` when the connection is over.
     fn read(&mut self, answer: &mut impl FnMut(&Head<'_>, &mut Buf)) -> Option<()> {
         let mut piece = [0; 2048];
         loop {
             let bytes = match self.socket.read(&mut piece) {
-                // A client that ended its direction may still read.
+                // A client that has ended its direction may still read.
                 Ok(0) if !self.out.is_empty() => return Some(()),
                 Ok(0) => return None,
                 Ok(n) => &piece[..n],
@@ -90,7 +91,7 @@ impl Connection {
         }
     }
 
-    /// Writes until there is no room; `None` when the connection is broken.
+    /// Writes as much as the socket accepts. Returns `None` if the connection is broken.
     fn write(&mut self) -> Option<()> {
         while !self.out.is_empty() {
             match self.socket.write(self.out.as_slice()) {
@@ -100,7 +101,7 @@ impl Connection {
                 Err(_) => return None,
             }
             if self.out.is_empty() {
-                // It is over once the client's end was read.
+                // The connection is over once the client has ended its direction.
                 let _ = self.socket.shutdown(Shutdown::Write);
             }
         }

@@ -1,9 +1,10 @@
-//! `status_listen`: metrics and health by HTTP, from the same loop.
+//! `status_listen`: serves metrics and health checks over HTTP, in the event loop of the
+//! worker.
 //!
-//! Owns its listeners and a few connections, each bounded in its head, its time and what it
-//! may send: a client that is slow or sends too much is cut, and no session waits for it.
-//! They are no sessions: they do not count towards `max_connections`, and are served while
-//! the sessions drain. `pages` has the answers.
+//! Owns the listeners and a few connections, each with limits on its head, its time and its
+//! bytes: a client that is slow or sends too much is disconnected, and no session waits for it.
+//! These connections do not count towards `max_connections`, and are served while the sessions
+//! drain. `pages` has the responses.
 
 mod connection;
 mod pages;
@@ -17,13 +18,13 @@ use crate::metrics::Slot;
 use connection::Connection;
 pub(crate) use pages::View;
 
-/// Tokens of the listeners and connections.
+/// Number of tokens for the listeners and connections.
 pub(crate) const TOKENS: usize = LISTENERS + CONNECTIONS;
-/// Connections at a time; others wait.
+/// Maximum number of connections; further clients wait.
 const CONNECTIONS: usize = 16;
-/// Addresses to listen on.
+/// Maximum number of addresses to listen on.
 const LISTENERS: usize = 16;
-/// How long accepting rests when no descriptor is left.
+/// How long accepting pauses when no descriptor is left.
 const ACCEPT_REST_MS: u64 = 1_000;
 
 /// The status port of a worker. All times are in milliseconds since the worker started.
@@ -31,23 +32,22 @@ pub(crate) struct Status {
     first_token: usize,
     listeners: Vec<TcpListener>,
     connections: [Option<Connection>; CONNECTIONS],
-    /// Something happened on one of them.
+    /// Whether a connection is ready.
     woken: bool,
-    /// Clients may be waiting that no edge will tell of again.
+    /// Whether clients may be waiting whose edge is already consumed.
     accept_due: bool,
-    /// Accepting rests until then.
+    /// Accepting pauses until this time.
     rest_until: u64,
-    /// When the log last mentioned a request for another name.
+    /// When the log last mentioned a request for another host.
     warned_at: Option<u64>,
-    /// The worker's slot in the shared metrics.
     slot: Slot,
 }
 
 impl Status {
-    /// Serves at `listeners`, whose events come with the tokens from `first_token` on.
+    /// Serves clients of `listeners`. All events have tokens from `first_token` on.
     ///
     /// # Errors
-    /// There are too many, or the kernel refuses; in words for the operator.
+    /// There are too many listeners, or the kernel refuses one. The text is for the operator.
     pub(crate) fn new(
         mut listeners: Vec<TcpListener>,
         registry: &Registry,
@@ -60,7 +60,7 @@ impl Status {
         for (at, listener) in listeners.iter_mut().enumerate() {
             registry
                 .register(listener, Token(first_token + at), Interest::READABLE)
-                .map_err(|error| format!("cannot poll a listener: {error}"))?;
+                .map_err(|error| format!("cannot register a listener: {error}"))?;
         }
         Ok(Status {
             first_token,
@@ -87,7 +87,7 @@ impl Status {
         }
     }
 
-    /// When there is something to do without an edge.
+    /// Returns when there is something to do without an edge.
     pub(crate) fn deadline(&self) -> Option<u64> {
         let connections = self.connections.iter().flatten();
         let nearest = connections.map(|connection| connection.deadline).min();
@@ -97,8 +97,8 @@ impl Status {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Notes a turn of the loop, whose changes are to be published; true if `serve` is
-    /// due. To be called before `serve`, or each publication would lead to the next.
+    /// Notes a turn of the loop, so that its changes are published. Returns true if `serve` is
+    /// due. It must be called before `serve`, or each publication would cause the next.
     pub(crate) fn note_turn(&mut self, now: u64) -> bool {
         self.slot.note_turn(now);
         self.woken || self.deadline().is_some_and(|at| now >= at)
@@ -121,7 +121,7 @@ impl Status {
                 *entry = None;
             }
         }
-        // A few a turn: as many as there are slots.
+        // Accept at most as many per turn as there are connections.
         for _ in 0..CONNECTIONS {
             let Some(at) = self.connections.iter().position(Option::is_none) else {
                 return;
@@ -140,13 +140,13 @@ impl Status {
         }
     }
 
-    /// A client that waits at one of the listeners.
+    /// Accepts a client from one of the listeners.
     fn accept(&mut self, now: u64) -> Option<TcpStream> {
         for listener in &self.listeners {
             match listener.accept() {
                 Ok((socket, _)) => return Some(socket),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // One that left, or no descriptor: later.
+                // The client has left, or there is no descriptor: try again later.
                 Err(_) => {
                     self.rest_until = now + ACCEPT_REST_MS;
                     return None;
@@ -157,10 +157,10 @@ impl Status {
         None
     }
 
-    /// Accepts nobody any more; clients that are connected still get their response.
+    /// Stops accepting clients. Connected clients still get their response.
     pub(crate) fn stop_accepting(&mut self, registry: &Registry) {
         for mut listener in self.listeners.drain(..) {
-            // Closing it is not enough if another process has a copy.
+            // Closing the listener is not enough if another process has a copy of it.
             let _ = registry.deregister(&mut listener);
         }
     }

@@ -1,7 +1,7 @@
 //! The pages of the status port.
 //!
-//! Refuses requests for the name of another host, because a web page can point its own
-//! name at this port (DNS rebinding).
+//! Requests for another host are refused, because a web page can point its own name at this
+//! port (DNS rebinding).
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,19 +11,18 @@ use crate::metrics::{Gauges, Metrics, Slot};
 use crate::proto::http::response::TEXT;
 use crate::proto::http::{Head, Refusal, Response};
 
-/// The shortest time between log lines about requests for another name.
+/// Minimum time between log lines about requests for another host.
 const WARNING_PERIOD_MS: u64 = 60_000;
 
-/// The content type of metrics.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The state of the worker that the pages show.
+/// The state of the worker, for the pages.
 pub(crate) struct View<'a> {
     /// Milliseconds since the worker started.
     pub now: u64,
     pub metrics: &'a Metrics,
     pub gauges: Gauges,
-    /// Names of this host, other than addresses and `localhost`.
+    /// Names of this host besides addresses and `localhost`.
     pub hosts: &'a [String],
     pub log: &'a Log,
 }
@@ -76,7 +75,7 @@ impl View<'_> {
         response.write(out);
     }
 
-    /// Logs a request for another host, because the operator may have forgotten a name.
+    /// Logs a request for another host, because the operator may have to add a name.
     fn warn(&self, host: &str, warned_at: &mut Option<u64>) {
         if warned_at.is_none_or(|at| self.now >= at + WARNING_PERIOD_MS) {
             *warned_at = Some(self.now);
@@ -89,7 +88,7 @@ impl View<'_> {
     }
 }
 
-/// Whether a request with this Host is for us: by address, `localhost` or one of the
+/// Whether a request with this Host is for us: `host` is an address, `localhost` or one of
 /// `names`, with any port.
 fn is_ours(host: &str, names: &[String]) -> bool {
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());

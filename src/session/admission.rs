@@ -1,10 +1,9 @@
-//! Who may come in, and who has gone too far: counts by client address.
+//! Limits connections per client address, and logs clients over a limit.
 //!
-//! Owns the connections open and begun of each address (IPv6 by /64, what one
-//! subscriber has), and the log lines about limits that were passed: one form
-//! that fail2ban can read, a few a second. An address that nobody comes from is
-//! forgotten, and who has none, by a unix socket, is not counted. Never closes
-//! anything; `accept` does.
+//! Counts the open and new connections of each address (for IPv6 of each /64, which is what one
+//! subscriber has). The log lines about exceeded limits have a form that fail2ban can read, and
+//! are limited to a few per second. Addresses without connections are forgotten. Clients on a
+//! Unix socket have no address and are not counted. Never closes a connection.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,36 +15,37 @@ use crate::log::Log;
 use crate::net::peer::Peer;
 use crate::net::source::Source;
 
-/// Lines about limits in a second; more are counted.
+/// Maximum number of log lines per second; the others are only counted.
 const LINES_PER_SECOND: u32 = 10;
-/// One begun connection, in the unit of allowances: a second has so many parts.
+/// One new connection, in the unit of allowances: thousandths, as for seconds.
 const WHOLE: u64 = 1000;
-/// Connections over a limit that may stay to get the refusal, per address at a time.
-const TOLD_AT_A_TIME: u32 = 4;
-/// Addresses below which nobody looks for those to be forgotten.
+/// Maximum number of connections over a limit that may stay to get the refusal, per address at
+/// a time.
+const MAX_REFUSED: u32 = 4;
+/// Minimum number of addresses before unused ones are forgotten.
 const MIN_SWEEP: usize = 1024;
 
-/// Whether this is a proxy whose word on the client's address is believed.
-pub fn is_believed(peer: Peer, config: &Config) -> bool {
+/// Whether this is a proxy that is trusted to report the client's address.
+pub fn is_trusted_proxy(peer: Peer, config: &Config) -> bool {
     match peer {
         Peer::Ip(address) => config.is_trusted(address.ip()),
         Peer::Unix => config.trusts_unix,
     }
 }
 
-/// A limit on who may come in.
+/// A limit on connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Excess {
     /// Too many connections in all.
     Connections,
-    /// Too many connections of one address.
+    /// Too many connections from one address.
     AddressConnections,
-    /// Too many connections begun by one address in a second.
+    /// Too many new connections per second from one address.
     AddressHandshakes,
 }
 
 impl Excess {
-    /// The key of the configuration that set the limit.
+    /// Returns the configuration key of the limit.
     pub fn key(self) -> &'static str {
         match self {
             Excess::Connections => "max_connections",
@@ -61,24 +61,24 @@ pub enum Standing {
     /// Not counted.
     #[default]
     Uncounted,
-    /// As an admitted connection.
+    /// Counted as an admitted connection.
     Admitted,
-    /// As one over a limit, which stays only to get the refusal.
+    /// Counted as a connection over a limit, which only stays to get the refusal.
     Refused,
 }
 
-/// What is known of a source.
+/// The counts of an address.
 #[derive(Debug)]
 struct Account {
     connections: u32,
-    /// Connections that stay only to get the refusal.
+    /// Connections that only stay to get the refusal.
     refused: u32,
-    /// What was used up of the allowance of connections to begin, at `as_of`.
+    /// The used part of the allowance for new connections, at the time `as_of`.
     used: u64,
     as_of: Tick,
 }
 
-/// The accounts of a worker.
+/// The counts of all addresses in a worker.
 #[derive(Debug, Default)]
 pub struct Admission {
     accounts: HashMap<Source, Account>,
@@ -90,11 +90,11 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Counts a connection of `address`, unless that is one too many. A counted
-    /// one is to be given back by [`Admission::leave`], as admitted.
+    /// Counts a connection from `address`, unless it exceeds a limit. [`Admission::leave`] must
+    /// be called at its end, as admitted.
     ///
     /// # Errors
-    /// The limit that it would pass; it is not counted then.
+    /// The connection exceeds this limit, and is not counted.
     pub fn admit(&mut self, address: IpAddr, config: &Config, now: Tick) -> Result<(), Excess> {
         self.sweep(config, now);
         let account = self
@@ -122,15 +122,15 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether a refused connection of `address` may stay to get the refusal. If so,
-    /// [`Admission::leave`] must give it back later, as refused.
+    /// Whether a refused connection from `address` may stay to get the refusal. If so, it is
+    /// counted, and [`Admission::leave`] must be called at its end, as refused.
     pub fn keep(&mut self, address: IpAddr) -> bool {
         let account = self.accounts.get_mut(&Some(address).into());
-        let account = account.filter(|account| account.refused < TOLD_AT_A_TIME);
+        let account = account.filter(|account| account.refused < MAX_REFUSED);
         account.map(|account| account.refused += 1).is_some()
     }
 
-    /// Gives back a connection of `address` that was counted with this standing.
+    /// Removes a connection from `address` that was counted with this standing.
     pub fn leave(&mut self, address: IpAddr, standing: Standing) {
         let Some(account) = self.accounts.get_mut(&Some(address).into()) else {
             return;
@@ -143,13 +143,13 @@ impl Admission {
         *count = count.saturating_sub(1);
     }
 
-    /// Addresses that are known.
-    pub fn known(&self) -> usize {
+    #[cfg(test)]
+    fn known(&self) -> usize {
         self.accounts.len()
     }
 
-    /// Forgets sources without connections whose allowance is whole again, each
-    /// time their number has doubled.
+    /// Forgets addresses without connections and with a full allowance, each time the number of
+    /// addresses has doubled.
     fn sweep(&mut self, config: &Config, now: Tick) {
         if self.accounts.len() < self.sweep_at.max(MIN_SWEEP) {
             return;
@@ -165,11 +165,12 @@ impl Admission {
         self.sweep_at = 2 * self.accounts.len();
     }
 
-    /// Logs which limit `peer` exceeded when it connected.
+    /// Logs the limit that `peer` exceeded when it connected.
     pub fn report_excess(&mut self, log: &Log, peer: Peer, excess: Excess, now: Tick) {
         match excess {
             Excess::Connections => {
-                // Not this client's fault, so not the words that lead to a ban.
+                // This is not the client's fault, so the line must not have the form that leads
+                // to a ban.
                 let host = peer.host();
                 let line = format_args!("limit: max_connections reached, {host} turned away");
                 self.line(log, line, now);
@@ -178,7 +179,7 @@ impl Admission {
         }
     }
 
-    /// Says that `peer` passed the limit set by `key`; `rest` may tell more.
+    /// Logs that `peer` exceeded the limit set by `key`; `rest` may have details.
     pub fn report(&mut self, log: &Log, peer: Peer, key: &str, rest: &str, now: Tick) {
         let (host, rest) = (peer.host(), Rest(rest));
         self.line(log, format_args!("limit: {host} exceeded {key}{rest}"), now);
@@ -202,7 +203,7 @@ impl Admission {
     }
 }
 
-/// What follows a colon, if anything.
+/// Formats details after a colon, if there are any.
 struct Rest<'a>(&'a str);
 
 impl fmt::Display for Rest<'_> {
@@ -215,7 +216,7 @@ impl fmt::Display for Rest<'_> {
 }
 
 impl Account {
-    /// Gives back what the time since `as_of` allows at `rate` a second.
+    /// Restores the allowance for the time since `as_of`, at `rate` per second.
     fn settle(&mut self, rate: u32, now: Tick) {
         let earned = (now - self.as_of).saturating_mul(u64::from(rate));
         self.used = self.used.saturating_sub(earned);
@@ -249,7 +250,7 @@ mod tests {
         assert_eq!(admit(&mut admission, "192.0.2.2"), Ok(()));
         admission.leave("192.0.2.1".parse().unwrap(), Standing::Admitted);
         assert_eq!(admit(&mut admission, "192.0.2.1"), Ok(()));
-        // One subscriber of IPv6 is a /64.
+        // An IPv6 subscriber has a /64.
         assert_eq!(admit(&mut admission, "2001:db8::1"), Ok(()));
         assert_eq!(admit(&mut admission, "2001:db8::ffff:2"), Ok(()));
         let refused = admit(&mut admission, "2001:db8::3");
@@ -266,7 +267,7 @@ mod tests {
             assert_eq!(admission.admit(address, &config, 0), Ok(()));
             assert!(admission.admit(address, &config, 0).is_err());
             let kept = (0..100).filter(|_| admission.keep(address)).count();
-            assert_eq!(kept, TOLD_AT_A_TIME as usize);
+            assert_eq!(kept, MAX_REFUSED as usize);
         }
         admission.leave(one, Standing::Admitted);
         assert!(!admission.keep(one));

@@ -1,24 +1,26 @@
-//! Who has to wait because a queue is full.
+//! Decides which side must wait because a queue is full.
 //!
-//! Owns high and low water (`max_queue_size`). Never reads or writes; bytes that are not
-//! read stay in the kernel, whose flow control slows the peer down.
+//! Has the high and low water marks (`max_queue_size`). Unread bytes stay in the kernel, whose
+//! flow control slows the peer down.
 
-/// Low water is so much of high water (`max_queue_size`): a queue that was full lets reading
-/// go on below it.
+/// The low water mark is the high water mark (`max_queue_size`) divided by this. When a queue
+/// was full, reading resumes below the low water mark.
 const LOW_WATER_PART: usize = 4;
 
-/// Who waits until a queue is shorter.
+/// Which side waits until a queue is shorter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct BackPressure {
-    /// The client: some of what it sends is answered to itself, so either queue counts.
+    /// The client waits if either queue is full, because some of its messages are answered to
+    /// itself.
     pub client_waits: bool,
-    /// The server: only the client's queue counts. A server that reads nothing while it
-    /// writes would never read again if its own did.
+    /// The server waits only if the client's queue is full. Some servers do not read while they
+    /// write; if their own queue counted, both sides would wait forever.
     pub server_waits: bool,
 }
 
 impl BackPressure {
-    /// What follows from the lengths of the queues, in bytes, below this high water.
+    /// Returns the state after a change of the queues. Their lengths and the high water mark
+    /// are in bytes.
     pub fn after(self, to_client: usize, to_server: usize, high: usize) -> BackPressure {
         BackPressure {
             client_waits: is_full(to_client.max(to_server), self.client_waits, high),
@@ -33,13 +35,13 @@ impl BackPressure {
         }
     }
 
-    /// Whether somebody need not wait any more who had to before.
-    pub fn lets_more_than(self, before: BackPressure) -> bool {
+    /// Whether a side that had to wait in the state `before` may be read again.
+    pub fn resumes_from(self, before: BackPressure) -> bool {
         (before.client_waits && !self.client_waits) || (before.server_waits && !self.server_waits)
     }
 }
 
-/// Whether a queue of `len` bytes counts as full, which it did or did not before.
+/// Whether a queue of `len` bytes counts as full. `was_full`: it did so before.
 pub(super) fn is_full(len: usize, was_full: bool, high: usize) -> bool {
     len >= high || (was_full && len > high / LOW_WATER_PART)
 }
@@ -56,10 +58,10 @@ mod tests {
         assert!(full.client_waits && !full.server_waits);
         assert!(full.after(0, 26, 100).client_waits);
         let free = full.after(0, 25, 100);
-        assert!(free == none && free.lets_more_than(full) && !full.lets_more_than(free));
+        assert!(free == none && free.resumes_from(full) && !full.resumes_from(free));
         let both = none.after(100, 0, 100);
         assert!(both.client_waits && both.server_waits);
-        assert!(both.after(25, 99, 100).lets_more_than(both));
-        assert!(!both.after(26, 0, 100).lets_more_than(both));
+        assert!(both.after(25, 99, 100).resumes_from(both));
+        assert!(!both.after(26, 0, 100).resumes_from(both));
     }
 }

@@ -1,7 +1,7 @@
-//! Reads what the client sends, and takes its messages.
+//! Reads from the client, and handles its messages.
 //!
-//! Owns the path from the client's socket to the server's queue. `request` handles the
-//! request, `frames` the frames, `first_message`, `framed` and `draft` the messages.
+//! This is the path from the client's socket to the server's queue. `request` handles the
+//! request, `frames` the frames, and `first_message`, `framed` and `draft` the messages.
 
 use super::machine::{Event, Phase};
 use super::shared::Shared;
@@ -11,8 +11,8 @@ use crate::expat::Judgement;
 use crate::proto::xmpp::Dialect;
 
 impl Session {
-    /// Reads from the client while there is something and the queues have room;
-    /// true when the turn's budget ended it.
+    /// Reads from the client while there are bytes and the queues have room. Returns true if
+    /// the turn's budget stopped it.
     pub(super) fn take_client(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         let mut reads = 0;
         while self.machine.phase() != Phase::Gone {
@@ -53,8 +53,8 @@ impl Session {
                 }
                 Read::Later => {}
                 Read::Nothing => return false,
-                // What is queued for a client that only ended its direction is
-                // flushed before it counts as gone.
+                // If a client has only ended its direction, its queue is flushed before it
+                // counts as gone.
                 Read::End if !phase.is_open() => return false,
                 Read::End | Read::Broken => {
                     self.step(Event::ClientGone, "", shared);
@@ -76,8 +76,8 @@ impl Session {
         }
     }
 
-    /// Takes a message, part of which may have been judged already. Returns what remains
-    /// to be judged in another turn.
+    /// Handles a message, part of which may already be checked. Returns what remains to be
+    /// checked in another turn.
     pub(super) fn take_message(
         &mut self,
         text: &str,
@@ -96,7 +96,7 @@ impl Session {
         begun
     }
 
-    /// Passes a message on to the server, and counts it.
+    /// Relays a message to the server, and counts it.
     pub(super) fn relay_up(&mut self, event: Event, text: &str, shared: &mut Shared) {
         if self.pass_on(event, text.as_bytes(), shared) {
             self.log.up.count(text.len());

@@ -1,8 +1,8 @@
-//! Who the client is, and whether it may come in.
+//! Determines the client's address, and whether the client is admitted.
 //!
-//! Owns whose word on the client's address is believed: that of a trusted proxy, in a PROXY
-//! header or in the request. Owns the handling of clients over a limit: a few of each address
-//! stay for a moment to get an HTTP response, and none if TLS would have to come first.
+//! A trusted proxy reports the client's address in a PROXY header or in the request. Of the
+//! clients over a limit, a few per address stay for a moment to get an HTTP response; if that
+//! needed TLS first, none do.
 
 use std::net::SocketAddr;
 
@@ -15,14 +15,14 @@ use crate::net::peer::Peer;
 use crate::proto::http::{Accept, Refusal, forwarded};
 use crate::proto::proxy_protocol::{self, Proxied};
 
-/// How long a client over a limit may take to send the request that is refused.
+/// How long a client over a limit may take to send its request.
 const REQUEST_OF_REFUSED_MS: Tick = 2000;
-/// When a client may try again if there was no room.
+/// When a client that was refused for lack of room may try again.
 const RETRY_AFTER_SECS: u32 = 10;
 
 impl Session {
-    /// Reads the PROXY header that a proxy may send first; false while bytes of it are
-    /// missing, or if it is not valid.
+    /// Reads the PROXY header that a proxy may send first. Returns false while bytes are
+    /// missing, or if the header is invalid.
     pub(super) fn take_proxy_header(&mut self, shared: &mut Shared) -> bool {
         match proxy_protocol::parse(self.client.tail.as_slice()) {
             Ok(None) => false,
@@ -61,11 +61,11 @@ impl Session {
         }
     }
 
-    /// Admits a valid request: takes the client's address from a trusted proxy, and checks
+    /// Admits the client of a valid request: takes its address from a trusted proxy, and checks
     /// the limits.
     pub(super) fn admit(&mut self, accept: &Accept, shared: &mut Shared) -> Result<(), Refusal> {
         let peer = self.log.peer();
-        if admission::is_believed(peer, &self.config) {
+        if admission::is_trusted_proxy(peer, &self.config) {
             let named = self.config.forwarded_header;
             let list = accept.forwarded_for.as_deref();
             let list = list.filter(|_| named != Some(ForwardedHeader::Forwarded));
@@ -107,13 +107,13 @@ impl Session {
             .report_excess(&shared.log, peer, excess, now);
     }
 
-    /// Whether the session only exists to be refused.
+    /// Whether the client is over a limit and only stays to be refused.
     pub fn is_excess(&self) -> bool {
         self.excess.is_some()
     }
 
-    /// Whether the client may stay. A client over a limit may stay only for a moment, to
-    /// get the refusal, and not if TLS would have to come first.
+    /// Whether the client may stay. A client over a limit may only stay for a moment, to get
+    /// the refusal, and not if that needed TLS first.
     pub fn may_be_told(&mut self, shared: &mut Shared) -> bool {
         let Some(excess) = self.excess else {
             return true;
@@ -128,7 +128,7 @@ impl Session {
                 }
                 kept
             }
-            // The reactor counts these.
+            // The reactor counts the others.
             _ => true,
         }
     }

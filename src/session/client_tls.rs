@@ -1,8 +1,9 @@
-//! From an accepted connection to TLS with the browser.
+//! Establishes TLS with the browser.
 //!
-//! Owns the look at the first bytes of a TLS port, which leaves them where they are: a PROXY
-//! header of a trusted proxy, a ClientHello, or plain HTTP, which gets an answer of its own.
-//! Then the TLS handshake, so many in a turn: each costs a signature.
+//! On a TLS port, it first peeks at the bytes of the connection: a PROXY header from a trusted
+//! proxy, a ClientHello, or plain HTTP, which gets a refusal. Then it performs the TLS
+//! handshake. The number of handshake steps per turn is limited, because each may cost a
+//! signature.
 
 use super::Session;
 use super::machine::{Event, Phase};
@@ -13,8 +14,8 @@ use crate::proto::http::Refusal;
 use crate::proto::proxy_protocol;
 
 impl Session {
-    /// Goes on towards TLS; false when that has to wait for the client, or for
-    /// the next turn.
+    /// Continues to establish TLS. Returns false if this must wait for the client or for the
+    /// next turn.
     pub(super) fn take_tls(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         if !self.client.is_readable() {
             return false;
@@ -63,11 +64,11 @@ impl Session {
         };
         if self.awaits_proxy {
             match proxy_protocol::parse(seen) {
-                // More of it comes with an edge.
+                // The rest of the header causes an edge.
                 Ok(None) => return false,
                 Ok(Some(header)) => {
                     self.awaits_proxy = false;
-                    // As many bytes as were seen can be read.
+                    // The bytes that were peeked at can be read.
                     if header.consumed > 0 {
                         self.client
                             .read(&mut scratch[..header.consumed], &mut shared.meter);
@@ -78,7 +79,7 @@ impl Session {
             }
             return true;
         }
-        // A method; no TLS record begins with a letter.
+        // An HTTP method. No TLS record begins with a letter.
         if seen.first().is_some_and(u8::is_ascii_uppercase) {
             let refusal = Refusal::PlainOnTlsPort;
             self.refuse(refusal, shared);

@@ -1,7 +1,6 @@
-//! Deadlines of a session, and what happens when one has passed.
+//! The deadlines of a session, and what happens when one passes.
 //!
-//! Owns the deadlines of phases, of stuck queues and of Pings. The reactor keeps the
-//! nearest of them.
+//! There are deadlines for phases, stuck queues and Pings. The reactor keeps the nearest one.
 
 use std::time::Duration;
 
@@ -11,15 +10,16 @@ use super::shared::Shared;
 use super::side::Side;
 use super::{NEVER, Session, Tick};
 
-/// How long to wait for the end of a connection after everything was sent.
+/// How long to wait for the end of a connection after everything was sent and our direction has
+/// ended.
 const LINGER: Duration = Duration::from_secs(2);
 
 impl Session {
-    /// When `expire` must be called, at the latest.
+    /// Returns when `expire` must be called at the latest.
     pub fn deadline(&self) -> Tick {
         let mut deadline = self.phase_deadline;
         if let Some(route) = &self.route {
-            deadline = deadline.min(route.patience);
+            deadline = deadline.min(route.waits_until);
             if self.machine.phase() == Phase::Connecting {
                 deadline = deadline.min(route.next_start());
             }
@@ -30,7 +30,7 @@ impl Session {
         deadline
     }
 
-    /// When the peer of a side with a full queue counts as stalled.
+    /// Returns when the peer of a side with a full queue counts as stalled.
     fn stalls_at(&self, side: &Side) -> Tick {
         match self.is_stuck(side) {
             true => side.progress_at() + millis(self.config.write_timeout),
@@ -38,20 +38,20 @@ impl Session {
         }
     }
 
-    /// Whether the queue of `side` keeps others from being read.
+    /// Whether the queue of `side` blocks reading.
     pub(super) fn is_stuck(&self, side: &Side) -> bool {
         let (was_full, high) = (self.back_pressure.client_waits, self.config.max_queue_bytes);
         side.is_connected() && is_full(side.out.len(), was_full, high)
     }
 
-    /// Tells the session that its deadline has passed.
+    /// Handles a deadline that has passed.
     pub fn expire(&mut self, shared: &mut Shared) {
         let now = shared.now;
         if now >= self.stalls_at(&self.client) {
             self.step(Event::ClientStalled, "", shared);
         }
         if now >= self.stalls_at(&self.server) {
-            self.step(Event::ServerStalled, "it takes nothing", shared);
+            self.step(Event::ServerStalled, "server does not read", shared);
         }
         if now < self.phase_deadline {
             return;
@@ -59,7 +59,7 @@ impl Session {
         if self.is_excess() && self.machine.phase() <= Phase::Opening {
             return self.leave_unanswered(shared);
         }
-        // The client may be alive if it is not read because of its server.
+        // If the client is not read because of its server, it may still be alive.
         let silent = !self.heard && !self.back_pressure.client_waits;
         self.heard = false;
         let awaited = self.awaited(shared);
@@ -68,7 +68,7 @@ impl Session {
         }
     }
 
-    /// What did not arrive in time, for the log.
+    /// Describes what did not arrive in time, for the log.
     fn awaited(&self, shared: &Shared) -> String {
         let Some(route) = &self.route else {
             return String::new();
@@ -84,14 +84,14 @@ impl Session {
         }
     }
 
-    /// Sets the deadline of the phase, which comes after `before`.
+    /// Sets the deadline of the current phase, which follows `before`.
     pub(super) fn arm(&mut self, before: Phase, now: Tick) {
         let config = &self.config;
         let wait = match self.machine.phase() {
-            // Both share the time that began with the connection.
+            // Both phases share the deadline that was set at the start of the connection.
             Phase::Accepting | Phase::Opening => return,
             Phase::AwaitOpen => config.open_timeout,
-            // All servers of a set-up share one deadline.
+            // All servers share one deadline for the set-up.
             Phase::Locating if before == Phase::Securing => return,
             Phase::Locating => config.connect_timeout,
             Phase::Connecting | Phase::Securing | Phase::Greeting => return,
@@ -109,7 +109,7 @@ impl Session {
     }
 }
 
-/// Converts a configured time to the reactor's unit.
+/// Converts a configured time to milliseconds.
 pub(super) fn millis(time: Duration) -> Tick {
     Tick::try_from(time.as_millis()).unwrap_or(NEVER / 2)
 }

@@ -1,5 +1,5 @@
-//! Messages of the draft behind the first: they pass as they are, except for a stream header
-//! after the authentication.
+//! Handles later messages of the draft. They are relayed unchanged, except for the stream
+//! header after authentication.
 
 use super::Session;
 use super::machine::Event;
@@ -37,8 +37,8 @@ impl Session {
         Ok(())
     }
 
-    /// Takes a message after the authentication: it must be a complete header, because a part
-    /// of one could name another domain.
+    /// Handles the first message after authentication. It must be a complete stream header,
+    /// because the rest of an incomplete one could name another domain.
     fn take_restart(&mut self, text: &str, shared: &mut Shared) {
         if text.bytes().all(is_space) {
             return;
@@ -66,14 +66,14 @@ impl Session {
     }
 }
 
-/// A stream header as the client sent it, with what follows.
+/// Returns the client's stream header with the rest of the message.
 pub(super) fn stream_header(tag: &str, rest: &str) -> Vec<u8> {
     ["<?xml version='1.0'?>", tag, ">", rest]
         .concat()
         .into_bytes()
 }
 
-/// The name of the root that this tag begins, if it is not `stream:stream`.
+/// Returns the name of the root in this tag, if it is not `stream:stream`.
 pub(super) fn unusual_root(tag: &str) -> Option<Box<str>> {
     let name = tag[1..].split([' ', '\t', '\r', '\n']).next();
     name.filter(|name| *name != "stream:stream").map(Into::into)

@@ -1,4 +1,4 @@
-//! The client's first message: which dialect it speaks and which domain it wants.
+//! Handles the client's first message, which shows its dialect and names a domain.
 
 use super::Session;
 use super::draft::{stream_header, unusual_root};
@@ -13,7 +13,7 @@ use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::{Dialect, address, framing};
 
 impl Session {
-    /// The first message: which dialect, which domain.
+    /// Handles the first message: its dialect and domain.
     pub(super) fn take_first(
         &mut self,
         text: &str,
@@ -42,7 +42,7 @@ impl Session {
             First::Draft { header, tag, rest } => {
                 self.step(Event::Dialect(Dialect::Draft), "", shared);
                 let name = self.choose_domain(&header, shared)?;
-                // Anything but white space must follow a header.
+                // White space is sent with the header; anything else is a message of its own.
                 let (blank, more) = match rest.trim_ascii().is_empty() {
                     true => (rest, ""),
                     false => ("", rest),
@@ -63,7 +63,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes the `to` of a stream header, if the domain is served: its A-labels.
+    /// Returns the A-labels of the domain in a stream header, if the domain is served.
     fn choose_domain(
         &mut self,
         header: &Header,
@@ -86,7 +86,7 @@ impl Session {
         }
     }
 
-    /// Tells a client that has no stream yet to come elsewhere (RFC 7395, section 3.6.1).
+    /// Sends a client without a stream to another endpoint (RFC 7395, section 3.6.1).
     pub(super) fn send_elsewhere(&mut self) {
         if let Some(uri) = self.config.see_other_uri.as_deref() {
             let mut close = Vec::new();

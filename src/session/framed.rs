@@ -1,5 +1,4 @@
-//! Messages of RFC 7395 behind the first: each is judged to be one complete element before
-//! it is passed on.
+//! Handles later messages of RFC 7395. Each must be one complete element before it is relayed.
 
 use super::Session;
 use super::machine::Event;
@@ -29,7 +28,7 @@ impl Session {
             }
             Message::StartTls => {
                 self.write_text(STARTTLS_FAILURE.as_bytes());
-                self.step(Event::Ended, "STARTTLS asked for", shared);
+                self.step(Event::Ended, "client requested STARTTLS", shared);
             }
             Message::Compress => self.write_text(COMPRESS_FAILURE.as_bytes()),
             Message::Open(header) => {

@@ -1,9 +1,8 @@
-//! From the client's frames to its messages.
+//! Handles the client's frames.
 //!
-//! Owns what becomes of each frame: a message goes to `client`, inflated if it
-//! was compressed, a Ping is answered, a Close taken to the machine. A client
-//! that breaks a rule of RFC 6455 is failed here. A message that takes several turns
-//! to be inflated or judged is kept here.
+//! Passes messages to `client`, inflated if they were compressed, answers Pings, and passes a
+//! Close to the machine. Fails the connection if the client breaks a rule of RFC 6455. Keeps a
+//! message that takes several turns to inflate or check.
 
 use std::borrow::Cow;
 
@@ -18,7 +17,7 @@ use crate::proto::ws::{self, frame};
 #[derive(Default)]
 pub(super) struct Incoming {
     reader: ws::Reader,
-    /// A message that takes several turns. Later bytes of the client wait.
+    /// A message that takes several turns; later bytes from the client wait for it.
     message: Option<Unfinished>,
 }
 
@@ -58,17 +57,17 @@ impl Unfinished {
 }
 
 impl Incoming {
-    /// Bytes of messages held.
+    /// Returns the bytes of messages held.
     pub(super) fn held(&self) -> usize {
         self.reader.held() + self.message.as_ref().map_or(0, Unfinished::held)
     }
 
-    /// Bytes of memory in them.
+    /// Returns the bytes of memory in the messages.
     pub(super) fn memory(&self) -> usize {
         self.reader.memory() + self.message.as_ref().map_or(0, Unfinished::memory)
     }
 
-    /// Bytes of memory in a parser that is not in the pool at the moment.
+    /// Returns the bytes of memory in a parser that is not in the pool at the moment.
     pub(super) fn parser_bytes(&self) -> usize {
         self.message.as_ref().map_or(0, Unfinished::parser_bytes)
     }
@@ -79,20 +78,21 @@ impl Incoming {
 }
 
 impl Session {
-    /// Whether a message of the client is being inflated or judged.
+    /// Whether a message from the client is being inflated or checked.
     pub(super) fn is_judging(&self) -> bool {
         let incoming = self.incoming.as_ref();
         incoming.is_some_and(|incoming| incoming.message.is_some())
     }
 
-    /// Bytes of memory in parsers that work for this session alone.
+    /// Returns the bytes of memory in parsers that are not in the pool but in use by this
+    /// session.
     pub fn parser_bytes(&self) -> usize {
         let incoming = self.incoming.as_ref();
         let up = incoming.map_or(0, |incoming| incoming.parser_bytes());
         up + self.stream.parser_bytes()
     }
 
-    /// Goes on with a message, or drops it if its result does not matter any more.
+    /// Continues with a message, or drops it if the result does not matter any more.
     pub(super) fn judge_on(&mut self, shared: &mut Shared) {
         let Some(mut incoming) = self.incoming.take() else {
             return;
@@ -115,7 +115,7 @@ impl Session {
         }
     }
 
-    /// Works off frames; keeps what is left when a queue is full.
+    /// Handles frames, and keeps the rest when a queue is full.
     pub(super) fn take_frames(&mut self, mut bytes: &mut [u8], shared: &mut Shared) {
         let mut incoming = self
             .incoming
@@ -156,8 +156,8 @@ impl Session {
         }
     }
 
-    /// The most bytes that the next message may have: few, until the client has named its
-    /// server.
+    /// Returns the maximum length of the next message. It is low until the client has named a
+    /// domain.
     fn max_message_size(&self) -> u64 {
         let config = &self.config;
         let most = match self.machine.phase() {
@@ -167,10 +167,10 @@ impl Session {
         most as u64
     }
 
-    /// Takes one frame, or message. Returns a message that takes another turn; the meter is
-    /// then spent.
+    /// Handles one message or control frame. Returns a message that takes another turn; the
+    /// meter is then spent.
     fn take_frame(&mut self, event: ws::Event<'_>, shared: &mut Shared) -> Option<Unfinished> {
-        // Once our Close is sent only the client's is of interest.
+        // After our Close frame was sent, only the client's Close frame matters.
         let open = self.machine.phase().is_open();
         match event {
             ws::Event::Text(text) if open => {

@@ -1,30 +1,30 @@
-//! Texts that many sessions have in common: domains, origins.
+//! Shares texts that many sessions have in common: domains, origins.
 //!
-//! Owns one copy of each for all of a worker's sessions. An idle session then
-//! holds no memory of its own that would keep a page from being given back
-//! among what a burst of set-ups leaves behind.
+//! Keeps one copy of each text for all sessions of a worker. If idle sessions had their own
+//! copies, these would be spread over the memory of a burst of set-ups, and keep its pages from
+//! being returned to the system.
 
 use std::collections::HashSet;
 use std::rc::Rc;
 
-/// Texts kept before those that nobody has any more are looked for.
+/// Number of texts below which unused ones are not dropped.
 const FEW: usize = 64;
 
-/// The texts in use, and some that were.
+/// The texts that are in use, and some that are not.
 #[derive(Default)]
 pub struct Interner {
     texts: HashSet<Rc<str>>,
-    /// Texts that were left when those out of use were dropped.
+    /// Number of texts left when unused ones were last dropped.
     left: usize,
 }
 
 impl Interner {
-    /// The one copy of `text`.
+    /// Returns the shared copy of `text`.
     pub fn share(&mut self, text: &str) -> Rc<str> {
         if let Some(found) = self.texts.get(text) {
             return Rc::clone(found);
         }
-        // Peers choose them: at most twice as many as are in use.
+        // Peers choose the texts, so keep at most about twice as many as are in use.
         if self.texts.len() >= FEW + 2 * self.left {
             self.texts.retain(|text| Rc::strong_count(text) > 1);
             self.left = self.texts.len();

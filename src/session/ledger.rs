@@ -1,9 +1,9 @@
-//! The memory that a worker holds for its sessions.
+//! Accounts for the memory that a worker holds for its sessions.
 //!
-//! Owns the sums over all sessions, which are updated at the end of each session's turn,
-//! and the choice of the parts that `max_total_memory` bounds. It does not bound the
-//! fixed cost of a connection (a slot, a TLS object); `max_connections` does: ending a
-//! session for it would only make room for the next.
+//! Keeps the sums over all sessions, which are updated at the end of each session's turn, and
+//! selects the parts that `max_total_memory` limits. The fixed cost of a connection (a slot, a
+//! TLS object) is not among them, because ending a session would only make room for the next;
+//! `max_connections` limits it.
 
 /// A TLS object with the buffers of an incomplete record, in bytes.
 pub(super) const TLS_BYTES: usize = 40 << 10;
@@ -24,12 +24,12 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What `max_total_memory` bounds.
+    /// Returns the bytes that count towards `max_total_memory`.
     pub fn bounded(&self) -> usize {
         self.sessions + self.parsers + self.compression + self.names
     }
 
-    /// The parts with their names.
+    /// Returns the parts with their names.
     pub fn parts(&self) -> [(&'static str, usize); 5] {
         [
             ("sessions", self.sessions),
@@ -41,16 +41,16 @@ impl Memory {
     }
 }
 
-/// One session's share of the sums.
+/// The share of one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Share {
-    /// Its share of [`Memory::sessions`].
+    /// The share of [`Memory::sessions`].
     pub bytes: usize,
     /// Connections with TLS.
     pub tls: u8,
 }
 
-/// The sums over the sessions of a worker.
+/// The sums over all sessions of a worker.
 #[derive(Debug, Default)]
 pub struct Ledger {
     bytes: usize,
@@ -58,14 +58,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Updates the share of a session.
+    /// Changes the share of a session from `from` to `to`.
     pub fn change(&mut self, from: &mut Share, to: Share) {
         self.bytes = self.bytes - from.bytes + to.bytes;
         self.tls = self.tls - usize::from(from.tls) + usize::from(to.tls);
         *from = to;
     }
 
-    /// The sums over all sessions.
+    /// Returns the sums over all sessions.
     pub fn memory(&self) -> Memory {
         Memory {
             sessions: self.bytes,

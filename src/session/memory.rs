@@ -1,6 +1,6 @@
-//! What a session holds: the most that it can, and its share of the worker's ledger.
+//! The memory of a session: its maximum, and its share of the worker's ledger.
 //!
-//! Owns the end of a session if all shares together are too much (`max_total_memory`).
+//! Ends the session if the sum of all shares is too high (`max_total_memory`).
 
 use super::Session;
 use super::back_pressure::BackPressure;
@@ -9,12 +9,12 @@ use super::machine::Event;
 use super::shared::{READ_SIZE, Shared};
 use crate::proto::xmpp::starttls::MAX_SAID;
 
-/// What a frame header and inherited namespaces add to a stanza, and answers to
-/// the Pings of one read to a queue.
+/// Maximum size of a frame header, inherited namespaces, and the answers to the Pings in one
+/// read.
 const FRAMING: usize = 8 << 10;
 
 impl Session {
-    /// Looks how long the queues are.
+    /// Returns the back pressure for the current lengths of the queues.
     pub(super) fn measure(&mut self) -> BackPressure {
         let to_server = self.queued().max(self.server.out.len());
         let (before, high) = (self.back_pressure, self.config.max_queue_bytes);
@@ -22,18 +22,18 @@ impl Session {
         self.back_pressure
     }
 
-    /// Bytes of messages that wait for a connection.
+    /// Returns the bytes of messages that wait for a connection.
     fn queued(&self) -> usize {
         self.route.as_ref().map_or(0, |route| route.queue.len())
     }
 
-    /// Bytes of a message that is not complete.
+    /// Returns the bytes of incomplete messages.
     fn unfinished(&self) -> usize {
         let incoming = self.incoming.as_ref();
         incoming.map_or(0, |incoming| incoming.held())
     }
 
-    /// Bytes that wait in queues and unfinished units, in the direction with more.
+    /// Returns the bytes in queues and unfinished units, for the direction with more.
     pub fn held(&self) -> usize {
         let to_server = self.queued().max(self.server.out.len());
         let up = to_server + self.client.tail.len() + self.unfinished();
@@ -41,9 +41,9 @@ impl Session {
         up.max(down)
     }
 
-    /// The most that [`Session::held`] can come to: a queue just below high water
-    /// takes one more unit, another may be unfinished, and the rest of a read, or
-    /// of what a server said before it was clear that it offers no TLS, waits.
+    /// Returns the maximum of [`Session::held`]: a queue just below the high water mark takes
+    /// one more unit, another unit may be unfinished, and there may be the rest of a read, or
+    /// the bytes that a server sent before it turned out to offer no TLS.
     pub(super) fn most_held(&self) -> usize {
         let config = &self.config;
         let unit = config.max_message_bytes.max(config.max_stanza_bytes);
@@ -53,12 +53,13 @@ impl Session {
             .saturating_add(fixed)
     }
 
-    /// Bytes of its share of the worker's ledger, and of parsers that work for it.
+    /// Returns the bytes in the session's share of the worker's ledger and in the parsers that
+    /// it uses.
     pub fn memory(&self) -> usize {
         self.share.bytes + self.parser_bytes()
     }
 
-    /// Gives the session up, so that the others have memory.
+    /// Ends the session to free memory for others.
     pub fn shed(&mut self, shared: &mut Shared) {
         shared.admission.report(
             &shared.log,
@@ -67,12 +68,13 @@ impl Session {
             "this session is among those that hold the most",
             shared.now,
         );
-        // A client that does not read cannot be told, nor can half a frame be taken back.
+        // A client that does not read cannot be told, and a partly written frame cannot be
+        // revoked.
         let unread = !self.client.out.is_empty();
         self.step(Event::Shed { unread }, "max_total_memory", shared);
     }
 
-    /// Updates its share of the worker's ledger.
+    /// Updates the session's share of the worker's ledger.
     pub(super) fn enter_in_ledger(&mut self, shared: &mut Shared) {
         let sides = [&self.client, &self.server];
         let queues: usize = sides.iter().map(|side| side.memory()).sum();

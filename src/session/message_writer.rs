@@ -1,8 +1,7 @@
-//! Messages for the client, in its form.
+//! Writes messages in the client's dialect.
 //!
-//! Owns the form of what the server sends: in RFC 7395 one stand-alone element a message
-//! (section 3.3.3), in the draft the server's own bytes; compressed where that was agreed on
-//! and pays.
+//! In RFC 7395, each message is one complete element (section 3.3.3). In the draft, it is the
+//! server's own bytes. Messages are compressed if that was negotiated and helps.
 
 use crate::buf::Buf;
 use crate::proto::http::extensions::Deflate;
@@ -12,29 +11,30 @@ use crate::proto::xmpp::features::{Changes, MAX_FEATURES};
 use crate::proto::xmpp::framing::Element;
 use crate::proto::xmpp::header::Header;
 
-/// Messages below this are not compressed: they would shrink by half at the most,
-/// and fit into one packet as they are.
+/// Shorter messages are not compressed: they would shrink by at most half, and fit in one
+/// packet anyway.
 const MIN_COMPRESSED: usize = 1024;
-/// Messages above this are not compressed: it would take more than a turn, at once.
+/// Longer messages are not compressed, because compression would take more than the budget of a
+/// turn.
 const MAX_COMPRESSED: usize = 256 << 10;
 
 /// Writes messages to a client's queue.
 pub(super) struct MessageWriter<'a> {
     pub out: &'a mut Buf,
     pub codec: &'a mut Codec,
-    /// Where small texts are put together.
+    /// A buffer to compose small texts.
     pub text: &'a mut Vec<u8>,
     pub deflate: Option<Deflate>,
-    /// The client speaks RFC 7395.
+    /// Whether the client speaks RFC 7395.
     pub framed: bool,
-    /// How stream features are changed for the client.
+    /// The changes to stream features.
     pub changes: Changes,
-    /// Bytes that were compressed.
+    /// Number of bytes that were compressed.
     pub compressed: usize,
 }
 
 impl MessageWriter<'_> {
-    /// Queues the server's stream header, or an `<open/>` for it; its length in bytes.
+    /// Queues the server's stream header, or an `<open/>` for it. Returns its length in bytes.
     pub fn header(&mut self, bytes: &[u8], header: Header, domain: &str) -> usize {
         self.text.clear();
         match self.framed {
@@ -44,7 +44,7 @@ impl MessageWriter<'_> {
         self.write(&[], &[])
     }
 
-    /// Queues an element; its length in bytes.
+    /// Queues an element. Returns its length in bytes.
     pub fn element(&mut self, element: &Element<'_>) -> usize {
         self.text.clear();
         if self.framed {
@@ -54,8 +54,8 @@ impl MessageWriter<'_> {
         self.write(head, tail)
     }
 
-    /// Queues stream features as the client is to see them; their length in bytes, or `None`
-    /// if they are not well-formed, or too long for that.
+    /// Queues stream features with the changes for the client. Returns their length in bytes,
+    /// or `None` if they are not well-formed or too long.
     pub fn features(&mut self, element: &Element<'_>) -> Option<usize> {
         if element.bytes.len() > MAX_FEATURES {
             return None;
@@ -66,8 +66,8 @@ impl MessageWriter<'_> {
         Some(self.write(&[], &[]))
     }
 
-    /// Queues one message, `text` between `head` and `tail`, compressed where that was agreed
-    /// on and pays; its length in bytes before that.
+    /// Queues one message, `text` between `head` and `tail`, compressed if that was negotiated
+    /// and helps. Returns its uncompressed length in bytes.
     fn write(&mut self, head: &[u8], tail: &[u8]) -> usize {
         let parts = [head, self.text, tail];
         let len = parts.iter().map(|part| part.len()).sum();
@@ -85,7 +85,7 @@ impl MessageWriter<'_> {
     }
 }
 
-/// The `<open/>` that the client gets for the server's stream header.
+/// Returns the `<open/>` that the client gets for the server's stream header.
 fn answer(header: Header, domain: &str) -> Header {
     Header {
         from: header.from.or_else(|| Some(domain.to_owned())),
@@ -100,10 +100,10 @@ fn answer(header: Header, domain: &str) -> Header {
     }
 }
 
-/// An identifier that nobody can guess (RFC 6120, section 4.7.3).
+/// Returns an unpredictable identifier (RFC 6120, section 4.7.3).
 pub(super) fn fresh_id() -> String {
     let mut bytes = [0; 16];
-    // Without randomness the id is still there, though not a secret.
+    // If there is no randomness, the identifier is predictable but still valid.
     let _ = openssl::rand::rand_bytes(&mut bytes);
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

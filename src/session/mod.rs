@@ -1,14 +1,16 @@
-//! One browser and its server: the session.
+//! A session: one browser and its server.
 //!
-//! Owns both sides and the state `machine`: turns what the sockets say into its events, and
-//! carries its actions out. What comes from the browser: `client` reads it, `request` answers
-//! its request, `client_tls` brings TLS about, `client_address` judges who it is, `frames` has
-//! its frames, `first_message`, `framed` and `draft` its messages. The way to the server:
-//! `route` finds and dials it, `server_tls` makes the connection secure. What comes from
-//! there: `server` reads it, `relay` hands it on, `message_writer` in the client's form.
-//! `side` is a socket with its queue, `shared` what all sessions of a worker share,
-//! `session_log` the log line, `deadlines` the time limits, `back_pressure` and `memory` the
-//! bounds, `tally` what the session is counted as.
+//! Owns both sides and the state `machine`: turns what happens on the sockets into events for
+//! the machine, and carries out its actions. From the browser: `client` reads, `client_tls`
+//! establishes TLS, `client_address` determines the address, `request` handles the request,
+//! `frames` the frames, and `first_message`, `framed` and `draft` the messages. To the server:
+//! `route` finds and dials it, `redirect` follows a redirect, and `server_tls` makes the
+//! connection secure. From the server: `server` reads, `relay` relays, and `message_writer`
+//! writes messages in the client's dialect. `side` is a socket with its queue, and `shared` is
+//! what the sessions of a worker share. `session_log` has the log line, `outages` limits the
+//! lines about unreachable servers, `deadlines` has the time limits, `back_pressure` and
+//! `memory` the limits on memory, `admission` the limits per client address, and `tally` counts
+//! the session in the metrics.
 
 pub mod admission;
 mod back_pressure;
@@ -71,20 +73,20 @@ pub type Tick = u64;
 /// No deadline.
 pub const NEVER: Tick = Tick::MAX;
 
-/// Tokens of one session: the client's, then the lanes of a dial.
+/// Number of tokens of a session: one for the client, then one for each lane of a dial.
 pub const TOKENS: usize = 1 + crate::net::dial::LANES;
 
-/// Reads on one side in one turn, so that others get theirs.
+/// Maximum number of reads on one side in one turn, so that other sessions get theirs.
 const READS_PER_TURN: u32 = 4;
 
-/// What a turn left behind.
+/// The result of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Nothing to do before the next edge or deadline.
+    /// There is nothing to do before the next edge or deadline.
     Idle,
-    /// The budget ended before the work did.
+    /// The budget was used up before the work was done.
     Again,
-    /// Both sides are closed.
+    /// The session is over: both sides are closed.
     Over,
 }
 
@@ -94,53 +96,53 @@ pub struct Session {
     client: Side,
     server: Side,
     config: Rc<Settings>,
-    /// Where the client came in.
+    /// The endpoint that accepted the client.
     endpoint: Rc<Endpoint>,
     /// The unfinished part of what the client sends.
     incoming: Option<Box<frames::Incoming>>,
-    /// What the server sends.
+    /// The reader of the server's stream.
     stream: ServerStream,
-    /// The way to the server, while the machine needs it.
+    /// The route to the server, while the machine needs it.
     route: Option<Box<route::Route>>,
     domain: Option<Rc<str>>,
-    /// Root of the draft's stream if it is not `stream:stream`.
+    /// The name of the root of the draft's stream, if it is not `stream:stream`.
     draft_root: Option<Box<str>>,
     log: SessionLog,
     /// The condition of the server's stream error.
     server_error: Option<&'static &'static str>,
-    /// When the phase has lasted too long; while messages are relayed, the next Ping.
+    /// The deadline of the phase; while messages are relayed, the time of the next Ping.
     phase_deadline: Tick,
-    /// First of the session's tokens.
+    /// The first of the session's tokens.
     token: u32,
-    /// Lane of the dial that connected.
+    /// The lane of the dial that connected.
     lane: u8,
-    /// A connection that was being dialled had more to tell than that it stands.
+    /// While dialling, an edge reported data, the end or an error, not just a connection.
     missed: bool,
-    /// How messages are compressed, if that was agreed on.
+    /// The parameters of compression, if it was negotiated.
     deflate: Option<Deflate>,
     back_pressure: BackPressure,
-    /// The server's stream has more to hand on without another read.
+    /// Whether the stream reader has more units without another read.
     stream_paused: bool,
-    /// Whether bytes came from the client since the last deadline.
+    /// Whether bytes have arrived from the client since the last deadline.
     heard: bool,
-    /// SASL mechanisms with channel binding are taken out.
+    /// Whether SASL mechanisms with channel binding are removed.
     strip_channel_binding: bool,
-    /// The peer is a proxy that may begin with a PROXY header.
+    /// Whether the peer is a proxy that may start with a PROXY header.
     awaits_proxy: bool,
-    /// How it is counted for the client's address.
+    /// How the session is counted for the client's address.
     standing: Standing,
-    /// To be refused once its request is there.
+    /// The limit that the client exceeds; its request will be refused.
     excess: Option<Excess>,
-    /// Its share of the worker's ledger.
+    /// The session's share of the worker's ledger.
     share: Share,
-    /// What it is counted as.
+    /// How the session is counted in the metrics.
     tally: Tally,
 }
 
 impl Session {
-    /// A session for a client just accepted at `endpoint`; its events come with `token`, those
-    /// of its server with the next [`TOKENS`] - 1. Where the daemon is `full` it is to
-    /// be refused.
+    /// Creates a session for a client that `endpoint` has just accepted. Events of the client
+    /// have `token`, events of the server the next [`TOKENS`] - 1. If the daemon is `full`, the
+    /// client will be refused.
     ///
     /// # Errors
     /// The socket cannot be registered.
@@ -175,7 +177,7 @@ impl Session {
             client: Side::connected(transport, false, shared.now),
             server: Side::default(),
             phase_deadline: shared.now + millis(config.handshake_timeout),
-            awaits_proxy: admission::is_believed(peer, &config),
+            awaits_proxy: admission::is_trusted_proxy(peer, &config),
             config,
             endpoint: Rc::clone(endpoint),
             incoming: None,
@@ -211,7 +213,7 @@ impl Session {
         }
     }
 
-    /// Works off what the edges promised, both ways, and writes on both sides.
+    /// Reads and writes on both sides as far as the edges and the budget allow.
     pub fn turn(&mut self, shared: &mut Shared) -> Turn {
         shared.meter.refill();
         shared.taken = (0, 0);
@@ -237,7 +239,7 @@ impl Session {
         self.step(Event::Drain { elsewhere }, "", shared);
     }
 
-    /// Writes the session's log line, and takes it out of all counts.
+    /// Writes the session's log line, and removes the session from all counts.
     pub fn bury(&mut self, shared: &mut Shared) {
         shared.ledger.change(&mut self.share, Share::default());
         shared.servers.leave(self.token as usize);
@@ -255,7 +257,7 @@ impl Session {
         shared.log.line(level, format_args!("{line}"));
     }
 
-    /// Its name in the log.
+    /// Returns the session's name in the log.
     pub fn name(&self) -> Name {
         self.log.name()
     }
@@ -264,16 +266,16 @@ impl Session {
         self.machine.phase()
     }
 
-    /// Whether all that was relayed has gone out; `None` where nothing is relayed.
+    /// Whether all relayed bytes are written; `None` if the session does not relay.
     pub fn is_flushed(&self) -> Option<bool> {
         let flushed = self.client.out.is_empty() && self.server.out.is_empty();
         self.machine.phase().is_relaying().then_some(flushed)
     }
 
-    /// Writes on both sides; true if reading can now go on, or if writing must go on.
+    /// Writes on both sides. Returns true if reading can resume, or if writing must continue.
     fn flush(&mut self, shared: &mut Shared) -> bool {
-        // Or when reading stopped: the way to the server may have been given up since
-        // then, and with it what waited there.
+        // Include the state when reading stopped: since then the route may have been dropped,
+        // with the messages in it.
         let stopped = self.back_pressure;
         let full = stopped.or(self.measure());
         let mut again = self.client.flush(&mut shared.meter, shared.now);
@@ -291,22 +293,23 @@ impl Session {
             || self.is_judging()
             || !self.client.tail.is_empty();
         let now = self.measure();
-        // What was received before comes first, and that may have to wait.
+        // Bytes that were received earlier come first, and may have to wait.
         let phase = self.machine.phase();
         let broken = (self.client.is_broken() && !(phase.is_open() && now.client_waits))
             || (self.server.is_broken() && !(phase.reads_stream() && now.server_waits));
-        again || broken || (waiting && now.lets_more_than(full))
+        again || broken || (waiting && now.resumes_from(full))
     }
 
-    /// Takes an event through the state machine and carries its actions out. `detail` is for
-    /// the log. No action causes an event: what a phase has to do by itself, a turn does.
+    /// Passes an event to the state machine and carries out its actions. `detail` is for the
+    /// log. Actions never cause events: the work of a phase is done in turns.
     fn step(&mut self, event: Event, detail: &str, shared: &mut Shared) -> Actions {
         let actions = self.decide(event, detail, shared);
         self.carry_out(&actions, shared);
         actions
     }
 
-    /// The same for something that the client sends to the server; whether it was passed on.
+    /// Does the same for bytes from the client to the server. Returns whether they were
+    /// relayed.
     fn pass_on(&mut self, event: Event, bytes: &[u8], shared: &mut Shared) -> bool {
         let greeted = self.machine.phase().reads_stream();
         let actions = self.decide(event, "", shared);
@@ -342,7 +345,7 @@ impl Session {
         actions
     }
 
-    /// Logs and counts why the session ends, or ends sooner.
+    /// Logs and counts why the session ends.
     fn note_cause(
         &mut self,
         phase: Phase,
@@ -364,8 +367,8 @@ impl Session {
         }
     }
 
-    /// Does what the machine says, except for passing a message on and answering a Close
-    /// frame: only who has them can do that.
+    /// Carries out actions, except relaying a message and answering a Close frame: the callers
+    /// have the message and the frame.
     fn carry_out(&mut self, actions: &Actions, shared: &mut Shared) {
         match actions.refuse {
             None => {}
@@ -411,8 +414,8 @@ impl Session {
         }
     }
 
-    /// Begins the phase that comes after `before`: its deadline and counts, and the end of
-    /// the client's side where that is due.
+    /// Enters the phase after `before`: sets its deadline, counts it, and finishes or closes
+    /// the client's side if necessary.
     fn enter(&mut self, before: Phase, shared: &mut Shared) {
         let phase = self.machine.phase();
         if let Some((total, connect)) = self.log.reach(phase, shared.now) {

@@ -1,34 +1,34 @@
-//! Domains whose server cannot be reached: how often the log mentions each.
+//! Limits the log lines about domains whose server cannot be reached.
 //!
-//! Owns, for each domain, when the first session failed, when the log last mentioned
-//! it, and how many sessions have failed since. Clients choose the domains, so the
-//! number of domains and of lines is bounded. Never writes the log.
+//! Keeps for each domain when the first session failed, when the log last mentioned the domain,
+//! and how many sessions have failed since. Clients choose the domains, so the number of
+//! domains and lines is bounded. Never writes the log.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::Tick;
 
-/// Time between two lines about a domain, in milliseconds.
+/// Minimum time between two lines about a domain.
 const PAUSE_MS: Tick = 60_000;
-/// Domains known at a time; others are not logged.
+/// Maximum number of domains at a time; others are not logged.
 const MAX_DOMAINS: usize = 1024;
-/// Lines a second about domains that failed for the first time.
+/// Maximum number of lines per second about domains that failed for the first time.
 const LINES_PER_SECOND: u32 = 10;
 
-/// What is known of a domain that cannot be reached.
+/// A domain whose server cannot be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
     /// When the first session failed.
     pub since: Tick,
-    /// All sessions that failed.
+    /// Number of sessions that failed.
     pub sessions: u64,
     next_line: Tick,
-    /// Of `sessions`, those that are in the log.
+    /// The part of `sessions` that the log has mentioned.
     told: u64,
 }
 
-/// The domains of a worker that cannot be reached.
+/// The domains whose servers cannot be reached from this worker.
 #[derive(Debug, Default)]
 pub struct Outages {
     domains: HashMap<Rc<str>, Outage>,
@@ -37,8 +37,8 @@ pub struct Outages {
 }
 
 impl Outages {
-    /// Counts a session that could not reach the server of `domain`. If the log should
-    /// get a line, returns how many others have failed since the last one.
+    /// Counts a session that could not reach the server of `domain`. If a line should be
+    /// logged, returns how many other sessions have failed since the last line.
     pub fn fail(&mut self, domain: &Rc<str>, now: Tick) -> Option<u64> {
         if !self.domains.contains_key(domain) && !self.has_room(now) {
             return None;
@@ -59,7 +59,7 @@ impl Outages {
         Some(others)
     }
 
-    /// Forgets `domain`, whose server has answered, and returns what was known.
+    /// Forgets `domain`, whose server has answered, and returns its outage.
     pub fn recover(&mut self, domain: &str) -> Option<Outage> {
         if self.domains.is_empty() {
             return None;
@@ -67,8 +67,8 @@ impl Outages {
         self.domains.remove(domain)
     }
 
-    /// Whether another domain may be added and logged. Domains that nobody has asked for
-    /// lately make room.
+    /// Whether another domain may be added and logged. Removes domains without recent sessions
+    /// if there is no room.
     fn has_room(&mut self, now: Tick) -> bool {
         if self.domains.len() >= MAX_DOMAINS {
             self.domains.retain(|_, outage| now < outage.next_line);
@@ -107,7 +107,7 @@ mod tests {
         let mut outages = Outages::default();
         let mut lines = 0;
         for n in 0..10_000u64 {
-            // All within half a second.
+            // All of them fail within half a second.
             let domain: Rc<str> = n.to_string().into();
             lines += u32::from(outages.fail(&domain, n / 20).is_some());
         }

@@ -1,8 +1,8 @@
-//! A server that sends its clients to another one (RFC 6120, section 4.9.3.19).
+//! Follows a server's redirect to another server (RFC 6120, section 4.9.3.19).
 //!
-//! Owns the place that it names, and what is forgotten of the first server. The machine
-//! decides whether the session can follow within the set-up, unseen by the client; `route`
-//! connects to the other one.
+//! Reads the target and drops the state that belongs to the first server. The machine decides
+//! whether the session can still follow the redirect without the client noticing, and `route`
+//! connects to the other server.
 
 use super::Session;
 use super::machine::Event;
@@ -12,17 +12,17 @@ use crate::net::dns::locator::PORT;
 use crate::proto::xmpp::address;
 
 impl Session {
-    /// Takes the place that the server sends its clients to.
+    /// Handles a redirect to the host `to`.
     pub(super) fn take_see_other(&mut self, to: &str, shared: &mut Shared) {
         let place = host_and_port(to);
         let usable = place.is_some();
-        // Without a route it is too late to be followed.
+        // Without a route it is too late to follow the redirect.
         let detail = match &mut self.route {
             None => "see-other-host",
             Some(route) => {
                 route.see_other = place;
                 shared.log.info(format_args!(
-                    "session {}: the server of {} sends its clients to {}",
+                    "session {}: the server of {} redirects its clients to {}",
                     self.log.name(),
                     Escaped(&route.name),
                     Escaped(to),
@@ -33,7 +33,7 @@ impl Session {
         self.step(Event::SeeOther { usable }, detail, shared);
     }
 
-    /// Begins anew with the server that the last one named.
+    /// Starts again with the target of the redirect.
     pub(super) fn follow(&mut self, shared: &mut Shared) {
         shared.servers.leave(self.token as usize);
         self.server.close();
@@ -50,7 +50,7 @@ impl Session {
     }
 }
 
-/// Host and port of a `see-other-host`; IPv6 addresses stand in brackets.
+/// Parses the host and port of a `see-other-host`. IPv6 addresses are in brackets.
 fn host_and_port(text: &str) -> Option<(String, u16)> {
     let text = text.trim();
     let (host, port) = match text.strip_prefix('[') {

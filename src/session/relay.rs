@@ -1,6 +1,7 @@
-//! What goes to the client: what the server sends, stream errors, ends.
+//! Relays the server's stream to the client, and sends the client our own errors and stream
+//! ends.
 //!
-//! Owns what the machine learns of the server's stream, and the form of our own words in both
+//! Reports the server's stream to the machine as events. Writes our own messages in both
 //! dialects.
 
 use super::Session;
@@ -17,51 +18,51 @@ use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::server_stream::{self, Flow, Unit};
 use crate::proto::xmpp::{Dialect, ns};
 
-/// Bytes compressed for a unit of the meter.
+/// Compressed bytes per unit of the meter.
 const COMPRESSED_BYTES: usize = 2;
 
-/// Hands units of the server's stream on, and notes what they were.
-struct Run<'a> {
+/// Relays units of the server's stream to the client, and notes their kinds.
+struct UnitRelay<'a> {
     writer: MessageWriter<'a>,
     domain: &'a str,
-    /// The header is news to the client.
+    /// Whether the stream header is passed to the client.
     passes_header: bool,
-    /// Bytes in the client's queue at which the rest must wait.
+    /// Length of the client's queue at which relaying pauses.
     high_water: usize,
     traffic: [&'a mut Traffic; 2],
-    met: Met,
+    found: Found,
 }
 
-/// What was met in some bytes of the server.
+/// What was found in some bytes from the server.
 #[derive(Default)]
-struct Met {
+struct Found {
     header: bool,
     element: bool,
     authenticated: bool,
     error: Option<&'static &'static str>,
-    /// The server sends its clients elsewhere, which no client is told: where to
-    /// would be another WebSocket to it.
+    /// The target of a redirect. The client must not see it, because it would take it for a
+    /// WebSocket endpoint.
     see_other: Option<String>,
     end: bool,
     bad_features: bool,
-    /// Units of work for elements that were parsed again.
+    /// Units of the meter for elements that were parsed again.
     parsed: usize,
 }
 
-impl Run<'_> {
+impl UnitRelay<'_> {
     fn take(&mut self, unit: Unit<'_>) -> Flow {
         let sent = match unit {
             Unit::Header { bytes, header } => {
-                self.met.header = true;
+                self.found.header = true;
                 if !self.passes_header {
                     return Flow::Continue;
                 }
                 Some(self.writer.header(bytes, header, self.domain))
             }
             Unit::Element(element) => self.take_element(&element),
-            // The machine answers in the client's own dialect.
+            // The machine ends the stream in the client's dialect.
             Unit::End { .. } => {
-                self.met.end = true;
+                self.found.end = true;
                 None
             }
         };
@@ -71,33 +72,33 @@ impl Run<'_> {
         for traffic in &mut self.traffic {
             traffic.count(sent);
         }
-        // The work of a parser is drawn before the next unit.
-        match self.writer.out.len() >= self.high_water || self.met.parsed > 0 {
+        // Pause after the work of a parser, so that it is drawn before the next unit.
+        match self.writer.out.len() >= self.high_water || self.found.parsed > 0 {
             true => Flow::Pause,
             false => Flow::Continue,
         }
     }
 
-    /// Hands an element on; `None` if the session cannot go on with it.
+    /// Relays an element. Returns `None` if the session cannot continue after it.
     fn take_element(&mut self, element: &Element<'_>) -> Option<usize> {
-        let met = &mut self.met;
+        let found = &mut self.found;
         if element.is(ns::STREAMS, "error") {
             let mut name = String::new();
             if element.bytes.len() <= MAX_FEATURES {
-                met.parsed += PARSER + element.bytes.len();
-                (name, met.see_other) = error::read(element);
+                found.parsed += PARSER + element.bytes.len();
+                (name, found.see_other) = error::read(element);
             }
-            if met.see_other.is_some() {
+            if found.see_other.is_some() {
                 return None;
             }
-            met.error = Some(error::condition(&name));
+            found.error = Some(error::condition(&name));
         }
-        met.element = true;
-        met.authenticated |= element.is(ns::SASL, "success");
+        found.element = true;
+        found.authenticated |= element.is(ns::SASL, "success");
         if element.is(ns::STREAMS, "features") {
-            met.parsed += PARSER + element.bytes.len();
+            found.parsed += PARSER + element.bytes.len();
             let sent = self.writer.features(element);
-            met.bad_features = sent.is_none();
+            found.bad_features = sent.is_none();
             return sent;
         }
         Some(self.writer.element(element))
@@ -105,11 +106,11 @@ impl Run<'_> {
 }
 
 impl Session {
-    /// Takes bytes of the server: frames each complete unit for the client
-    /// until the client's queue is full; the rest waits in the stream reader.
+    /// Relays each complete unit in `bytes` to the client, until the client's queue is full.
+    /// The rest waits in the stream reader.
     pub(super) fn relay_down(&mut self, bytes: &[u8], shared: &mut Shared) {
         let changes = self.feature_changes();
-        let mut run = Run {
+        let mut relay = UnitRelay {
             writer: MessageWriter {
                 out: &mut self.client.out,
                 codec: &mut shared.codec,
@@ -123,48 +124,53 @@ impl Session {
             passes_header: self.machine.passes_header(),
             high_water: self.config.max_queue_bytes,
             traffic: [&mut self.log.down, &mut shared.metrics.down],
-            met: Met::default(),
+            found: Found::default(),
         };
         let (pool, meter) = (&mut shared.parsers.stream, &mut shared.meter);
         let limit = self.config.max_stanza_bytes;
-        let each = |unit: Unit<'_>| run.take(unit);
+        let each = |unit: Unit<'_>| relay.take(unit);
         let result = self.stream.feed(pool, bytes, limit, meter, each);
-        let compressing = run.writer.compressed / COMPRESSED_BYTES;
-        let met = run.met;
+        let compressing = relay.writer.compressed / COMPRESSED_BYTES;
+        let found = relay.found;
         self.stream_paused = result == Ok(Flow::Pause);
-        shared.meter.draw(met.parsed + compressing);
-        self.tell_machine(met, result.err(), shared);
+        shared.meter.draw(found.parsed + compressing);
+        self.tell_machine(found, result.err(), shared);
     }
 
-    fn tell_machine(&mut self, met: Met, error: Option<server_stream::Error>, shared: &mut Shared) {
-        self.server_error = met.error.or(self.server_error);
-        for (event, is_met) in [
-            (Event::Greeted, met.header),
-            (Event::ServerUnit, met.element),
-            (Event::Authenticated, met.authenticated),
-            (Event::ServerErred, met.error.is_some()),
+    fn tell_machine(
+        &mut self,
+        found: Found,
+        error: Option<server_stream::Error>,
+        shared: &mut Shared,
+    ) {
+        self.server_error = found.error.or(self.server_error);
+        for (event, is_found) in [
+            (Event::Greeted, found.header),
+            (Event::ServerUnit, found.element),
+            (Event::Authenticated, found.authenticated),
+            (Event::ServerErred, found.error.is_some()),
         ] {
-            if is_met {
+            if is_found {
                 self.step(event, "", shared);
             }
         }
-        if let Some(to) = met.see_other {
+        if let Some(to) = found.see_other {
             return self.take_see_other(&to, shared);
         }
-        if met.end {
+        if found.end {
             self.step(Event::ServerEnded, self.server_error_name(), shared);
         }
         let broken = match error {
             Some(error) => error.to_string(),
-            None if met.bad_features => {
+            None if found.bad_features => {
                 "stream features not well-formed, or over 64 KiB".to_owned()
             }
             None => return,
         };
-        // Before that, the line about the unreachable server has it.
+        // Before that phase, the line about the unreachable server has the reason.
         if self.machine.phase().is_relaying() {
             shared.log.warning(format_args!(
-                "session {}: the server of {} broke its stream: {broken}",
+                "session {}: the server of {} sent an invalid stream: {broken}",
                 self.log.name(),
                 Escaped(self.domain.as_deref().unwrap_or_default()),
             ));
@@ -172,10 +178,10 @@ impl Session {
         self.step(Event::ServerViolation, &broken, shared);
     }
 
-    /// How the server's stream features are changed for the client.
+    /// Returns the changes to the server's stream features.
     fn feature_changes(&self) -> Changes {
         let config = &self.config;
-        // Browsers do not send a message in fragments.
+        // Browsers do not fragment messages, so the limit on frames applies too.
         let max_bytes = config.max_message_bytes.min(config.max_frame_bytes);
         Changes {
             strip_channel_binding: self.strip_channel_binding,
@@ -185,8 +191,8 @@ impl Session {
         }
     }
 
-    /// Tells the client a stream error, the end of its stream, or both (RFC
-    /// 7395, sections 3.5 and 3.6).
+    /// Sends the client a stream error, the end of its stream, or both (RFC 7395, sections 3.5
+    /// and 3.6).
     pub(super) fn tell_client(&mut self, actions: &Actions, shared: &mut Shared) {
         let &Actions {
             error, end_stream, ..
@@ -210,7 +216,7 @@ impl Session {
                     write_message(out, &[framing::CLOSE.as_bytes()]);
                 }
             }
-            // An error while opening is one message in the draft.
+            // In the draft, an error with our own header is one message.
             Some(Dialect::Draft) => {
                 if let Some(header) = &header {
                     header.write_server_stream(text);
@@ -234,8 +240,8 @@ impl Session {
         write_message(&mut self.client.out, &[text]);
     }
 
-    /// The stream header of an answer that no server gave. Its `from` is empty
-    /// where the domain is none of ours (RFC 6120, section 4.9.1.3).
+    /// Returns our own stream header, for an answer that no server gave. Its `from` is empty if
+    /// we do not serve the domain (RFC 6120, section 4.9.1.3).
     fn own_header(&self, error: Option<StreamError>) -> Header {
         let ours = !matches!(
             error,

@@ -1,6 +1,6 @@
-//! The client's request, the opening handshake.
+//! Handles the client's request, the opening handshake.
 //!
-//! Owns its result, which is a WebSocket, a page or a refusal. `proto::http` judges it.
+//! The result is a WebSocket, a page or a refusal. `proto::http` checks the request.
 
 use super::Session;
 use super::machine::Event;
@@ -11,8 +11,7 @@ use crate::proto::http::host_meta::PageRequest;
 use crate::proto::http::{self, Head, Policy, Refusal, Request, Subprotocol};
 
 impl Session {
-    /// Takes bytes of the request; answers it once it is complete, or cannot become
-    /// valid.
+    /// Takes bytes of the request, and answers it once it is complete or cannot become valid.
     pub(super) fn take_request(&mut self, bytes: &[u8], shared: &mut Shared) {
         let mut old_len = self.client.tail.len();
         self.client.tail.extend(bytes);
@@ -45,8 +44,8 @@ impl Session {
         }
     }
 
-    /// Judges the request; `None` while it is incomplete. A refusal comes with what the
-    /// request asked for, for the log.
+    /// Checks the request. Returns `None` while it is incomplete. A refusal has a description
+    /// of the request for the log.
     fn judge_request(
         &mut self,
         limits: &http::Limits,
@@ -81,12 +80,12 @@ impl Session {
         })
     }
 
-    /// Refuses the request; `asked` is what it asked for, for the log.
+    /// Refuses the request. `asked` describes it for the log.
     fn refuse_request(&mut self, refusal: Refusal, asked: &str, shared: &mut Shared) {
         let key = match refusal {
             Refusal::HeadTooLarge => Some("max_request_size"),
             Refusal::TooManyHeaders => Some("max_request_lines"),
-            // Other limits are in the log already.
+            // Other limits are already in the log.
             _ => None,
         };
         if let Some(key) = key {
@@ -105,7 +104,7 @@ impl Session {
         self.step(Event::Served, &detail, shared);
     }
 
-    /// Queues the answer to a request that is refused.
+    /// Queues the response to a refused request.
     pub(super) fn refuse(&mut self, refusal: Refusal, shared: &mut Shared) {
         let address_limit = matches!(refusal, Refusal::AddressOverloaded { .. });
         let reason = match self.excess {

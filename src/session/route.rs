@@ -1,8 +1,8 @@
-//! The way to the server: where it is, and a connection to it.
+//! The route to the server: finds it and connects to it.
 //!
-//! Owns what is known while a session is being set up: the stream header and
-//! messages that wait for the server, the look-up, the dial. Gone once the server
-//! has said more than its stream header.
+//! Exists while a session is being set up: holds the stream header and messages that wait for
+//! the server, the look-up and the dial. It is dropped once the server has sent more than its
+//! stream header.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,23 +28,23 @@ use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::starttls::Dialogue;
 
-/// How long a server at a loopback address may keep its features to itself
-/// before it is taken to offer no TLS: a client gives up 2 s after its `<open/>`.
-pub(super) const PATIENCE_MS: Tick = 200;
-/// How long a server may say nothing before the next one is tried, if there is one.
+/// How long to wait for the features of a server at a loopback address before assuming that it
+/// offers no TLS. A client gives up 2 s after its `<open/>`.
+pub(super) const FEATURES_WAIT_MS: Tick = 200;
+/// How long a server may be silent before the next one is tried, if there is one.
 const SILENCE_MS: Tick = 3000;
 
-/// How a connection is being made secure.
+/// The progress of making a connection secure.
 pub(super) enum Securing {
     /// Not begun.
     No,
-    /// The server is asked for TLS.
+    /// STARTTLS is being negotiated.
     Dialogue(Box<Dialogue>),
-    /// The TLS handshake is under way.
+    /// The TLS handshake is in progress.
     Handshake,
 }
 
-/// The way to the server while a session is set up.
+/// The route to the server while a session is being set up.
 pub struct Route {
     wanted: Wanted,
     /// The domain as A-labels.
@@ -53,15 +53,15 @@ pub struct Route {
     pub(super) verify: bool,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) proxy_protocol: Option<ProxyProtocol>,
-    /// The domain is in the operator's list: it may lead anywhere.
+    /// The domain is in `domains`, so it may lead to any address.
     listed: bool,
-    /// The operator named the server.
+    /// The server is in the configuration.
     configured: bool,
-    /// The client's stream header; kept, because a redirect needs it again.
+    /// The client's stream header. It is kept because a redirect needs it again.
     header: Header,
-    /// The same in the draft, as the client sent it.
+    /// The stream header of the draft, as the client sent it.
     draft_header: Option<Vec<u8>>,
-    /// The header went out already, to begin the dialogue.
+    /// The header was already sent, to start the dialogue.
     pub(super) header_sent: bool,
     /// Messages that wait for the server.
     pub(super) queue: Buf,
@@ -69,35 +69,35 @@ pub struct Route {
     dial: Dial,
     pub(super) target: Option<Target>,
     pub(super) securing: Securing,
-    /// When the server has kept us waiting long enough.
-    pub(super) patience: Tick,
+    /// The end of the wait for the server's features or first bytes.
+    pub(super) waits_until: Tick,
     connected_at: Tick,
-    /// The server has said nothing since then.
+    /// The server has sent nothing on this connection.
     pub(super) silent: bool,
-    /// Where the server sends its clients.
+    /// The target of a redirect.
     pub(super) see_other: Option<(String, u16)>,
-    /// Why the last address was no good.
+    /// Why the last address failed.
     pub(super) failure: Option<String>,
 }
 
 impl Route {
-    /// When the dial is to go on without an edge.
+    /// Returns when the dial must continue without an edge.
     pub(super) fn next_start(&self) -> Tick {
         self.dial.due_ms().unwrap_or(NEVER)
     }
 
-    /// Whether a server that offers no TLS may be spoken to all the same.
+    /// Whether plain text is allowed with a server that offers no TLS.
     pub(super) fn plain_text_will_do(&self) -> bool {
         self.tls == Tls::Auto && (self.configured || self.leads_to_loopback())
     }
 
-    /// Whether the server is on this very machine.
+    /// Whether the server is on this machine.
     pub(super) fn leads_to_loopback(&self) -> bool {
         let target = self.target.as_ref();
         target.is_some_and(|target| target.address.is_local())
     }
 
-    /// Bytes of memory in it.
+    /// Returns the bytes of memory that the route holds.
     pub(super) fn memory(&self) -> usize {
         let said = match &self.securing {
             Securing::Dialogue(dialogue) => dialogue.memory(),
@@ -116,8 +116,8 @@ impl Route {
         }
     }
 
-    /// Whether a target may be dialled. Whoever opened the session chose an unlisted domain,
-    /// and its DNS leads where its owner likes.
+    /// Whether a target may be dialled. The client chooses an unlisted domain, and the owner of
+    /// that domain chooses the addresses in its DNS records.
     fn may_dial(
         &self,
         target: &Target,
@@ -156,26 +156,26 @@ impl Route {
         self.dial = Dial::new(caller);
         self.securing = Securing::No;
         self.header_sent = false;
-        self.patience = NEVER;
+        self.waits_until = NEVER;
         self.failure = None;
         self.query.take()
     }
 
-    /// Names the look-up and the DNS servers, for the log.
+    /// Describes the look-up and the DNS servers for the log.
     pub(super) fn asked(&self, locator: &Locator) -> String {
         let (Wanted::Domain { name, .. } | Wanted::Servers { name, .. }) = &self.wanted;
         let servers = locator.servers().join(", ");
-        format!("{} asked of DNS server {servers}", Escaped(name))
+        format!("asked DNS server {servers} for {}", Escaped(name))
     }
 
-    /// The addresses that are being dialled.
+    /// Returns the addresses that are being dialled.
     pub(super) fn dialled(&self) -> String {
         let addresses: Vec<_> = self.dial.addresses().map(|at| at.to_string()).collect();
         addresses.join(", ")
     }
 
-    /// Whether the server gets the bare header while the connection has no TLS: if TLS
-    /// must follow, or if the domain is not listed.
+    /// Whether the server gets the bare header while the connection has no TLS: this is so if
+    /// TLS must follow, or if the domain is not listed.
     fn is_bare(&self) -> bool {
         let stays = self.tls == Tls::None || self.plain_text_will_do();
         !(stays && self.listed)
@@ -183,8 +183,8 @@ impl Route {
 }
 
 impl Session {
-    /// Prepares the way to the session's domain, which is `name` as A-labels, to
-    /// begin there with this stream header.
+    /// Creates the route to the session's domain, which is `name` as A-labels, with this stream
+    /// header.
     pub(super) fn plan_route(
         &mut self,
         name: String,
@@ -237,7 +237,7 @@ impl Session {
             dial: Dial::new(caller),
             target: None,
             securing: Securing::No,
-            patience: NEVER,
+            waits_until: NEVER,
             connected_at: 0,
             silent: false,
             see_other: None,
@@ -245,7 +245,7 @@ impl Session {
         }));
     }
 
-    /// Looks the server up.
+    /// Looks up the server.
     pub(super) fn look_up(&mut self, shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
@@ -254,7 +254,7 @@ impl Session {
         route.query = Some(shared.look_up(self.token as usize, &route.wanted, ip));
     }
 
-    /// Takes the locator's answer.
+    /// Handles the locator's answer.
     pub fn located(&mut self, answer: Answer, shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
@@ -270,7 +270,7 @@ impl Session {
                 let policy = self.config.private_addresses;
                 let (allowed, refused): (Vec<_>, Vec<_>) =
                     targets.into_iter().partition(|target| {
-                        route.may_dial(target, policy, &mut shared.inside, shared.now)
+                        route.may_dial(target, policy, &mut shared.private_addresses, shared.now)
                     });
                 if let Some(target) = refused.first() {
                     let address = &target.address;
@@ -303,18 +303,18 @@ impl Session {
         }
     }
 
-    /// Goes on with the way to the server as far as that needs no word of it.
+    /// Continues to connect to the server, as far as possible without waiting for its bytes.
     pub(super) fn connect(&mut self, shared: &mut Shared) {
-        let patience = self.route.as_ref().map_or(NEVER, |route| route.patience);
+        let patience = self.route.as_ref().map_or(NEVER, |route| route.waits_until);
         if shared.now >= patience {
-            self.lose_patience(shared);
+            self.give_up_waiting(shared);
         }
         while self.machine.phase() == Phase::Connecting && self.dial(shared) {
             self.secure(shared);
         }
     }
 
-    /// Starts or goes on with the dial; whether a connection stands.
+    /// Starts or continues the dial. Returns whether there is a connection.
     fn dial(&mut self, shared: &mut Shared) -> bool {
         let Some(route) = &mut self.route else {
             return false;
@@ -335,7 +335,7 @@ impl Session {
                 route.connected_at = shared.now;
                 route.silent = true;
                 if route.dial.has_more() {
-                    route.patience = shared.now + SILENCE_MS;
+                    route.waits_until = shared.now + SILENCE_MS;
                 }
                 transport.watch(self.config.write_timeout);
                 self.lane = lane as u8;
@@ -357,7 +357,7 @@ impl Session {
         }
     }
 
-    /// Sends what is queued for the server, its stream header first.
+    /// Sends the stream header and the queued messages to the server.
     pub(super) fn greet(&mut self, shared: &mut Shared) {
         if let Some(route) = &mut self.route {
             let clear = !self.server.is_tls();
@@ -367,14 +367,14 @@ impl Session {
                 self.server.out.extend(&shared.text);
             }
             if clear && route.is_bare() {
-                // The root is ours.
+                // The stream header is our own, with the usual root.
                 self.draft_root = None;
             }
             self.server.out.extend(route.queue.take().as_slice());
         }
     }
 
-    /// Forgets look-up and dial.
+    /// Cancels the look-up and the dial.
     pub(super) fn abandon_route(&mut self, shared: &mut Shared) {
         shared.servers.leave(self.token as usize);
         if let Some(query) = self.route.take().and_then(|route| route.query) {
@@ -382,7 +382,7 @@ impl Session {
         }
     }
 
-    /// Remembers whether the server gave a stream, and lets others connect to it.
+    /// Records whether the server opened a stream, and lets other sessions connect to it.
     pub(super) fn remember_server(
         &mut self,
         before: Phase,
@@ -396,7 +396,7 @@ impl Session {
             && (Phase::Securing..=Phase::Greeting).contains(&before)
         {
             let caller = route.dial.caller();
-            // What little was left of the time says nothing about the server.
+            // If little time was left, a timeout says nothing about the server.
             let late = matches!(event, Event::Deadline { .. });
             let had_time = !late || shared.now >= route.connected_at + SILENCE_MS;
             let failed = cause.is_some_and(|cause| cause.unreachable(before).is_some());
@@ -438,8 +438,8 @@ impl Session {
         }
     }
 
-    /// Logs that the server could not be reached: once per minute for each domain, the rest
-    /// at LOG_DEBUG.
+    /// Logs that the server could not be reached: once per minute for each domain, otherwise at
+    /// LOG_DEBUG.
     pub(super) fn note_outage(&mut self, why: &str, detail: &str, shared: &mut Shared) {
         let Some(domain) = &self.domain else {
             return;
@@ -465,7 +465,7 @@ impl Session {
     }
 }
 
-/// The hosts of servers, for the log.
+/// Formats the hosts of servers for the log.
 fn hosts(servers: &[Server]) -> String {
     let hosts = servers.iter().map(|server| match &server.address {
         ServerAddress::Tcp { host, .. } => host.to_string(),
@@ -474,7 +474,7 @@ fn hosts(servers: &[Server]) -> String {
     hosts.collect::<Vec<_>>().join(", ")
 }
 
-/// Other failed sessions besides the one in the line.
+/// Formats the number of other failed sessions.
 struct Others(u64);
 
 impl fmt::Display for Others {

@@ -1,7 +1,7 @@
-//! What the server sends: read while there is room for it.
+//! Reads from the server.
 //!
-//! Owns the path from the server's socket to whoever is its reader: the
-//! dialogue before TLS, the stream, or nobody any more.
+//! The bytes go to the dialogue before TLS, to the stream, or are dropped, depending on the
+//! phase.
 
 use super::machine::{Event, Phase};
 use super::shared::Shared;
@@ -9,8 +9,8 @@ use super::side::Read;
 use super::{READS_PER_TURN, Session};
 
 impl Session {
-    /// Reads from the server while there is something and the client's queue has
-    /// room; true when the turn's budget ended it.
+    /// Reads from the server while there are bytes and the client's queue has room. Returns
+    /// true if the turn's budget stopped it.
     pub(super) fn take_server(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         let (mut reads, mut has_read) = (0, false);
         loop {
@@ -24,7 +24,8 @@ impl Session {
             }
             if relaying && self.stream_paused {
                 self.relay_down(&[], shared);
-                // Each turn has at least one unit for the server, whatever the client used.
+                // Each turn handles at least one unit from the server, whatever the client
+                // used.
                 if shared.meter.is_spent() {
                     return true;
                 }
@@ -33,7 +34,7 @@ impl Session {
             if !self.server.is_readable() {
                 return false;
             }
-            // At least one read, whatever the client used of the turn.
+            // Read at least once, whatever the client used of the turn.
             if reads == READS_PER_TURN || (has_read && shared.meter.is_spent()) {
                 return true;
             }
@@ -59,16 +60,16 @@ impl Session {
         }
     }
 
-    /// The condition of the server's stream error; empty if there was none.
+    /// Returns the condition of the server's stream error; empty if there was none.
     pub(super) fn server_error_name(&self) -> &'static str {
         self.server_error.copied().unwrap_or_default()
     }
 
-    /// Reads what the server says before TLS, one piece a call: what follows may
-    /// be TLS already.
+    /// Reads from the server before TLS, one piece per call, because the next bytes may be TLS.
     fn take_securing(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         if self.shakes_hands() {
-            // Each step may cost a signature: so many in a turn of the loop.
+            // Each step may cost a signature, so the number of steps per turn of the loop is
+            // limited.
             if !self.server.is_readable() || shared.tls_budget == 0 {
                 return self.server.is_readable();
             }

@@ -1,13 +1,12 @@
-//! From a fresh connection to one that is as secure as it is to be.
+//! Makes a new connection to a server as secure as required.
 //!
-//! Owns the PROXY header, the dialogue that ends in TLS and the TLS handshake,
-//! none of which the client sees. A connection that cannot be made secure gives
-//! way to the next address.
+//! Sends the PROXY header, negotiates STARTTLS and performs the TLS handshake; the client sees
+//! none of this. If a connection cannot be made secure, the next address is tried.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::machine::{Event, Phase};
-use super::route::{PATIENCE_MS, Securing};
+use super::route::{FEATURES_WAIT_MS, Securing};
 use super::shared::Shared;
 use super::{NEVER, Session};
 use crate::config::server_access::{ProxyProtocol, Tls};
@@ -18,7 +17,7 @@ use crate::proto::proxy_protocol;
 use crate::proto::xmpp::starttls::{self, STARTTLS};
 
 impl Session {
-    /// Makes the fresh connection secure, if it is to be.
+    /// Starts to make the new connection secure, if required.
     pub(super) fn secure(&mut self, shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
@@ -34,7 +33,7 @@ impl Session {
             Escaped(&route.name),
         ));
         let out = &mut self.server.out;
-        // A unix socket has no address that a PROXY header could tell.
+        // A Unix socket has no address for a PROXY header.
         let server = |client: SocketAddr| {
             let nowhere = match client.is_ipv4() {
                 true => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -65,13 +64,13 @@ impl Session {
         }
     }
 
-    /// Takes bytes that the server sent before TLS.
+    /// Handles bytes that the server sent before TLS.
     pub(super) fn secure_with(&mut self, bytes: &[u8], shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
         };
         if std::mem::take(&mut route.silent) {
-            route.patience = NEVER;
+            route.waits_until = NEVER;
         }
         let plain_text_will_do = route.plain_text_will_do();
         let at_loopback = route.leads_to_loopback();
@@ -81,19 +80,19 @@ impl Session {
         let (parsers, meter) = (&mut shared.parsers, &mut shared.meter);
         match dialogue.feed(&mut parsers.stream, bytes, meter) {
             Ok(starttls::Progress::Wait) => {
-                let waits = dialogue.awaits_features() && route.patience == NEVER;
+                let waits = dialogue.awaits_features() && route.waits_until == NEVER;
                 if waits && plain_text_will_do && at_loopback {
-                    route.patience = shared.now + PATIENCE_MS;
+                    route.waits_until = shared.now + FEATURES_WAIT_MS;
                 }
             }
             Ok(starttls::Progress::Ask) => {
-                route.patience = NEVER;
+                route.waits_until = NEVER;
                 self.server.out.extend(STARTTLS.as_bytes());
             }
             Ok(starttls::Progress::Proceed) => self.start_tls(shared),
             Ok(starttls::Progress::NotOffered) => self.go_plain(shared),
             Ok(starttls::Progress::SeeOther(to)) => self.take_see_other(&to, shared),
-            // Where plain text will do, the client may as well be told.
+            // If plain text is allowed, the client may see the error itself.
             Err(starttls::Error::Ended(_) | starttls::Error::Unexpected)
                 if dialogue.awaits_features() && plain_text_will_do =>
             {
@@ -106,7 +105,7 @@ impl Session {
         }
     }
 
-    /// Whether the TLS handshake is under way.
+    /// Whether the TLS handshake is in progress.
     pub(super) fn shakes_hands(&self) -> bool {
         let securing = self.route.as_ref().map(|route| &route.securing);
         self.machine.phase() == Phase::Securing && matches!(securing, Some(Securing::Handshake))
@@ -118,7 +117,7 @@ impl Session {
         };
         route.securing = Securing::Handshake;
         if !route.silent {
-            route.patience = NEVER;
+            route.waits_until = NEVER;
         }
         let wish = TlsRequest {
             domain: &route.name,
@@ -126,7 +125,7 @@ impl Session {
             verify: route.verify,
             direct: route.target.as_ref().is_some_and(|target| target.direct),
         };
-        // A PROXY header goes before TLS.
+        // The PROXY header must be sent before TLS.
         self.server.flush(&mut shared.meter, shared.now);
         let started = match self.config.tls.connection(&wish) {
             Ok(_) if !self.server.out.is_empty() => Err("no room for the PROXY header".to_owned()),
@@ -142,7 +141,7 @@ impl Session {
         }
     }
 
-    /// Goes on with the TLS handshake.
+    /// Continues the TLS handshake.
     pub(super) fn shake_hands(&mut self, shared: &mut Shared) {
         shared.tls_budget = shared.tls_budget.saturating_sub(1);
         match self.server.shake_hands(&mut shared.meter) {
@@ -160,8 +159,8 @@ impl Session {
         }
     }
 
-    /// Goes on in plain text, where that will do: what the server has said
-    /// already is the answer to the client's stream header.
+    /// Continues in plain text, if that is allowed. The bytes that the server has already sent
+    /// are the answer to the client's stream header.
     fn go_plain(&mut self, shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
@@ -174,18 +173,18 @@ impl Session {
             return;
         };
         route.header_sent = true;
-        route.patience = NEVER;
+        route.waits_until = NEVER;
         self.step(Event::Secured, "", shared);
         self.relay_down(&dialogue.into_said(), shared);
     }
 
-    /// The server has kept us waiting too long: goes on in plain text, or to the next server
-    /// if this one has said nothing at all.
-    pub(super) fn lose_patience(&mut self, shared: &mut Shared) {
+    /// Handles a server that takes too long: continues in plain text, or with the next server
+    /// if this one has sent nothing at all.
+    pub(super) fn give_up_waiting(&mut self, shared: &mut Shared) {
         let Some(route) = &mut self.route else {
             return;
         };
-        route.patience = NEVER;
+        route.waits_until = NEVER;
         match route.silent {
             _ if self.machine.phase() != Phase::Securing => {}
             true => self.insecure("no answer in time", shared),
@@ -193,7 +192,7 @@ impl Session {
         }
     }
 
-    /// The connection cannot be made secure: on to the next address.
+    /// Gives up a connection that cannot be made secure, and continues with the next address.
     pub(super) fn insecure(&mut self, why: &str, shared: &mut Shared) {
         let at = self.route.as_ref().and_then(|route| route.target.as_ref());
         let at = at.map_or(String::new(), |target| format!("{}: ", target.address));
@@ -205,7 +204,7 @@ impl Session {
         shared.metrics.server_insecure += 1;
         if let Some(route) = &mut self.route {
             route.securing = Securing::No;
-            route.patience = NEVER;
+            route.waits_until = NEVER;
             route.failure = Some(format!("{at}{why}"));
         }
         self.step(Event::Insecure, "", shared);

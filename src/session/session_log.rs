@@ -1,7 +1,7 @@
-//! What is known of a session when it ends: one log line.
+//! The log line that is written when a session ends.
 //!
-//! Owns the counters of its traffic, when it reached which phase, and the cause of its
-//! end. Never holds a stanza or a credential.
+//! Keeps the counters of the session's traffic, when it reached its phases, and why it ended.
+//! Never has a stanza or a credential.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -14,13 +14,13 @@ use crate::metrics::Traffic;
 use crate::net::peer::Peer;
 use crate::proto::xmpp::Dialect;
 
-/// Longest peer-chosen text in the line, in bytes.
+/// Maximum length of a text that a peer chose, in bytes.
 const MAX_TEXT: usize = 128;
 
-/// Milliseconds since the client was accepted, and one more.
+/// 1 plus the milliseconds since the client was accepted.
 type Age = Option<NonZeroU32>;
 
-/// The name of a session in the log: its number and its client.
+/// The name of a session in the log: its number and client.
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
     number: u32,
@@ -33,7 +33,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// The log line of a session, as far as it is known.
+/// The data for the log line of a session.
 #[derive(Debug)]
 pub(crate) struct SessionLog {
     number: u32,
@@ -44,9 +44,9 @@ pub(crate) struct SessionLog {
     relaying_ms: Age,
     /// The Origin header.
     pub origin: Option<Rc<str>>,
-    /// From the client to the server.
+    /// Messages from the client to the server.
     pub up: Traffic,
-    /// From the server to the client.
+    /// Messages from the server to the client.
     pub down: Traffic,
     end: Option<Box<End>>,
 }
@@ -75,7 +75,7 @@ impl SessionLog {
         }
     }
 
-    /// The client, as far as it is known.
+    /// Returns the client's address, as far as it is known.
     pub fn peer(&self) -> Peer {
         self.peer
     }
@@ -87,14 +87,13 @@ impl SessionLog {
         }
     }
 
-    /// A proxy told the client's address.
+    /// Sets the client's address, reported by a proxy.
     pub fn set_peer(&mut self, peer: Peer) {
         self.peer = peer;
     }
 
-    /// Notes that a phase was reached. Returns how long it took until the server answered,
-    /// if it did so for the first time: from the connection and from the first message, in
-    /// milliseconds.
+    /// Notes that a phase was reached. When the server first answers, returns how long that
+    /// took in milliseconds: since the connection, and since the first message.
     pub fn reach(&mut self, phase: Phase, now: Tick) -> Option<(u64, u64)> {
         let age = u32::try_from(now - self.accepted_at).unwrap_or(u32::MAX);
         let age = NonZeroU32::new(age.saturating_add(1));
@@ -113,7 +112,7 @@ impl SessionLog {
         Some((relaying - 1, relaying - self.open_ms.map_or(1, ms)))
     }
 
-    /// Notes why the session ends, and what becomes of the server's stream.
+    /// Notes why the session ends, and whether the server's stream is ended or cut.
     pub fn end(&mut self, cause: Cause, detail: &str, server: ServerAction) {
         self.end.get_or_insert(Box::new(End {
             cause,
@@ -122,7 +121,7 @@ impl SessionLog {
         }));
     }
 
-    /// Whether the client may only have checked the port.
+    /// Whether this may have been a port check.
     pub fn is_check(&self) -> bool {
         self.end.as_ref().is_some_and(|end| end.cause.is_check())
     }
@@ -136,7 +135,7 @@ impl SessionLog {
     }
 }
 
-/// A [`SessionLog`] as one line of text.
+/// Writes a [`SessionLog`] as one line of text.
 pub(crate) struct Line<'a> {
     log: &'a SessionLog,
     domain: Option<&'a str>,
@@ -149,7 +148,7 @@ impl fmt::Display for Line<'_> {
         write!(f, "session {}", log.name())?;
         for (name, text) in [("origin", log.origin.as_deref()), ("domain", self.domain)] {
             match text {
-                // A space would begin the next field.
+                // A space would start the next field.
                 Some(text) => {
                     let text = shortened(text).replace(' ', "\\x20");
                     write!(f, " {name}={}", Escaped(&text))?;
@@ -189,7 +188,7 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// `text` cut to what a log line has room for.
+/// Truncates `text` to [`MAX_TEXT`].
 fn shortened(text: &str) -> &str {
     let mut end = text.len().min(MAX_TEXT);
     while !text.is_char_boundary(end) {

@@ -1,7 +1,7 @@
 //! A configuration and the TLS contexts made from its files.
 //!
-//! Owns both, so a session keeps the authorities of the configuration that it began
-//! with, even after a reload.
+//! They belong together, so that after a reload an existing session keeps both its
+//! configuration and the certificate authorities of that configuration.
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -9,15 +9,15 @@ use std::rc::Rc;
 use crate::config::Config;
 use crate::net::tls_client::Contexts;
 
-/// A configuration in force.
+/// A configuration that is in use.
 pub struct Settings {
     config: Rc<Config>,
-    /// TLS to servers.
+    /// The contexts for TLS with servers.
     pub tls: Contexts,
 }
 
 impl Settings {
-    /// `tls` must have a context for each CA file of `config`.
+    /// Creates settings. `tls` must have a context for each CA file of `config`.
     pub fn new(config: Rc<Config>, tls: Contexts) -> Rc<Settings> {
         Rc::new(Settings { config, tls })
     }

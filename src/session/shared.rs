@@ -1,5 +1,5 @@
-//! What the sessions of one worker share: configuration, log, parsers, resolver
-//! and scratch memory, so that an idle session needs none of its own.
+//! What the sessions of a worker share: configuration, log, parsers, resolver and scratch
+//! memory, so that an idle session needs none of its own.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -28,65 +28,61 @@ use crate::net::tls_client::Contexts;
 use crate::proto::ws::deflate::Codec;
 use crate::proto::xmpp::Parsers;
 
-/// Bytes read from a socket at once.
+/// Size of a read from a socket, in bytes.
 pub const READ_SIZE: usize = 16 << 10;
 
-/// Steps of TLS handshakes, with clients and servers, in one turn: up to a
-/// millisecond each.
+/// Maximum number of TLS handshake steps, with clients and servers, in one turn of the loop.
+/// Each takes up to a millisecond.
 pub const TLS_STEPS_PER_TURN: u32 = 16;
 
-/// The shared parts of a worker.
+/// The state that the sessions of a worker share.
 pub struct Shared {
-    /// Configuration for new sessions; a session keeps the one it began with.
+    /// The settings of new sessions. A session keeps the settings that it started with.
     pub config: Rc<Settings>,
-    /// The log.
     pub log: Rc<Log>,
-    /// XML parsers.
     pub parsers: Parsers,
-    /// The DNS.
+    /// Looks up servers.
     pub locator: Locator,
-    /// What is known of servers, and who connects to them.
+    /// What is known about servers, and which sessions connect to them.
     pub servers: Servers,
-    /// The addresses that unlisted domains must not lead to.
-    pub inside: PrivateAddressSet,
-    /// Where sockets are registered.
+    /// The internal addresses, which `private_addresses` protects.
+    pub private_addresses: PrivateAddressSet,
+    /// Registers sockets with the poll.
     pub registry: Registry,
-    /// Counts by client address.
+    /// The limits per client address.
     pub admission: Admission,
-    /// What is counted.
     pub metrics: Metrics,
-    /// What sessions held at the end of their last turns.
+    /// The memory that sessions held at the end of their last turns.
     pub ledger: Ledger,
-    /// There are more sessions than the operator wants here: new ones are sent
-    /// elsewhere.
+    /// Whether there are so many sessions that new clients are sent to another endpoint.
     pub crowded: bool,
-    /// Steps of TLS handshakes that may be done in this turn.
+    /// The number of TLS handshake steps left in this turn of the loop.
     pub tls_budget: u32,
-    /// The work that the current session may still cause.
+    /// The work that the current session may still cause in this turn.
     pub meter: Meter,
-    /// Bytes that the current or last session took from its client and from its server.
+    /// Bytes that the current or last session has taken from its client and from its server.
     pub taken: (usize, usize),
-    /// Compression of messages.
+    /// Compresses and inflates messages.
     pub(super) codec: Codec,
     /// The time of this turn of the loop.
     pub now: Tick,
-    /// Where bytes are read to; its owner for the time of a turn puts it back.
+    /// The buffer for reads. A turn takes it and must put it back.
     pub(super) scratch: Vec<u8>,
-    /// Texts that many sessions have.
+    /// Texts that many sessions have in common.
     pub(super) names: Interner,
-    /// Where small texts are put together.
+    /// A buffer to compose small texts.
     pub(super) text: Vec<u8>,
-    /// Servers that could not be reached.
+    /// Domains whose servers cannot be reached.
     pub(super) outages: Outages,
     /// The number of the last session.
     last_session: u32,
     /// The id of the next look-up.
     next_query: u64,
-    /// Who asked: the first token of the session, by look-up.
+    /// The first token of the session that started each look-up.
     queries: HashMap<u64, usize>,
 }
 
-/// What XML documents may be made of.
+/// Returns the limits on XML documents.
 fn xml_limits(config: &Config) -> Limits {
     Limits {
         depth: config.max_depth,
@@ -96,7 +92,7 @@ fn xml_limits(config: &Config) -> Limits {
 }
 
 impl Shared {
-    /// The parts of a worker at the start of its loop.
+    /// Creates the shared state of a worker.
     pub fn new(
         config: Rc<Config>,
         log: Rc<Log>,
@@ -106,7 +102,7 @@ impl Shared {
     ) -> Shared {
         let mut parsers = Parsers::new();
         parsers.set_limits(xml_limits(&config));
-        let (inside, read) = PrivateAddressSet::new();
+        let (private_addresses, read) = PrivateAddressSet::new();
         if let Err(error) = read {
             log.warning(format_args!(
                 "cannot read the addresses of this host: {}; 'private_addresses' does not protect them",
@@ -123,7 +119,7 @@ impl Shared {
             ledger: Ledger::default(),
             crowded: false,
             locator,
-            inside,
+            private_addresses,
             registry,
             tls_budget: TLS_STEPS_PER_TURN,
             meter: Meter::new(),
@@ -140,7 +136,7 @@ impl Shared {
         }
     }
 
-    /// Sets the configuration, and the TLS to servers, of future sessions.
+    /// Sets the configuration and the TLS contexts for new sessions.
     pub fn set_config(&mut self, config: Rc<Config>, tls: Contexts) {
         self.parsers.set_limits(xml_limits(&config));
         self.metrics.add_domains(&config);
@@ -149,13 +145,13 @@ impl Shared {
         self.config = Settings::new(config, tls);
     }
 
-    /// The number of a new session, for the log.
+    /// Returns the number of a new session, for the log.
     pub(super) fn number_session(&mut self) -> u32 {
         self.last_session = self.last_session.wrapping_add(1);
         self.last_session
     }
 
-    /// The memory held for sessions.
+    /// Returns the memory held for sessions.
     pub fn memory(&self) -> Memory {
         Memory {
             parsers: heap_bytes(),
@@ -165,7 +161,7 @@ impl Shared {
         }
     }
 
-    /// The numbers of a snapshot of the metrics that nobody counts.
+    /// Returns the numbers for the metrics that are not counted.
     pub fn gauges(&self) -> Gauges {
         let dns = self.locator.counts();
         Gauges {
@@ -181,7 +177,7 @@ impl Shared {
         }
     }
 
-    /// Counts what happened at configured servers.
+    /// Counts the results of attempts to use configured servers.
     pub(super) fn count_results(&mut self) {
         for (server, answered) in self.servers.take_results() {
             self.metrics.count_result(&server, answered);
@@ -195,8 +191,8 @@ impl Shared {
         self.locator.drop_cache();
     }
 
-    /// Begins a look-up for the session with this token, whose client is at `ip`; returns
-    /// its id.
+    /// Starts a look-up for the session with this token, whose client is at `ip`. Returns the
+    /// id of the look-up.
     pub(super) fn look_up(&mut self, token: usize, wanted: &Wanted, ip: Option<IpAddr>) -> u64 {
         self.meter.draw(LOOK_UP);
         let query = self.next_query;
@@ -207,14 +203,13 @@ impl Shared {
         query
     }
 
-    /// The session that asked is no longer there for the answer.
+    /// Cancels a look-up, whose answer nobody waits for.
     pub(super) fn forget_look_up(&mut self, query: u64) {
         self.queries.remove(&query);
         self.locator.forget(query);
     }
 
-    /// The next answer that somebody waits for, and the first token of the
-    /// session that does.
+    /// Returns the next answer that a session waits for, with the first token of that session.
     pub fn next_answer(&mut self) -> Option<(usize, Answer)> {
         loop {
             let answer = self.locator.next_answer(self.now)?;

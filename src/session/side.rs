@@ -1,8 +1,8 @@
-//! One side of a session: its socket, what waits for it, how it ends.
+//! One side of a session: a socket, its queues, and its end.
 //!
-//! Owns edge-triggered readiness (a bit each way, cleared by the call that
-//! finds nothing) and the staged close: flush, end our direction, read and drop
-//! until the peer ends its own (RFC 6455, section 7.1.1; RFC 9112, section 9.6).
+//! Tracks edge-triggered readiness with a bit for each direction, which is cleared when a call
+//! would block. Closes in stages: flush, end our direction, then read and drop bytes until the
+//! peer ends its direction (RFC 6455, section 7.1.1; RFC 9112, section 9.6).
 
 use std::fmt::{self, Display};
 use std::io;
@@ -15,22 +15,22 @@ use crate::buf::Buf;
 use crate::meter::Meter;
 use crate::net::transport::Transport;
 
-/// What is dropped at most while a close is under way, in pieces: enough for a
-/// client to finish a message that was refused for its size, so that it reads why.
+/// Maximum number of pieces to drop during a close. It is enough for a client to finish a
+/// message that was refused for its size, so that it can read the reason.
 const MAX_DROPPED: u16 = u16::MAX;
-/// Bytes of a piece: 4 MiB in all. A read counts as one at least.
+/// Bytes in a piece, for 4 MiB in all. A read counts as at least one piece.
 const PIECE: usize = 64;
 
-/// What a read gave.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// So many bytes.
+    /// This many bytes were read.
     Bytes(usize),
-    /// Nothing for now.
+    /// There are no bytes for now.
     Nothing,
-    /// Only TLS records without payload so far; there may be more.
+    /// There were only TLS records without payload; more bytes may follow.
     Later,
-    /// The peer has ended its direction; it may still read.
+    /// The peer has ended its direction, but may still read.
     End,
     /// The connection is broken.
     Broken,
@@ -40,7 +40,7 @@ pub enum Read {
 enum Course {
     #[default]
     Open,
-    /// No more will be queued: once flushed, our direction ends.
+    /// No more bytes will be queued. Once the queue is flushed, our direction ends.
     Finishing,
     /// Our direction has ended.
     Finished,
@@ -63,26 +63,27 @@ pub struct Side {
     transport: Option<Transport>,
     /// Bytes to be written.
     pub out: Buf,
-    /// Bytes read that nobody has worked off.
+    /// Bytes that were read but not yet handled.
     pub tail: Buf,
-    /// When bytes were last written, or first queued.
+    /// When bytes were last written, or first queued after the queue was empty.
     progress_at: Tick,
-    /// Pieces of [`PIECE`] bytes.
+    /// The number of dropped pieces.
     dropped: u16,
     readable: bool,
     writable: bool,
-    /// A short read is not the last: the peer's end was announced, or may have been.
+    /// Whether to read on after a short read, because the peer's end was announced or may have
+    /// been.
     until_dry: bool,
-    /// The peer's end was read.
+    /// Whether the peer's end was read.
     ended: bool,
-    /// A write failed; what was received before may still be read.
+    /// Whether a write failed; bytes received before may still be read.
     broken: bool,
     course: Course,
 }
 
 impl Side {
-    /// A side with a connected socket and empty queues. `missed`: edges may have
-    /// told of bytes or of the end already, before the side was there to note them.
+    /// Creates a side with a connected socket and empty queues. `missed`: earlier edges may
+    /// have announced bytes or the end.
     pub fn connected(transport: Transport, missed: bool, now: Tick) -> Side {
         Side {
             transport: Some(transport),
@@ -94,7 +95,7 @@ impl Side {
         }
     }
 
-    /// Notes what the poll said.
+    /// Notes an edge.
     pub fn edge(&mut self, edge: &Edge) {
         let error = edge.is_error();
         self.ready(
@@ -104,16 +105,16 @@ impl Side {
         );
     }
 
-    /// The same in parts; `ending`: the peer's end was announced.
+    /// Notes the parts of an edge. `ending`: the peer's end was announced.
     pub fn ready(&mut self, readable: bool, writable: bool, ending: bool) {
         self.until_dry |= ending;
-        // Under TLS either direction may wait for the other's edge.
+        // With TLS, reading may wait for a writable edge and vice versa.
         let both = self.transport.as_ref().is_some_and(Transport::is_tls);
         self.readable |= readable || self.until_dry || both;
         self.writable |= writable || both;
     }
 
-    /// Goes over to TLS.
+    /// Switches to TLS.
     ///
     /// # Errors
     /// There is no socket, or OpenSSL refuses; the socket is closed.
@@ -123,8 +124,9 @@ impl Side {
         Ok(())
     }
 
-    /// Continues the TLS handshake. Returns the version of TLS, or why it failed; `None`
-    /// while it waits for the peer or, if it is still readable, for its next turn.
+    /// Continues the TLS handshake. Returns the version of TLS, or why the handshake failed.
+    /// Returns `None` while it waits for the peer or, if the side is still readable, for its
+    /// next turn.
     pub fn shake_hands(&mut self, meter: &mut Meter) -> Option<io::Result<&'static str>> {
         let transport = self.transport.as_mut()?;
         match transport.shake_hands(meter) {
@@ -141,17 +143,17 @@ impl Side {
         }
     }
 
-    /// Whether TLS is spoken, or about to be.
+    /// Whether the side uses TLS, or is about to.
     pub fn is_tls(&self) -> bool {
         self.transport.as_ref().is_some_and(Transport::is_tls)
     }
 
-    /// The name of this machine that the peer asked for by SNI.
+    /// Returns the server name that the peer sent (SNI).
     pub fn tls_name(&self) -> Option<&str> {
         self.transport.as_ref()?.tls_name()
     }
 
-    /// Our own address on the socket, asked of the kernel when it is written.
+    /// Returns our own address on the socket. The kernel is asked only when it is formatted.
     pub fn own_address(&self) -> impl Display {
         OwnAddress(self.transport.as_ref())
     }
@@ -161,7 +163,7 @@ impl Side {
         self.transport.is_some()
     }
 
-    /// Whether it is worth reading.
+    /// Whether a read may give something.
     pub fn is_readable(&self) -> bool {
         self.readable && self.transport.is_some()
     }
@@ -171,7 +173,7 @@ impl Side {
         self.broken && self.is_readable()
     }
 
-    /// Looks at what there is to be read, and leaves it there.
+    /// Peeks at the bytes to be read.
     pub fn peek(&mut self, buffer: &mut [u8]) -> Read {
         match self
             .transport
@@ -196,7 +198,7 @@ impl Side {
         }
     }
 
-    /// Reads once into `buffer`. A read that does not fill it was the last until
+    /// Reads once into `buffer`. After a read that does not fill it, nothing is readable until
     /// the next edge.
     pub fn read(&mut self, buffer: &mut [u8], meter: &mut Meter) -> Read {
         let Some(transport) = &mut self.transport else {
@@ -226,22 +228,21 @@ impl Side {
         }
     }
 
-    /// Bytes of memory in its queues.
+    /// Returns the bytes of memory in the queues.
     pub fn memory(&self) -> usize {
         self.out.capacity() + self.tail.capacity()
     }
 
-    /// Counts bytes that are dropped while the side closes; false when it was
-    /// more than a peer may expect of us.
+    /// Counts bytes that are dropped while the side closes. Returns false if they are too many.
     pub fn drop_bytes(&mut self, n: usize) -> bool {
         let pieces = u16::try_from(n.div_ceil(PIECE)).unwrap_or(MAX_DROPPED);
         self.dropped = self.dropped.saturating_add(pieces);
         self.dropped < MAX_DROPPED
     }
 
-    /// Writes as much of the queue as the socket accepts; true if writing must go on in the
-    /// next turn without an edge. A write error appears as the connection's end once all
-    /// received bytes were read.
+    /// Writes as much of the queue as the socket accepts. Returns true if writing must continue
+    /// in the next turn without an edge. After a write error, the connection appears to end
+    /// once all received bytes are read.
     pub fn flush(&mut self, meter: &mut Meter, now: Tick) -> bool {
         let Some(transport) = &mut self.transport else {
             return false;
@@ -273,14 +274,14 @@ impl Side {
         false
     }
 
-    /// No more will be queued: flush, then end our direction.
+    /// Finishes our direction: flushes the queue, then ends it. No more bytes may be queued.
     pub fn finish(&mut self) {
         if self.course == Course::Open {
             self.course = Course::Finishing;
         }
     }
 
-    /// Whether both directions are at their end and the socket can go.
+    /// Whether both directions have ended, so the socket can be closed.
     pub fn is_done(&self) -> bool {
         self.course == Course::Finished && self.ended
     }
@@ -290,7 +291,7 @@ impl Side {
         self.ended
     }
 
-    /// Closes the socket at once and forgets what is queued.
+    /// Closes the socket at once and drops the queues.
     pub fn close(&mut self) {
         *self = Side {
             course: Course::Finished,
@@ -298,7 +299,7 @@ impl Side {
         };
     }
 
-    /// Since when the queue has made no progress.
+    /// Returns when the queue last made progress.
     pub fn progress_at(&self) -> Tick {
         self.progress_at
     }

@@ -1,4 +1,4 @@
-//! What a session is counted as in the metrics.
+//! Counts a session in the metrics.
 
 use super::Session;
 use super::machine::Phase;
@@ -6,7 +6,7 @@ use super::shared::Shared;
 use crate::config::DomainRule;
 use crate::metrics::{Metrics, State};
 
-/// The names of the phases, in their order.
+/// The names of the phases, by index.
 pub(super) const PHASES: &[&str; Phase::COUNT] = &[
     "accepting",
     "opening",
@@ -21,18 +21,18 @@ pub(super) const PHASES: &[&str; Phase::COUNT] = &[
     "gone",
 ];
 
-/// What a session is counted as at the moment.
+/// How a session is currently counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
     state: Option<State>,
     /// The series of its domain.
     domain: Option<u16>,
-    /// The series of its server; 0 if it has none.
+    /// The series of its server; 0 if there is none.
     server: u16,
 }
 
 impl Tally {
-    /// Counts the session at the configured server that answered, if there is one.
+    /// Counts the session at the configured server that answered, if it is one.
     pub(super) fn enter_server(&mut self, server: Option<&str>, metrics: &mut Metrics) {
         self.leave_server(metrics);
         self.server = server.map_or(0, |server| metrics.enter_server(server));
@@ -46,7 +46,7 @@ impl Tally {
 }
 
 impl Session {
-    /// Counts the session in its present state; once before its first turn, and again
+    /// Counts the session in its current state. It must be called before the first turn, and
     /// whenever the state has changed.
     pub fn tally(&mut self, shared: &mut Shared) {
         let metrics = &mut shared.metrics;
@@ -63,7 +63,7 @@ impl Session {
         }
     }
 
-    /// Takes a session that is over out of the counts.
+    /// Removes a session that is over from the counts.
     pub(super) fn untally(&mut self, shared: &mut Shared) {
         self.tally.leave_server(&mut shared.metrics);
         let Tally { state, domain, .. } = std::mem::take(&mut self.tally);

@@ -390,8 +390,8 @@ fn a_dns_server_that_is_silent_is_named() {
     client.read_text().expect("<open/>");
     expect_error(&mut client, "remote-connection-failed", "DNS");
     daemon.wait_for_line(&format!(
-        "cannot reach the server of d.example: no answer from the DNS in time: d.example asked of \
-         DNS server {}",
+        "cannot reach the server of d.example: no answer from the DNS in time: asked DNS server \
+         {} for d.example",
         dns.address
     ));
 }

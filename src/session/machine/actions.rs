@@ -1,39 +1,39 @@
-//! What a session does when something has happened.
+//! What a session does after an event.
 
 use super::cause::Cause;
 use crate::proto::ws::CloseCode;
 use crate::proto::xmpp::error::StreamError;
 
-/// Whose end tag the server gets.
+/// The end tag that the server gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndTag {
     Ours,
-    /// The client's, in the message that is relayed.
+    /// The client's end tag, in the relayed message.
     Clients,
 }
 
-/// What becomes of the way to the server.
+/// What to do with the route or connection to the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ServerAction {
     #[default]
     Keep,
-    /// Look the domain up.
+    /// Look up the domain.
     LookUp,
-    /// Close the connection; the dial goes on.
+    /// Close the connection; the dial continues.
     Disconnect,
-    /// Close the connection; look up where the server sent us.
+    /// Close the connection; look up the target of the redirect.
     Follow,
-    /// Send what is queued, the stream header first.
+    /// Send the stream header, then the queue.
     Greet,
-    /// Send what is queued, then the end tag of the stream, then close.
+    /// Flush the queue, send the end tag of the stream, then close.
     End(EndTag),
-    /// Send what is queued, then close.
+    /// Flush the queue, then close.
     Cut,
-    /// Close at once; forget look-up and dial.
+    /// Close at once; cancel the look-up and the dial.
     Abort,
 }
 
-/// An answer to a request when there is no time or place for it.
+/// A refusal that does not depend on the content of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refuse {
     /// 408: the request took too long.
@@ -42,20 +42,20 @@ pub(crate) enum Refuse {
     Unavailable,
 }
 
-/// What to do, in the order of the fields.
+/// What to do. The order of the fields is the order of the actions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Actions {
-    /// Pass the client's message on.
+    /// Relay the client's message.
     pub relay: bool,
-    /// Answer the request.
+    /// Refuse the request.
     pub refuse: Option<Refuse>,
-    /// Give the client an `<open/>` or stream header of our own.
+    /// Send the client our own `<open/>` or stream header.
     pub open: bool,
-    /// Tell the client a stream error.
+    /// Send the client a stream error.
     pub error: Option<StreamError>,
     /// End the client's stream (`<close/>`, `</stream:stream>`).
     pub end_stream: bool,
-    /// The same, with the place where the client is to go.
+    /// End the client's stream with the address of another endpoint.
     pub elsewhere: bool,
     /// Send a Close frame.
     pub close: Option<(CloseCode, &'static str)>,
@@ -64,7 +64,7 @@ pub(crate) struct Actions {
     /// Ping the client.
     pub ping: bool,
     pub server: ServerAction,
-    /// The session ends for this cause, or ends sooner.
+    /// Why the session ends, now or soon.
     pub cause: Option<Cause>,
 }
 

@@ -1,5 +1,5 @@
-//! Why a session ended: its word for the metric, its sentence for the log and the key of
-//! the limit that was passed, if it was one.
+//! The causes for the end of a session: labels for the metric, texts for the log, and the
+//! configuration key of an exceeded limit.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ const CLIENT: &str = "client";
 const SERVER: &str = "server";
 const JABSOCKET: &str = "jabsocket";
 
-/// Why a session ended, or had to.
+/// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     ClientEnded,
     CloseFrame,
     ClientLost,
-    /// The connection ended without a request, as a port check does.
+    /// The connection ended without a request. Port checks do this.
     NoRequest,
     ServerEnded,
     ServerLost,
@@ -31,7 +31,7 @@ pub(crate) enum Cause {
     TooBig(TooBig),
     Unreachable(StreamError),
     ServerViolation,
-    /// This phase lasted too long.
+    /// This phase took too long.
     Late(Phase),
     ClientStalled,
     ClientSilent,
@@ -49,7 +49,7 @@ pub(crate) enum TooBig {
 }
 
 impl Cause {
-    /// One cause for each word.
+    /// One cause for each label.
     const EACH: [Cause; 22] = [
         Cause::ClientEnded,
         Cause::CloseFrame,
@@ -75,7 +75,7 @@ impl Cause {
         Cause::Memory,
     ];
 
-    /// All that [`Cause::words`] can say.
+    /// All values of [`Cause::words`].
     pub const WORDS: [(&'static str, &'static str); Cause::EACH.len()] = {
         let mut words = [("", ""); Cause::EACH.len()];
         let mut at = 0;
@@ -86,7 +86,7 @@ impl Cause {
         words
     };
 
-    /// Who ended the session and why, in words of a fixed set.
+    /// Returns who ended the session and why, as labels from a fixed set.
     pub const fn words(&self) -> (&'static str, &'static str) {
         match self {
             Cause::ClientEnded => (CLIENT, "stream_closed"),
@@ -115,7 +115,7 @@ impl Cause {
         }
     }
 
-    /// The key of the limit that the client passed, if it passed one.
+    /// Returns the key of the limit that the client exceeded, if it did.
     pub fn limit(&self, config: &Config) -> Option<&'static str> {
         match self {
             Cause::Late(Phase::Accepting | Phase::Opening) => Some("handshake_timeout"),
@@ -135,13 +135,13 @@ impl Cause {
         }
     }
 
-    /// Whether the client may only have checked the port, which some do every second.
+    /// Whether this may have been a port check. Some programs do one every second.
     pub fn is_check(&self) -> bool {
         matches!(self, Cause::NoRequest | Cause::Page)
     }
 
-    /// Why the server could not be reached, if a session that ended in `phase` shows that;
-    /// empty if the detail says it.
+    /// Returns why the server could not be reached, if the session ended in `phase` for that
+    /// reason. The text is empty if the detail has the reason.
     pub fn unreachable(&self, phase: Phase) -> Option<&'static str> {
         if !phase.is_setting_up() {
             return None;
@@ -157,7 +157,7 @@ impl Cause {
     }
 }
 
-/// What did not come in time.
+/// Returns what did not arrive in time.
 fn overdue(phase: Phase) -> &'static str {
     match phase {
         Phase::Accepting => "no TLS handshake in time",
@@ -190,7 +190,7 @@ impl fmt::Display for Cause {
             Cause::ServerViolation => "server broke a rule",
             Cause::Late(phase) => overdue(*phase),
             Cause::ClientStalled => "client does not read",
-            Cause::ClientSilent => "client answers no ping",
+            Cause::ClientSilent => "client did not answer pings",
             Cause::Drain => "shutting down",
             Cause::Elsewhere => "sent to see_other_uri",
             Cause::Memory => "too much memory held",

@@ -1,36 +1,37 @@
-//! What can happen to a session.
+//! The events of a session.
 
 use crate::proto::ws;
 use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::error::StreamError;
 
-/// What happened.
+/// An event of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// TLS stands with the client.
+    /// TLS with the client is established.
     Encrypted,
     TlsFailed,
     /// The request was accepted.
     Accepted,
-    /// The request was refused, and answered so.
+    /// The request was refused, with a response.
     Refused,
-    /// The request was for a page; it was answered.
+    /// The request was for a page, which was sent.
     Served,
-    /// The client is over a limit, and is closed without a response.
+    /// The client is over a limit and gets no response.
     Unanswered,
     /// The client's first message showed its dialect.
     Dialect(Dialect),
     /// The first message opened a stream to a domain that is served.
     Opened,
-    /// The same, but clients are to go elsewhere.
+    /// The first message opened a stream to a domain that is served, but clients should use
+    /// another endpoint.
     Elsewhere,
     /// The client sent a message for the server.
     Unit,
-    /// The client sent a stream header behind the first.
+    /// The client sent another stream header.
     Restart {
         same_domain: bool,
     },
-    /// The client's message has the end tag of its stream, and perhaps nothing else.
+    /// The client's message has the end tag of its stream. `alone`: it has nothing else.
     EndTag {
         alone: bool,
     },
@@ -42,51 +43,51 @@ pub(crate) enum Event {
     ClientGone,
     /// The client broke a rule of XMPP.
     Violation(StreamError),
-    /// The client broke a rule of RFC 6455, or sent too much at once.
+    /// The client broke a rule of RFC 6455, or sent a message that is too big.
     FrameViolation(ws::Error),
-    /// The client did not take its output for too long.
+    /// The client has not read its output for too long.
     ClientStalled,
     /// Addresses of the server are known.
     Located,
-    /// A connection to the server stands.
+    /// The server is connected.
     Connected,
-    /// It is as secure as it is to be.
+    /// The connection to the server is as secure as required.
     Secured,
-    /// It cannot be made secure, or was lost before.
+    /// The connection to the server cannot be made secure, or was lost before it was.
     Insecure,
     /// The server cannot be reached.
     Unreachable(StreamError),
-    /// The server sends its clients elsewhere, perhaps to a usable place.
+    /// The server redirects its clients. `usable`: the session can connect to the target.
     SeeOther {
         usable: bool,
     },
     /// The server's stream header arrived.
     Greeted,
-    /// The server sent elements for the client.
+    /// The server sent some elements for the client.
     ServerUnit,
-    /// A SASL success was among them.
+    /// One of the elements was a SASL success.
     Authenticated,
-    /// A stream error was among them.
+    /// One of the elements was a stream error.
     ServerErred,
     /// The server ended its stream.
     ServerEnded,
-    /// The server's connection ended, or is of no more use.
+    /// The connection to the server was lost.
     ServerGone,
-    /// The server did not take its output for too long.
+    /// The server has not read its output for too long.
     ServerStalled,
     /// The server broke a rule of XMPP.
     ServerViolation,
-    /// The phase's deadline passed. `silent`: nothing was heard from the client since the
-    /// last one, although it was read.
+    /// The deadline of the phase has passed. `silent`: nothing has arrived from the client
+    /// since the previous deadline, although it was read.
     Deadline {
         silent: bool,
     },
-    /// The daemon is told to stop. `elsewhere`: clients can be told another place.
+    /// The daemon is stopping. `elsewhere`: clients can be sent to another endpoint.
     Drain {
         elsewhere: bool,
     },
-    /// The session is given up, so that the others have memory. `unread`: the client has not
-    /// taken what is queued, so it cannot be told.
+    /// The session must end to free memory. `unread`: the client has not read its output, so it
+    /// cannot be told.
     Shed {
         unread: bool,
     },

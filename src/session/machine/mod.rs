@@ -1,10 +1,11 @@
-//! The state of a session, and every decision about who is told what: event in, actions out.
+//! The state machine of a session: takes an event, returns the actions.
 //!
-//! Owns the phase, what the client and the server know of each other's stream, and whether a
-//! redirect may still be followed. No I/O, no clock, no bytes, no log: a test walks through
-//! all states by all events and proves the rules; tests/session_table.txt is the table that
-//! it prints. "Cut" closes the server's connection without the end tag of the stream, so that
-//! an XEP-0198 session survives; "end" sends it first (RFC 7395, section 3.6).
+//! It decides what the client and the server are told. It keeps the phase, the state of both
+//! streams, and whether a redirect may still be followed. It does no I/O and has no clock,
+//! buffers or log. A test explores all states with all events and checks the rules;
+//! tests/session_table.txt is the table that it prints. To "cut" is to close the server's
+//! connection without the end tag of the stream, so that an XEP-0198 session survives; to "end"
+//! is to send the end tag first (RFC 7395, section 3.6).
 
 mod actions;
 mod cause;
@@ -24,34 +25,35 @@ use cause::TooBig;
 pub(crate) use event::Event;
 pub(crate) use phase::Phase;
 
-/// How often a server may send its clients elsewhere (RFC 6120, section 4.9.3.19).
+/// Maximum number of redirects to follow (RFC 6120, section 4.9.3.19).
 const MAX_REDIRECTS: u8 = 2;
-/// Pings without an answer after which the client is given up.
+/// Number of unanswered pings after which the client counts as lost.
 const MISSED_PINGS: u8 = 2;
-/// The reason in the Close frame when the server's connection is lost, as the C daemon gave it.
+/// The reason in the Close frame when the server's connection is lost. The C daemon used the
+/// same text.
 const SERVER_CLOSED: &str = "XMPP server closed";
 
 /// The stream with the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ClientStream {
-    /// The client has no `<open/>` or stream header yet.
+    /// The client has not yet got an `<open/>` or stream header.
     Unopened,
     Open,
-    /// SASL succeeded: the client must open its stream anew.
+    /// SASL has succeeded: the client must open a new stream.
     AwaitsRestart,
 }
 
 /// The stream with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Upstream {
-    /// The server does not know of the session.
+    /// The server does not know about the session.
     None,
     Open,
-    /// The server sent a stream error: the end that follows is no loss.
+    /// The server has sent a stream error, so the end of its connection is not a loss.
     Erred,
-    /// Ended; the connection is flushed.
+    /// We have ended the stream; the connection is being flushed.
     Ended,
-    /// Cut; the connection is flushed.
+    /// We have cut the stream; the connection is being flushed.
     Cut,
 }
 
@@ -62,10 +64,10 @@ pub(crate) struct Machine {
     client: ClientStream,
     upstream: Upstream,
     dialect: Option<Dialect>,
-    /// More than stream headers was sent for or by the server, or so much time went by that
-    /// it may no longer send its clients elsewhere.
+    /// Whether it is too late to follow a redirect: more than stream headers was exchanged with
+    /// the server, or too much time has passed.
     exchanged: bool,
-    /// How many redirects were followed.
+    /// The number of redirects followed.
     redirects: u8,
 }
 
@@ -92,18 +94,18 @@ impl Machine {
         self.dialect
     }
 
-    /// Whether the client must open its stream anew.
+    /// Whether the client must open a new stream.
     pub fn awaits_restart(&self) -> bool {
         self.client == ClientStream::AwaitsRestart
     }
 
-    /// Whether the server's stream header is news to the client. That of another server that
-    /// was followed to is none.
+    /// Whether the server's stream header must be passed to the client. After a redirect the
+    /// client may already have one.
     pub fn passes_header(&self) -> bool {
         self.phase != Phase::Greeting || self.client == ClientStream::Unopened
     }
 
-    /// Whether the way to the server may still be needed: to find it, or to follow it.
+    /// Whether the route is still needed, to reach the server or to follow a redirect.
     pub fn needs_route(&self) -> bool {
         self.phase.is_setting_up() || (self.phase.is_relaying() && !self.exchanged)
     }
@@ -113,12 +115,12 @@ impl Machine {
         self.phase == Phase::Securing || self.upstream != Upstream::None
     }
 
-    /// Whether all is closed.
+    /// Whether both connections are closed.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Gone && !self.is_connected()
     }
 
-    /// Takes an event. One that a phase has no use for changes nothing.
+    /// Handles an event. An event that does not matter in the current phase changes nothing.
     pub fn step(&mut self, event: Event) -> Actions {
         match self.phase {
             Phase::Accepting | Phase::Opening => self.handshake(event),
@@ -131,8 +133,8 @@ impl Machine {
         }
     }
 
-    /// Before the upgrade. Without TLS nothing can be told on a TLS port, except to those
-    /// who do not begin it.
+    /// Handles events before the upgrade. On a TLS port nothing can be sent before TLS is
+    /// established, except to a client that does not start TLS.
     fn handshake(&mut self, event: Event) -> Actions {
         let tls = self.phase == Phase::Accepting;
         let (phase, cause) = match event {
@@ -168,7 +170,7 @@ impl Machine {
                 self.dialect = Some(dialect);
                 Actions::NONE
             }
-            // The draft has no way to say it.
+            // The draft has no way to express this.
             Event::Elsewhere if self.dialect == Some(Dialect::Framed) => Actions {
                 elsewhere: true,
                 ..self.leave(Phase::Closing, ServerAction::Abort, Cause::Elsewhere)
@@ -186,7 +188,7 @@ impl Machine {
         }
     }
 
-    /// From the first message to the server's stream header.
+    /// Handles events from the first message to the server's stream header.
     fn set_up(&mut self, event: Event) -> Actions {
         let failed = StreamError::RemoteConnectionFailed;
         match (event, self.phase) {
@@ -253,7 +255,7 @@ impl Machine {
                 self.client = ClientStream::Open;
                 Actions::RELAY
             }
-            // The connection was made for one domain.
+            // The server's connection is for one domain.
             Event::Restart { .. } if self.awaits_restart() => {
                 let rule = "a restart must name the same domain";
                 self.violation(StreamError::NotAuthorized(rule))
@@ -275,7 +277,8 @@ impl Machine {
             Event::SeeOther { usable } if !self.exchanged => self.see_other(usable),
             Event::ServerGone if self.upstream == Upstream::Erred => self.server_ended(),
             Event::ServerEnded => self.server_ended(),
-            // A redirect that comes too late to be followed unseen: the client comes again.
+            // A redirect that comes too late to be followed without the client noticing. The
+            // client will reconnect.
             Event::SeeOther { .. } | Event::ServerGone | Event::ServerStalled => self
                 .leave(Phase::Closing, ServerAction::Abort, Cause::ServerLost)
                 .close(CloseCode::GOING_AWAY, SERVER_CLOSED),
@@ -289,7 +292,8 @@ impl Machine {
         }
     }
 
-    /// What ends a session alike from the upgrade to the Close frame.
+    /// Handles the events that end a session in the same way in all phases from the upgrade to
+    /// the Close frame.
     fn upgraded(&mut self, event: Event) -> Actions {
         let end = ServerAction::End(EndTag::Ours);
         match event {
@@ -332,7 +336,8 @@ impl Machine {
         }
     }
 
-    /// Behind the last word to the client: only connections are left to be closed.
+    /// Handles events after the last bytes for the client are queued: only the connections
+    /// remain to be closed.
     fn finish(&mut self, event: Event) -> Actions {
         let (closing, gone) = (self.phase == Phase::Closing, self.phase == Phase::Gone);
         match event {
@@ -361,7 +366,7 @@ impl Machine {
         Actions::NONE
     }
 
-    /// Ends the session. A server that does not know of it is left at once.
+    /// Ends the session. A server that does not know about it is disconnected at once.
     fn leave(&mut self, phase: Phase, server: ServerAction, cause: Cause) -> Actions {
         let server = match self.upstream {
             Upstream::None if self.phase.is_setting_up() => ServerAction::Abort,
@@ -381,7 +386,7 @@ impl Machine {
         }
     }
 
-    /// Tells the client a stream error, behind an `<open/>` if it had none (RFC 7395, section
+    /// Sends the client a stream error, after an `<open/>` if it has none (RFC 7395, section
     /// 3.5), and ends the session.
     fn tell(
         &mut self,
@@ -411,8 +416,8 @@ impl Machine {
         self.fail(error, end, Cause::Violation(error))
     }
 
-    /// Fails the connection (RFC 6455, section 7.1.7). A message that is too big is told in
-    /// XMPP's words as well, or the client would only try it again.
+    /// Fails the connection (RFC 6455, section 7.1.7). If a message is too big, the client also
+    /// gets a stream error, or it would only send the message again.
     fn frame_violation(&mut self, error: ws::Error) -> Actions {
         let end = ServerAction::End(EndTag::Ours);
         let too_big = match error {
@@ -445,7 +450,7 @@ impl Machine {
             .end_stream(CloseCode::NORMAL)
     }
 
-    /// Follows a redirect, unseen by the client.
+    /// Follows a redirect without the client noticing.
     fn see_other(&mut self, usable: bool) -> Actions {
         if !usable || self.redirects == MAX_REDIRECTS {
             let why = "redirects did not lead to a usable server";
@@ -458,10 +463,9 @@ impl Machine {
         Actions::server(ServerAction::Follow)
     }
 
-    /// Asks whether the client is there, or gives it up.
+    /// Sends a ping, or ends the session if too many were missed.
     fn ping(&mut self, missed_pings: u8) -> Actions {
-        // A server that said nothing but its header for so long will hardly send its clients
-        // elsewhere.
+        // A server that has sent only its header for so long will hardly redirect its clients.
         self.exchanged = true;
         if missed_pings >= MISSED_PINGS {
             return self

@@ -1,27 +1,27 @@
 //! The phases of a session.
 
-/// Where a session stands.
+/// The phase of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Phase {
-    /// On a TLS port: before the end of the TLS handshake.
+    /// On a TLS port: performs the TLS handshake.
     Accepting,
     /// Reads the request.
     Opening,
     /// Upgraded; waits for the first message.
     AwaitOpen,
-    /// Looks the domain up.
+    /// Looks up the domain.
     Locating,
-    /// Dials the server; each turn goes on with that.
+    /// Dials the server; each turn continues the dial.
     Connecting,
-    /// Connected; a turn makes the connection secure.
+    /// Connected; negotiates TLS with the server as far as required.
     Securing,
     /// Our stream header is sent; waits for the server's.
     Greeting,
-    /// Passes messages on, both ways.
+    /// Relays messages in both directions.
     Relaying { missed_pings: u8 },
     /// Our Close frame is sent; waits for the client's.
     Closing,
-    /// Nothing more to say: flushes, ends our direction, drops what comes.
+    /// Nothing more to send: flushes, ends our direction, drops what arrives.
     Lingering,
     /// The client's connection is closed; the server's may still be flushed.
     Gone,
@@ -30,7 +30,7 @@ pub(crate) enum Phase {
 impl Phase {
     pub const COUNT: usize = 11;
 
-    /// Its place in the order of phases.
+    /// Returns the index in the order of phases.
     pub fn index(self) -> usize {
         match self {
             Phase::Accepting => 0,
@@ -72,7 +72,8 @@ impl Phase {
         matches!(self, Phase::Relaying { .. })
     }
 
-    /// Whether the server is sought: from its domain to its stream header.
+    /// Whether the session is being set up: after the client named a domain, before the
+    /// server's stream header.
     pub fn is_setting_up(self) -> bool {
         (Phase::Locating..=Phase::Greeting).contains(&self)
     }

@@ -1,6 +1,6 @@
 //! Prints the table of the machine, and compares it with tests/session_table.txt.
 //!
-//! `WRITE_TABLE=1` writes that file anew.
+//! `WRITE_TABLE=1` writes that file again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
@@ -12,7 +12,7 @@ const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/session_table.tx
 
 type Parts = [String; 6];
 
-/// What the answer to an event can depend on besides the phase: names and values.
+/// Returns what the answer to an event may depend on besides the phase: names and values.
 fn parts(machine: &Machine) -> Parts {
     let text = format!("{machine:?}");
     let value = |name: &str| {
@@ -33,8 +33,8 @@ fn parts(machine: &Machine) -> Parts {
     [client, upstream, dialect, exchanged, redirects, pings]
 }
 
-/// What each step changes in the parts of the state: what comes to the same in all steps,
-/// whatever it was, or else what is new.
+/// Returns the changes of the parts of the state in each step: a part that ends up the same in
+/// all steps is named whatever it was before; otherwise only if it has changed.
 fn changes(steps: &[&Step]) -> Vec<(Parts, Vec<String>)> {
     let parts: Vec<_> = steps
         .iter()
@@ -50,7 +50,7 @@ fn changes(steps: &[&Step]) -> Vec<(Parts, Vec<String>)> {
         let opened = step.actions.error.is_some();
         let at = (0..alike.len()).filter(|&at| alike[at].unwrap_or(before[at] != after[at]));
         let named = at.map(|at| after[at].clone());
-        // An error opens a stream that was not.
+        // A stream error opens a stream that was not open.
         let hidden = |part: &String| part.is_empty() || (opened && part.starts_with("client "));
         named.filter(|part| !hidden(part)).collect()
     };
@@ -60,7 +60,7 @@ fn changes(steps: &[&Step]) -> Vec<(Parts, Vec<String>)> {
         .collect()
 }
 
-/// What a step does, beside `changes` of the state.
+/// Returns what a step does, with the `changes` of the state.
 fn outcome(step: &Step, changes: Vec<String>) -> String {
     let actions = &step.actions;
     let mut words = changes;
@@ -96,7 +96,7 @@ fn outcome(step: &Step, changes: Vec<String>) -> String {
     }
 }
 
-/// The rows of one phase and event: on what the outcome depends, as little as will do.
+/// Returns the rows of one phase and event: the fewest conditions that determine the outcome.
 fn rows(steps: &[&Step]) -> Vec<(String, String)> {
     let cases: BTreeSet<_> = steps
         .iter()
@@ -129,13 +129,13 @@ fn rows(steps: &[&Step]) -> Vec<(String, String)> {
     unreachable!("the machine is a function of its state");
 }
 
-/// An event without its values.
+/// Returns the name of an event without its values.
 fn kind(event: Event) -> String {
     let text = format!("{event:?}");
     text.split([' ', '(']).next().unwrap_or_default().to_owned()
 }
 
-/// The rows of a phase. Events of a kind that all have the same rows are one.
+/// Returns the rows of a phase. If all events of a kind have the same rows, they are merged.
 fn phase_rows(steps: &[&Step]) -> Vec<(String, String, String)> {
     let mut kinds = Vec::<(String, Vec<(Event, Vec<(String, String)>)>)>::new();
     for event in events() {
@@ -217,6 +217,6 @@ fn the_table_in_tests_is_what_the_machine_does() {
     assert_eq!(
         written.len(),
         now.len(),
-        "WRITE_TABLE=1 writes the table anew"
+        "WRITE_TABLE=1 writes the table again"
     );
 }

@@ -1,6 +1,6 @@
-//! Walks through every state of the machine by every event, and proves the rules.
+//! Explores every reachable state of the machine with every event, and checks the rules.
 //!
-//! An onlooker (`Seen`) goes along, who only knows what happened and what was done.
+//! An observer (`Seen`) follows each path. It only knows the events and the actions.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
@@ -9,7 +9,7 @@ use crate::proto::ws;
 use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::error::StreamError;
 
-/// Every event, with every value that a decision may depend on.
+/// Returns every event, with every value that a decision may depend on.
 pub(super) fn events() -> Vec<Event> {
     let mut events = vec![
         Event::Encrypted,
@@ -59,7 +59,7 @@ pub(super) fn events() -> Vec<Event> {
     events
 }
 
-/// A new event does not compile until it is in the list above.
+/// A new event does not compile until it is added here; add it to the list above too.
 #[expect(dead_code, reason = "only compiled")]
 fn all_are_listed(event: Event) {
     match event {
@@ -76,31 +76,31 @@ fn all_are_listed(event: Event) {
     }
 }
 
-/// What an onlooker knows of a session.
+/// What an observer knows about a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Seen {
-    /// The client named a domain that is served.
+    /// The client has named a domain that is served.
     named: bool,
-    /// The client got an `<open/>` or stream header.
+    /// The client has got an `<open/>` or stream header.
     opened: bool,
-    /// The client got a Close frame, or the answer to its own.
+    /// The client has got a Close frame, or the answer to its own.
     closed: bool,
-    /// A connection to a server stands.
+    /// There is a connection to a server.
     connected: bool,
-    /// Our stream header went out on it.
+    /// Our stream header was sent on it.
     greeted: bool,
-    /// The end tag went out on it, or it is closed behind what is queued.
+    /// The end tag was sent on it, or it closes once the queue is flushed.
     finished: bool,
-    /// Messages of the client wait for a server, or went to one.
+    /// The client's messages are queued for a server, or were sent to one.
     units_up: bool,
-    /// More than its header came from the server, or long silence.
+    /// The server has sent more than its header, or nothing for a long time.
     units_down: bool,
-    /// SASL succeeded, and no stream header followed.
+    /// SASL has succeeded, and no stream header has followed.
     authenticated: bool,
     redirects: u8,
 }
 
-/// Fails with the story if a rule is broken.
+/// Fails and prints the step if a rule is broken.
 macro_rules! rule {
     ($holds:expr, $step:expr, $rule:literal) => {
         assert!($holds, "{}: {:#?}", $rule, $step)
@@ -117,7 +117,7 @@ pub(super) struct Step {
 }
 
 impl Seen {
-    /// What follows from a step, in which every rule must hold.
+    /// Checks every rule for a step, and returns what the observer knows after it.
     fn after(self, step: &Step) -> Seen {
         let mut seen = self;
         seen.take_event(step);
@@ -232,7 +232,7 @@ impl Seen {
             ServerAction::End(tag) => {
                 rule!(self.greeted && !self.finished, step, "one end of a stream");
                 rule!(!lost, step, "who may resume is cut");
-                // What the relayed message has need not be said again.
+                // An end tag in the relayed message must not be sent again.
                 let has_tag = actions.relay && matches!(step.event, Event::EndTag { .. });
                 rule!(
                     has_tag == (tag == EndTag::Clients),
@@ -280,7 +280,8 @@ impl Seen {
             rule!(actions.end_stream, step, "an error ends the stream");
         }
         if actions.end_stream {
-            // Who closes a stream that no server has answered yet is answered without one.
+            // A client that closes its stream before a server has answered gets its answer
+            // without an `<open/>`.
             let asked = matches!(step.event, Event::Ended | Event::EndTag { .. });
             rule!(self.opened || asked, step, "an <open/> before a <close/>");
         }
@@ -303,7 +304,7 @@ impl Seen {
     }
 }
 
-/// All states that can be reached, with what was seen on the way, and the steps between.
+/// Returns all reachable states with what the observer knows in them, and all steps.
 pub(super) fn explore() -> (HashMap<Machine, Vec<Seen>>, Vec<Step>) {
     let (mut states, mut steps) = (HashMap::<Machine, Vec<Seen>>::new(), Vec::new());
     let mut queue = VecDeque::new();
@@ -355,8 +356,8 @@ fn the_rules_hold_in_every_state() {
     }
 }
 
-/// Whatever a session waits for, its deadlines alone bring it to its end: also the
-/// connection to its server.
+/// Checks that deadlines alone end the session and its connection to the server, whatever it
+/// waits for.
 fn ends_by_deadlines(mut machine: Machine) {
     let begun = machine;
     for _ in 0..8 {

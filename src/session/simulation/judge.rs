@@ -1,11 +1,11 @@
-//! What has to hold for a simulated session: what came out is what went in.
+//! Checks that a simulated session relayed exactly what the peers sent.
 
 use super::run::{Fate, Run};
 use crate::proto::xmpp::Dialect;
 use crate::session::NEVER;
 
 impl Run<'_> {
-    /// What the server got behind the stream header.
+    /// Returns the bytes that the server got after the stream header.
     fn body(&self) -> &[u8] {
         let root = b"<stream:stream";
         let start = self.got.windows(root.len()).position(|at| at == root);
@@ -16,12 +16,12 @@ impl Run<'_> {
         body.unwrap_or_default()
     }
 
-    /// What came out is the beginning of what went in.
+    /// Checks that the relayed bytes are the start of what the peers sent.
     pub fn check_order(&self) {
         let body = self.body();
         let got = body.strip_suffix(b"</stream:stream>").unwrap_or(body);
         let cut = body.len() - got.len();
-        // The end tag may be in pieces as well.
+        // The end tag may also arrive in pieces.
         let same = got.iter().zip(&self.script.up).take_while(|(a, b)| a == b);
         let same = same.count();
         let left = &got[same..];
@@ -47,13 +47,13 @@ impl Run<'_> {
         assert!(self.script.pings.starts_with(pongs), "other pongs");
     }
 
-    /// Once nothing moves any more: who has stayed has got everything.
+    /// Once nothing changes any more, checks that a peer that has stayed has got everything.
     pub fn check_outcome(&self) {
         let fate = self.fate;
         if fate == Fate::Breaks {
             return;
         }
-        // One that left is told nothing more.
+        // A client that has left gets nothing more.
         let opened = self.heard.upgraded && !self.heard.texts.is_empty();
         assert!(
             opened || fate == Fate::ClientLeaves,
@@ -90,7 +90,7 @@ impl Run<'_> {
         }
     }
 
-    /// A session that has nothing to do holds nothing.
+    /// Checks that an idle session holds no memory.
     fn check_idle(&self) {
         let session = &self.session;
         assert!(session.phase().is_relaying());

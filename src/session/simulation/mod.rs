@@ -1,10 +1,10 @@
-//! The whole relay on simulated sockets in simulated time.
+//! Tests of whole sessions on simulated sockets in simulated time.
 //!
-//! Owns the property test: thousands of sessions, each with its own script of
-//! what both peers say (`script`), their bytes, short writes, ends, resets and
-//! time in an order drawn by lot (`run`), and what has to hold (`judge`). Whatever
-//! the order: no panic, nothing lost, doubled or out of order on either side, and
-//! all bounds held. A failure names its seed; `SEED=n` runs that one alone.
+//! The property test runs thousands of sessions. In each, both peers follow a script
+//! (`script`); bytes, short writes, ends, resets and delays come in a random order (`run`), and
+//! the properties are checked (`judge`). Whatever the order, there must be no panic, all bounds
+//! must hold, and nothing may be lost, duplicated or reordered on either side. A failure prints
+//! its seed; `SEED=n` runs only that session.
 
 mod judge;
 mod run;
@@ -42,13 +42,13 @@ max_frame_size: 200000
 max_stanza_size: 200000
 ";
 
-/// A small generator of pseudo-random numbers.
+/// A small pseudo-random number generator.
 #[derive(Clone, Debug)]
 struct Random(u64);
 
 impl Random {
     fn new(seed: u64) -> Random {
-        // Neighbouring seeds are to begin far from one another.
+        // Adjacent seeds must give very different sequences.
         Random(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
@@ -59,12 +59,12 @@ impl Random {
         ((self.0 >> 11) % n as u64) as usize
     }
 
-    /// True once in `n`.
+    /// Returns true with probability 1 / `n`.
     fn once_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    /// A length up to `most`, the small ones as likely as the large.
+    /// Returns a length up to `most`. Small magnitudes are as likely as large ones.
     fn length(&mut self, most: usize) -> usize {
         let bits = usize::BITS - most.leading_zeros();
         let cap = 1_usize << self.below(bits as usize + 1);
@@ -120,8 +120,8 @@ fn nothing_is_lost_doubled_or_out_of_order() {
     }
 }
 
-/// The queue for the server keeps the client's end from being read; it must not
-/// keep the loop busy meanwhile.
+/// While the full queue to the server keeps the client's end from being read, the loop must not
+/// spin.
 #[test]
 fn a_reset_client_waits_for_a_stalled_server_without_turning() {
     let (_poll, mut shared) = shared();
@@ -130,7 +130,7 @@ fn a_reset_client_waits_for_a_stalled_server_without_turning() {
     run.bring_to_an_end();
 }
 
-/// A write that stands still is due once, whatever the phase.
+/// A stalled write sets a deadline only once, whatever the phase.
 #[test]
 fn a_stalled_server_is_given_up_while_the_session_closes() {
     let (_poll, mut shared) = shared();
@@ -139,7 +139,7 @@ fn a_stalled_server_is_given_up_while_the_session_closes() {
     run.bring_to_an_end();
 }
 
-/// A few bytes that become many are the work of several turns.
+/// A few bytes that inflate to many take several turns.
 #[test]
 fn what_a_turn_inflates_is_bounded() {
     const BLANKS: usize = 100_000;
@@ -191,7 +191,7 @@ fn what_a_turn_inflates_of_one_message_is_bounded() {
     let (mut all, mut turns, mut most_memory, mut still) = (0, 0, 0, 0);
     while still < 3 {
         let (units, again) = run.metered_turn();
-        // The last draw: a slice of the payload, and what came out of it.
+        // The last draw: a slice of the payload, and its inflated bytes.
         let slice = (16 << 10) + (64 << 10) / meter::INFLATED_BYTES;
         let scanned = large.len() / meter::LOOKED_AT_BYTES;
         let most = meter::UNITS_PER_TURN + slice + scanned;
@@ -216,7 +216,7 @@ fn what_a_turn_inflates_of_one_message_is_bounded() {
     assert!(most_memory > least, "{most_memory} bytes counted");
 }
 
-/// So are many bytes that become none: blocks without content.
+/// Many bytes that inflate to nothing, empty blocks, take several turns too.
 #[test]
 fn what_a_turn_inflates_to_nothing_is_bounded() {
     const LEN: usize = 20_000;
@@ -231,7 +231,7 @@ fn what_a_turn_inflates_to_nothing_is_bounded() {
     let mut all = 0;
     loop {
         let (units, again) = run.metered_turn();
-        // The last draw is that of one block.
+        // The last draw is for one block.
         assert!(units <= meter::UNITS_PER_TURN as u64 + 16, "{units} units");
         all += units;
         if !again {
@@ -242,8 +242,8 @@ fn what_a_turn_inflates_to_nothing_is_bounded() {
     assert!(all > 160 * LEN as u64, "{all} units");
 }
 
-/// Expat judges a large message and a large stanza over several turns, side by side;
-/// whatever follows them waits.
+/// Expat checks a large message and a large stanza over several turns, alternately. The bytes
+/// after them wait.
 #[test]
 fn what_a_turn_judges_is_bounded() {
     const ELEMENTS: usize = 8000;
@@ -277,7 +277,7 @@ fn what_a_turn_judges_is_bounded() {
     assert!(turns > 4 * unit.len() / meter::UNITS_PER_TURN, "{turns}");
 }
 
-/// Small elements that each want a parser of their own are the work of several turns.
+/// Many small elements that each need their own parser take several turns.
 #[test]
 fn how_many_parsers_a_turn_makes_is_bounded() {
     const EACH: usize = 1500;
@@ -310,7 +310,7 @@ fn how_many_parsers_a_turn_makes_is_bounded() {
     }
 }
 
-/// Says in which schedule a panic came.
+/// Prints the seed if the thread panics.
 struct Told(u64);
 
 impl Drop for Told {

@@ -1,4 +1,4 @@
-//! One simulated session: the lots that are drawn, and what has to hold.
+//! One simulated session: draws random events and runs them.
 
 use super::Random;
 use super::script::{HEADER, Heard, Script, frame};
@@ -17,11 +17,11 @@ use crate::session::{Session, Tick, Turn};
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fate {
-    /// Both peers stay.
+    /// Both peers stay to the end.
     Stays,
-    /// The client says `<close/>` or sends its end tag.
+    /// The client sends `<close/>` or its end tag.
     ClientEnds,
-    /// The client sends a Close frame only.
+    /// The client only sends a Close frame.
     ClientCloses,
     /// The client's connection ends.
     ClientLeaves,
@@ -29,7 +29,7 @@ pub enum Fate {
     ServerEnds,
     /// The server's connection ends.
     ServerLeaves,
-    /// Anything, at any time: resets, a stop of the daemon, hours.
+    /// Anything happens at any time: resets, a stop of the daemon, hours of silence.
     Breaks,
 }
 
@@ -52,12 +52,12 @@ impl Fate {
     }
 }
 
-/// A peer's side of the simulation.
+/// One of the simulated peers.
 struct Peer {
     wire: Wire,
     to_send: Vec<u8>,
     sent: usize,
-    /// It has ended its direction, or reset the connection.
+    /// Whether the peer has ended its direction or reset the connection.
     ended: bool,
 }
 
@@ -71,7 +71,7 @@ impl Peer {
         }
     }
 
-    /// Sends up to `n` bytes; whether that makes an edge.
+    /// Sends up to `n` bytes. Returns whether this causes an edge.
     fn send(&mut self, n: usize) -> bool {
         let n = n.min(self.to_send.len() - self.sent);
         if self.ended || n == 0 {
@@ -87,7 +87,7 @@ impl Peer {
     }
 }
 
-/// A session under simulation.
+/// A simulated session.
 pub struct Run<'a> {
     pub fate: Fate,
     random: Random,
@@ -97,15 +97,15 @@ pub struct Run<'a> {
     client: Peer,
     server: Peer,
     pub(super) heard: Heard,
-    /// What the server got.
+    /// The bytes that the server got.
     pub(super) got: Vec<u8>,
-    /// The peer whose fate it is has done its last.
+    /// Whether the peer that ends the session has done so.
     ended: bool,
     answered_close: bool,
-    /// Bytes that either peer took.
+    /// Bytes that both peers have read.
     taken: usize,
     started_at: Tick,
-    /// On the run list.
+    /// Whether the session is on the run list.
     listed: bool,
     over: bool,
 }
@@ -118,8 +118,8 @@ impl<'a> Run<'a> {
         Run::with(script, fate, random, shared)
     }
 
-    /// A session whose server takes its stream header and then no more, until
-    /// the queue for it is full.
+    /// Creates a session whose server reads only its stream header, and runs it until the queue
+    /// to the server is full.
     pub fn with_stalled_server(shared: &'a mut Shared) -> Run<'a> {
         let mut random = Random::new(0);
         let script = Script::heavy(&mut random);
@@ -138,8 +138,8 @@ impl<'a> Run<'a> {
         run
     }
 
-    /// A session of RFC 7395 in which all is said, then agreed on compression and
-    /// sent `frames` by its client.
+    /// Creates a session of RFC 7395 that has played its script, then negotiated compression
+    /// and got `frames` from its client.
     pub fn with_frames(frames: &[u8], shared: &'a mut Shared) -> Run<'a> {
         let mut random = Random::new(0);
         let mut script = Script::new(&mut random);
@@ -155,20 +155,20 @@ impl<'a> Run<'a> {
         run
     }
 
-    /// The server sends `bytes` after its script.
+    /// Sends `bytes` from the server after its script.
     pub fn server_says(&mut self, bytes: &[u8]) {
         self.server.to_send.extend(bytes);
         self.server_sends(usize::MAX);
     }
 
-    /// Both peers read what there is for them; returns all bytes read so far.
+    /// Lets both peers read all bytes. Returns the number of bytes read so far.
     pub fn peers_take(&mut self) -> usize {
         self.client_takes(usize::MAX);
         self.server_takes(usize::MAX);
         self.taken
     }
 
-    /// Runs one turn; returns the units drawn in it, and whether there is more to do.
+    /// Runs one turn. Returns the units drawn in it, and whether there is more to do.
     pub fn metered_turn(&mut self) -> (u64, bool) {
         let before = self.shared.meter.drawn();
         let again = self.turn();
@@ -206,7 +206,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The client resets its connection, which a write finds out.
+    /// Resets the client's connection, so that the next write fails.
     pub fn reset_client(&mut self) {
         self.client.wire.reset();
         self.client_edge(true, true, true);
@@ -220,19 +220,19 @@ impl<'a> Run<'a> {
         self.listed = true;
     }
 
-    /// The daemon is told to stop, and a long time goes by.
+    /// Drains the session, and lets a long time pass.
     pub fn drain_for_long(&mut self) {
         self.drain();
         self.turns();
         self.pass(200_000);
     }
 
-    /// Payload that reached either peer.
+    /// Returns the bytes of payload that reached both peers.
     pub fn delivered(&self) -> usize {
         self.got.len() + self.heard.texts.iter().map(Vec::len).sum::<usize>()
     }
 
-    /// Plays the session to its end and judges it.
+    /// Runs the session to its end and checks it.
     pub fn play(&mut self) {
         for _ in 0..50 + self.random.length(1500) {
             self.draw();
@@ -244,7 +244,7 @@ impl<'a> Run<'a> {
         self.check_order();
     }
 
-    /// One thing happens.
+    /// Draws one random event.
     fn draw(&mut self) {
         let n = self.random.length(40_000);
         match self.random.below(100) {
@@ -256,14 +256,14 @@ impl<'a> Run<'a> {
                 self.turn();
             }
             95..98 => self.end(),
-            // Less than half of what a ping may take, in all.
+            // All delays together are less than half of the time for a ping.
             98 => self.pass(self.random.clone().below(20) as Tick),
             _ if self.fate == Fate::Breaks && self.random.once_in(3) => self.break_something(),
             _ => self.connect(),
         }
     }
 
-    /// An edge puts the session on the run list.
+    /// Puts the session on the run list after an edge.
     fn client_edge(&mut self, readable: bool, writable: bool, ending: bool) {
         self.session.client.ready(readable, writable, ending);
         self.listed = true;
@@ -287,7 +287,7 @@ impl<'a> Run<'a> {
     }
 
     fn server_sends(&mut self, n: usize) {
-        // Nothing before our own stream header.
+        // The server sends nothing before it has our stream header.
         if self.is_connected() && !self.got.is_empty() && self.server.send(n) {
             self.server_edge(true, false, false);
         }
@@ -311,7 +311,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The client answers between two frames of its script: behind all of it.
+    /// Sends an answer of the client after the rest of its script.
     fn answer(&mut self, first: u8, payload: &[u8]) {
         if !self.ended || !self.fate.is_the_clients() {
             frame(&mut self.client.to_send, first, payload, &mut self.random);
@@ -327,8 +327,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What the reactor does with a session, if it is on its run list; whether
-    /// it stays there.
+    /// Does what the reactor does with a session on the run list. Returns whether it stays
+    /// there.
     fn turn(&mut self) -> bool {
         if self.over || !self.listed {
             return false;
@@ -336,7 +336,7 @@ impl<'a> Run<'a> {
         let turn = self.session.turn(self.shared);
         let (held, most) = (self.session.held(), self.session.most_held());
         assert!(held <= most, "{held} bytes held");
-        // Or nobody would give up a client that takes nothing more.
+        // Without a deadline, a client that reads nothing more would never be given up.
         let full = self.session.phase().is_relaying() && self.session.back_pressure.server_waits;
         assert!(!full || self.session.is_stuck(&self.session.client));
         self.over = turn == Turn::Over;
@@ -344,7 +344,7 @@ impl<'a> Run<'a> {
         self.listed
     }
 
-    /// Turns until there is nothing to do without a peer.
+    /// Runs turns until there is nothing to do without a peer.
     fn turns(&mut self) {
         for _ in 0..10_000 {
             if !self.turn() {
@@ -358,7 +358,7 @@ impl<'a> Run<'a> {
         );
     }
 
-    /// Time goes by, and deadlines with it, as the reactor sees to them.
+    /// Lets time pass, and expires deadlines as the reactor does.
     fn pass(&mut self, time: Tick) {
         self.shared.now += time;
         if !self.over && self.session.deadline() <= self.shared.now {
@@ -375,7 +375,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The look-up and the dial succeed, once it comes to that.
+    /// Lets the look-up and the dial succeed, when the session needs them.
     fn connect(&mut self) {
         while self.shared.next_answer().is_some() {}
         if self.session.phase() == Phase::Locating {
@@ -398,7 +398,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The last thing that a peer does, once it has said all.
+    /// Does the last thing that a peer does after its script.
     fn end(&mut self) {
         let relaying = self.session.phase().is_relaying();
         let peer = match self.fate.is_the_clients() {
@@ -414,7 +414,7 @@ impl<'a> Run<'a> {
             Fate::ClientEnds => {
                 let end = self.script.client_end(&mut self.random);
                 self.client.to_send.extend(end);
-                // Browsers close in the same breath, or wait for the answer.
+                // Browsers close at the same time, or wait for the answer.
                 if self.random.once_in(2) {
                     self.answered_close = true;
                     let close = 1000_u16.to_be_bytes();
@@ -463,7 +463,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Everybody says and takes what is left, until nothing moves any more.
+    /// Lets both peers send and read the rest, until nothing changes any more.
     fn settle(&mut self) {
         let mut still = 0;
         while still < 6 {
@@ -479,7 +479,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Peers that do nothing more are given up, all in a few minutes.
+    /// Checks that a session with silent peers ends within a few minutes.
     pub fn bring_to_an_end(&mut self) {
         for _ in 0..60 {
             self.turns();

@@ -1,4 +1,4 @@
-//! What the peers of a simulated session say, and how what they hear is read.
+//! What the peers of a simulated session send, and how the received bytes are read.
 
 use super::Random;
 use crate::proto::xmpp::Dialect;
@@ -14,18 +14,18 @@ const REQUEST: &str = "GET /xmpp-websocket HTTP/1.1\r\nHost: h\r\nConnection: Up
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: xmpp\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A session's talk, in bytes to send and in what has to come out.
+/// The script of a session: bytes to send and the expected results.
 pub struct Script {
     pub dialect: Dialect,
-    /// All the client sends but its end: request, opening, messages, pings.
+    /// All bytes from the client before its end: request, opening, messages, pings.
     pub client: Vec<u8>,
-    /// All the server sends but its end, its header first.
+    /// All bytes from the server before its end, starting with its header.
     pub server: Vec<u8>,
-    /// What the server has to get behind its header.
+    /// The bytes that the server must get after the stream header.
     pub up: Vec<u8>,
-    /// The messages that the client has to get behind the first.
+    /// The messages that the client must get after the first.
     pub down: Vec<Vec<u8>>,
-    /// The payloads of the pings, to come back in pongs.
+    /// The payloads of the pings, which must come back in pongs.
     pub pings: Vec<Vec<u8>>,
 }
 
@@ -71,7 +71,7 @@ impl Script {
         script
     }
 
-    /// Far more than the queues hold, both ways.
+    /// Creates a script with far more data than the queues hold, in both directions.
     pub fn heavy(random: &mut Random) -> Script {
         loop {
             let script = Script::new(random);
@@ -82,7 +82,7 @@ impl Script {
         }
     }
 
-    /// The client's `<close/>` or end tag.
+    /// Returns the client's `<close/>` or end tag.
     pub fn client_end(&self, random: &mut Random) -> Vec<u8> {
         let text = match self.dialect {
             Dialect::Framed => CLOSE,
@@ -101,7 +101,7 @@ impl Script {
         });
     }
 
-    /// A message in frames, with pings before and between.
+    /// Appends a message in frames, with pings before and between them.
     fn message(&mut self, text: &[u8], random: &mut Random) {
         let mut rest = text;
         let mut opcode = 1;
@@ -127,8 +127,7 @@ impl Script {
     }
 }
 
-/// An element that no other is equal to, of up to `most` bytes and a few. Each
-/// second one is for the parser to judge whatever follows.
+/// Returns a unique element of about `most` bytes or fewer. Every second one needs a parser.
 fn element(name: &str, number: usize, own: &str, most: usize, random: &mut Random) -> Vec<u8> {
     let mut text = format!("<{name}{own} n='{number}'><b>").into_bytes();
     let piece = [
@@ -169,7 +168,7 @@ pub fn frame(out: &mut Vec<u8>, first: u8, payload: &[u8], random: &mut Random) 
     out.extend(masked.map(|(byte, key)| byte ^ key));
 }
 
-/// What a client has heard.
+/// What a client has received.
 #[derive(Debug, Default)]
 pub struct Heard {
     pub upgraded: bool,
@@ -177,12 +176,12 @@ pub struct Heard {
     pub pongs: Vec<Vec<u8>>,
     pub pings: usize,
     pub close: Option<u16>,
-    /// Bytes of a frame that is not complete.
+    /// Bytes of an incomplete frame.
     pub rest: Vec<u8>,
 }
 
 impl Heard {
-    /// Reads what came.
+    /// Reads the bytes that have arrived.
     pub fn take(&mut self, bytes: &[u8]) {
         self.rest.extend(bytes);
         if !self.upgraded {
@@ -191,7 +190,7 @@ impl Heard {
                 return;
             };
             if !self.rest.starts_with(b"HTTP/1.1 101 ") {
-                // Too slow, or too late: the daemon stops.
+                // The request was too slow, or the daemon is stopping.
                 let status = &self.rest[9..12];
                 return assert!([b"408", b"503"].contains(&status.try_into().expect("three")));
             }
@@ -214,7 +213,7 @@ impl Heard {
     }
 }
 
-/// First byte, payload and length of the frame at the front.
+/// Returns the first byte, payload and length of the frame at the front.
 fn server_frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let (&first, &short) = (bytes.first()?, bytes.get(1)?);
     let (start, len) = match short {

@@ -15,8 +15,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::PATIENCE;
 use super::ws_client::WsClient;
+use super::{PATIENCE, patiently};
 
 /// The daemon's program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_jabsocket");
@@ -271,12 +271,9 @@ impl Daemon {
 
     /// Waits until the daemon has `count` descriptors.
     pub fn wait_for_descriptors(&self, count: usize) {
-        let end = std::time::SystemTime::now() + PATIENCE;
-        while self.descriptors() != count {
-            let late = std::time::SystemTime::now() > end;
-            assert!(!late, "{} descriptors, not {count}", self.descriptors());
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        patiently(&format!("{count} descriptors"), || {
+            (self.descriptors() == count).then_some(())
+        });
     }
 
     /// The daemon's resident memory in bytes. Always 0 in tests/memcheck.sh, because the

@@ -5,9 +5,12 @@
 //! processes can use the same text. Interprets no other key. An included file cannot
 //! include others.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::libc::O_NONBLOCK;
 
 use super::problem::{Place, Report, What};
 use super::value::Setting;
@@ -34,7 +37,7 @@ impl Sources {
     /// Reads a file, and the files that it includes.
     pub fn read(path: &Path) -> Sources {
         let mut sources = Sources::default();
-        sources.read_file(path);
+        sources.read_file(File::open(path), path);
         for (place, include) in sources.includes() {
             sources.follow(place, &include);
         }
@@ -150,19 +153,22 @@ impl Sources {
                 let text = format!("key '{INCLUDE}': more than {MAX_FILES} files");
                 return self.problems.push((place, What::Error(text)));
             }
-            self.read_file(&path);
+            self.read_file(open_regular(&path), &path);
         }
     }
 
-    fn read_file(&mut self, path: &Path) {
+    fn read_file(&mut self, opened: io::Result<File>, path: &Path) {
         self.files
             .push((path.to_string_lossy().into_owned(), String::new()));
         let room: usize = MAX_BYTES - self.files.iter().map(|(_, text)| text.len()).sum::<usize>();
         let mut bytes = Vec::new();
-        let read =
-            File::open(path).and_then(|file| file.take(room as u64 + 1).read_to_end(&mut bytes));
+        let read = opened.and_then(|file| file.take(room as u64 + 1).read_to_end(&mut bytes));
         if let Err(error) = read {
-            return self.fail(What::Unreadable(error.to_string()));
+            let why = error.to_string();
+            return self.fail(match error.raw_os_error() {
+                Some(_) => What::Unreadable(why),
+                None => What::Error(why),
+            });
         }
         if bytes.len() > room {
             return self.fail(match self.files.len() {
@@ -195,6 +201,16 @@ impl Sources {
     fn fail_at(&mut self, line: usize, what: What) {
         let file = self.files.len() - 1;
         self.problems.push((Place { file, line }, what));
+    }
+}
+
+/// Opens a file that can be read without blocking: no pipe, no device.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("is not a regular file")),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use nix::unistd::{AccessFlags, access};
+
 use crate::config::{Config, Listener};
 use crate::daemon::privileges::Identity;
 use crate::log::{Level, Log};
@@ -17,8 +19,9 @@ pub(super) fn of_identity(identity: &Identity, config: &Config, path: &Path, log
     }
     let included = config.included.iter().map(PathBuf::as_path);
     for path in [path].into_iter().chain(included) {
-        if let Err(error) = std::fs::File::open(path) {
-            let path = path.display();
+        // Without opening it: it may be a pipe.
+        if let Err(error) = access(path, AccessFlags::R_OK) {
+            let (path, error) = (path.display(), std::io::Error::from(error));
             let user = identity.user().unwrap_or_default();
             let text =
                 format_args!("{path} cannot be read as user '{user}': {error}; a reload will fail");

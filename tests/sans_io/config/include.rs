@@ -1,10 +1,17 @@
 //! Files that a configuration includes.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::thread::spawn;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use jabsocket::config::{self, DomainRule, Loaded, Sources};
 
 use super::{address, refused, shown};
+use crate::common::PATIENCE;
 
 /// A directory for one test. Dropping it removes the directory.
 struct Directory(PathBuf);
@@ -228,4 +235,36 @@ fn the_files_in_one_piece_are_the_same_configuration() {
     assert_ne!(again.domain("c.d"), DomainRule::Unlisted);
     again.included.push(directory.path("d/"));
     assert_eq!(again, loaded.config);
+}
+
+#[test]
+fn only_regular_files_are_read_where_nobody_may_wait() {
+    let directory = Directory::new("pipe");
+    let main = directory.path("main.conf");
+    let pipe = directory.path("d/a.conf");
+    mkfifo(&pipe, Mode::S_IRUSR).unwrap();
+    symlink("a.conf", directory.path("d/b.conf")).unwrap();
+    symlink("c.conf", directory.path("d/c.conf")).unwrap();
+    symlink("/dev/zero", directory.path("d/d.conf")).unwrap();
+    std::fs::create_dir(directory.path("d/e.conf")).unwrap();
+    let include = format!("include: {}/d/*.conf\n", directory.0.display());
+    directory.write("main.conf", &include);
+    let read = |path: PathBuf, read: fn(&Path) -> Sources| {
+        let (tell, told) = channel();
+        spawn(move || tell.send(read(&path)));
+        told.recv_timeout(PATIENCE).expect("it waits")
+    };
+    for how in [Sources::read, Sources::read_again] {
+        let problems = read(main.clone(), how).judge().unwrap_err();
+        let mut told = directory.short(&shown(&problems));
+        let circle = told.remove(2);
+        assert!(
+            circle.starts_with("d/c.conf: cannot be read: Too many levels of symbolic links"),
+            "{circle}"
+        );
+        assert_eq!(
+            told,
+            ["a", "b", "d", "e"].map(|name| format!("d/{name}.conf: is not a regular file"))
+        );
+    }
 }

@@ -178,10 +178,10 @@ impl Environment {
     #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
     pub fn claim(&self, fd: RawFd) -> Option<OwnedFd> {
         // SAFETY: the call takes a number, and an invalid one is only an error.
-        let is_open = unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } >= 0;
-        // SAFETY: it is open, and the previous generation names each descriptor once, for
-        // this process to own.
-        (fd >= FIRST_INHERITED && is_open).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+        let is_open = || unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } >= 0;
+        // SAFETY: it is open, and the caller claims each descriptor once, for this process
+        // to own.
+        (fd >= FIRST_INHERITED && is_open()).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
     /// Closes all inherited descriptors above standard error, except sockets from systemd.

@@ -49,9 +49,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub enum Role {
     /// A forked worker, which has to serve.
     Worker(WorkerSetup),
-    /// The master, after all workers have ended: whether a newer process has taken over, or
-    /// why this one never served.
-    Over(Result<bool, String>),
+    /// The master, after all workers have ended, or why it never served.
+    Over(Result<(), String>),
 }
 
 /// What the master gives to a worker.
@@ -190,20 +189,23 @@ impl Master {
             while let Some((signal, _)) = signals.take() {
                 self.take_signal(signal);
             }
+            if self.stop_signals > 0 && !self.serves && self.generations.number() > 1 {
+                // The files still belong to the previous generation, which goes on.
+                return self.fail("stopped before it served".to_owned());
+            }
             self.read_messages();
             if let Err(why) = self.reap() {
                 return self.fail(why);
             }
             self.handle_generation_events();
-            let is_retired = self.generations.is_retired();
             let is_idle = self.slots.iter().all(|slot| slot.running.is_none());
-            if is_retired && is_idle {
-                return Role::Over(Ok(true));
+            if self.generations.is_retired() && is_idle {
+                return Role::Over(Ok(()));
             }
             if self.kill_at.is_some() {
                 let is_last = self.generations.older() == 0 || self.is_late();
                 if is_idle && is_last {
-                    return Role::Over(Ok(false));
+                    return Role::Over(Ok(()));
                 }
                 if self.is_late() {
                     self.relay(Signal::SIGKILL);

@@ -204,7 +204,7 @@ impl Reactor {
     }
 
     /// Whether a newer process has taken over.
-    pub fn is_retired(&self) -> bool {
+    fn is_retired(&self) -> bool {
         self.retired_until.is_some()
     }
 

@@ -9,6 +9,7 @@
 mod owned_files;
 mod warnings;
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -108,6 +109,9 @@ fn start(path: &Path, foreground: bool) -> Result<(), ()> {
     plan.carry_out(notify, &log)
 }
 
+/// The files of this generation, and those that it has inherited.
+type Files = Rc<Cell<(OwnedFiles, OwnedFiles)>>;
+
 /// Everything that is prepared before the daemon goes into the background.
 struct Plan {
     config: Config,
@@ -192,8 +196,8 @@ impl Plan {
             _ => self.identity.assume(),
         };
         let ready = ready.and_then(|()| self.generations());
-        let generations = match ready {
-            Ok(generations) => generations,
+        let (generations, files) = match ready {
+            Ok(ready) => ready,
             Err(why) => {
                 notify.failed(&why);
                 self.files.remove();
@@ -209,24 +213,24 @@ impl Plan {
                 Role::Worker(setup) => {
                     // The files and the listeners of other workers belong to the master.
                     let path = std::mem::take(&mut self.path);
-                    drop(self);
+                    drop((self, files));
                     return work(setup, path, log);
                 }
             },
         };
         log.notice(format_args!("stopped"));
+        let (own, inherited) = files.take();
+        own.remove();
         match result {
-            // The files belong to a newer process.
-            Ok(true) => return Ok(()),
-            Ok(false) => self.inherited_files.remove(),
+            Ok(()) => {
+                inherited.remove();
+                Ok(())
+            }
             Err(why) => {
                 log.startup(Level::Crit, format_args!("{why}"));
-                self.files.remove();
-                return Err(());
+                Err(())
             }
         }
-        self.files.remove();
-        Ok(())
     }
 
     fn serve_alone(
@@ -234,7 +238,7 @@ impl Plan {
         generations: Generations,
         notify: Notify,
         log: &Rc<Log>,
-    ) -> Result<bool, String> {
+    ) -> Result<(), String> {
         let setup = Setup {
             path: std::mem::take(&mut self.path),
             notify,
@@ -263,8 +267,9 @@ impl Plan {
         master.run()
     }
 
-    /// Prepares upgrades: collects what this process would hand over.
-    fn generations(&mut self) -> Result<Generations, String> {
+    /// Prepares upgrades: collects what this process would hand over. Also returns its
+    /// files; none are left once the next generation serves.
+    fn generations(&mut self) -> Result<(Generations, Files), String> {
         let failed = |error: io::Error| format!("cannot copy descriptors: {error}");
         let mut items = HandoverItem::of_listeners(&self.sets, &self.status).map_err(failed)?;
         for files in [&self.files, &self.inherited_files] {
@@ -276,13 +281,18 @@ impl Plan {
         let pid_file = pid_file.map_err(failed)?.map(|(_, file, _)| file);
         let older = std::mem::take(&mut self.older);
         let program = self.program.clone();
-        Ok(Generations::new(
+        let files = [&mut self.files, &mut self.inherited_files].map(std::mem::take);
+        let files = Rc::new(Cell::new(files.into()));
+        let let_go = Rc::clone(&files);
+        let generations = Generations::new(
             self.generation,
             older,
             program,
             items,
             pid_file,
-        ))
+            Box::new(move || drop(let_go.take())),
+        );
+        Ok((generations, files))
     }
 }
 
@@ -394,17 +404,16 @@ fn work(worker: WorkerSetup, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
         setup,
         log,
     );
-    served.map(drop).map_err(drop)
+    served.map_err(drop)
 }
 
-/// Serves; returns whether another process has taken over.
 fn run(
     config: Rc<Config>,
     endpoints: Vec<Rc<Endpoint>>,
     listeners: Vec<Socket>,
     mut setup: Setup,
     log: &Rc<Log>,
-) -> Result<bool, String> {
+) -> Result<(), String> {
     let notify = std::mem::take(&mut setup.notify);
     let reactor = Reactor::new(config, Rc::clone(log), listeners, endpoints, setup);
     let mut reactor = reactor.inspect_err(|why| notify.failed(why))?;
@@ -413,6 +422,5 @@ fn run(
         .inspect_err(|why| notify.failed(why))?;
     reactor.report_ready(notify);
     let ran = reactor.run();
-    ran.map_err(|error| format!("the event loop failed: {error}"))?;
-    Ok(reactor.is_retired())
+    ran.map_err(|error| format!("the event loop failed: {error}"))
 }

@@ -1,5 +1,6 @@
 //! What a new generation receives from the previous one.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{OwnedFd, RawFd};
@@ -7,13 +8,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use mio::net::TcpListener;
+use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 use super::Older;
 use super::handover_item::{
     LISTENER, OLDER, PID_FILE, PID_LOCK, PREDECESSOR, SOCKET_FILE, STATUS, SYSTEMD, from_hex,
 };
-use crate::daemon::Environment;
 use crate::daemon::pid_file::PidFile;
+use crate::daemon::{Environment, HANDOVER};
 use crate::net::inherited::Inherited;
 use crate::net::notify::Channel;
 use crate::net::socket_file::SocketFile;
@@ -41,12 +43,17 @@ impl Handover {
         let mut handover = Handover::default();
         let (mut pid_file, mut pid_lock) = (None, None);
         let text = environment.handover.take().unwrap_or_default();
+        let mut seen = HashSet::new();
         for word in text.split_whitespace() {
-            let damaged = || format!("the handover from the previous process is damaged: {word}");
+            let bad = |why: &str| format!("the variable {HANDOVER} is damaged: {word}{why}");
+            let damaged = || bad("");
             let (kind, rest) = word.split_once('=').ok_or_else(damaged)?;
             let (fd, detail) = rest.split_once(':').ok_or_else(damaged)?;
             let fd = fd.parse::<RawFd>().map_err(|_| damaged())?;
-            let fd = environment.claim(fd).ok_or_else(damaged)?;
+            let fd = Some(fd).filter(|fd| seen.insert(*fd));
+            let fd = fd.and_then(|fd| environment.claim(fd));
+            let fd = fd.ok_or_else(damaged)?;
+            check(kind, &fd).map_err(bad)?;
             let number = || detail.parse().map_err(|_| damaged());
             let path = || {
                 let bytes = from_hex(detail).ok_or_else(damaged)?;
@@ -58,7 +65,7 @@ impl Handover {
                 LISTENER => {
                     let port = detail.parse().map_err(|_| damaged())?;
                     let added = handover.listeners.add(fd, port);
-                    added.map_err(|error| format!("{word}: {error}"))?;
+                    added.map_err(|error| bad(&format!(": {error}")))?;
                 }
                 SYSTEMD => {
                     let name = from_hex(detail).and_then(|name| String::from_utf8(name).ok());
@@ -92,6 +99,19 @@ impl Handover {
 
     pub fn predecessor(&self) -> Option<&Channel> {
         self.older.first().map(|before| &before.channel)
+    }
+}
+
+/// Whether a descriptor is what its kind says; if not, the end of a sentence about it.
+fn check(kind: &str, fd: &OwnedFd) -> Result<(), &'static str> {
+    match kind {
+        LISTENER | SYSTEMD | STATUS if getsockopt(fd, sockopt::AcceptConn) != Ok(true) => {
+            Err(": it does not listen")
+        }
+        PREDECESSOR | OLDER if getsockopt(fd, sockopt::SockType) != Ok(SockType::SeqPacket) => {
+            Err(": it is no channel")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Generations {
     items: Vec<HandoverItem>,
     /// Written when this process becomes the main process.
     pid_file: Option<File>,
+    /// Closes files that belong to the next generation once it serves.
+    let_go: Box<dyn Fn()>,
     older: Vec<Older>,
     newer: Newer,
     /// The previous generation is still the main process.
@@ -94,12 +96,14 @@ impl Generations {
         program: Program,
         items: Vec<HandoverItem>,
         pid_file: Option<File>,
+        let_go: Box<dyn Fn()>,
     ) -> Generations {
         Generations {
             number,
             program,
             items,
             pid_file,
+            let_go,
             awaits_promotion: !older.is_empty(),
             older,
             newer: Newer::None,
@@ -126,6 +130,8 @@ impl Generations {
     /// The descriptors to poll for events.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let newer = match &self.newer {
+            // A closed channel stays readable, so polling it would never wait.
+            Newer::Starting(starting) if starting.gone => None,
             Newer::None => None,
             Newer::Starting(starting) => Some(&starting.channel),
             Newer::Serving(channel) => Some(channel),
@@ -227,7 +233,10 @@ impl Generations {
                 (Ok(Some(Message::Status(status))), Newer::Starting(starting)) => {
                     starting.last_status = Some(status);
                 }
-                (Ok(Some(Message::Order(order))), _) => return Some(Event::Ordered(order)),
+                // A new process that ends while it starts must not end this one too.
+                (Ok(Some(Message::Order(order))), Newer::Serving(_)) => {
+                    return Some(Event::Ordered(order));
+                }
                 (Ok(Some(_)), _) => {}
                 (Ok(None) | Err(_), Newer::Starting(starting)) => starting.gone = true,
                 // No newer generation is left to send orders.
@@ -242,6 +251,8 @@ impl Generations {
         self.items.clear();
         self.older.clear();
         self.pid_file = None;
+        // If this process kept the lock, no daemon could start should the next one die.
+        (self.let_go)();
         self.retired = true;
         mark_as_old(self.number);
         Some(Event::Retire(pid?))
@@ -338,4 +349,67 @@ pub fn log_failed(log: &Log, why: &str) {
 pub fn log_older_ended(log: &Log, number: u32) {
     let text = format_args!("upgrade: the last session of generation {number} has ended");
     log.startup(Level::Notice, text);
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test has no reactor")]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::daemon::Environment;
+    use crate::net::notify::Notify;
+
+    /// A generation that has started another, and the other's end of the channel.
+    fn starting() -> (Generations, Channel) {
+        let program = Program::of_this_process(Path::new("/"), true, &Environment::default());
+        let mut generations =
+            Generations::new(1, Vec::new(), program, Vec::new(), None, Box::new(|| {}));
+        let (channel, other) = notify::channel().expect("a channel");
+        let child = Command::new("sleep")
+            .arg("3600")
+            .process_group(0)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a process");
+        generations.newer = Newer::Starting(Starting {
+            child,
+            channel,
+            last_status: None,
+            gone: false,
+            give_up_at: Instant::now() + START_TIMEOUT,
+        });
+        (generations, other)
+    }
+
+    #[test]
+    fn a_process_that_has_closed_its_channel_wakes_nobody_until_it_ends() {
+        let (mut generations, other) = starting();
+        assert_eq!(generations.descriptors().count(), 1);
+        drop(other);
+        assert_eq!(generations.next_event(Instant::now()), None);
+        assert_eq!(generations.descriptors().count(), 0);
+        let late = generations.deadline().expect("a deadline");
+        let event = generations.next_event(late);
+        assert!(matches!(event, Some(Event::Failed(_))), "{event:?}");
+    }
+
+    #[test]
+    fn a_process_that_does_not_serve_yet_gives_no_orders() {
+        let (mut generations, other) = starting();
+        other.order(Order::Stop);
+        assert_eq!(generations.next_event(Instant::now()), None);
+        let mut new = Notify::default();
+        new.add_starter(other.try_clone().expect("a copy"));
+        new.ready(7);
+        other.order(Order::Stop);
+        let mut next = || generations.next_event(Instant::now());
+        assert_eq!(next(), Some(Event::Retire(7)));
+        assert_eq!(next(), Some(Event::Ordered(Order::Stop)));
+        let child = generations.children.first_mut().expect("the process");
+        child.kill().expect("it is there");
+    }
 }

@@ -1,5 +1,5 @@
-//! The house's own rules, read off the source: who may know whom, where `unsafe` may
-//! stand, how long files and functions may be, and no circles of imports.
+//! Rules for the source: which room may use which, where `unsafe` is allowed, how long
+//! files and functions may be, and no circles of imports.
 
 #[path = "house/circles.rs"]
 mod circles;
@@ -9,7 +9,7 @@ mod functions;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room and the rooms it may name. A room may always name itself.
+/// Each room and the rooms that it may use. A room may always use itself.
 const KNOWS: [(&str, &[&str]); 19] = [
     ("main", &["check", "cli", "start"]),
     (
@@ -67,19 +67,18 @@ const KNOWS: [(&str, &[&str]); 19] = [
     ("shared_memory", &[]),
 ];
 
-/// Rooms that may hold `unsafe`.
+/// Rooms that may contain `unsafe`.
 const UNSAFE: [&str; 1] = ["expat"];
 
-/// Files elsewhere: OpenSSL's binding marks the use of a session ticket so, and
-/// there is no other way to resume a session; what a daemon does to itself; and memory
-/// that processes share.
+/// Other files with `unsafe`: resuming a TLS session with OpenSSL's binding, changes that
+/// a daemon makes to its own process, and memory that processes share.
 const UNSAFE_FILES: [&str; 3] = ["net/tls_client.rs", "src/daemon.rs", "src/shared_memory.rs"];
 
 const MAX_LINES: usize = 500;
 
 struct Source {
     path: PathBuf,
-    /// The file or directory right under src/.
+    /// The file or directory directly under src/.
     room: String,
     text: String,
 }
@@ -109,7 +108,7 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// The lines of code: without comments.
+/// The lines of code, without comments.
 fn code(source: &Source) -> impl Iterator<Item = (usize, &str)> {
     let lines = source.text.lines().enumerate();
     lines.filter_map(|(at, line)| {
@@ -118,8 +117,8 @@ fn code(source: &Source) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The rooms that a line of code names: `crate::room`, `jabsocket::room`, and
-/// those of `use crate::{room, room::...}`.
+/// The rooms in a line of code: `crate::room`, `jabsocket::room`, and those of
+/// `use crate::{room, room::...}`.
 fn named(line: &str) -> Vec<&str> {
     let mut rooms = Vec::new();
     for (at, _) in line

@@ -1,12 +1,12 @@
-//! What the fuzz targets share: how an input is cut into pieces.
+//! Code that the fuzz targets share: splits an input into pieces.
 //!
-//! The cuts follow from the bytes themselves, so that an input is plain traffic
-//! and a find repeats.
+//! The bytes of the input determine the cuts. An input is therefore plain traffic, and a
+//! failure is reproducible.
 
-/// Cuts `input` at random into pieces, none of them empty.
+/// Splits `input` at random into pieces that are not empty.
 pub fn pieces(input: &[u8]) -> Vec<&[u8]> {
     let mut random = Random::seeded(input);
-    // Dribble, segments of all lengths, or little more than one cut.
+    // Tiny pieces, pieces of all lengths, or only a few cuts.
     let longest = [3, 40, input.len().max(1)][random.below(3)];
     let mut pieces = Vec::new();
     let mut rest = input;
@@ -22,7 +22,7 @@ pub fn pieces(input: &[u8]) -> Vec<&[u8]> {
 pub struct Random(u64);
 
 impl Random {
-    /// A generator that depends on all of `input`.
+    /// A generator whose seed is a hash of `input`.
     pub fn seeded(input: &[u8]) -> Random {
         let seed = input.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)

@@ -11,7 +11,7 @@ use crate::common::PATIENCE;
 use crate::common::background::{Background, children, signal_to, wait_gone};
 
 /// A socket like systemd's, and its name for the environment.
-fn ear(daemon: &Background, abstract_name: bool) -> (UnixDatagram, String) {
+fn notify_socket(daemon: &Background, abstract_name: bool) -> (UnixDatagram, String) {
     let path = daemon.dir.path("notify");
     let name = path.to_str().unwrap().to_owned();
     let (socket, name) = match abstract_name {
@@ -26,9 +26,9 @@ fn ear(daemon: &Background, abstract_name: bool) -> (UnixDatagram, String) {
     (socket, name)
 }
 
-fn hear(ear: &UnixDatagram) -> String {
+fn receive(socket: &UnixDatagram) -> String {
     let mut message = [0; 4096];
-    let length = ear.recv(&mut message).expect("a message");
+    let length = socket.recv(&mut message).expect("a message");
     String::from_utf8(message[..length].to_vec()).unwrap()
 }
 
@@ -40,26 +40,26 @@ fn spawn(command: &mut Command, name: &str) -> Child {
 fn start_reload_and_end_are_told() {
     for (abstract_name, workers) in [(false, 1), (true, 1), (false, 2)] {
         let daemon = Background::new(&format!("workers: {workers}\n"));
-        let (ear, name) = ear(&daemon, abstract_name);
+        let (socket, name) = notify_socket(&daemon, abstract_name);
         let mut child = spawn(daemon.command().arg("-n"), &name);
         let pid = child.id();
         assert_eq!(
-            hear(&ear),
+            receive(&socket),
             format!("READY=1\nMAINPID={pid}\nSTATUS=serving")
         );
         daemon.signal(Signal::SIGHUP);
-        let reloading = hear(&ear);
+        let reloading = receive(&socket);
         let usec = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
         let usec = usec.and_then(|usec| usec.parse::<u64>().ok());
         assert!(usec.is_some_and(|usec| usec > 0), "{reloading}");
-        assert_eq!(hear(&ear), "READY=1\nSTATUS=serving");
+        assert_eq!(receive(&socket), "READY=1\nSTATUS=serving");
         daemon.configure("port: x\n");
         daemon.signal(Signal::SIGHUP);
-        assert!(hear(&ear).starts_with("RELOADING=1\n"));
+        assert!(receive(&socket).starts_with("RELOADING=1\n"));
         let refused = "READY=1\nSTATUS=serving; the last reload was refused, see the log";
-        assert_eq!(hear(&ear), refused);
+        assert_eq!(receive(&socket), refused);
         daemon.signal(Signal::SIGTERM);
-        assert_eq!(hear(&ear), "STOPPING=1\nSTATUS=ending sessions");
+        assert_eq!(receive(&socket), "STOPPING=1\nSTATUS=ending sessions");
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 }
@@ -67,22 +67,22 @@ fn start_reload_and_end_are_told() {
 #[test]
 fn in_the_background_the_process_that_counts_is_named() {
     let daemon = Background::new("");
-    let (ear, name) = ear(&daemon, false);
+    let (socket, name) = notify_socket(&daemon, false);
     let status = spawn(&mut daemon.command(), &name).wait().unwrap();
     assert!(status.success());
     let ready = format!("READY=1\nMAINPID={}\nSTATUS=serving", daemon.pid());
-    assert_eq!(hear(&ear), ready);
+    assert_eq!(receive(&socket), ready);
     daemon.stop();
 }
 
 #[test]
 fn a_start_that_fails_is_not_told_as_ready() {
     let daemon = Background::new("user: no-such-user\n");
-    let (ear, name) = ear(&daemon, false);
+    let (socket, name) = notify_socket(&daemon, false);
     let status = spawn(daemon.command().arg("-n"), &name).wait().unwrap();
     assert_eq!(status.code(), Some(1));
-    ear.set_nonblocking(true).unwrap();
-    assert!(ear.recv(&mut [0; 10]).is_err(), "something was told");
+    socket.set_nonblocking(true).unwrap();
+    assert!(socket.recv(&mut [0; 10]).is_err(), "something was told");
 }
 
 #[test]
@@ -101,27 +101,29 @@ fn nobody_at_the_socket_is_no_harm() {
 fn signs_of_life_come_while_the_loop_turns() {
     for workers in [1, 2] {
         let daemon = Background::new(&format!("workers: {workers}\n"));
-        let (ear, name) = ear(&daemon, false);
+        let (socket, name) = notify_socket(&daemon, false);
         let mut command = daemon.command();
         command.arg("-n").env("WATCHDOG_USEC", "100000");
         let mut child = spawn(&mut command, &name);
-        assert!(hear(&ear).starts_with("READY=1"));
+        assert!(receive(&socket).starts_with("READY=1"));
         for _ in 0..5 {
-            assert_eq!(hear(&ear), "WATCHDOG=1");
+            assert_eq!(receive(&socket), "WATCHDOG=1");
         }
         // A hanging worker has the same effect as a hanging process.
         let mut stopped = children(child.id());
         stopped.push(child.id());
         signal_to(stopped[0], Signal::SIGSTOP);
-        ear.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
         let mut after = 0;
-        while ear.recv(&mut [0; 100]).is_ok() {
+        while socket.recv(&mut [0; 100]).is_ok() {
             after += 1;
             assert!(after < 1000, "signs of life of a process that hangs");
         }
-        ear.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         signal_to(stopped[0], Signal::SIGCONT);
-        assert_eq!(hear(&ear), "WATCHDOG=1");
+        assert_eq!(receive(&socket), "WATCHDOG=1");
         daemon.signal(Signal::SIGTERM);
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
@@ -130,17 +132,18 @@ fn signs_of_life_come_while_the_loop_turns() {
 #[test]
 fn a_watchdog_of_another_process_is_not_ours() {
     let daemon = Background::new("");
-    let (ear, name) = ear(&daemon, false);
+    let (socket, name) = notify_socket(&daemon, false);
     let mut command = daemon.command();
     command
         .arg("-n")
         .env("WATCHDOG_USEC", "20000")
         .env("WATCHDOG_PID", "1");
     let mut child = spawn(&mut command, &name);
-    assert!(hear(&ear).starts_with("READY=1"));
-    ear.set_read_timeout(Some(Duration::from_millis(300)))
+    assert!(receive(&socket).starts_with("READY=1"));
+    socket
+        .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
-    assert!(ear.recv(&mut [0; 100]).is_err(), "a sign of life");
+    assert!(socket.recv(&mut [0; 100]).is_err(), "a sign of life");
     daemon.signal(Signal::SIGTERM);
     child.wait().unwrap();
 }

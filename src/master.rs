@@ -157,18 +157,8 @@ impl Master {
             Ok(signals) => signals,
             Err(error) => return self.fail(format!("cannot take signals: {error}")),
         };
-        if !self.config.status_listen.is_empty() {
-            match SharedMetrics::new(self.slots.len()) {
-                Ok(metrics) => {
-                    metrics.add_domains(&self.config);
-                    self.metrics = Some(metrics);
-                }
-                Err(error) => return self.fail(format!("cannot sum up metrics: {error}")),
-            }
-        }
-        match SharedText::new() {
-            Ok(text) => self.text = Some(text),
-            Err(error) => return self.fail(format!("cannot share the configuration: {error}")),
+        if let Err(why) = self.share_memory() {
+            return self.fail(why);
         }
         loop {
             self.log.tick(now());
@@ -198,21 +188,40 @@ impl Master {
                 return self.fail(why);
             }
             self.handle_generation_events();
-            let is_idle = self.slots.iter().all(|slot| slot.running.is_none());
-            if self.generations.is_retired() && is_idle {
+            if self.end_late_workers() {
                 return Role::Over(Ok(()));
             }
-            if self.kill_at.is_some() {
-                let is_last = self.generations.older() == 0 || self.is_late();
-                if is_idle && is_last {
-                    return Role::Over(Ok(()));
-                }
-                if self.is_late() {
-                    self.relay(Signal::SIGKILL);
-                    self.kill_at = Some(now() + GRACE);
-                }
-            }
         }
+    }
+
+    /// Makes the memory that the workers share.
+    fn share_memory(&mut self) -> Result<(), String> {
+        if !self.config.status_listen.is_empty() {
+            let metrics = SharedMetrics::new(self.slots.len());
+            let metrics = metrics.map_err(|error| format!("cannot sum up metrics: {error}"))?;
+            metrics.add_domains(&self.config);
+            self.metrics = Some(metrics);
+        }
+        let text = SharedText::new();
+        self.text = Some(text.map_err(|error| format!("cannot share the configuration: {error}"))?);
+        Ok(())
+    }
+
+    /// Kills workers that have used up their time. Returns whether nothing is left to wait for.
+    fn end_late_workers(&mut self) -> bool {
+        let is_idle = self.slots.iter().all(|slot| slot.running.is_none());
+        if self.generations.is_retired() && is_idle {
+            return true;
+        }
+        if self.kill_at.is_none() {
+            return false;
+        }
+        let is_last = self.generations.older() == 0 || self.is_late();
+        if !(is_idle && is_last) && self.is_late() {
+            self.relay(Signal::SIGKILL);
+            self.kill_at = Some(now() + GRACE);
+        }
+        is_idle && is_last
     }
 
     /// Whether the remaining workers have used up their time.

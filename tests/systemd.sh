@@ -323,7 +323,7 @@ is_old() { [[ $(inside cat "/proc/$1/comm") == jabsocket-old* ]]; }
 # the service ends all its processes in time.
 upgrades_in_place() {
     local pid
-    inside systemctl disable --now jabsocket.socket && rm "$root/etc/systemd/system/jabsocket.socket" && set_up_unit WatchdogSec=4 || return 1
+    inside systemctl disable --now jabsocket.socket && rm "$root/etc/systemd/system/jabsocket.socket" && set_up_unit WatchdogSec=10 || return 1
     configure 'workers: 2' 'open_timeout: 600'
     restart && pid=$(main_pid) && during_session / upgrade_twice || return 1
     # The new process sends heartbeats for longer than the watchdog waits.
@@ -339,9 +339,11 @@ upgrade_twice() {
 }
 upgrade_in_place_during_session_and_stop() {
     nsenter --target "$init" --net bash -c "$silent_browser" browser / "$work/other" &
-    await [ -e "$work/other.open" ] && upgrade_in_place && inside systemctl stop jabsocket.service && : >"$work/other.enough" &&
-        [ "$(property Result)" = success ] && ! inside sh -c 'cat /proc/[0-9]*/comm' | grep '^jabsocket'
+    await [ -e "$work/other.open" ] && upgrade_in_place && inside systemctl stop jabsocket.service && : >"$work/other.enough" || return 1
+    [ "$(property Result)" = success ] || { echo "the service ended with $(property Result)"; inside journalctl --quiet --lines 30; return 1; }
+    await none_runs
 }
+none_runs() { ! inside sh -c 'cat /proc/[0-9]*/comm' | grep '^jabsocket'; }
 
 # With an invalid file, the old process continues as main process.
 survives_bad_upgrade() {

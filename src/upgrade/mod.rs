@@ -255,7 +255,19 @@ impl Generations {
         (self.let_go)();
         self.retired = true;
         mark_as_old(self.number);
+        self.await_first_process();
         Some(Event::Retire(pid?))
+    }
+
+    /// Waits up to a second for the end of the new generation's first process. After that the
+    /// next main process is a child of systemd, which otherwise would not supervise it.
+    fn await_first_process(&mut self) {
+        for _ in 0..100 {
+            match self.children.last_mut().map(Child::try_wait) {
+                Some(Ok(None)) => std::thread::sleep(Duration::from_millis(10)),
+                _ => return,
+            }
+        }
     }
 
     /// Stops waiting for a new generation. Its first process is about to end.

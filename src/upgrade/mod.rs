@@ -65,9 +65,18 @@ struct Starting {
     channel: Channel,
     /// The last status that it sent.
     last_status: Option<String>,
-    /// All its processes have closed the channel.
-    gone: bool,
+    progress: Progress,
     give_up_at: Instant,
+}
+
+/// What the channel to a new generation has reported.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Unknown,
+    /// It serves, in the process with this number.
+    Ready(u32),
+    /// All its processes have closed the channel.
+    Closed,
 }
 
 /// This process as one of several generations.
@@ -130,9 +139,9 @@ impl Generations {
     /// The descriptors to poll for events.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let newer = match &self.newer {
-            // A closed channel stays readable, so polling it would never wait.
-            Newer::Starting(starting) if starting.gone => None,
             Newer::None => None,
+            // Nothing is read from such a channel, so polling it would never wait.
+            Newer::Starting(starting) if starting.progress != Progress::Unknown => None,
             Newer::Starting(starting) => Some(&starting.channel),
             Newer::Serving(channel) => Some(channel),
         };
@@ -175,7 +184,7 @@ impl Generations {
             child,
             channel,
             last_status: None,
-            gone: false,
+            progress: Progress::Unknown,
             give_up_at: now + START_TIMEOUT,
         });
         Ok(())
@@ -185,7 +194,7 @@ impl Generations {
         self.children
             .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         let heard = self.read_older().or_else(|| self.read_newer());
-        heard.or_else(|| self.give_up(now))
+        heard.or_else(|| self.end_start(now))
     }
 
     fn read_older(&mut self) -> Option<Event> {
@@ -221,14 +230,16 @@ impl Generations {
         loop {
             let message = match &self.newer {
                 Newer::None => return None,
-                Newer::Starting(starting) if starting.gone => return None,
+                Newer::Starting(starting) if starting.progress != Progress::Unknown => {
+                    return None;
+                }
                 Newer::Starting(starting) => starting.channel.next(false),
                 Newer::Serving(channel) => channel.next(false),
             };
             match (message, &mut self.newer) {
                 (Err(Errno::EAGAIN), _) => return None,
-                (Ok(Some(Message::Ready(pid @ Some(_)))), Newer::Starting(_)) => {
-                    return self.retire(pid);
+                (Ok(Some(Message::Ready(Some(pid)))), Newer::Starting(starting)) => {
+                    starting.progress = Progress::Ready(pid);
                 }
                 (Ok(Some(Message::Status(status))), Newer::Starting(starting)) => {
                     starting.last_status = Some(status);
@@ -238,14 +249,16 @@ impl Generations {
                     return Some(Event::Ordered(order));
                 }
                 (Ok(Some(_)), _) => {}
-                (Ok(None) | Err(_), Newer::Starting(starting)) => starting.gone = true,
+                (Ok(None) | Err(_), Newer::Starting(starting)) => {
+                    starting.progress = Progress::Closed;
+                }
                 // No newer generation is left to send orders.
                 (Ok(None) | Err(_), newer) => *newer = Newer::None,
             }
         }
     }
 
-    fn retire(&mut self, pid: Option<u32>) -> Option<Event> {
+    fn retire(&mut self, pid: u32) -> Option<Event> {
         let channel = self.abandon()?;
         self.newer = Newer::Serving(channel);
         self.items.clear();
@@ -255,19 +268,7 @@ impl Generations {
         (self.let_go)();
         self.retired = true;
         mark_as_old(self.number);
-        self.await_first_process();
-        Some(Event::Retire(pid?))
-    }
-
-    /// Waits up to a second for the end of the new generation's first process. After that the
-    /// next main process is a child of systemd, which otherwise would not supervise it.
-    fn await_first_process(&mut self) {
-        for _ in 0..100 {
-            match self.children.last_mut().map(Child::try_wait) {
-                Some(Ok(None)) => std::thread::sleep(Duration::from_millis(10)),
-                _ => return,
-            }
-        }
+        Some(Event::Retire(pid))
     }
 
     /// Stops waiting for a new generation. Its first process is about to end.
@@ -292,15 +293,21 @@ impl Generations {
         }
     }
 
-    /// Notices that the next generation has ended or missed its deadline.
-    fn give_up(&mut self, now: Instant) -> Option<Event> {
+    /// Notices that the start of the next generation has succeeded, failed or missed its
+    /// deadline. A process that serves counts once the first process of its generation has
+    /// ended: it is a child of systemd then, which otherwise would not supervise it.
+    fn end_start(&mut self, now: Instant) -> Option<Event> {
         let Newer::Starting(starting) = &mut self.newer else {
             return None;
         };
-        let ended = match starting.gone {
-            true => starting.child.try_wait().ok().flatten(),
-            false => None,
+        let ended = match starting.progress {
+            Progress::Unknown => None,
+            _ => starting.child.try_wait().ok().flatten(),
         };
+        if let Progress::Ready(pid) = starting.progress {
+            let is_due = ended.is_some() || now >= starting.give_up_at;
+            return is_due.then(|| self.retire(pid)).flatten();
+        }
         let why = match ended {
             Some(status) => {
                 let reason = starting.last_status.take();
@@ -393,7 +400,7 @@ mod tests {
             child,
             channel,
             last_status: None,
-            gone: false,
+            progress: Progress::Unknown,
             give_up_at: Instant::now() + START_TIMEOUT,
         });
         (generations, other)
@@ -424,10 +431,15 @@ mod tests {
         new.add_starter(other.try_clone().expect("a copy"));
         new.ready(7);
         other.order(Order::Stop);
+        assert_eq!(generations.next_event(Instant::now()), None);
+        assert_eq!(generations.descriptors().count(), 0);
+        let Newer::Starting(starting) = &mut generations.newer else {
+            panic!("it counts before its first process has ended");
+        };
+        starting.child.kill().expect("it is there");
+        starting.child.wait().expect("its status");
         let mut next = || generations.next_event(Instant::now());
         assert_eq!(next(), Some(Event::Retire(7)));
         assert_eq!(next(), Some(Event::Ordered(Order::Stop)));
-        let child = generations.children.first_mut().expect("the process");
-        child.kill().expect("it is there");
     }
 }

@@ -178,33 +178,37 @@ impl Seen {
         }
     }
 
+    fn take_relayed(&mut self, step: &Step) {
+        rule!(self.named, step, "no message for a server before a domain");
+        rule!(
+            !self.finished,
+            step,
+            "no message behind the end of a stream"
+        );
+        rule!(
+            !self.connected || self.greeted || step.before.phase() == Phase::Securing,
+            step,
+            "no message before our stream header"
+        );
+        match step.event {
+            Event::Restart { .. } => {
+                rule!(self.authenticated, step, "a restart follows SASL");
+                self.authenticated = false;
+            }
+            Event::EndTag { alone: true } => {}
+            _ => rule!(
+                !self.authenticated,
+                step,
+                "between SASL success and restart only an end"
+            ),
+        }
+        self.units_up = true;
+    }
+
     fn take_words_to_server(&mut self, step: &Step) {
         let actions = &step.actions;
         if actions.relay {
-            rule!(self.named, step, "no message for a server before a domain");
-            rule!(
-                !self.finished,
-                step,
-                "no message behind the end of a stream"
-            );
-            rule!(
-                !self.connected || self.greeted || step.before.phase() == Phase::Securing,
-                step,
-                "no message before our stream header"
-            );
-            match step.event {
-                Event::Restart { .. } => {
-                    rule!(self.authenticated, step, "a restart follows SASL");
-                    self.authenticated = false;
-                }
-                Event::EndTag { alone: true } => {}
-                _ => rule!(
-                    !self.authenticated,
-                    step,
-                    "between SASL success and restart only an end"
-                ),
-            }
-            self.units_up = true;
+            self.take_relayed(step);
         }
         let lost = matches!(
             step.event,

@@ -128,6 +128,11 @@ impl ConnectQueue {
     /// Lets sessions that wait for `address` choose again: all of them, or those of one
     /// domain.
     pub(crate) fn wake(&mut self, address: &Address, domain: Option<&Rc<str>>) {
+        let line = self.lines.get(address);
+        // All sessions are looked at only if some wait: addresses of strangers fail often.
+        if line.is_none_or(|line| line.waiting.is_empty()) {
+            return;
+        }
         let waits = |claims: &Claims| match &claims.turn {
             Turn::Waiting(other, caller) => {
                 other == address && domain.is_none_or(|domain| *domain == caller.domain)

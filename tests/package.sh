@@ -149,9 +149,12 @@ old_cargo() {
 }
 
 installs() {
-    local to=$work/to
+    local file to=$work/to
     DESTDIR=$to make -C "$build" install || return 1
     [ -x "$to/usr/local/bin/jabsocket" ] && sed s,/usr/share,/usr/local/share, conf/installed.conf | cmp - "$to/etc/jabsocket.conf" || return 1
+    for file in README.md guide/operating.md guide/overview.svg examples/nginx.conf; do
+        [ -f "$to/usr/local/share/doc/jabsocket/$file" ] || { echo "no $file"; return 1; }
+    done
     has "$to/usr/local/lib/systemd/system/jabsocket.service" '^ExecStart=/usr/local/bin/jabsocket -n -c /etc/jabsocket.conf$' || return 1
     echo '# mine' >>"$to/etc/jabsocket.conf"
     DESTDIR=$to make -C "$build" install && has "$to/etc/jabsocket.conf" '^# mine$'
@@ -195,7 +198,9 @@ is_installed() {
     in_root dpkg --audit | grep . && return 1
     [ "$(in_root dpkg-query -W -f '${Status}' jabsocket)" = 'install ok installed' ] || return 1
     for file in usr/share/man/man8/jabsocket.8.gz usr/share/man/man5/jabsocket.conf.5.gz \
-        usr/share/doc/jabsocket/copyright usr/share/doc/jabsocket/changelog.Debian.gz; do
+        usr/share/doc/jabsocket/copyright usr/share/doc/jabsocket/changelog.Debian.gz \
+        usr/share/doc/jabsocket/README.md.gz usr/share/doc/jabsocket/guide/operating.md.gz \
+        usr/share/doc/jabsocket/guide/overview.svg; do
         # A minimal root may omit documentation. Existing files must be complete.
         in_root dpkg -L jabsocket | grep -qx "/$file" || { echo "no /$file"; return 1; }
     done

@@ -43,6 +43,12 @@ put conf/debian/copyright 644 usr/share/doc/jabsocket/copyright
 put_gz conf/debian/changelog usr/share/doc/jabsocket/changelog.Debian
 put conf/debian/lintian-overrides 644 usr/share/lintian/overrides/jabsocket
 put_gz README.md usr/share/doc/jabsocket/README.md
+for file in man/guide/*; do
+    case $file in
+        *.md) put_gz "$file" "usr/share/doc/jabsocket/guide/${file##*/}" ;;
+        *) put "$file" 644 "usr/share/doc/jabsocket/guide/${file##*/}" ;;
+    esac
+done
 for file in jabsocket.conf nginx.conf haproxy.cfg fail2ban.conf jabsocket.socket \
     prometheus-alerts.yml; do
     put "conf/$file" 644 "usr/share/doc/jabsocket/examples/$file"

@@ -2,8 +2,7 @@
 //!
 //! Owns the table of top-level keys: the values that each key accepts, its default, and
 //! whether a change needs a restart. A new key needs a row in the table, a field in
-//! [`Config`], and a paragraph in conf/jabsocket.conf, in jabsocket.conf(5) and in
-//! README.md.
+//! [`Config`], and a paragraph in conf/jabsocket.conf and in jabsocket.conf(5).
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -45,7 +45,7 @@ fn goal(row: &Row) -> String {
     }
 }
 
-/// A table for the README.
+/// A table for man/guide/capacity.md.
 pub fn markdown(results: &Results) -> String {
     let mut text = format!("{}; {}.\n", date(), machine());
     for (name, version) in &results.relays {

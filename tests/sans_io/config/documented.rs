@@ -1,5 +1,5 @@
-//! The sample, the manual and the README list all keys of the program, with the same
-//! defaults and units, and the same keys that need a restart.
+//! The sample and the manual list all keys of the program, with the same defaults and units.
+//! Wherever the keys that need a restart are listed, these are the same.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -153,36 +153,6 @@ fn the_manual_has_the_units() {
     }
 }
 
-#[test]
-fn the_readme_has_each_key_with_its_default_and_unit() {
-    let readme = file("README.md");
-    let rows = readme.lines().filter(|line| line.starts_with("| `"));
-    let rows: Vec<Vec<&str>> = rows
-        .map(|row| row.split('|').map(str::trim).collect())
-        .collect();
-    for key in keys() {
-        let named = format!("`{}`", key.name);
-        let row = rows
-            .iter()
-            .find(|row| row[1].split(", ").any(|key| key == named));
-        let row = row.unwrap_or_else(|| panic!("{named}"));
-        let default = row[2].split([' ', ';']).next();
-        assert!(
-            key.default.is_empty() || default == Some(key.default),
-            "{row:?}"
-        );
-        let unit = match key.unit() {
-            Some("seconds") => "s",
-            Some(unit) => unit,
-            None => "",
-        };
-        assert!(
-            row[3] == unit || unit.is_empty() && row[3] != "s",
-            "{row:?}"
-        );
-    }
-}
-
 /// The keys that are named between two texts.
 fn named_between(text: &str, from: &str, to: &str) -> BTreeSet<&'static str> {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -206,8 +176,9 @@ fn everywhere_the_same_keys_need_a_restart() {
     let daemon = manual("man/jabsocket.8");
     let named = named_between(&daemon, "keys that need a restart:", ".");
     assert_eq!(named, expected, "jabsocket(8)");
-    let named = named_between(&file("README.md"), "Changes to", "need a restart");
-    assert_eq!(named, expected, "README.md");
+    let operating = file("man/guide/operating.md");
+    let named = named_between(&operating, "Changes to", "need a restart");
+    assert_eq!(named, expected, "man/guide/operating.md");
     let sample = file("conf/jabsocket.conf");
     let text = sample.replace('#', "");
     let mut named = named_between(&text, "so do changes to", "All other changes");

@@ -7,7 +7,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use super::{Reactor, random, ticks};
+use super::random::random;
+use super::{Reactor, ticks};
 use crate::session::{Session, Tick};
 
 /// Time between two sessions if `drain_spread` is not set: 500 sessions per second.

@@ -11,6 +11,7 @@ mod generations;
 mod latency;
 pub mod notices;
 mod open_files;
+mod random;
 pub mod reload;
 mod setup;
 mod shed;
@@ -41,6 +42,7 @@ use crate::session::{Session, Tick, Turn};
 use crate::status::Status;
 use drain::DrainSchedule;
 use latency::Sampler;
+use random::random;
 pub use setup::{Membership, Setup};
 use slow::SlowTurns;
 use timers::{Armed, Timers};
@@ -105,15 +107,6 @@ pub struct Reactor {
     retired_until: Option<Tick>,
     /// A second signal has arrived: exit at once.
     leave: bool,
-}
-
-/// A uniformly distributed number from 0 to `most`, for choosing among SRV records and for
-/// the order of a drain.
-fn random(most: u32) -> u32 {
-    let mut bytes = [0; 8];
-    // Without randomness the first record wins, which RFC 2782 allows.
-    let _ = openssl::rand::rand_bytes(&mut bytes);
-    (u64::from_ne_bytes(bytes) % (u64::from(most) + 1)) as u32
 }
 
 /// Converts a time to the unit of the loop's clock.

@@ -6,6 +6,7 @@
 //! handles no sessions and opens no connections. With one worker there is no master.
 
 mod ending;
+mod watchdog;
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ use crate::reactor::notices::{
 use crate::reactor::reload::{Reloaded, monotonic_us, read_again};
 use crate::shared_memory::SharedText;
 use crate::upgrade::{self, Generations};
+use watchdog::{Silence, Watchdog};
 
 /// Time before a dead worker is replaced; doubles after each failure.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -81,8 +83,7 @@ struct Running {
     channel: Channel,
     since: Instant,
     ready: bool,
-    /// It has sent a heartbeat since the master last forwarded one.
-    alive: bool,
+    silence: Silence,
     /// The last status that it sent.
     status: Option<String>,
 }
@@ -98,6 +99,8 @@ pub struct Master {
     metrics: Option<SharedMetrics>,
     /// The text of the active configuration; created in [`Master::run`].
     text: Option<SharedText>,
+    /// Created in [`Master::run`].
+    watchdog: Option<Watchdog>,
     slots: Vec<WorkerSlot>,
     generations: Generations,
     /// All workers have been ready at least once.
@@ -141,6 +144,7 @@ impl Master {
             notify,
             metrics: None,
             text: None,
+            watchdog: None,
             slots: sets.into_iter().map(slot).collect(),
             generations,
             serves: false,
@@ -187,6 +191,7 @@ impl Master {
             if let Err(why) = self.reap() {
                 return self.fail(why);
             }
+            self.watch_workers();
             self.handle_generation_events();
             if self.end_late_workers() {
                 return Role::Over(Ok(()));
@@ -202,6 +207,11 @@ impl Master {
             metrics.add_domains(&self.config);
             self.metrics = Some(metrics);
         }
+        // Systemd's time limit is twice the time between heartbeats.
+        let limit = self.notify.watchdog().map(|half| half * 2);
+        let watchdog = Watchdog::new(self.slots.len(), limit);
+        let watchdog = watchdog.map_err(|error| format!("cannot watch workers: {error}"))?;
+        self.watchdog = Some(watchdog);
         let text = SharedText::new();
         self.text = Some(text.map_err(|error| format!("cannot share the configuration: {error}"))?);
         Ok(())
@@ -241,7 +251,7 @@ impl Master {
                     channel: parent_end,
                     since: now(),
                     ready: false,
-                    alive: true,
+                    silence: Silence::default(),
                     status: None,
                 });
                 Ok(None)
@@ -254,16 +264,18 @@ impl Master {
                     std::process::exit(1);
                 }
                 let workers = self.slots.len();
+                let watchdog = self.watchdog.as_ref();
                 Ok(Some(WorkerSetup {
                     membership: Membership {
                         worker: at,
                         workers,
                         text: self.text,
+                        heartbeat: watchdog.map(|watchdog| watchdog.heartbeat(at)),
                     },
                     config: Rc::new(self.config.share(at, workers)),
                     endpoints: self.endpoints.clone(),
                     listeners: std::mem::take(&mut self.slots[at].listeners),
-                    notify: Notify::to_master(child_end, self.notify.watchdog()),
+                    notify: Notify::to_master(child_end, watchdog.map(Watchdog::period)),
                     metrics: self.metrics,
                     status: std::mem::take(&mut self.slots[at].status),
                     generation: self.generations.number(),
@@ -295,10 +307,7 @@ impl Master {
         fds.extend(channels.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let due = self.slots.iter().filter_map(|slot| slot.due);
         let due = due.chain(self.generations.deadline());
-        // Without workers only older generations are left, and they send no heartbeats.
-        let is_idle = self.slots.iter().all(|slot| slot.running.is_none());
-        let beat = self.notify.watchdog().filter(|_| is_idle);
-        let due = due.chain(beat.map(|period| now() + period));
+        let due = due.chain(self.watchdog.as_ref().map(Watchdog::due));
         let wait = due.chain(self.kill_at).min().map(|at| {
             // Rounded up, otherwise the loop would spin during the last millisecond.
             at.saturating_duration_since(now()) + Duration::from_millis(1)
@@ -406,26 +415,16 @@ impl Master {
             while let Ok(Some(message)) = running.channel.next(false) {
                 match message {
                     Message::Ready(_) => running.ready = true,
-                    Message::Alive => running.alive = true,
                     Message::Status(status) => running.status = Some(status),
                     Message::Order(_) => {}
                 }
             }
         }
         let mut running = self.slots.iter().map(|slot| slot.running.as_ref());
-        if !self.serves && running.clone().all(|r| r.is_some_and(|r| r.ready)) {
+        if !self.serves && running.all(|r| r.is_some_and(|r| r.ready)) {
             self.serves = true;
             announce(&self.slots[0].listeners, &self.log);
             self.notify.ready(std::process::id());
-        }
-        // The master is as healthy as its least healthy worker. An empty slot does not
-        // count, because a replacement is on its way.
-        let watched = self.serves && self.notify.watchdog().is_some();
-        if watched && running.all(|r| r.is_none_or(|r| r.alive)) {
-            self.notify.alive();
-            for running in self.slots.iter_mut().filter_map(|p| p.running.as_mut()) {
-                running.alive = false;
-            }
         }
     }
 

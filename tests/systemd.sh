@@ -214,16 +214,10 @@ refuses_bad_start() {
     restart && browse /
 }
 
-# $1: a command that prints the process to stop.
-recovers_from_hang() {
-    local pid hung
-    pid=$(main_pid)
-    hung=$("$1") && signal STOP "$hung" && await is_up_anew "$pid" && browse / || return 1
-    inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service >"$work/journal" && has "$work/journal" 'Watchdog timeout'
-}
-
 dies_of_watchdog() {
-    set_up_unit WatchdogSec=2 && restart && recovers_from_hang main_pid
+    local pid
+    set_up_unit WatchdogSec=2 && restart && pid=$(main_pid) && signal STOP "$pid" && await is_up_anew "$pid" && browse / || return 1
+    inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service >"$work/journal" && has "$work/journal" 'Watchdog timeout'
 }
 
 workers_of_main() { inside cat "/proc/$(main_pid)/task/$(main_pid)/children"; }
@@ -236,6 +230,13 @@ has_workers() {
     # The master replaces a worker that dies.
     signal KILL "$worker" && await has_other_worker "$worker" && browse / && [ "$(main_pid)" = "$pid" ] &&
         [ "$(property ActiveState)" = active ]
+}
+# The master notices a worker that hangs, before systemd does.
+replaces_hung_worker() {
+    local pid worker
+    pid=$(main_pid) && worker=$(last_worker) && signal STOP "$worker" && await has_other_worker "$worker" && browse / &&
+        [ "$(main_pid)" = "$pid" ] && [ "$(property ActiveState)" = active ] || return 1
+    inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service >"$work/journal" && has "$work/journal" 'gave no sign of life for 2 s'
 }
 has_other_worker() { [ "$(workers_of_main | wc -w)" = 2 ] && ! workers_of_main | grep -qw "$1"; }
 
@@ -417,7 +418,7 @@ check 'a reload with an invalid file fails visibly and changes nothing' refuses_
 check 'a start with an invalid file fails, a start with a valid file succeeds' refuses_bad_start
 check 'the watchdog restarts a hanging process' dies_of_watchdog
 check 'with two workers, a killed worker is replaced' has_workers
-check 'the watchdog notices a hanging worker' recovers_from_hang last_worker
+check 'a hanging worker is replaced, and the service stays' replaces_hung_worker
 check 'with two sockets from systemd, the first connect starts the service' activates
 check 'no connect is refused during a restart' under_load restarts
 check 'no connect is refused and a session continues during an upgrade of the package' under_load during_session /first upgrades

@@ -40,13 +40,16 @@ pub struct Notify {
 }
 
 impl Notify {
-    /// Adds systemd, with its socket at `address`: a path, or `@` and an abstract name. It
-    /// expects a heartbeat every `watchdog`.
-    pub fn add_systemd(
-        &mut self,
-        address: &OsStr,
-        watchdog: Option<Duration>,
-    ) -> Result<(), Errno> {
+    /// Reports to nobody yet. A heartbeat is expected every `watchdog`.
+    pub fn new(watchdog: Option<Duration>) -> Notify {
+        Notify {
+            watchdog,
+            ..Notify::default()
+        }
+    }
+
+    /// Adds systemd, with its socket at `address`: a path, or `@` and an abstract name.
+    pub fn add_systemd(&mut self, address: &OsStr) -> Result<(), Errno> {
         let bytes = address.as_bytes();
         let address = match bytes.split_first() {
             Some((b'@', name)) => UnixAddr::new_abstract(name)?,
@@ -56,7 +59,6 @@ impl Notify {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         self.recipients.push(Recipient::Systemd { socket, address });
-        self.watchdog = watchdog;
         Ok(())
     }
 
@@ -76,6 +78,7 @@ impl Notify {
         self.send_to_all(&format!("MAINPID={pid}"));
         self.recipients
             .retain(|recipient| !matches!(recipient, Recipient::Systemd { .. }));
+        self.watchdog = None;
     }
 
     /// Adds the process at the other end of `channel`, which waits until the start is
@@ -93,7 +96,7 @@ impl Notify {
         }
     }
 
-    /// Time between heartbeats, if a receiver expects them.
+    /// Time between heartbeats, if they are expected.
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
@@ -129,7 +132,7 @@ impl Notify {
         self.send_to_all(&format!("STOPPING=1\nSTATUS={status}"));
     }
 
-    /// Sends a heartbeat.
+    /// Sends a heartbeat to systemd. Must be called after `ready` only.
     pub fn alive(&self) {
         self.send_to_all("WATCHDOG=1");
     }
@@ -155,7 +158,6 @@ impl Notify {
 pub enum Message {
     /// The other process, with this number, serves.
     Ready(Option<u32>),
-    Alive,
     Order(Order),
     /// Any other status. If the process never served, this is the reason.
     Status(String),
@@ -226,7 +228,6 @@ impl Channel {
                 let pid = lines.find_map(|line| line.strip_prefix("MAINPID="));
                 Some(Message::Ready(pid.and_then(|pid| pid.parse().ok())))
             }
-            Some("WATCHDOG=1") => Some(Message::Alive),
             Some(first) => Some(match ORDERS.iter().find(|(_, text)| *text == first) {
                 Some((order, _)) => Message::Order(*order),
                 None => {

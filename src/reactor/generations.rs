@@ -96,7 +96,6 @@ impl Reactor {
         if let Some(status) = &mut self.status {
             status.stop_accepting(self.poll.registry());
         }
-        self.alive_at = None;
         let limit = self.shared.config.old_sessions_timeout;
         self.retired_until = Some(self.shared.now + ticks(limit));
         upgrade::mark_as_old(self.setup.generation);

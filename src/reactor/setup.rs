@@ -1,6 +1,7 @@
 //! What the event loop needs in addition to sockets.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 
 use mio::net::TcpListener;
 
@@ -35,4 +36,6 @@ pub struct Membership {
     /// The text of the active configuration. All workers read the same text, even if the
     /// file changes meanwhile.
     pub text: Option<SharedText>,
+    /// A word in which this worker writes its heartbeat for the master.
+    pub heartbeat: Option<&'static AtomicU64>,
 }

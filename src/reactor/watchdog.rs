@@ -1,15 +1,27 @@
 //! Reports to systemd or the master: that this process serves, then its heartbeats.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::Reactor;
 use super::notices::announce;
 use crate::net::notify::Notify;
 use crate::session::Tick;
 
 impl Reactor {
-    /// Sends a heartbeat if one is due.
+    /// Sends a heartbeat to systemd if one is due, or in every turn to the master, because
+    /// that costs no system call.
     pub(super) fn send_heartbeat(&mut self) {
-        if self.alive_at.is_some_and(|at| self.shared.now >= at) {
-            self.setup.notify.alive();
+        let now = self.shared.now;
+        let is_due = self.alive_at.is_some_and(|at| now >= at);
+        match &self.setup.membership {
+            Some(membership) => {
+                let heartbeat = membership.heartbeat.iter();
+                heartbeat.for_each(|heartbeat| heartbeat.store(now, Relaxed));
+            }
+            None if is_due => self.setup.notify.alive(),
+            None => {}
+        }
+        if is_due {
             self.alive_at = self.next_heartbeat();
         }
     }

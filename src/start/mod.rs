@@ -60,9 +60,9 @@ fn start(path: &Path, foreground: bool) -> Result<(), ()> {
         true => log.set_journal(),
         false => log.set_stderr(foreground),
     }
-    let mut notify = Notify::default();
+    let mut notify = Notify::new(environment.watchdog);
     if let Some(socket) = &environment.notify_socket
-        && let Err(error) = notify.add_systemd(socket, environment.watchdog)
+        && let Err(error) = notify.add_systemd(socket)
     {
         let (socket, why) = (socket.display(), error.desc());
         let text = format_args!("NOTIFY_SOCKET={socket}: {why}: not notifying systemd");

@@ -54,8 +54,14 @@ pub struct Stage {
 impl Stage {
     /// Starts both; `config` is added to the daemon's configuration.
     pub fn set(config: &str) -> Stage {
+        Stage::set_in(config, &[])
+    }
+
+    /// Starts both, with variables in the daemon's environment.
+    pub fn set_in(config: &str, environment: &[(&str, &str)]) -> Stage {
         let server = XmppServer::start();
-        let daemon = Daemon::start(&format!("{}{config}", domains(&server)));
+        let config = format!("{}{config}", domains(&server));
+        let daemon = Daemon::start_in("127.0.0.1", &config, environment);
         Stage { server, daemon }
     }
 

@@ -210,7 +210,10 @@ fn who_has_drained_counts_to_the_end() {
 #[test]
 fn who_has_nothing_to_do_sleeps() {
     let config = "workers: 3\nstatus_listen: 127.0.0.1:0\ndomains: [example.org]\n";
-    let daemon = Daemon::start(&format!("{config}handshake_timeout: 2\n"));
+    let config = format!("{config}handshake_timeout: 2\n");
+    // No heartbeat is due during the test.
+    let environment = [("WATCHDOG_USEC", "36000000000")];
+    let daemon = Daemon::start_in("127.0.0.1", &config, &environment);
     let pids = workers(daemon.pid(), 3);
     let wakings = || -> Vec<u32> {
         let count = |pid: &u32| status(*pid, "voluntary_ctxt_switches:");
@@ -248,8 +251,8 @@ fn metrics_need_no_descriptor_and_memory_only_where_they_are_served() {
         };
         pids.into_iter().map(count).collect()
     };
-    // The text of the configuration is in shared memory too.
-    for (config, expected) in [(CONFIG, 2), ("workers: 2\n", 1)] {
+    // The heartbeats and the text of the configuration are in shared memory too.
+    for (config, expected) in [(CONFIG, 3), ("workers: 2\n", 2)] {
         let daemon = Daemon::start(&format!("domains: [example.org]\n{config}"));
         assert_eq!(shared(&daemon), [expected; 3], "{config}");
         daemon.stop();

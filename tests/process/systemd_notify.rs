@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::common::PATIENCE;
-use crate::common::background::{Background, children, signal_to, wait_gone};
+use crate::common::background::{Background, signal_to, wait_gone};
 
 /// A socket like systemd's, and its name for the environment.
 fn notify_socket(daemon: &Background, abstract_name: bool) -> (UnixDatagram, String) {
@@ -109,10 +109,7 @@ fn signs_of_life_come_while_the_loop_turns() {
         for _ in 0..5 {
             assert_eq!(receive(&socket), "WATCHDOG=1");
         }
-        // A hanging worker has the same effect as a hanging process.
-        let mut stopped = children(child.id());
-        stopped.push(child.id());
-        signal_to(stopped[0], Signal::SIGSTOP);
+        signal_to(child.id(), Signal::SIGSTOP);
         socket
             .set_read_timeout(Some(Duration::from_secs(1)))
             .unwrap();
@@ -122,7 +119,7 @@ fn signs_of_life_come_while_the_loop_turns() {
             assert!(after < 1000, "signs of life of a process that hangs");
         }
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        signal_to(stopped[0], Signal::SIGCONT);
+        signal_to(child.id(), Signal::SIGCONT);
         assert_eq!(receive(&socket), "WATCHDOG=1");
         daemon.signal(Signal::SIGTERM);
         assert_eq!(child.wait().unwrap().code(), Some(0));

@@ -1,0 +1,163 @@
+//! The watchdog of the workers: notices a worker that hangs, and ends it.
+//!
+//! Each worker writes a heartbeat, a word of shared memory, in every turn of its loop, and an
+//! idle worker wakes up for it. The master looks at all heartbeats once per period. A worker
+//! whose heartbeat stays the same for as many looks as make up the time limit gets SIGABRT,
+//! which leaves a core dump where these are enabled. If it is still there at the next look,
+//! it gets SIGKILL. Time in which the master did not run either, because the machine was
+//! suspended or overloaded, counts as one look however long it was.
+
+use std::io;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+
+use super::{Master, now};
+use crate::shared_memory::{Words, map};
+
+/// The time limit if systemd sets none, as in the unit.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
+/// Number of looks within the time limit.
+const LOOKS: u32 = 4;
+/// Distance between the heartbeats of two workers: a cache line, so that one does not slow
+/// down the other.
+const STRIDE: usize = 8;
+
+/// The heartbeats of the workers.
+pub(super) struct Watchdog {
+    heartbeats: Words,
+    limit: Duration,
+    due: Instant,
+}
+
+impl Watchdog {
+    /// Maps memory for this number of workers. `limit` is systemd's.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn new(workers: usize, limit: Option<Duration>) -> io::Result<Watchdog> {
+        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        Ok(Watchdog {
+            heartbeats: map(workers * STRIDE)?,
+            limit,
+            due: now() + limit / LOOKS,
+        })
+    }
+
+    /// The word in which a worker writes its heartbeat.
+    pub fn heartbeat(&self, worker: usize) -> &'static AtomicU64 {
+        &self.heartbeats[worker * STRIDE]
+    }
+
+    /// Time between two heartbeats, and between two looks at them.
+    pub fn period(&self) -> Duration {
+        self.limit / LOOKS
+    }
+
+    /// When the next look is due.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+}
+
+/// For how long a worker has been silent.
+#[derive(Default)]
+pub(super) struct Silence {
+    heartbeat: u64,
+    /// Number of successive looks at the same heartbeat.
+    looks: u32,
+}
+
+impl Silence {
+    /// Looks at the heartbeat of a worker. Returns the signal that it must get.
+    fn look(&mut self, heartbeat: u64) -> Option<Signal> {
+        self.looks = match heartbeat == self.heartbeat {
+            true => self.looks.saturating_add(1),
+            false => 0,
+        };
+        self.heartbeat = heartbeat;
+        match self.looks {
+            0..LOOKS => None,
+            LOOKS => Some(Signal::SIGABRT),
+            _ => Some(Signal::SIGKILL),
+        }
+    }
+}
+
+impl Master {
+    /// If a look is due, ends the workers that hang, and sends a heartbeat to systemd.
+    pub(super) fn watch_workers(&mut self) {
+        let Some(watchdog) = &mut self.watchdog else {
+            return;
+        };
+        let now = now();
+        if now < watchdog.due {
+            return;
+        }
+        // A late look does not bring the next one nearer.
+        watchdog.due = now + watchdog.period();
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            let Some(running) = &mut slot.running else {
+                continue;
+            };
+            let heartbeat = watchdog.heartbeat(at).load(Relaxed);
+            let Some(signal) = running.silence.look(heartbeat) else {
+                continue;
+            };
+            if signal == Signal::SIGABRT {
+                self.log.err(format_args!(
+                    "worker {at}: process {} gave no sign of life for {} s: killing it",
+                    running.pid,
+                    watchdog.limit.as_secs_f64()
+                ));
+            }
+            let _ = kill(running.pid, signal);
+        }
+        if self.serves {
+            self.notify.alive();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_stays_silent_is_aborted_then_killed() {
+        let mut silence = Silence::default();
+        let mut looks = |heartbeat| [(); LOOKS as usize + 2].map(|()| silence.look(heartbeat));
+        let expected = [
+            None,
+            None,
+            None,
+            None,
+            Some(Signal::SIGABRT),
+            Some(Signal::SIGKILL),
+        ];
+        assert_eq!(looks(7), expected);
+        // Any other value is a sign of life.
+        assert_eq!(looks(6), expected);
+    }
+
+    #[test]
+    fn a_worker_that_is_late_lives() {
+        let mut silence = Silence::default();
+        for heartbeat in (1..100).flat_map(|n| [n; LOOKS as usize]) {
+            assert_eq!(silence.look(heartbeat), None);
+        }
+    }
+
+    #[test]
+    fn heartbeats_are_apart() {
+        let watchdog = Watchdog::new(3, None).unwrap();
+        for worker in 0..3 {
+            watchdog.heartbeat(worker).store(1 + worker as u64, Relaxed);
+        }
+        let read = |worker| watchdog.heartbeat(worker).load(Relaxed);
+        assert_eq!([0, 1, 2].map(read), [1, 2, 3]);
+        assert_eq!(watchdog.period() * LOOKS, Duration::from_secs(30));
+    }
+}

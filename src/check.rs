@@ -16,7 +16,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::config::{self, Config, ListenAddress, Listener, Loaded};
 use crate::daemon::privileges::Identity;
-use crate::net::listener;
+use crate::net::bind;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
 
@@ -85,7 +85,7 @@ impl Check<'_> {
         for worker in 0..config.workers {
             let worker = u16::try_from(worker).unwrap_or(u16::MAX);
             for address in config.status_addresses(worker) {
-                self.report_bound(&address, listener::try_bind(address, address.is_ipv6()));
+                self.report_bound(&address, bind::try_bind(address, address.is_ipv6()));
             }
         }
         // Last, because dropped privileges cannot be regained.
@@ -98,8 +98,8 @@ impl Check<'_> {
     }
 
     fn try_listener(&self, listener: &Listener) {
-        for (address, only_v6) in listener::addresses(listener) {
-            self.report_bound(&address, listener::try_bind(address, only_v6));
+        for (address, only_v6) in bind::addresses(listener) {
+            self.report_bound(&address, bind::try_bind(address, only_v6));
         }
         for path in listener.listen.iter().filter_map(ListenAddress::path) {
             let directory = path.parent().unwrap_or(Path::new("/"));

@@ -14,7 +14,7 @@ pub struct Inherited(Vec<Socket>);
 impl Inherited {
     /// Adds a socket that was bound for the configured port `asked`.
     pub fn add(&mut self, fd: OwnedFd, asked: u16) -> io::Result<()> {
-        self.0.push(Socket::inherited(fd, asked)?);
+        self.0.push(Socket::ours(fd, asked)?);
         Ok(())
     }
 
@@ -40,7 +40,10 @@ impl Inherited {
         }
         // Each queue needs a worker that accepts its clients; copies share a queue.
         let each = taken.len().div_ceil(workers);
-        let copy = |at: usize| taken[at % taken.len()].try_clone();
+        let copy = |at: usize| {
+            let socket = &taken[at % taken.len()];
+            Socket::ours(socket.to_hand_over()?, socket.bound().asked().0)
+        };
         let of_worker = |worker| (0..each).map(|n| copy(worker + n * workers)).collect();
         (0..workers)
             .map(of_worker)

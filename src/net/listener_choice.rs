@@ -43,7 +43,7 @@ enum Fit {
 }
 
 impl Bound {
-    /// Describes a socket that was bound with port `asked` and got `port`.
+    /// Describes a socket that this daemon has bound with port `asked`, and that got `port`.
     pub(super) fn here(address: ListenAddress, asked: u16, port: u16) -> Bound {
         Bound {
             address,
@@ -58,16 +58,6 @@ impl Bound {
         Bound {
             name: Some(name.to_owned()),
             ..Bound::here(address, port, port)
-        }
-    }
-
-    /// Describes a socket that another generation of this daemon has bound for the
-    /// configured port `asked`.
-    pub(super) fn inherited(self, asked: u16) -> Bound {
-        Bound {
-            asked,
-            name: None,
-            ..self
         }
     }
 

@@ -1,6 +1,6 @@
 //! Sockets, names and signals. Knows no protocol.
 //!
-//! Listeners: `listener` binds and accepts, `inherited` has sockets that are bound already,
+//! Listeners: `bind` binds, `listener` accepts, `inherited` has sockets that are bound already,
 //! `listener_choice` finds the rules for a socket, `socket_file` manages the files of unix
 //! sockets, and `lock_file` keeps two daemons from using the same file. `tls_server` has
 //! the rules and certificates of listeners.
@@ -18,6 +18,7 @@
 //! process to systemd and to our own processes. Nothing here blocks.
 
 pub(crate) mod address;
+pub(crate) mod bind;
 pub(crate) mod byte_stream;
 mod connect_queue;
 pub(crate) mod dial;

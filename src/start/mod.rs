@@ -26,8 +26,9 @@ use crate::daemon::{self, Environment, Process};
 use crate::expat;
 use crate::log::{Level, Log};
 use crate::master::{Master, Role, WorkerSetup};
+use crate::net::bind::{bind_one, bind_sets, share};
 use crate::net::inherited::Inherited;
-use crate::net::listener::{self, Socket};
+use crate::net::listener::Socket;
 use crate::net::notify::{Channel, Notify};
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
@@ -326,7 +327,7 @@ fn open(
 ) -> Result<Opened, String> {
     let sets = match from_systemd.is_empty() {
         true => bind(config, identity, &mut handover.listeners, files)?,
-        false => listener::share(from_systemd, config.workers)
+        false => share(from_systemd, config.workers)
             .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}"))?,
     };
     let endpoints = tls_server::of_sockets(&sets[0], config, endpoints)?;
@@ -352,11 +353,7 @@ fn bind(
     let mut sets: Vec<Vec<Socket>> = Vec::new();
     sets.resize_with(config.workers, Vec::new);
     for rules in &config.listeners {
-        let bound = listener::bind_sets(rules, config.workers, &mut files.sockets, inherited);
-        let bound = bound.map_err(|error| error.to_string())?;
-        for (set, sockets) in sets.iter_mut().zip(bound) {
-            set.extend(sockets);
-        }
+        bind_sets(rules, &mut sets, &mut files.sockets, inherited)?;
     }
     files.give_to(identity)?;
     Ok(sets)
@@ -374,7 +371,7 @@ fn bind_status(
         };
         match inherited.iter().position(fits) {
             Some(at) => Ok(inherited.remove(at)),
-            None => listener::bind_one(address, address.is_ipv6(), false)
+            None => bind_one(address, address.is_ipv6(), false)
                 .map_err(|error| format!("status_listen: cannot listen on {address}: {error}")),
         }
     };

@@ -5,8 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Config;
-use super::domains::host_name;
-use super::value::Setting;
+use super::value::{Setting, host_name};
 
 /// The standard port of DNS servers.
 const DNS_PORT: u16 = 53;

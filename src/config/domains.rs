@@ -208,20 +208,3 @@ fn checked_name(name: &str) -> Option<String> {
         && !bare.contains(bad);
     good.then_some(folded)
 }
-
-/// Checks a DNS name. A name that ends in a number is refused, because it is probably a
-/// mistyped address.
-pub(super) fn host_name(name: &str) -> Option<String> {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let labels_good = name.split('.').all(|label| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    });
-    let last = name.rsplit('.').next()?;
-    let numeric = last.bytes().all(|byte| byte.is_ascii_digit());
-    (labels_good && !numeric && name.len() <= 253).then(|| name.to_ascii_lowercase())
-}

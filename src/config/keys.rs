@@ -7,10 +7,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::include::{INCLUDE, Include};
 use super::listeners::{self, PairFiles};
 use super::problem::Report;
 use super::server_access::{PRIVATE_ADDRESSES, TLS};
-use super::sources::{INCLUDE, Include};
 use super::value::{MAX, Setting, YES_NO, applicable};
 use super::yaml::{Entry, Value};
 use super::{Config, addresses, domains, forwarded_header, servers};

@@ -14,6 +14,7 @@ mod addresses;
 mod domains;
 mod forwarded_header;
 mod glob;
+mod include;
 mod keys;
 mod listen_address;
 mod listeners;

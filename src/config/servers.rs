@@ -8,9 +8,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::domains::host_name;
 use super::listen_address::ListenAddress;
-use super::value::{Setting, YES_NO, applicable, whole};
+use super::value::{Setting, YES_NO, applicable, host_name, whole};
 use super::yaml::{Entry, Node, Value};
 
 /// Maximum number of servers in a list.

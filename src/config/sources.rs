@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 
 use nix::libc::O_NONBLOCK;
 
+use super::include::{INCLUDE, Include};
 use super::problem::{Place, Report, What};
 use super::value::Setting;
 use super::yaml;
-use super::{Config, Glob, Loaded, Problem, keys};
+use super::{Config, Loaded, Problem, keys};
 
 /// Maximum size of a file, and of all files together.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -211,51 +212,5 @@ fn open_regular(path: &Path) -> io::Result<File> {
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("is not a regular file")),
-    }
-}
-
-pub(super) const INCLUDE: &str = "include";
-
-/// A file to include, or a pattern of files in one directory.
-pub(super) struct Include {
-    text: String,
-    directory: PathBuf,
-    pattern: Option<Glob>,
-}
-
-impl Include {
-    pub const ALLOWED: &str = "the path of a file, from the root, with a pattern only after the \
-                               last '/', such as /etc/jabsocket.d/*.conf, or a list of them";
-
-    pub fn new(text: &str) -> Option<Include> {
-        let (directory, name) = text.rsplit_once('/')?;
-        let is_pattern = |part: &str| part.contains(['*', '?', '[', '\\']);
-        if !text.starts_with('/') || is_pattern(directory) || name.is_empty() {
-            return None;
-        }
-        Some(Include {
-            text: text.to_owned(),
-            directory: format!("{directory}/").into(),
-            pattern: is_pattern(name).then(|| Glob::new(name)),
-        })
-    }
-
-    /// Returns the files, sorted by name. Patterns never match names that begin with a dot,
-    /// because such files are often backups.
-    fn files(&self) -> Result<Vec<PathBuf>, String> {
-        let Some(pattern) = &self.pattern else {
-            return Ok(vec![self.text.as_str().into()]);
-        };
-        let mut paths = Vec::new();
-        let unreadable = |error| format!("'{}' cannot be read: {error}", self.directory.display());
-        for entry in self.directory.read_dir().map_err(unreadable)? {
-            let name = entry.map_err(unreadable)?.file_name();
-            let text = name.to_string_lossy();
-            if !text.starts_with('.') && pattern.matches(&text) {
-                paths.push(self.directory.join(&name));
-            }
-        }
-        paths.sort();
-        Ok(paths)
     }
 }

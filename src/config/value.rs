@@ -153,6 +153,23 @@ pub(super) fn whole(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| digits)
 }
 
+/// Checks a DNS name. A name that ends in a number is refused, because it is probably a
+/// mistyped address.
+pub(super) fn host_name(name: &str) -> Option<String> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let labels_good = name.split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    });
+    let last = name.rsplit('.').next()?;
+    let numeric = last.bytes().all(|byte| byte.is_ascii_digit());
+    (labels_good && !numeric && name.len() <= 253).then(|| name.to_ascii_lowercase())
+}
+
 /// Reads seconds as digits with at most one point, up to one day.
 fn seconds(text: &str) -> Option<Duration> {
     let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';

@@ -1,11 +1,9 @@
 //! The metrics in the order of the page: names, help texts and values.
 
-use std::time::SystemTime;
-
 use super::counters::{Family, Histogram};
 use super::process::Usage;
 use super::prometheus::{label, seconds};
-use super::shared::FIXED_VALUES;
+use super::shared::{FIXED_VALUES, since_epoch};
 use super::snapshot::{Column, Kind, Snapshot};
 use super::{DIALECTS, Metrics};
 use crate::proto::xmpp::Dialect;
@@ -59,12 +57,6 @@ impl Snapshot {
         }
         self.value(String::new(), of.sum);
     }
-}
-
-/// Converts `time` to milliseconds since the epoch.
-pub(super) fn since_epoch(time: SystemTime) -> u64 {
-    let age = time.duration_since(SystemTime::UNIX_EPOCH);
-    u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Metrics {

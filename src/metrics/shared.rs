@@ -11,7 +11,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::SystemTime;
 
-use super::catalog::since_epoch;
 use super::snapshot::COLUMNS;
 use super::{MAX_DOMAINS, OTHER, series_names};
 use crate::config::Config;
@@ -155,6 +154,12 @@ impl SharedMetrics {
         store(record[1], kept);
         generation.store(next, Release);
     }
+}
+
+/// Converts `time` to milliseconds since the epoch.
+pub(super) fn since_epoch(time: SystemTime) -> u64 {
+    let age = time.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(age.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn store(words: &[AtomicU64], values: &[u64]) {

@@ -11,10 +11,9 @@ use super::Tick;
 use super::admission::Admission;
 use super::interner::Interner;
 use super::ledger::{Ledger, Memory};
-use super::machine::Cause;
+use super::machine::{Cause, Phase};
 use super::outages::Outages;
 use super::settings::Settings;
-use super::tally::PHASES;
 use crate::config::Config;
 use crate::expat::{Limits, heap_bytes};
 use crate::log::Log;
@@ -110,7 +109,7 @@ impl Shared {
             ));
         }
         Shared {
-            metrics: Metrics::new(&config, PHASES, &Cause::WORDS),
+            metrics: Metrics::new(&config, Phase::LABELS, &Cause::WORDS),
             servers: Servers::new(config.max_connecting_per_server),
             config: Settings::new(config, tls),
             log,

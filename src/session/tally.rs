@@ -1,25 +1,9 @@
 //! Counts a session in the metrics.
 
 use super::Session;
-use super::machine::Phase;
 use super::shared::Shared;
 use crate::config::DomainRule;
 use crate::metrics::{Metrics, State};
-
-/// The names of the phases, by index.
-pub(super) const PHASES: &[&str; Phase::COUNT] = &[
-    "accepting",
-    "opening",
-    "await_open",
-    "locating",
-    "connecting",
-    "securing",
-    "greeting",
-    "relaying",
-    "closing",
-    "lingering",
-    "gone",
-];
 
 /// How a session is currently counted.
 #[derive(Clone, Copy, Debug, Default)]

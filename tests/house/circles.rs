@@ -5,16 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Source, code, sources};
 
-/// Known circles. This list may only become shorter.
-const CIRCLES: [&[&str]; 6] = [
-    &["config/domains", "config/servers"],
-    &["config/keys", "config/sources"],
-    &["metrics/catalog", "metrics/shared"],
-    &["net/inherited", "net/listener"],
-    &["proto/ws/message", "proto/ws/reader"],
-    &["session/shared", "session/tally"],
-];
-
 /// The path of a module or item from the crate's root.
 type Path = Vec<String>;
 
@@ -220,7 +210,7 @@ fn files_of_a_room_do_not_import_one_another_in_circles() {
     let edges: usize = modules.values().map(|module| module.names.len()).sum();
     assert!(edges > 500, "only {edges} names found");
     let found: Vec<Vec<String>> = circles(&modules).into_iter().collect();
-    assert_eq!(found, CIRCLES);
+    assert!(found.is_empty(), "{found:?}");
 }
 
 /// A source file for tests, at a path under src/.

@@ -9,14 +9,16 @@
 use std::fmt;
 
 pub mod deflate;
+mod event;
 pub mod frame;
 pub mod mask;
 mod message;
 pub mod reader;
 mod text;
 
+pub use event::Event;
 pub use frame::{CloseCode, Opcode};
-pub use reader::{Event, Limits, Reader};
+pub use reader::{Limits, Reader};
 
 /// A rule that the client broke. Each one fails the connection (RFC 6455 7.1.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

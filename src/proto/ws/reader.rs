@@ -7,6 +7,7 @@
 //! 6455 5.4 (fragments), 5.5 (control frames), 5.6, 8.1 (UTF-8), 10.4 (limits), RFC 7692 6.2
 //! (RSV1).
 
+use super::event::Event;
 use super::frame::{CloseCode, Header, MAX_CLIENT_HEADER, Opcode};
 use super::message::Message;
 use super::text::Text;
@@ -27,34 +28,6 @@ pub struct Limits {
     /// Whether messages may be compressed, because permessage-deflate was negotiated. The
     /// limits above then apply to the compressed sizes; the inflater has its own limit.
     pub deflate: bool,
-}
-
-/// A message or control frame from a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// A text message.
-    Text(&'a str),
-    /// A binary message.
-    Binary(&'a [u8]),
-    /// A compressed message, to be inflated by [`super::deflate::Codec`]. The UTF-8 of text is
-    /// not yet checked.
-    Compressed {
-        /// Whether it is a text message.
-        text: bool,
-        /// The payload as received.
-        payload: &'a [u8],
-    },
-    /// A Ping with its payload.
-    Ping(&'a [u8]),
-    /// A Pong with its payload.
-    Pong(&'a [u8]),
-    /// A Close frame. The code is absent if the body is empty.
-    Close {
-        /// The close code.
-        code: Option<CloseCode>,
-        /// The reason, often empty.
-        reason: &'a str,
-    },
 }
 
 /// Reads a client's frames. Holds no heap memory between two messages.

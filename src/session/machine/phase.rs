@@ -30,6 +30,21 @@ pub(crate) enum Phase {
 impl Phase {
     pub const COUNT: usize = 11;
 
+    /// The values of the label `phase` in the metrics, by index.
+    pub const LABELS: &[&str; Phase::COUNT] = &[
+        "accepting",
+        "opening",
+        "await_open",
+        "locating",
+        "connecting",
+        "securing",
+        "greeting",
+        "relaying",
+        "closing",
+        "lingering",
+        "gone",
+    ];
+
     /// Returns the index in the order of phases.
     pub fn index(self) -> usize {
         match self {

@@ -11,8 +11,8 @@ mod catalog;
 mod counters;
 mod process;
 mod prometheus;
+mod publisher;
 mod shared;
-mod slot;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,8 +25,8 @@ use crate::proto::xmpp::Dialect;
 pub use catalog::Gauges;
 pub(crate) use counters::Traffic;
 use counters::{Family, Histogram};
+pub(crate) use publisher::Publisher;
 pub use shared::SharedMetrics;
-pub(crate) use slot::Slot;
 
 /// Maximum number of domains with their own series; others count as `other`.
 const MAX_DOMAINS: usize = 1000;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Reactor, now, token};
 use crate::log::Level;
-use crate::metrics::{SharedMetrics, Slot};
+use crate::metrics::{Publisher, SharedMetrics};
 use crate::net::tls_server;
 use crate::session::shared::Shared;
 use crate::status::{Status, View};
@@ -28,9 +28,14 @@ impl Reactor {
         shared.metrics.max_sessions = self.max_sessions;
         shared.metrics.generation = self.setup.generation;
         shared.metrics.certificates = tls_server::expiries(&self.endpoints);
-        let slot = Slot::take(metrics, worker, &shared.metrics, &shared.gauges());
+        let publisher = Publisher::start(metrics, worker, &shared.metrics, &shared.gauges());
         let registry = &shared.registry;
-        self.status = Some(Status::new(listeners, registry, token::FIRST_STATUS, slot)?);
+        self.status = Some(Status::new(
+            listeners,
+            registry,
+            token::FIRST_STATUS,
+            publisher,
+        )?);
         Ok(())
     }
 

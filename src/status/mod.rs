@@ -14,7 +14,7 @@ use std::io::ErrorKind;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
-use crate::metrics::Slot;
+use crate::metrics::Publisher;
 use connection::Connection;
 pub(crate) use pages::View;
 
@@ -40,7 +40,7 @@ pub(crate) struct Status {
     rest_until: u64,
     /// When the log last mentioned a request for another host.
     warned_at: Option<u64>,
-    slot: Slot,
+    publisher: Publisher,
 }
 
 impl Status {
@@ -52,7 +52,7 @@ impl Status {
         mut listeners: Vec<TcpListener>,
         registry: &Registry,
         first_token: usize,
-        slot: Slot,
+        publisher: Publisher,
     ) -> Result<Status, String> {
         if listeners.len() > LISTENERS {
             return Err(format!("more than {LISTENERS} addresses in status_listen"));
@@ -70,7 +70,7 @@ impl Status {
             accept_due: false,
             rest_until: 0,
             warned_at: None,
-            slot,
+            publisher,
         })
     }
 
@@ -93,30 +93,31 @@ impl Status {
         let nearest = connections.map(|connection| connection.deadline).min();
         let has_room = self.connections.iter().any(Option::is_none);
         let accept = (self.accept_due && has_room).then_some(self.rest_until);
-        let deadlines = [nearest, accept, self.slot.due()];
+        let deadlines = [nearest, accept, self.publisher.due()];
         deadlines.into_iter().flatten().min()
     }
 
     /// Notes a turn of the loop, so that its changes are published. Returns true if `serve` is
     /// due. It must be called before `serve`, or each publication would cause the next.
     pub(crate) fn note_turn(&mut self, now: u64) -> bool {
-        self.slot.note_turn(now);
+        self.publisher.note_turn(now);
         self.woken || self.deadline().is_some_and(|at| now >= at)
     }
 
     /// Publishes the metrics if that is due, and serves all connections that are ready.
     pub(crate) fn serve(&mut self, registry: &Registry, view: &View<'_>) {
         let now = view.now;
-        if self.slot.due().is_some_and(|at| now >= at) {
-            self.slot.publish(view.metrics, &view.gauges, now);
+        if self.publisher.due().is_some_and(|at| now >= at) {
+            self.publisher.publish(view.metrics, &view.gauges, now);
         }
         self.woken = false;
-        let (slot, warned_at) = (&mut self.slot, &mut self.warned_at);
+        let (publisher, warned_at) = (&mut self.publisher, &mut self.warned_at);
         for entry in &mut self.connections {
             if let Some(connection) = entry
                 && (connection.deadline <= now
                     || (connection.ready
-                        && connection.turn(|head, out| view.answer(head, slot, warned_at, out))))
+                        && connection
+                            .turn(|head, out| view.answer(head, publisher, warned_at, out))))
             {
                 *entry = None;
             }
@@ -167,6 +168,6 @@ impl Status {
 
     /// Publishes the metrics for the last time, before the worker ends.
     pub(crate) fn leave(&mut self, view: &View<'_>) {
-        self.slot.leave(view.metrics, &view.gauges, view.now);
+        self.publisher.leave(view.metrics, &view.gauges, view.now);
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::buf::Buf;
 use crate::log::{Escaped, Log};
-use crate::metrics::{Gauges, Metrics, Slot};
+use crate::metrics::{Gauges, Metrics, Publisher};
 use crate::proto::http::response::TEXT;
 use crate::proto::http::{Head, Refusal, Response};
 
@@ -32,7 +32,7 @@ impl View<'_> {
     pub(super) fn answer(
         &self,
         head: &Head<'_>,
-        slot: &mut Slot,
+        publisher: &mut Publisher,
         warned_at: &mut Option<u64>,
         out: &mut Buf,
     ) {
@@ -55,8 +55,8 @@ impl View<'_> {
                     "unknown host name: use an address, or add the name to the key 'status_host'";
                 text(421, why)
             }
-            "/metrics" => (200, METRICS, slot.sum(metrics, gauges, self.now)),
-            "/metrics/workers" => (200, METRICS, slot.each(metrics, gauges, self.now)),
+            "/metrics" => (200, METRICS, publisher.sum(metrics, gauges, self.now)),
+            "/metrics/workers" => (200, METRICS, publisher.each(metrics, gauges, self.now)),
             "/healthz" => text(200, "ok"),
             "/readyz" if metrics.draining => text(503, "draining"),
             "/readyz" => text(200, "ready"),

@@ -1,4 +1,4 @@
-//! Publishes the metrics of this worker in its slot, and writes the pages.
+//! Publishes the metrics of this worker in shared memory, and writes the pages.
 //!
 //! A worker publishes its values after a turn of the loop, at most once per second, when it
 //! serves a page, and before it ends. An idle worker is never woken to publish.
@@ -13,8 +13,8 @@ use super::{Gauges, Metrics, prometheus};
 /// Minimum time between two publications.
 const PERIOD_MS: u64 = 1_000;
 
-/// The slot of this worker. All times are in milliseconds since the worker started.
-pub struct Slot {
+/// Publishes the metrics of a worker. All times are in milliseconds since the worker started.
+pub struct Publisher {
     shared: SharedMetrics,
     worker: usize,
     /// The shared index of each domain of this worker.
@@ -25,16 +25,16 @@ pub struct Slot {
     process: Process,
 }
 
-impl Slot {
-    /// Takes the slot of this `worker` and publishes its values. The counters of earlier
-    /// workers in this slot are kept.
-    pub(crate) fn take(
+impl Publisher {
+    /// Takes the place of this `worker` in the shared memory and publishes its values. The counters of earlier
+    /// workers in this place are kept.
+    pub(crate) fn start(
         shared: SharedMetrics,
         worker: usize,
         metrics: &Metrics,
         gauges: &Gauges,
-    ) -> Slot {
-        let mut slot = Slot {
+    ) -> Publisher {
+        let mut publisher = Publisher {
             shared,
             worker,
             domains: Vec::new(),
@@ -49,8 +49,8 @@ impl Slot {
             snapshot.add(&mut kept, &values, false);
         }
         shared.begin(worker, &kept);
-        slot.publish(metrics, gauges, 0);
-        slot
+        publisher.publish(metrics, gauges, 0);
+        publisher
     }
 
     /// Returns when `publish` is due.
@@ -161,10 +161,10 @@ mod tests {
         let (config, mut old) = counters("a.example");
         let shared = SharedMetrics::new(2).unwrap();
         shared.add_domains(&config);
-        let mut other = Slot::take(shared, 1, &old, &gauges);
+        let mut other = Publisher::start(shared, 1, &old, &gauges);
         old.accepted = 3;
         old.enter_domain(Some("a.example"));
-        Slot::take(shared, 0, &old, &gauges);
+        Publisher::start(shared, 0, &old, &gauges);
         // Two generations are killed; the list changes before the third.
         let (config, mut new) = counters("b.example");
         shared.add_domains(&config);
@@ -175,12 +175,12 @@ mod tests {
         }
         new.accepted = 1;
         for _ in 0..2 {
-            Slot::take(shared, 0, &new, &gauges);
+            Publisher::start(shared, 0, &new, &gauges);
             shared.vacate(0);
         }
         let (_, new) = counters("b.example");
-        let mut slot = Slot::take(shared, 0, &new, &gauges);
-        let sum = slot.sum(&new, &gauges, 0);
+        let mut publisher = Publisher::start(shared, 0, &new, &gauges);
+        let sum = publisher.sum(&new, &gauges, 0);
         // The other worker also published three.
         assert_eq!(lines(&sum, "accepted"), ["accepted_connections_total 8"]);
         let domains = [
@@ -192,7 +192,7 @@ mod tests {
             "domain_sessions_total{domain=\"b.example\"} 0",
         ];
         assert_eq!(lines(&sum, "domain_"), domains);
-        let each = slot.each(&new, &gauges, 0);
+        let each = publisher.each(&new, &gauges, 0);
         let own = [
             "domain_sessions{worker=\"0\",domain=\"other\"} 0",
             "domain_sessions{worker=\"0\",domain=\"b.example\"} 0",
@@ -205,14 +205,14 @@ mod tests {
     #[test]
     fn publishes_once_per_second_at_most_and_only_after_a_turn() {
         let (gauges, (_, metrics)) = (Gauges::default(), counters("a.example"));
-        let mut slot = Slot::take(SharedMetrics::new(1).unwrap(), 0, &metrics, &gauges);
-        assert_eq!(slot.due(), None);
-        slot.note_turn(400);
-        slot.note_turn(700);
-        assert_eq!(slot.due(), Some(1000));
-        slot.publish(&metrics, &gauges, 1000);
-        assert_eq!(slot.due(), None);
-        slot.note_turn(5000);
-        assert_eq!(slot.due(), Some(5000));
+        let mut publisher = Publisher::start(SharedMetrics::new(1).unwrap(), 0, &metrics, &gauges);
+        assert_eq!(publisher.due(), None);
+        publisher.note_turn(400);
+        publisher.note_turn(700);
+        assert_eq!(publisher.due(), Some(1000));
+        publisher.publish(&metrics, &gauges, 1000);
+        assert_eq!(publisher.due(), None);
+        publisher.note_turn(5000);
+        assert_eq!(publisher.due(), Some(5000));
     }
 }

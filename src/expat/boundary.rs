@@ -49,6 +49,11 @@ pub struct Boundary {
     depth: u32,
     /// The deepest level allowed; the unit is at level 1.
     max_depth: u32,
+    /// Maximum number of attributes of a tag. Expat looks up the name of each of them before it
+    /// reports the tag.
+    max_attributes: u32,
+    /// Attributes of the current tag.
+    attributes: u32,
     /// Bytes of the current tag.
     tag: u32,
 }
@@ -62,16 +67,18 @@ impl Boundary {
             may_declare: false,
             depth: 0,
             max_depth: limits.depth.saturating_sub(1),
+            max_attributes: limits.attributes,
+            attributes: 0,
             tag: 0,
         }
     }
 
     /// Finds the end of a root's start tag, which an XML declaration may precede.
-    pub fn header() -> Boundary {
+    pub fn header(limits: Limits) -> Boundary {
         Boundary {
             is_header: true,
             may_declare: true,
-            ..Boundary::element(Limits::DEFAULT)
+            ..Boundary::element(limits)
         }
     }
 
@@ -110,6 +117,10 @@ impl Boundary {
                     }
                     Some(at) => {
                         self.step = Step::Quoted(rest[at]);
+                        self.attributes += 1;
+                        if self.attributes > self.max_attributes {
+                            return Err(Error::TooManyAttributes);
+                        }
                         at + 1
                     }
                     None => {
@@ -191,6 +202,7 @@ impl Boundary {
             b'/' => Step::EndTag,
             _ => {
                 self.step = Step::Tag { slash: false };
+                self.attributes = 0;
                 return Ok(0);
             }
         };
@@ -284,10 +296,40 @@ mod tests {
             "<?xml\tversion=\"1.0\" ??>\r\n <s>",
         ] {
             let followed = format!("{text}<a></b>");
-            assert_eq!(end(&Boundary::header(), &followed), Ok(Some(text.len())));
+            assert_eq!(
+                end(&Boundary::header(LIMITS), &followed),
+                Ok(Some(text.len()))
+            );
         }
         for text in ["<?x y?><s>", "<?xml-style y?><s>", "<?xml y?><?xml y?><s>"] {
-            assert_eq!(end(&Boundary::header(), text), Err(INSTRUCTION), "{text}");
+            assert_eq!(
+                end(&Boundary::header(LIMITS), text),
+                Err(INSTRUCTION),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_tag_with_too_many_attributes_is_refused_before_it_ends() {
+        let attributes = |count: usize| " a='\"'".repeat(count);
+        let limits = Limits {
+            attributes: 3,
+            ..LIMITS
+        };
+        let element = Boundary::element(limits);
+        for unit in [
+            format!("<a{0}><b{0}/></a>", attributes(3)),
+            format!("<a{}/>", " b=\"'\"".repeat(3)),
+        ] {
+            assert_eq!(end(&element, &unit), Ok(Some(unit.len())));
+        }
+        for (start, text) in [
+            (&element, format!("<a{}", attributes(4))),
+            (&element, format!("<a{}><b{}", attributes(1), attributes(4))),
+            (&Boundary::header(limits), format!("<a{}", attributes(4))),
+        ] {
+            assert_eq!(end(start, &text), Err(Error::TooManyAttributes), "{text}");
         }
     }
 
@@ -306,7 +348,7 @@ mod tests {
             let verdict = end(&Boundary::element(LIMITS), text);
             assert!(matches!(verdict, Err(Error::NotWellFormed(_))), "{text}");
         }
-        let verdict = end(&Boundary::header(), "<?xml y?>x");
+        let verdict = end(&Boundary::header(LIMITS), "<?xml y?>x");
         assert!(matches!(verdict, Err(Error::NotWellFormed(_))));
     }
 
@@ -332,6 +374,9 @@ mod tests {
             assert_eq!(end(&Boundary::element(LIMITS), &text), Ok(Some(text.len())));
         }
         let declaration = format!("<?xml {text}");
-        assert_eq!(end(&Boundary::header(), &declaration), Err(Error::LongTag));
+        assert_eq!(
+            end(&Boundary::header(LIMITS), &declaration),
+            Err(Error::LongTag)
+        );
     }
 }

@@ -11,6 +11,9 @@ use crate::meter::Meter;
 /// Bytes fed at once. Expat copies them to its own buffer, which must not exceed the memory
 /// that an idle parser may keep.
 const SLICE: usize = 16 << 10;
+/// Bytes of growth of the parser per unit of the meter: a name that is new to Expat costs more
+/// than its bytes.
+const GROWTH_BYTES: usize = 8;
 
 /// A complete unit on its way through Expat.
 pub struct Judgement {
@@ -41,7 +44,10 @@ impl Judgement {
             let rest = &unit[self.fed..];
             let slice = &rest[..rest.len().min(SLICE.max(pending))];
             meter.draw(pending + slice.len());
+            let before = self.parser.heap_bytes();
             self.parser.feed(slice)?;
+            let growth = self.parser.heap_bytes().saturating_sub(before);
+            meter.draw(growth / GROWTH_BYTES);
             self.fed += slice.len();
             if slice.len() == rest.len() {
                 return Ok(true);
@@ -95,8 +101,8 @@ mod tests {
             let drawn = meter.drawn();
             meter.refill();
             let done = judgement.proceed(unit.as_bytes(), &mut meter);
-            // At most one unfinished token is scanned in addition.
-            let most = UNITS_PER_TURN + 2 * unit.len().min(SLICE);
+            // At most one unfinished token is scanned in addition, and a slice full of names.
+            let most = UNITS_PER_TURN + 4 * unit.len().min(SLICE);
             let unfinished = judgement.parser.pending() > SLICE;
             assert!(unfinished || done.is_err() || meter.drawn() - drawn <= most as u64);
             match done {
@@ -120,6 +126,21 @@ mod tests {
             assert!(turns >= unit.len() / UNITS_PER_TURN, "{turns} turns");
             assert!(scanned < unit.len() as u64 + 1000, "{scanned}");
         }
+    }
+
+    #[test]
+    fn names_that_are_new_to_expat_take_more_turns() {
+        let elements = |name: &dyn Fn(usize) -> String| {
+            let names: String = (0..7000).map(|n| format!("<{}/>", name(n))).collect();
+            format!("<a>{names}</a>")
+        };
+        let (old, new) = (
+            elements(&|_| "n9999".into()),
+            elements(&|n| format!("n{n:04}")),
+        );
+        assert_eq!(old.len(), new.len());
+        let turns = |unit| judge(unit).1;
+        assert_eq!((turns(&old), turns(&new)), (1, 2));
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub fn first<'a>(parsers: &Parsers, text: &'a str) -> Result<First<'a>, (Dialect
         let rule = "the first character of a message must be '<'";
         return Err(framed(StreamError::BadFormat(rule)));
     }
-    let (head, rest) = split_start_tag(text).map_err(framed)?;
+    let (head, rest) = split_start_tag(&parsers.message, text).map_err(framed)?;
     let mut parser = parsers.message.fresh();
     let verdict = parser.feed(head.as_bytes());
     verdict.map_err(|error| framed(error.into()))?;
@@ -87,8 +87,8 @@ pub fn first<'a>(parsers: &Parsers, text: &'a str) -> Result<First<'a>, (Dialect
 
 /// Splits `text`, which begins with a `<`, after its first start tag; an XML declaration
 /// may precede the tag.
-fn split_start_tag(text: &str) -> Result<(&str, &str), StreamError> {
-    match Boundary::header().feed(text.as_bytes())? {
+fn split_start_tag<'a>(pool: &Pool, text: &'a str) -> Result<(&'a str, &'a str), StreamError> {
+    match Boundary::header(pool.limits()).feed(text.as_bytes())? {
         Some(end) => Ok(text.split_at(end)),
         None => Err(StreamError::NotWellFormed),
     }
@@ -229,7 +229,7 @@ fn classify<'a>(
 }
 
 fn open_header(pool: &Pool, element: &str) -> Result<Header, StreamError> {
-    let (head, _) = split_start_tag(element)?;
+    let (head, _) = split_start_tag(pool, element)?;
     let mut parser = pool.fresh();
     parser.feed(head.as_bytes())?;
     match parser.tokens().first() {
@@ -255,7 +255,8 @@ pub fn after_compress<'a>(
     }
     let rule = "<compress/> must be complete in one message";
     let is_cut = StreamError::BadFormat(rule);
-    let head = Boundary::header().feed(element.as_bytes())?;
+    let limits = parsers.message.limits();
+    let head = Boundary::header(limits).feed(element.as_bytes())?;
     let head = head.ok_or(is_cut)?;
     meter.draw(PARSER + head + element.len() / LOOKED_AT_BYTES);
     let mut parser = parsers.message.take();
@@ -264,7 +265,7 @@ pub fn after_compress<'a>(
         Some(Token::Start(tag)) if parser.name(tag) == (ns::COMPRESS.as_bytes(), b"compress") => {}
         _ => return Ok(None),
     }
-    let mut boundary = Boundary::element(parsers.message.limits());
+    let mut boundary = Boundary::element(limits);
     let end = boundary.feed(element.as_bytes())?.ok_or(is_cut)?;
     Ok(Some(&element[end..]))
 }

@@ -438,7 +438,7 @@ impl Unfinished {
     fn new(state: State, pool: &Pool) -> Unfinished {
         Unfinished {
             boundary: match state {
-                State::Header => Boundary::header(),
+                State::Header => Boundary::header(pool.limits()),
                 State::Content | State::Ended => Boundary::element(pool.limits()),
             },
             seen: 0,

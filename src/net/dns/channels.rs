@@ -10,6 +10,8 @@
 //! fewest waited-for questions is emptied, and these are asked again.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +30,9 @@ const TRY_TIMEOUT: Duration = Duration::from_millis(400);
 /// How often each DNS server is asked.
 const TRIES: u32 = 5;
 const MAX_CHANNELS: usize = 4;
+/// Maximum number of bytes that are read from resolv.conf. If the file is larger, only the
+/// servers in this part of it are used.
+const MAX_RESOLV_CONF: u64 = 64 << 10;
 /// Maximum number of dropped questions in one channel.
 const MAX_DROPPED: usize = 64;
 
@@ -74,9 +79,10 @@ pub struct Channels {
     live: HashMap<u64, (usize, Arc<Question>)>,
     next_ticket: u64,
     servers: Vec<String>,
+    /// The file in which c-ares finds its options, and the servers if none are configured.
     resolv_conf: String,
-    /// The content of `resolv_conf`.
-    name_servers: String,
+    /// Whether c-ares is told the servers, because it does not find them in the file.
+    sets_servers: bool,
     registry: Registry,
     token: Token,
 }
@@ -90,15 +96,22 @@ impl Channels {
         servers: &[SocketAddr],
         resolv_conf: &Path,
     ) -> Result<Channels, String> {
+        let (text, is_cut) = start_of(resolv_conf);
         let mut channels = Channels {
             lanes: Vec::new(),
             current: 0,
             reports: Arc::default(),
             live: HashMap::new(),
             next_ticket: 0,
-            servers: servers.iter().map(SocketAddr::to_string).collect(),
-            resolv_conf: resolv_conf.to_string_lossy().into_owned(),
-            name_servers: std::fs::read_to_string(resolv_conf).unwrap_or_default(),
+            sets_servers: is_cut || !servers.is_empty(),
+            servers: match servers.is_empty() {
+                true => name_servers(&text),
+                false => servers.iter().map(SocketAddr::to_string).collect(),
+            },
+            resolv_conf: match is_cut {
+                true => "/dev/null".to_owned(),
+                false => resolv_conf.to_string_lossy().into_owned(),
+            },
             registry,
             token,
         };
@@ -122,7 +135,7 @@ impl Channels {
         #[cfg(cares_query_cache)]
         options.set_query_cache_max_ttl(0);
         let mut channel = Channel::with_options(options)?;
-        if !self.servers.is_empty() {
+        if self.sets_servers && !self.servers.is_empty() {
             channel.set_servers(&self.servers)?;
         }
         Ok(channel)
@@ -143,13 +156,8 @@ impl Channels {
     }
 
     /// The addresses of the DNS servers.
-    pub fn servers(&self) -> Vec<String> {
-        if !self.servers.is_empty() {
-            return self.servers.clone();
-        }
-        let lines = self.name_servers.lines();
-        let servers = lines.filter_map(|line| line.trim().strip_prefix("nameserver"));
-        servers.map(|server| server.trim().to_owned()).collect()
+    pub fn servers(&self) -> &[String] {
+        &self.servers
     }
 
     /// Sends a question. The answer carries the returned ticket.
@@ -317,6 +325,28 @@ impl Channels {
     }
 }
 
+/// Returns the complete lines in the first [`MAX_RESOLV_CONF`] bytes of a file, and whether the
+/// file is larger.
+fn start_of(path: &Path) -> (String, bool) {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(path) {
+        // What was read before an error is still used.
+        let _ = file.take(MAX_RESOLV_CONF + 1).read_to_end(&mut bytes);
+    }
+    let is_cut = bytes.len() as u64 > MAX_RESOLV_CONF;
+    if is_cut {
+        let end = memchr::memrchr(b'\n', &bytes);
+        bytes.truncate(end.unwrap_or(0));
+    }
+    (String::from_utf8_lossy(&bytes).into_owned(), is_cut)
+}
+
+fn name_servers(resolv_conf: &str) -> Vec<String> {
+    let lines = resolv_conf.lines();
+    let servers = lines.filter_map(|line| line.trim().strip_prefix("nameserver"));
+    servers.map(|server| server.trim().to_owned()).collect()
+}
+
 fn lock(reports: &Mutex<Reports>) -> std::sync::MutexGuard<'_, Reports> {
     reports.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -328,6 +358,39 @@ mod tests {
 
     fn question(name: &str) -> Arc<Question> {
         Arc::new(Question::Service(name.to_owned()))
+    }
+
+    /// The bytes that this thread has read from files.
+    fn read_bytes() -> u64 {
+        let counts = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        let line = counts.lines().find_map(|line| line.strip_prefix("rchar: "));
+        line.unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn little_is_read_of_a_large_resolv_conf() {
+        let name = format!("jabsocket-resolv-conf-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let comment = "# comment\n";
+        let text = |size: usize| {
+            let comments = comment.repeat(size / comment.len());
+            format!("nameserver 127.0.0.1\n{comments}nameserver 127.0.0.2\n")
+        };
+        let poll = mio::Poll::new().unwrap();
+        let size = MAX_RESOLV_CONF as usize;
+        for (size, expected) in [
+            (size / 2, &["127.0.0.1", "127.0.0.2"][..]),
+            (64 * size, &["127.0.0.1"]),
+        ] {
+            std::fs::write(&path, text(size)).unwrap();
+            let registry = poll.registry().try_clone().unwrap();
+            let before = read_bytes();
+            let channels = Channels::new(registry, Token(0), &[], &path).unwrap();
+            let read = read_bytes() - before;
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(channels.servers(), expected);
+            assert!(read < 8 * MAX_RESOLV_CONF, "{read} bytes read");
+        }
     }
 
     #[test]

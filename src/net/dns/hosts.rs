@@ -12,8 +12,9 @@ use std::path::PathBuf;
 
 use super::file_watch::FileWatch;
 
-/// Maximum number of bytes that are read from the file; the rest is ignored.
-const MAX_SIZE: usize = 16 << 20;
+/// Maximum number of bytes that are read from the file; the rest is ignored. Lists of advertising
+/// hosts have up to 6 MiB. All sessions wait while the file is read, 5 ms for each MiB.
+const MAX_SIZE: usize = 8 << 20;
 /// Maximum number of addresses per name.
 const MAX_ADDRESSES: usize = 16;
 
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(found(&hosts, "first"), "192.0.2.1");
         assert_eq!(found(&hosts, "last"), "");
         let note = hosts.take_note().expect("a note");
-        assert!(note.ends_with("only its first 16 MiB are used"), "{note}");
+        assert!(note.ends_with("only its first 8 MiB are used"), "{note}");
         assert_eq!(hosts.take_note(), None);
     }
 }

@@ -158,7 +158,7 @@ impl Locator {
     }
 
     /// The addresses of the DNS servers.
-    pub fn servers(&self) -> Vec<String> {
+    pub fn servers(&self) -> &[String] {
         self.resolver.servers()
     }
 

@@ -348,7 +348,7 @@ impl Resolver {
     }
 
     /// The addresses of the DNS servers.
-    pub fn servers(&self) -> Vec<String> {
+    pub fn servers(&self) -> &[String] {
         self.channels.servers()
     }
 

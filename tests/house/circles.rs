@@ -200,7 +200,8 @@ fn circles(modules: &BTreeMap<Path, Module>) -> BTreeSet<Vec<String>> {
 
 fn is_of_tests(path: &Path) -> bool {
     let last = path.last().map_or("", String::as_str);
-    last == "tests" || last.ends_with("_tests") || path.iter().any(|name| name == "simulation")
+    let is_room_of_tests = |name: &String| name == "tests" || name == "simulation";
+    last.ends_with("_tests") || path.iter().any(is_room_of_tests)
 }
 
 #[test]

@@ -12,8 +12,6 @@ mod cause;
 mod event;
 mod phase;
 #[cfg(test)]
-mod table;
-#[cfg(test)]
 mod tests;
 
 use crate::proto::ws::{self, CloseCode};

@@ -2,6 +2,8 @@
 //!
 //! An observer (`Seen`) follows each path. It only knows the events and the actions.
 
+mod table;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use super::{Actions, Cause, EndTag, Event, MAX_REDIRECTS, Machine, Phase, ServerAction};
@@ -10,7 +12,7 @@ use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::error::StreamError;
 
 /// Returns every event, with every value that a decision may depend on.
-pub(super) fn events() -> Vec<Event> {
+fn events() -> Vec<Event> {
     let mut events = vec![
         Event::Encrypted,
         Event::TlsFailed,
@@ -78,7 +80,7 @@ fn all_are_listed(event: Event) {
 
 /// What an observer knows about a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Seen {
+struct Seen {
     /// The client has named a domain that is served.
     named: bool,
     /// The client has got an `<open/>` or stream header.
@@ -109,11 +111,11 @@ macro_rules! rule {
 
 /// One event in one state.
 #[derive(Debug)]
-pub(super) struct Step {
-    pub before: Machine,
-    pub event: Event,
-    pub actions: Actions,
-    pub after: Machine,
+struct Step {
+    before: Machine,
+    event: Event,
+    actions: Actions,
+    after: Machine,
 }
 
 impl Seen {
@@ -309,7 +311,7 @@ impl Seen {
 }
 
 /// Returns all reachable states with what the observer knows in them, and all steps.
-pub(super) fn explore() -> (HashMap<Machine, Vec<Seen>>, Vec<Step>) {
+fn explore() -> (HashMap<Machine, Vec<Seen>>, Vec<Step>) {
     let (mut states, mut steps) = (HashMap::<Machine, Vec<Seen>>::new(), Vec::new());
     let mut queue = VecDeque::new();
     for tls in [true, false] {

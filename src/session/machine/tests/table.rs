@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
 
-use super::tests::{Step, events, explore};
-use super::{Event, Machine, Phase, ServerAction};
+use super::{Step, events, explore};
+use crate::session::machine::{Event, Machine, Phase, ServerAction};
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/session_table.txt");
 
@@ -176,7 +176,7 @@ fn table() -> String {
     let mut known = HashSet::new();
     steps.retain(|step| known.insert((step.before, format!("{:?}", step.event))));
     let mut text = "\
-What a session does, by phase and event; printed by src/session/machine/table.rs from the
+What a session does, by phase and event; printed by src/session/machine/tests/table.rs from the
 machine itself (WRITE_TABLE=1 writes it anew). Each row: the event, in brackets on what else
 the answer depends, the next phase with what else changes in the state, the actions. An event
 that is missing in a phase changes nothing there. An error goes behind an <open/> or stream

@@ -118,6 +118,14 @@ pub(crate) fn attribute(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.push(b'"');
 }
 
+/// Returns the processor time of this thread, which does not depend on the load of the machine.
+#[cfg(test)]
+fn cpu_seconds() -> i64 {
+    use nix::time::{ClockId, clock_gettime};
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.expect("the clock of this thread").tv_sec()
+}
+
 /// Whether `byte` is white space in XML.
 pub(crate) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')

@@ -325,6 +325,43 @@ fn check_config_tries_addresses_out() {
 }
 
 #[test]
+fn check_config_warns_of_what_this_user_may_not_bind() {
+    use std::os::unix::process::CommandExt;
+    let root = nix::unistd::geteuid().is_root();
+    let may_bind = |port: u16| {
+        let first = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+        let first = std::fs::read_to_string(first).expect("a limit on ports");
+        first.trim().parse::<u16>().expect("a port") <= port
+    };
+    let mut warnings = vec![(
+        "listen: unix:/proc/a",
+        "cannot listen on unix:/proc/a: its directory: Permission denied",
+    )];
+    if !may_bind(1) {
+        warnings.push((
+            "port: 1\nlisten: 127.0.0.1",
+            "cannot listen on 127.0.0.1:1: Permission denied (os error 13)",
+        ));
+    }
+    for (config, warning) in warnings {
+        let file = TempFile::new(&format!("{config}\n"));
+        // Another user must be able to read it.
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&file.0, mode).expect("its owner may");
+        let mut command = Command::new(PROGRAM);
+        command.args(["--check-config", "-c", file.0.to_str().unwrap()]);
+        if root {
+            const NOBODY: u32 = 65534;
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let output = command.output().expect("run the daemon");
+        let (_, err, status) = told(&output);
+        assert!(err.contains(&format!(": warning: {warning}")), "{err}");
+        assert_eq!(status, 0, "another user may start the daemon");
+    }
+}
+
+#[test]
 fn check_config_reads_as_the_user_that_reloads() {
     use std::fs::{Permissions, set_permissions};
     use std::os::unix::fs::PermissionsExt;

@@ -28,15 +28,17 @@ pub struct Meter {
     drawn: u64,
 }
 
-impl Meter {
-    /// A full meter.
-    pub const fn new() -> Meter {
+/// A full meter.
+impl Default for Meter {
+    fn default() -> Meter {
         Meter {
             left: UNITS_PER_TURN,
             drawn: 0,
         }
     }
+}
 
+impl Meter {
     /// Refills the meter for the next turn.
     pub fn refill(&mut self) {
         self.left = UNITS_PER_TURN;
@@ -64,19 +66,13 @@ impl Meter {
     }
 }
 
-impl Default for Meter {
-    fn default() -> Self {
-        Meter::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_is_drawn_is_gone_until_the_next_turn() {
-        let mut meter = Meter::new();
+        let mut meter = Meter::default();
         meter.draw(UNITS_PER_TURN - 1);
         assert!(!meter.is_spent());
         meter.draw(1000);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::problem::{Place, Report};
 use super::server_access::ServerAccess;
 use super::servers::{self, Server};
-use super::value::{Setting, applicable};
+use super::value::{Setting, read_entries};
 use super::yaml::{Node, Value};
 
 /// Maximum length of a domain (RFC 6122, section 2.2).
@@ -101,11 +101,7 @@ pub(super) fn read(setting: &mut Setting<'_>) -> Option<Domains> {
             };
             let allowed = format!("{allowed}; without the key any domain may be reached");
             match value {
-                Value::List(_) => {
-                    let place = setting.node.place;
-                    let report = &mut setting.report;
-                    report.not_allowed(place, "domains", "an empty list", &allowed);
-                }
+                Value::List(_) => setting.not_allowed("an empty list", &allowed),
                 _ => setting.refuse(setting.node, &allowed),
             }
             return None;
@@ -178,19 +174,18 @@ fn domain(node: &Node, report: &mut Report) -> Option<Domain> {
         domain.name = setting.one(NAME_ALLOWED, checked_name)?;
         return Some(domain);
     };
-    for entry in applicable(entries, "domains.", &KEYS, report) {
-        let mut setting = Setting {
-            key: format!("domains.{}", entry.key),
-            node: &entry.node,
-            report,
-        };
-        match entry.key.as_str() {
+    read_entries(
+        entries,
+        "domains.",
+        &KEYS,
+        report,
+        |key, setting| match key {
             "name" => domain.name = setting.one(NAME_ALLOWED, checked_name).unwrap_or_default(),
-            _ if entry.node.value.is_absent() => {}
-            "server" => domain.servers = servers::read(&mut setting).into(),
-            key => domain.access.set(key, &mut setting),
-        }
-    }
+            _ if setting.node.value.is_absent() => {}
+            "server" => domain.servers = servers::read(setting).into(),
+            key => domain.access.set(key, setting),
+        },
+    );
     if !entries.iter().any(|entry| entry.key == "name") {
         let allowed = format!("a 'name' with {NAME_ALLOWED}");
         report.not_allowed(node.place, "domains", "an entry without 'name'", &allowed);

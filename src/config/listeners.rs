@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use super::listen_address::{listen, socket_mode};
 use super::problem::{Place, Report};
-use super::value::{Setting, YES_NO, applicable};
+use super::value::{Setting, YES_NO, read_entries};
 use super::yaml::{Node, Value};
 use super::{Config, Glob, ListenAddress};
 
@@ -203,23 +203,17 @@ fn entry(node: &Node, config: &Config, report: &mut Report) -> Listener {
     let mut files = PairFiles::default();
     let mut tls = None;
     let mut port = None;
-    for entry in applicable(node.value.entries(), PREFIX, &KEYS, report) {
-        if entry.node.value.is_absent() {
-            continue;
-        }
-        let mut setting = Setting {
-            key: format!("{PREFIX}{}", entry.key),
-            node: &entry.node,
-            report,
-        };
-        match entry.key.as_str() {
+    let entries = node.value.entries();
+    read_entries(entries, PREFIX, &KEYS, report, |key, setting| {
+        match key {
+            _ if setting.node.value.is_absent() => return,
             "tls" => tls = Some(setting.choice(YES_NO)),
-            key => set(&mut listener, key, &mut setting, &mut files),
+            key => set(&mut listener, key, setting, &mut files),
         }
-        if entry.key == "port" {
-            port = Some(entry.place);
+        if key == "port" {
+            port = Some(setting.node.place);
         }
-    }
+    });
     let own = files.place.is_some();
     if own {
         listener.certificates = files.pairs(PREFIX, report);

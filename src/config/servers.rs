@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::listen_address::ListenAddress;
-use super::value::{Setting, YES_NO, applicable, host_name, whole};
+use super::value::{Setting, YES_NO, host_name, read_entries, whole};
 use super::yaml::{Entry, Node, Value};
 
 /// Maximum number of servers in a list.
@@ -96,10 +96,7 @@ pub(super) fn read(setting: &mut Setting<'_>) -> Vec<Server> {
         _ => return servers,
     };
     let allowed = "1 to 32 servers, one of them without 'backup: true'";
-    let place = setting.node.place;
-    setting
-        .report
-        .not_allowed(place, &setting.key, found, allowed);
+    setting.not_allowed(found, allowed);
     servers
 }
 
@@ -119,26 +116,21 @@ fn server(node: &Node, setting: &mut Setting<'_>) -> Option<Server> {
 fn mapping(entries: &[Entry], setting: &mut Setting<'_>) -> Option<Server> {
     let (mut address, mut weight, mut backup) = (None, 1, false);
     let prefix = format!("{}.", setting.key);
-    for entry in applicable(entries, &prefix, &KEYS, setting.report) {
-        let mut inner = Setting {
-            key: format!("{prefix}{}", entry.key),
-            node: &entry.node,
-            report: setting.report,
-        };
-        match entry.key.as_str() {
-            _ if entry.node.value.is_absent() => {}
+    read_entries(
+        entries,
+        &prefix,
+        &KEYS,
+        setting.report,
+        |key, inner| match key {
+            _ if inner.node.value.is_absent() => {}
             "address" => address = inner.one(ALLOWED, parse),
             "weight" => weight = inner.whole("", &(1..=65_535), "") as u16,
             _ => backup = inner.choice(YES_NO),
-        }
-    }
+        },
+    );
     if !entries.iter().any(|entry| entry.key == "address") {
         let allowed = format!("an 'address' with {ALLOWED}");
-        let found = "an entry without 'address'";
-        let place = setting.node.place;
-        setting
-            .report
-            .not_allowed(place, &setting.key, found, &allowed);
+        setting.not_allowed("an entry without 'address'", &allowed);
     }
     Some(Server {
         address: address?,

@@ -43,6 +43,12 @@ impl<'a> Setting<'a> {
         }
     }
 
+    /// Refuses the whole value, which is described as `found`.
+    pub fn not_allowed(&mut self, found: &str, allowed: &str) {
+        self.report
+            .not_allowed(self.node.place, &self.key, found, allowed);
+    }
+
     /// Reads the text of a node with `read`, which returns `None` to refuse it.
     pub fn read<T>(
         &mut self,
@@ -175,6 +181,21 @@ fn seconds(text: &str) -> Option<Duration> {
     let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
     let seconds: f64 = text.parse().ok().filter(|_| text.bytes().all(plain))?;
     (seconds <= MAX_SECONDS).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// Calls `read` with each entry of a mapping that applies, and with its key.
+pub(super) fn read_entries(
+    entries: &[Entry],
+    prefix: &str,
+    known: &[&str],
+    report: &mut Report,
+    mut read: impl FnMut(&str, &mut Setting<'_>),
+) {
+    for entry in applicable(entries, prefix, known, report) {
+        let key = format!("{prefix}{}", entry.key);
+        let node = &entry.node;
+        read(&entry.key, &mut Setting { key, node, report });
+    }
 }
 
 /// Returns the entries of a mapping that apply: the last one of each known key, in the

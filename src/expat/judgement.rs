@@ -95,7 +95,7 @@ mod tests {
     fn judge(unit: &str) -> (Result<bool, Error>, usize, u64) {
         let mut pool = Pool::new(b"<r>");
         let mut judgement = Judgement::new(pool.take());
-        let (mut meter, mut turns, before) = (Meter::new(), 0, scanned_bytes());
+        let (mut meter, mut turns, before) = (Meter::default(), 0, scanned_bytes());
         let verdict = loop {
             turns += 1;
             let drawn = meter.drawn();

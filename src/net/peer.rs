@@ -28,29 +28,15 @@ impl Peer {
             Peer::Unix => 0,
         }
     }
-
-    pub fn host(self) -> Host {
-        Host(self)
-    }
 }
 
+/// The alternate form has no port.
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Peer::Ip(address) if f.alternate() => address.ip().fmt(f),
             Peer::Ip(address) => address.fmt(f),
             Peer::Unix => f.write_str("unix:"),
-        }
-    }
-}
-
-/// Shows a peer without its port, for the log.
-pub struct Host(Peer);
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Peer::Ip(address) => address.ip().fmt(f),
-            peer @ Peer::Unix => peer.fmt(f),
         }
     }
 }

@@ -38,7 +38,7 @@ use crate::net::signals::Signals;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::Endpoint;
 use crate::session::shared::{Shared, TLS_STEPS_PER_TURN};
-use crate::session::{Session, Tick, Turn};
+use crate::session::{Session, Tick, Turn, ticks};
 use crate::status::Status;
 use drain::DrainSchedule;
 use latency::Sampler;
@@ -107,11 +107,6 @@ pub struct Reactor {
     retired_until: Option<Tick>,
     /// A second signal has arrived: exit at once.
     leave: bool,
-}
-
-/// Converts a time to the unit of the loop's clock.
-fn ticks(time: Duration) -> Tick {
-    Tick::try_from(time.as_millis()).unwrap_or(Tick::MAX / 2)
 }
 
 #[expect(clippy::disallowed_methods, reason = "here and nowhere else")]
@@ -242,7 +237,7 @@ impl Reactor {
             self.handle_generation_events(woken);
         }
         if resolved || self.shared.locator.is_due(tick) {
-            self.shared.locator.process(tick);
+            self.shared.locator.resolver.process(tick);
         }
         self.take_answers();
         // Time spent on signals and DNS answers is no session's fault.
@@ -316,7 +311,7 @@ impl Reactor {
                 self.poke(slot, |_, _| {});
             }
         }
-        while let Some(note) = self.shared.locator.next_note() {
+        while let Some(note) = self.shared.locator.resolver.next_note() {
             self.shared.log.notice(format_args!("{note}"));
         }
     }

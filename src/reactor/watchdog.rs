@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Reactor;
 use super::notices::announce;
 use crate::net::notify::Notify;
-use crate::session::Tick;
+use crate::session::{Tick, ticks};
 
 impl Reactor {
     /// Sends a heartbeat to systemd if one is due, or in every turn to the master, because
@@ -28,8 +28,7 @@ impl Reactor {
 
     pub(super) fn next_heartbeat(&self) -> Option<Tick> {
         let period = self.setup.notify.watchdog()?;
-        let period = Tick::try_from(period.as_millis()).unwrap_or(Tick::MAX / 2);
-        Some(self.shared.now + period.max(1))
+        Some(self.shared.now + ticks(period).max(1))
     }
 
     /// Reports through `notify`, and in the log unless the master does so, that this

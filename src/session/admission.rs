@@ -171,8 +171,7 @@ impl Admission {
             Excess::Connections => {
                 // This is not the client's fault, so the line must not have the form that leads
                 // to a ban.
-                let host = peer.host();
-                let line = format_args!("limit: max_connections reached, {host} turned away");
+                let line = format_args!("limit: max_connections reached, {peer:#} turned away");
                 self.line(log, line, now);
             }
             _ => self.report(log, peer, excess.key(), "", now),
@@ -181,8 +180,9 @@ impl Admission {
 
     /// Logs that `peer` exceeded the limit set by `key`; `rest` may have details.
     pub fn report(&mut self, log: &Log, peer: Peer, key: &str, rest: &str, now: Tick) {
-        let (host, rest) = (peer.host(), Rest(rest));
-        self.line(log, format_args!("limit: {host} exceeded {key}{rest}"), now);
+        let colon = if rest.is_empty() { "" } else { ": " };
+        let line = format_args!("limit: {peer:#} exceeded {key}{colon}{rest}");
+        self.line(log, line, now);
     }
 
     fn line(&mut self, log: &Log, line: fmt::Arguments<'_>, now: Tick) {
@@ -200,18 +200,6 @@ impl Admission {
             log.warning(format_args!("limit: {left_out} more lines were left out"));
         }
         log.warning(line);
-    }
-}
-
-/// Formats details after a colon, if there are any.
-struct Rest<'a>(&'a str);
-
-impl fmt::Display for Rest<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            "" => Ok(()),
-            text => write!(f, ": {text}"),
-        }
     }
 }
 

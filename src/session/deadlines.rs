@@ -8,7 +8,7 @@ use super::back_pressure::is_full;
 use super::machine::{Event, Phase};
 use super::shared::Shared;
 use super::side::Side;
-use super::{NEVER, Session, Tick};
+use super::{NEVER, Session, Tick, ticks};
 
 /// How long to wait for the end of a connection after everything was sent and our direction has
 /// ended.
@@ -33,7 +33,7 @@ impl Session {
     /// Returns when the peer of a side with a full queue counts as stalled.
     fn stalls_at(&self, side: &Side) -> Tick {
         match self.is_stuck(side) {
-            true => side.progress_at() + millis(self.config.write_timeout),
+            true => side.progress_at() + ticks(self.config.write_timeout),
             false => NEVER,
         }
     }
@@ -105,11 +105,6 @@ impl Session {
             Phase::Lingering if !self.machine.is_connected() => LINGER,
             Phase::Closing | Phase::Lingering | Phase::Gone => config.close_timeout,
         };
-        self.phase_deadline = now + millis(wait);
+        self.phase_deadline = now + ticks(wait);
     }
-}
-
-/// Converts a configured time to milliseconds.
-pub(super) fn millis(time: Duration) -> Tick {
-    Tick::try_from(time.as_millis()).unwrap_or(NEVER / 2)
 }

@@ -34,42 +34,33 @@ enum Unfinished {
 }
 
 impl Unfinished {
-    fn held(&self) -> usize {
+    /// Returns the bytes held, the bytes of memory that they take, and those of a parser that is
+    /// not in the pool at the moment.
+    fn size(&self) -> (usize, usize, usize) {
         match self {
-            Unfinished::Inflating { payload, inflation } => payload.len() + inflation.held(),
-            Unfinished::Judging { text, .. } => text.len(),
-        }
-    }
-
-    fn memory(&self) -> usize {
-        match self {
-            Unfinished::Inflating { payload, inflation } => payload.capacity() + inflation.memory(),
-            Unfinished::Judging { text, .. } => text.capacity(),
-        }
-    }
-
-    fn parser_bytes(&self) -> usize {
-        match self {
-            Unfinished::Inflating { .. } => 0,
-            Unfinished::Judging { judgement, .. } => judgement.parser().heap_bytes(),
+            Unfinished::Inflating { payload, inflation } => (
+                payload.len() + inflation.held(),
+                payload.capacity() + inflation.memory(),
+                0,
+            ),
+            Unfinished::Judging { text, judgement } => {
+                (text.len(), text.capacity(), judgement.parser().heap_bytes())
+            }
         }
     }
 }
 
 impl Incoming {
-    /// Returns the bytes of messages held.
-    pub(super) fn held(&self) -> usize {
-        self.reader.held() + self.message.as_ref().map_or(0, Unfinished::held)
-    }
-
-    /// Returns the bytes of memory in the messages.
-    pub(super) fn memory(&self) -> usize {
-        self.reader.memory() + self.message.as_ref().map_or(0, Unfinished::memory)
-    }
-
-    /// Returns the bytes of memory in a parser that is not in the pool at the moment.
-    pub(super) fn parser_bytes(&self) -> usize {
-        self.message.as_ref().map_or(0, Unfinished::parser_bytes)
+    /// Returns the bytes of messages held, the bytes of memory that they take, and those of a
+    /// parser that is not in the pool at the moment.
+    pub(super) fn size(&self) -> (usize, usize, usize) {
+        let message = self.message.as_ref().map(Unfinished::size);
+        let (held, memory, parser) = message.unwrap_or_default();
+        (
+            held + self.reader.held(),
+            memory + self.reader.memory(),
+            parser,
+        )
     }
 
     fn is_idle(&self) -> bool {
@@ -84,12 +75,16 @@ impl Session {
         incoming.is_some_and(|incoming| incoming.message.is_some())
     }
 
+    /// Returns what [`Incoming::size`] returns; zeros if nothing is unfinished.
+    pub(super) fn incoming_size(&self) -> (usize, usize, usize) {
+        let incoming = self.incoming.as_ref();
+        incoming.map_or((0, 0, 0), |incoming| incoming.size())
+    }
+
     /// Returns the bytes of memory in parsers that are not in the pool but in use by this
     /// session.
     pub fn parser_bytes(&self) -> usize {
-        let incoming = self.incoming.as_ref();
-        let up = incoming.map_or(0, |incoming| incoming.parser_bytes());
-        up + self.stream.parser_bytes()
+        self.incoming_size().2 + self.stream.parser_bytes()
     }
 
     /// Continues with a message, or drops it if the result does not matter any more.

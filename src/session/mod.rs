@@ -43,6 +43,7 @@ mod simulation;
 mod tally;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use mio::Token;
 use mio::event::Event as Edge;
@@ -58,7 +59,6 @@ use crate::proto::ws::frame;
 use crate::proto::xmpp::server_stream::ServerStream;
 use admission::{Excess, Standing};
 use back_pressure::BackPressure;
-use deadlines::millis;
 use ledger::Share;
 use machine::{Actions, Cause, EndTag, Event, Machine, Phase, Refuse, ServerAction};
 use session_log::{Name, SessionLog};
@@ -72,6 +72,10 @@ pub type Tick = u64;
 
 /// No deadline.
 pub const NEVER: Tick = Tick::MAX;
+
+pub fn ticks(time: Duration) -> Tick {
+    Tick::try_from(time.as_millis()).unwrap_or(NEVER / 2)
+}
 
 /// Number of tokens of a session: one for the client, then one for each lane of a dial.
 pub const TOKENS: usize = 1 + crate::net::dial::LANES;
@@ -176,12 +180,12 @@ impl Session {
             machine: Machine::new(endpoint.is_tls()),
             client: Side::connected(transport, false, shared.now),
             server: Side::default(),
-            phase_deadline: shared.now + millis(config.handshake_timeout),
+            phase_deadline: shared.now + ticks(config.handshake_timeout),
             awaits_proxy: admission::is_trusted_proxy(peer, &config),
             config,
             endpoint: Rc::clone(endpoint),
             incoming: None,
-            stream: ServerStream::new(),
+            stream: ServerStream::default(),
             route: None,
             domain: None,
             draft_root: None,
@@ -405,7 +409,7 @@ impl Session {
             ServerAction::Cut => self.server.finish(),
             ServerAction::Abort => {
                 self.server.close();
-                self.stream = ServerStream::new();
+                self.stream = ServerStream::default();
                 self.stream_paused = false;
             }
         }

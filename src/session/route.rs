@@ -4,7 +4,6 @@
 //! the server, the look-up and the dial. It is dropped once the server has sent more than its
 //! stream header.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -164,7 +163,7 @@ impl Route {
     /// Describes the look-up and the DNS servers for the log.
     pub(super) fn asked(&self, locator: &Locator) -> String {
         let (Wanted::Domain { name, .. } | Wanted::Servers { name, .. }) = &self.wanted;
-        let servers = locator.servers().join(", ");
+        let servers = locator.resolver.servers().join(", ");
         format!("asked DNS server {servers} for {}", Escaped(name))
     }
 
@@ -449,6 +448,11 @@ impl Session {
             Some(_) => Level::Notice,
             None => Level::Debug,
         };
+        let others = match others.unwrap_or(0) {
+            0 => String::new(),
+            1 => " (and 1 more session since the last such line)".to_owned(),
+            n => format!(" (and {n} more sessions since the last such line)"),
+        };
         let separator = match why.is_empty() || detail.is_empty() {
             true => "",
             false => ": ",
@@ -456,10 +460,9 @@ impl Session {
         shared.log.line(
             level,
             format_args!(
-                "session {}: cannot reach the server of {}: {why}{separator}{detail}{}",
+                "session {}: cannot reach the server of {}: {why}{separator}{detail}{others}",
                 self.log.name(),
                 Escaped(domain),
-                Others(others.unwrap_or(0)),
             ),
         );
     }
@@ -472,17 +475,4 @@ fn hosts(servers: &[Server]) -> String {
         unix => unix.to_string(),
     });
     hosts.collect::<Vec<_>>().join(", ")
-}
-
-/// Formats the number of other failed sessions.
-struct Others(u64);
-
-impl fmt::Display for Others {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            1 => f.write_str(" (and 1 more session since the last such line)"),
-            n => write!(f, " (and {n} more sessions since the last such line)"),
-        }
-    }
 }

@@ -10,7 +10,7 @@ use super::route::{FEATURES_WAIT_MS, Securing};
 use super::shared::Shared;
 use super::{NEVER, Session};
 use crate::config::server_access::{ProxyProtocol, Tls};
-use crate::log::Escaped;
+use crate::log::{Escaped, Level};
 use crate::net::peer::Peer;
 use crate::net::tls_client::TlsRequest;
 use crate::proto::proxy_protocol;
@@ -25,13 +25,17 @@ impl Session {
         let Some(target) = &route.target else {
             return;
         };
-        shared.log.debug(format_args!(
-            "session {}: connected from {} to {} for {}",
-            self.log.name(),
-            self.server.own_address(),
-            target.address,
-            Escaped(&route.name),
-        ));
+        // Only then, because the kernel must be asked.
+        if shared.log.enabled(Level::Debug) {
+            let own = self.server.own_address();
+            shared.log.debug(format_args!(
+                "session {}: connected from {} to {} for {}",
+                self.log.name(),
+                own.map_or("nowhere".to_owned(), |own| own.to_string()),
+                target.address,
+                Escaped(&route.name),
+            ));
+        }
         let out = &mut self.server.out;
         // A Unix socket has no address for a PROXY header.
         let server = |client: SocketAddr| {

@@ -99,7 +99,7 @@ impl Shared {
         tls: Contexts,
         registry: Registry,
     ) -> Shared {
-        let mut parsers = Parsers::new();
+        let mut parsers = Parsers::default();
         parsers.set_limits(xml_limits(&config));
         let (private_addresses, read) = PrivateAddressSet::new();
         if let Err(error) = read {
@@ -121,7 +121,7 @@ impl Shared {
             private_addresses,
             registry,
             tls_budget: TLS_STEPS_PER_TURN,
-            meter: Meter::new(),
+            meter: Meter::default(),
             taken: (0, 0),
             codec: Codec::default(),
             now: 0,
@@ -162,7 +162,7 @@ impl Shared {
 
     /// Returns the numbers for the metrics that are not counted.
     pub fn gauges(&self) -> Gauges {
-        let dns = self.locator.counts();
+        let dns = self.locator.resolver.counts();
         Gauges {
             held_bytes: self.memory().parts(),
             dns_queries: dns.queries,
@@ -187,7 +187,7 @@ impl Shared {
     pub fn drop_caches(&mut self) {
         self.parsers.set_limits(xml_limits(&self.config));
         self.codec = Codec::default();
-        self.locator.drop_cache();
+        self.locator.resolver.drop_cache();
     }
 
     /// Starts a look-up for the session with this token, whose client is at `ip`. Returns the

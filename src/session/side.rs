@@ -4,8 +4,8 @@
 //! would block. Closes in stages: flush, end our direction, then read and drop bytes until the
 //! peer ends its direction (RFC 6455, section 7.1.1; RFC 9112, section 9.6).
 
-use std::fmt::{self, Display};
 use std::io;
+use std::net::SocketAddr;
 
 use mio::event::Event as Edge;
 use openssl::ssl::Ssl;
@@ -44,17 +44,6 @@ enum Course {
     Finishing,
     /// Our direction has ended.
     Finished,
-}
-
-struct OwnAddress<'a>(Option<&'a Transport>);
-
-impl Display for OwnAddress<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.map(Transport::local_addr) {
-            Some(Ok(address)) => address.fmt(f),
-            _ => f.write_str("nowhere"),
-        }
-    }
 }
 
 /// One side of a session.
@@ -153,9 +142,9 @@ impl Side {
         self.transport.as_ref()?.tls_name()
     }
 
-    /// Returns our own address on the socket. The kernel is asked only when it is formatted.
-    pub fn own_address(&self) -> impl Display {
-        OwnAddress(self.transport.as_ref())
+    /// Returns our own address on the socket.
+    pub fn own_address(&self) -> Option<SocketAddr> {
+        self.transport.as_ref()?.local_addr().ok()
     }
 
     /// Whether there is a socket.

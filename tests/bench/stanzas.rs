@@ -43,8 +43,9 @@ fn client_frame(payload: &[u8]) -> Vec<u8> {
 }
 
 fn up(size: usize, count: usize) -> usize {
-    let (mut parsers, mut reader, mut out) = (Parsers::new(), ws::Reader::new(), Buf::new());
-    let mut meter = Meter::new();
+    let (mut parsers, mut reader, mut out) =
+        (Parsers::default(), ws::Reader::default(), Buf::new());
+    let mut meter = Meter::default();
     let mut frame = client_frame(&stanza(size));
     let mut relayed = 0;
     for _ in 0..count {
@@ -64,8 +65,9 @@ fn up(size: usize, count: usize) -> usize {
 }
 
 fn down(size: usize, count: usize) -> usize {
-    let (mut parsers, mut stream, mut out) = (Parsers::new(), ServerStream::new(), Buf::new());
-    let (mut text, stanza, mut meter) = (Vec::new(), stanza(size), Meter::new());
+    let (mut parsers, mut stream, mut out) =
+        (Parsers::default(), ServerStream::default(), Buf::new());
+    let (mut text, stanza, mut meter) = (Vec::new(), stanza(size), Meter::default());
     let mut relayed = 0;
     for piece in std::iter::once(HEADER).chain(std::iter::repeat_n(&stanza[..], count)) {
         let mut fresh = piece;

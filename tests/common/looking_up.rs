@@ -71,7 +71,7 @@ impl LookingUp {
     pub fn turn(&mut self, now_ms: u64) {
         let mut events = Events::with_capacity(64);
         self.poll.poll(&mut events, Some(MOMENT)).unwrap();
-        self.locator.process(now_ms);
+        self.locator.resolver.process(now_ms);
         while let Some(answer) = self.locator.next_answer(now_ms) {
             self.answers.push(answer);
         }

@@ -126,7 +126,7 @@ fn other_servers_are_asked_once_the_file_has_changed() {
     looking_up.look_up(4, "x.example", Source::Unix, 1000);
     assert_eq!(looking_up.place(4, 1000), "192.0.2.2:5269");
     assert_eq!(looking_up.place(2, 1000), "192.0.2.3:5222");
-    let note = looking_up.locator.next_note().expect("a note");
+    let note = looking_up.locator.resolver.next_note().expect("a note");
     assert!(note.ends_with("has changed and was read again"), "{note}");
     // While the file is missing, the old servers stay in use.
     fs::remove_file(&file.0).unwrap();

@@ -58,7 +58,7 @@ impl Pair {
         let ours = mio::net::UnixStream::from_std(ours);
         let plain = Transport::register(ours, poll.registry(), Token(0)).expect("registered");
         let mut transport = plain.start_tls(ssl).expect("TLS");
-        let mut meter = Meter::new();
+        let mut meter = Meter::default();
         while let Err(error) = transport.shake_hands(&mut meter) {
             assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
             assert!(wait_for(&socket, PollFlags::POLLIN, 10_000), "no handshake");

@@ -40,7 +40,7 @@ fn seen(event: Event<'_>) -> Seen {
 /// The events of `pieces` up to a Close or an error. Without these, fails if a frame or
 /// message is incomplete.
 fn read(pieces: &[&[u8]], limits: &Limits) -> (Vec<Seen>, Option<Error>) {
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     let (events, error) = drive(&mut reader, pieces, limits);
     reader.release();
     let ended = error.is_some() || matches!(events.last(), Some(Seen::Close(..)));
@@ -305,7 +305,7 @@ fn broken_text_is_reported_at_its_first_bad_byte() {
         (b"\xc0\xaf", 0),
     ] {
         let bytes = frame(TEXT, bad);
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         let head = bytes.len() - bad.len();
         for (i, byte) in bytes.iter().enumerate() {
             let result = reader
@@ -363,8 +363,8 @@ fn random_frames_read_alike_in_random_pieces() {
             pieces.push(piece);
             rest = after;
         }
-        let whole = drive(&mut Reader::new(), &[&bytes], &LIMITS);
-        let cut = drive(&mut Reader::new(), &pieces, &LIMITS);
+        let whole = drive(&mut Reader::default(), &[&bytes], &LIMITS);
+        let cut = drive(&mut Reader::default(), &pieces, &LIMITS);
         assert_eq!(cut, whole, "{bytes:02x?}");
         events += whole.0.len();
         errors += usize::from(whole.1.is_some());

@@ -11,12 +11,12 @@ const STREAM: &str =
     "<stream:stream to='d' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'";
 
 fn first(text: &str) -> Result<First<'_>, (Dialect, StreamError)> {
-    client_message::first(&Parsers::new(), text)
+    client_message::first(&Parsers::default(), text)
 }
 
 /// Reads a whole message.
 fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, StreamError> {
-    let (mut begun, mut meter) = (None, Meter::new());
+    let (mut begun, mut meter) = (None, Meter::default());
     loop {
         meter.refill();
         if let Some(message) = client_message::read(parsers, text, &mut begun, &mut meter)? {
@@ -136,7 +136,7 @@ fn a_first_message_that_opens_nothing() {
 
 #[test]
 fn one_whole_element_passes_as_it_is() {
-    let mut parsers = Parsers::new();
+    let mut parsers = Parsers::default();
     for text in [
         "<presence/>",
         "<message xmlns='jabber:client' to='a&gt;b'><body>]]&gt; \u{1f600}</body></message>",
@@ -155,7 +155,7 @@ fn one_whole_element_passes_as_it_is() {
 
 #[test]
 fn the_elements_of_the_framing() {
-    let mut parsers = Parsers::new();
+    let mut parsers = Parsers::default();
     let close = format!("<close xmlns=\"{}\" />", ns::FRAMING);
     assert_eq!(read(&mut parsers, &close), Ok(Message::Close));
     assert_eq!(
@@ -186,7 +186,7 @@ fn the_elements_of_the_framing() {
 
 #[test]
 fn nothing_else_passes() {
-    let mut parsers = Parsers::new();
+    let mut parsers = Parsers::default();
     for text in [
         "</stream:stream>",
         "</r>",
@@ -243,14 +243,14 @@ fn nothing_else_passes() {
 
 #[test]
 fn depth_is_bounded() {
-    let mut parsers = Parsers::new();
+    let mut parsers = Parsers::default();
     let deep = "<a>".repeat(600) + &"</a>".repeat(600);
     assert_eq!(read(&mut parsers, &deep), Err(StreamError::TooDeep));
 }
 
 #[test]
 fn limits_hold_for_every_message() {
-    let mut parsers = Parsers::new();
+    let mut parsers = Parsers::default();
     parsers.set_limits(Limits {
         depth: 9,
         attributes: 5,
@@ -287,14 +287,14 @@ fn limits_hold_for_every_message() {
 
 #[test]
 fn a_large_message_is_judged_over_several_turns() {
-    let mut parsers = Parsers::new();
+    let mut parsers = Parsers::default();
     let large = format!("<a>{}</a>", "<p:b xmlns:p='c'/>".repeat(50_000));
     for (text, is_good) in [
         (large.clone(), true),
         (format!("<?xml version='1.0'?>{large} "), true),
         (large.replace("</a>", "<b></a></b>"), false),
     ] {
-        let (mut begun, mut meter, mut turns) = (None, Meter::new(), 0);
+        let (mut begun, mut meter, mut turns) = (None, Meter::default(), 0);
         let verdict = loop {
             turns += 1;
             meter.refill();
@@ -325,13 +325,13 @@ fn prefixes_of_an_open_are_left_out() {
         ..to("d")
     };
     assert_eq!(first(&text), Ok(First::Framed(header.clone())));
-    let mut parsers = Parsers::new();
+    let mut parsers = Parsers::default();
     assert_eq!(read(&mut parsers, &text), Ok(Message::Open(header)));
 }
 
 #[test]
 fn a_namespace_of_one_message_does_not_reach_the_next() {
-    let mut parsers = Parsers::new();
+    let mut parsers = Parsers::default();
     let with = "<p:a xmlns:p='urn:p'/>";
     assert_eq!(read(&mut parsers, with), Ok(Message::Element(with)));
     assert_eq!(

@@ -35,7 +35,7 @@ fn seen(unit: &Unit<'_>) -> Seen {
 }
 
 fn pool() -> Pool {
-    Parsers::new().stream
+    Parsers::default().stream
 }
 
 /// Feeds bytes with a full meter.
@@ -45,12 +45,12 @@ fn feed(
     bytes: &[u8],
     each: impl FnMut(Unit<'_>) -> Flow,
 ) -> Result<Flow, Error> {
-    stream.feed(pool, bytes, LIMIT, &mut Meter::new(), each)
+    stream.feed(pool, bytes, LIMIT, &mut Meter::default(), each)
 }
 
 /// The units of `pieces`, each with the number of bytes fed before it was reported.
 fn timed(pieces: &[&[u8]]) -> (Vec<(Seen, usize)>, Option<Error>) {
-    let (mut pool, mut stream) = (pool(), ServerStream::new());
+    let (mut pool, mut stream) = (pool(), ServerStream::default());
     let (mut units, mut fed) = (Vec::new(), 0);
     for piece in pieces {
         fed += piece.len();
@@ -293,7 +293,7 @@ fn units_are_bounded() {
 
 #[test]
 fn an_idle_stream_holds_no_parser_and_no_bytes() {
-    let (mut pool, mut stream) = (pool(), ServerStream::new());
+    let (mut pool, mut stream) = (pool(), ServerStream::default());
     let mut say = |text: &str| {
         let result = feed(&mut stream, &mut pool, text.as_bytes(), |_| Flow::Continue);
         assert_eq!(result, Ok(Flow::Continue));
@@ -315,7 +315,7 @@ fn an_idle_stream_holds_no_parser_and_no_bytes() {
 fn a_pause_keeps_the_rest_and_loses_nothing() {
     let body: String = (0..50).map(|i| format!("<a n='{i}'/>\n")).collect();
     let text = format!("{HEADER}{body}</stream:stream>");
-    let (mut pool, mut stream) = (pool(), ServerStream::new());
+    let (mut pool, mut stream) = (pool(), ServerStream::default());
     let (mut units, mut fresh) = (Vec::new(), text.as_bytes());
     loop {
         let flow = feed(&mut stream, &mut pool, fresh, |unit| {
@@ -369,7 +369,7 @@ fn pooled_parsers_equal_dedicated_ones() {
     let mut pool = pool();
     let header = HEADER.replace("from='h'", "from='h' xmlns:p='urn:p'");
     let mut sessions: Vec<_> = (0..40)
-        .map(|_| (ServerStream::new(), Vec::new(), 0))
+        .map(|_| (ServerStream::default(), Vec::new(), 0))
         .collect();
     let stanzas: Vec<Vec<String>> = (0..sessions.len())
         .map(|_| (0..60).map(|_| random.element(0)).collect())
@@ -427,7 +427,7 @@ fn the_kind_of_an_element_is_told_by_its_namespace() {
         ns::STREAMS,
         ns::TLS
     );
-    let (mut pool, mut stream) = (pool(), ServerStream::new());
+    let (mut pool, mut stream) = (pool(), ServerStream::default());
     let mut kinds = Vec::new();
     feed(&mut stream, &mut pool, text.as_bytes(), |unit| {
         if let Unit::Element(element) = unit {
@@ -462,7 +462,7 @@ fn prefixes_are_declared_by_the_header_or_the_element() {
 /// An endless unit is kept as bytes, without a parser.
 #[test]
 fn an_unfinished_unit_holds_no_parser() {
-    let (mut pool, mut stream, mut meter) = (pool(), ServerStream::new(), Meter::new());
+    let (mut pool, mut stream, mut meter) = (pool(), ServerStream::default(), Meter::default());
     let mut text = format!("{HEADER}<a>");
     for n in 0.. {
         text += &format!("<n{n} a{n}=''/>");
@@ -483,7 +483,7 @@ fn an_unfinished_unit_holds_no_parser() {
 fn a_large_unit_is_judged_over_several_turns() {
     let unit = format!("<a xmlns='x'>{}</a>", "<p:b xmlns:p='c'/>".repeat(50_000));
     let text = format!("{HEADER}{unit}<a/>");
-    let (mut pool, mut stream, mut meter) = (pool(), ServerStream::new(), Meter::new());
+    let (mut pool, mut stream, mut meter) = (pool(), ServerStream::default(), Meter::default());
     let (mut units, mut turns) = (0, 0);
     let mut pieces = text.as_bytes().chunks(16 << 10);
     let mut fresh = pieces.next();
@@ -522,9 +522,9 @@ fn tags_are_bounded_however_they_come() {
         (tag(MAX_TAG + 1), Some(Error::TooBig)),
     ] {
         for size in [1 << 20, 1000] {
-            let (mut pool, mut stream) = (pool(), ServerStream::new());
+            let (mut pool, mut stream) = (pool(), ServerStream::default());
             let error = text.as_bytes().chunks(size).find_map(|piece| {
-                let mut meter = Meter::new();
+                let mut meter = Meter::default();
                 let fed = stream.feed(&mut pool, piece, 1 << 20, &mut meter, |_| Flow::Continue);
                 fed.err()
             });

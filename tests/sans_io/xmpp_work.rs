@@ -101,7 +101,11 @@ fn pieces<'a>(text: &'a [u8], longest: usize, random: &mut Random) -> Vec<&'a [u
 /// Feeds `text` in pieces of up to `longest` bytes until an error; returns the number of
 /// bytes fed.
 fn stream(text: &[u8], longest: usize, random: &mut Random) -> usize {
-    let (mut parsers, mut stream, mut meter) = (Parsers::new(), ServerStream::new(), Meter::new());
+    let (mut parsers, mut stream, mut meter) = (
+        Parsers::default(),
+        ServerStream::default(),
+        Meter::default(),
+    );
     let mut fed = 0;
     for piece in pieces(text, longest, random) {
         fed += piece.len();
@@ -130,7 +134,8 @@ fn stream(text: &[u8], longest: usize, random: &mut Random) -> usize {
 }
 
 fn dialogue(text: &[u8], longest: usize, random: &mut Random) -> usize {
-    let (mut parsers, mut dialogue, mut meter) = (Parsers::new(), Dialogue::new(), Meter::new());
+    let (mut parsers, mut dialogue, mut meter) =
+        (Parsers::default(), Dialogue::default(), Meter::default());
     let mut fed = 0;
     for piece in pieces(text, longest, random) {
         fed += piece.len();
@@ -143,7 +148,7 @@ fn dialogue(text: &[u8], longest: usize, random: &mut Random) -> usize {
 }
 
 fn messages(text: &str) {
-    let (mut parsers, mut begun, mut meter) = (Parsers::new(), None, Meter::new());
+    let (mut parsers, mut begun, mut meter) = (Parsers::default(), None, Meter::default());
     let _ = client_message::first(&parsers, text);
     while let Ok(None) = client_message::read(&mut parsers, text, &mut begun, &mut meter) {
         meter.refill();

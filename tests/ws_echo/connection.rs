@@ -162,7 +162,7 @@ impl Connection {
                         accept.write(&mut self.out);
                         let consumed = accept.consumed;
                         let mut rest = head.take();
-                        self.phase = Phase::Open(Reader::new(), accept.deflate);
+                        self.phase = Phase::Open(Reader::default(), accept.deflate);
                         self.feed_frames(&mut rest[consumed..], shared);
                     }
                     Ok(Request::Page(page)) => {
@@ -237,7 +237,7 @@ fn answer(
         Event::Text(text) => echo(codec, Opcode::Text, text.as_bytes()),
         Event::Binary(bytes) => echo(codec, Opcode::Binary, bytes),
         Event::Compressed { text, payload } => {
-            let (mut begun, mut meter) = (None, Meter::new());
+            let (mut begun, mut meter) = (None, Meter::default());
             let message = loop {
                 meter.refill();
                 let limit = limits.max_message_size;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::hosts::is_localhost;
 use super::look_up::{Asked, HOLD_MS, Kind, LookUp, Mixed, Patience, ServerHost, service_question};
 use super::question::{Error as DnsError, Family, Question};
-use super::resolver::{Answer as DnsAnswer, Counts, Resolver, Waiter};
+use super::resolver::{Answer as DnsAnswer, Resolver, Waiter};
 pub use super::target::{Error, PORT, Target};
 use crate::config::Server;
 use crate::net::source::Source;
@@ -64,7 +64,8 @@ const FAMILIES: [Family; 2] = [Family::V6, Family::V4];
 
 /// The look-ups of a worker.
 pub struct Locator {
-    resolver: Resolver,
+    /// Answers the questions of look-ups.
+    pub resolver: Resolver,
     look_ups: HashMap<u64, LookUp>,
     /// When to check look-ups again, with their ids.
     due: BTreeSet<(u64, u64)>,
@@ -157,39 +158,14 @@ impl Locator {
         self.resolver.follow(resolver, now_ms);
     }
 
-    /// The addresses of the DNS servers.
-    pub fn servers(&self) -> &[String] {
-        self.resolver.servers()
-    }
-
-    /// What the resolver has done since the start.
-    pub fn counts(&self) -> Counts {
-        self.resolver.counts()
-    }
-
     /// The memory that look-ups, questions and answers hold, in bytes.
     pub fn held_bytes(&self) -> usize {
         self.bytes + self.resolver.held_bytes()
     }
 
-    /// Drops the cached answers.
-    pub fn drop_cache(&mut self) {
-        self.resolver.drop_cache();
-    }
-
     /// How often look-ups were checked since the start.
     pub fn visits(&self) -> u64 {
         self.visits
-    }
-
-    /// Returns a new note for the operator, if any.
-    pub fn next_note(&mut self) -> Option<String> {
-        self.resolver.next_note()
-    }
-
-    /// Handles what arrived on the sockets, and timeouts.
-    pub fn process(&mut self, now_ms: u64) {
-        self.resolver.process(now_ms);
     }
 
     /// Whether `process` is due.

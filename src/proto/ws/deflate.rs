@@ -244,7 +244,7 @@ mod tests {
 
     /// Inflates a message, in any number of turns.
     fn inflate(codec: &mut Codec, payload: &[u8], max_size: u64) -> Result<Vec<u8>, Error> {
-        let (mut begun, mut meter) = (None, Meter::new());
+        let (mut begun, mut meter) = (None, Meter::default());
         loop {
             meter.refill();
             if let Some(message) = codec.inflate(payload, max_size, &mut begun, &mut meter)? {
@@ -284,7 +284,7 @@ mod tests {
             rounds += 1;
             for at in 0..3 {
                 if inflated[at].is_none() {
-                    let mut meter = Meter::new();
+                    let mut meter = Meter::default();
                     let (payload, begun) = (&payloads[at], &mut begun[at]);
                     inflated[at] = codec.inflate(payload, 0, begun, &mut meter).unwrap();
                     let most = crate::meter::UNITS_PER_TURN + SLICE + MAX_ROOM / INFLATED_BYTES;

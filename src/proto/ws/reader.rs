@@ -86,11 +86,6 @@ struct Piece<'a> {
 }
 
 impl Reader {
-    /// Creates a reader for a new connection.
-    pub fn new() -> Reader {
-        Reader::default()
-    }
-
     /// Reads frames from the front of `input` and unmasks them in place, until an event is
     /// complete or the input is used up. Returns the number of bytes consumed, and the event;
     /// without an event, all of `input` was consumed. The caller must not pass consumed bytes
@@ -354,7 +349,7 @@ mod tests {
 
     #[test]
     fn lends_a_whole_message_out_of_the_input() {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         let mut input = frame(0x81, "h\u{e9}llo".as_bytes());
         let here = input.as_ptr_range();
         let (n, event) = reader.next(&mut input, &NO_LIMITS).unwrap();
@@ -368,7 +363,7 @@ mod tests {
 
     #[test]
     fn gives_its_memory_back_after_an_event() {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         for (first, payload) in [(0x81, "text"), (0x89, "ping")] {
             let mut input = frame(first, payload.as_bytes());
             let (start, end) = input.split_at_mut(8);
@@ -382,7 +377,7 @@ mod tests {
 
     #[test]
     fn grows_with_the_bytes_and_not_with_the_declared_length() {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         let mut input = [0x82, 0xff, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 7];
         assert_eq!(reader.next(&mut input, &NO_LIMITS), Ok((15, None)));
         let Message::Binary(bytes) = &reader.message else {
@@ -401,12 +396,12 @@ mod tests {
             deflate: false,
         };
         let header = |first: u8, len: u8| [first, 0x80 | len, 0, 0, 0, 0];
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         let refused = reader.next(&mut header(0x81, 7), &limits).err();
         assert_eq!(refused, Some(Error::FrameTooBig(7)));
-        let refused = Reader::new().next(&mut header(0x82, 1), &limits).err();
+        let refused = Reader::default().next(&mut header(0x82, 1), &limits).err();
         assert_eq!(refused, Some(Error::BinaryMessage));
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         let mut first = frame(0x01, b"123456");
         assert_eq!(reader.next(&mut first, &limits), Ok((12, None)));
         let refused = reader.next(&mut header(0x80, 5), &limits).err();
@@ -419,7 +414,7 @@ mod tests {
             max_fragments: 3,
             ..NO_LIMITS
         };
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         for first in [0x01, 0x00, 0x00] {
             reader.next(&mut frame(first, b""), &limits).unwrap();
         }

@@ -50,25 +50,20 @@ pub struct Parsers {
     pub message: Pool,
 }
 
-impl Parsers {
-    /// Creates pools without parsers.
-    pub fn new() -> Parsers {
+impl Default for Parsers {
+    fn default() -> Parsers {
         Parsers {
             stream: Pool::new(USUAL_ROOT),
             message: Pool::new(b"<r>"),
         }
     }
+}
 
+impl Parsers {
     /// Sets the limits on future documents.
     pub fn set_limits(&mut self, limits: Limits) {
         self.stream.set_limits(limits);
         self.message.set_limits(limits);
-    }
-}
-
-impl Default for Parsers {
-    fn default() -> Self {
-        Parsers::new()
     }
 }
 

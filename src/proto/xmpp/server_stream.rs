@@ -81,8 +81,9 @@ pub enum Flow {
     Pause,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
+    #[default]
     Header,
     Content,
     Ended,
@@ -103,7 +104,8 @@ struct Root {
     declarations: Declarations,
 }
 
-/// The reader of a server's stream.
+/// The reader of a server's stream. It expects a stream header first.
+#[derive(Default)]
 pub struct ServerStream {
     state: State,
     /// Bytes not yet passed on: an unfinished unit, or the bytes after a pause.
@@ -131,16 +133,6 @@ enum Progress {
 }
 
 impl ServerStream {
-    /// Creates a reader that expects a stream header.
-    pub fn new() -> ServerStream {
-        ServerStream {
-            state: State::Header,
-            tail: Buf::new(),
-            unfinished: None,
-            root: None,
-        }
-    }
-
     /// Takes `fresh` bytes from the server and passes each complete unit to `each`, in order,
     /// until `each` asks for a pause or the meter is spent. Each call makes progress: it passes
     /// on at least one unit or checks a part of a large one. After a pause the caller must call
@@ -453,12 +445,6 @@ impl From<expat::Error> for Error {
             expat::Error::LongTag => Error::TooBig,
             error => Error::Xml(error),
         }
-    }
-}
-
-impl Default for ServerStream {
-    fn default() -> Self {
-        ServerStream::new()
     }
 }
 

@@ -67,14 +67,16 @@ pub enum Progress {
     SeeOther(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Step {
+    #[default]
     Header,
     Features,
     Proceed,
 }
 
-/// The dialogue with one server.
+/// The dialogue with one server. It begins once our stream header was sent.
+#[derive(Default)]
 pub struct Dialogue {
     stream: ServerStream,
     step: Step,
@@ -90,15 +92,6 @@ enum Meaning {
 }
 
 impl Dialogue {
-    /// Begins the dialogue, once our stream header was sent.
-    pub fn new() -> Dialogue {
-        Dialogue {
-            stream: ServerStream::new(),
-            step: Step::Header,
-            said: Buf::new(),
-        }
-    }
-
     /// Takes bytes from the server. They complete at most one element of 64 KiB, so no pause
     /// for other sessions is needed.
     ///
@@ -196,12 +189,6 @@ impl Dialogue {
     }
 }
 
-impl Default for Dialogue {
-    fn default() -> Self {
-        Dialogue::new()
-    }
-}
-
 fn judge(step: Step, element: &Element<'_>) -> Meaning {
     if element.is(ns::STREAMS, "error") {
         return match error::read(element) {
@@ -235,8 +222,8 @@ mod tests {
 
     /// Returns the progress after each of `pieces`.
     fn talk(pieces: &[&str]) -> Vec<Result<Progress, Error>> {
-        let (mut parsers, mut meter) = (Parsers::new(), Meter::new());
-        let mut dialogue = Dialogue::new();
+        let (mut parsers, mut meter) = (Parsers::default(), Meter::default());
+        let mut dialogue = Dialogue::default();
         let talk = pieces.iter();
         talk.map(|piece| dialogue.feed(&mut parsers.stream, piece.as_bytes(), &mut meter))
             .filter(|progress| *progress != Ok(Progress::Wait))
@@ -275,8 +262,8 @@ mod tests {
     #[test]
     fn no_offer_keeps_what_was_said() {
         let said = format!("{HEADER}<stream:features><x xmlns='x'/></stream:features><more/>");
-        let (mut parsers, mut meter) = (Parsers::new(), Meter::new());
-        let mut dialogue = Dialogue::new();
+        let (mut parsers, mut meter) = (Parsers::default(), Meter::default());
+        let mut dialogue = Dialogue::default();
         let progress = dialogue.feed(&mut parsers.stream, said.as_bytes(), &mut meter);
         assert_eq!(progress, Ok(Progress::NotOffered));
         assert_eq!(dialogue.into_said(), said.as_bytes());

@@ -69,28 +69,17 @@ pub(crate) struct Actions {
 }
 
 impl Actions {
-    pub const NONE: Actions = Actions {
-        relay: false,
-        refuse: None,
-        open: false,
-        error: None,
-        end_stream: false,
-        elsewhere: false,
-        close: None,
-        echo_close: false,
-        ping: false,
-        server: ServerAction::Keep,
-        cause: None,
-    };
-    pub const RELAY: Actions = Actions {
-        relay: true,
-        ..Actions::NONE
-    };
+    pub fn relay() -> Actions {
+        Actions {
+            relay: true,
+            ..Actions::default()
+        }
+    }
 
     pub fn server(server: ServerAction) -> Actions {
         Actions {
             server,
-            ..Actions::NONE
+            ..Actions::default()
         }
     }
 

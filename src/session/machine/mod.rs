@@ -149,7 +149,7 @@ impl Machine {
             Event::ClientGone => (Phase::Gone, Cause::NoRequest),
             Event::ClientStalled => (Phase::Gone, Cause::ClientStalled),
             Event::Shed { .. } => (Phase::Gone, Cause::Memory),
-            _ => return Actions::NONE,
+            _ => return Actions::default(),
         };
         let refuse = match cause {
             Cause::Late(Phase::Opening) => Some(Refuse::Timeout),
@@ -166,7 +166,7 @@ impl Machine {
         match event {
             Event::Dialect(dialect) => {
                 self.dialect = Some(dialect);
-                Actions::NONE
+                Actions::default()
             }
             // The draft has no way to express this.
             Event::Elsewhere if self.dialect == Some(Dialect::Framed) => Actions {
@@ -192,7 +192,7 @@ impl Machine {
         match (event, self.phase) {
             (Event::Unit, _) => {
                 self.exchanged = true;
-                Actions::RELAY
+                Actions::relay()
             }
             (Event::EndTag { .. }, _) => self.end_tag(),
             (Event::Located, Phase::Locating) => self.enter(Phase::Connecting),
@@ -246,12 +246,12 @@ impl Machine {
                 })),
             Event::Unit => {
                 self.exchanged = true;
-                Actions::RELAY
+                Actions::relay()
             }
             Event::EndTag { .. } => self.end_tag(),
             Event::Restart { same_domain: true } if self.awaits_restart() => {
                 self.client = ClientStream::Open;
-                Actions::RELAY
+                Actions::relay()
             }
             // The server's connection is for one domain.
             Event::Restart { .. } if self.awaits_restart() => {
@@ -260,17 +260,17 @@ impl Machine {
             }
             Event::ServerUnit => {
                 self.exchanged = true;
-                Actions::NONE
+                Actions::default()
             }
             Event::Authenticated => {
                 self.exchanged = true;
                 self.client = ClientStream::AwaitsRestart;
-                Actions::NONE
+                Actions::default()
             }
             Event::ServerErred => {
                 self.exchanged = true;
                 self.upstream = Upstream::Erred;
-                Actions::NONE
+                Actions::default()
             }
             Event::SeeOther { usable } if !self.exchanged => self.see_other(usable),
             Event::ServerGone if self.upstream == Upstream::Erred => self.server_ended(),
@@ -330,7 +330,7 @@ impl Machine {
                     Cause::Memory,
                 )
                 .end_stream(CloseCode::TRY_AGAIN_LATER),
-            _ => Actions::NONE,
+            _ => Actions::default(),
         }
     }
 
@@ -350,7 +350,7 @@ impl Machine {
                 self.abort()
             }
             Event::Deadline { .. } | Event::ServerGone | Event::ServerStalled => self.abort(),
-            _ => Actions::NONE,
+            _ => Actions::default(),
         }
     }
 
@@ -361,7 +361,7 @@ impl Machine {
 
     fn enter(&mut self, phase: Phase) -> Actions {
         self.phase = phase;
-        Actions::NONE
+        Actions::default()
     }
 
     /// Ends the session. A server that does not know about it is disconnected at once.
@@ -380,7 +380,7 @@ impl Machine {
         Actions {
             server,
             cause: Some(cause),
-            ..Actions::NONE
+            ..Actions::default()
         }
     }
 
@@ -473,7 +473,7 @@ impl Machine {
         self.phase = Phase::Relaying { missed_pings };
         Actions {
             ping: true,
-            ..Actions::NONE
+            ..Actions::default()
         }
     }
 }

@@ -11,7 +11,7 @@ use jabsocket::proto::xmpp::{Dialect, Parsers, ns};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &str| {
-    let mut parsers = Parsers::new();
+    let mut parsers = Parsers::default();
     for text in input.split('\0') {
         check_first(&parsers, text);
         check_message(&mut parsers, text);
@@ -24,7 +24,7 @@ fuzz_target!(|input: &str| {
 
 /// Reads a whole message.
 fn read<'a>(parsers: &mut Parsers, text: &'a str) -> Result<Message<'a>, StreamError> {
-    let (mut begun, mut meter) = (None, Meter::new());
+    let (mut begun, mut meter) = (None, Meter::default());
     loop {
         meter.refill();
         if let Some(message) = client_message::read(parsers, text, &mut begun, &mut meter)? {

@@ -31,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
     // This target does not check how early a unit is refused.
     let last = input.iter().rposition(|byte| *byte == b'>');
     let input = &input[..last.map_or(0, |last| last + 1)];
-    let mut pool = Parsers::new().stream;
+    let mut pool = Parsers::default().stream;
     let before = scanned_bytes();
     let (units, error, waits) = read(&mut pool, &[input]);
     // Escaping may make a root six times as long.
@@ -82,12 +82,12 @@ fn seen(unit: &Unit<'_>) -> Seen {
 
 /// The units, the error, and whether a unit is incomplete.
 fn read(pool: &mut Pool, pieces: &[&[u8]]) -> (Vec<Seen>, Option<Error>, bool) {
-    let mut stream = ServerStream::new();
+    let mut stream = ServerStream::default();
     let mut units = Vec::new();
     for piece in pieces {
         let mut fresh = *piece;
         loop {
-            let mut meter = Meter::new();
+            let mut meter = Meter::default();
             let result = stream.feed(pool, fresh, NO_LIMIT, &mut meter, |unit| {
                 units.push(seen(&unit));
                 Flow::Continue
@@ -105,17 +105,17 @@ fn read(pool: &mut Pool, pieces: &[&[u8]]) -> (Vec<Seen>, Option<Error>, bool) {
 
 /// The units of a stream in pieces, while another stream is read.
 fn read_among_others(pool: &mut Pool, input: &[u8]) -> (Vec<Seen>, bool) {
-    let (mut stream, mut other) = (ServerStream::new(), ServerStream::new());
+    let (mut stream, mut other) = (ServerStream::default(), ServerStream::default());
     let mut units = Vec::new();
     let mut random = Random::seeded(input);
     let mut beside = OTHER.chunks(1 + random.below(30)).cycle();
-    let mut meter = Meter::new();
+    let mut meter = Meter::default();
     for piece in pieces(input) {
         meter.refill();
         let said = beside.next().unwrap_or_default();
         let fed = other.feed(pool, said, NO_LIMIT, &mut meter, |_| Flow::Continue);
         if fed.is_err() {
-            other = ServerStream::new();
+            other = ServerStream::default();
             beside = OTHER.chunks(1 + random.below(30)).cycle();
         }
         let mut fresh = piece;

@@ -48,7 +48,7 @@ fn inflate(events: &[Seen]) {
         let Seen::Compressed(_, payload) = event else {
             continue;
         };
-        let (mut begun, mut meter) = (None, Meter::new());
+        let (mut begun, mut meter) = (None, Meter::default());
         let mut inflated = Ok(None);
         while inflated == Ok(None) {
             meter.refill();
@@ -63,7 +63,7 @@ fn inflate(events: &[Seen]) {
 
 fn read(pieces: &[&[u8]], deflate: bool) -> Outcome {
     let limits = Limits { deflate, ..LIMITS };
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     let mut events = Vec::new();
     for piece in pieces {
         let mut piece = piece.to_vec();

@@ -24,13 +24,7 @@ use crate::net::tls_server::{self, Endpoint};
 /// findings. Returns the line for a configuration that can be used; `None` otherwise.
 pub fn run(path: &Path) -> Option<String> {
     let file = path.display();
-    let (problems, config) = match config::load(path) {
-        Ok(Loaded { config, warnings }) => (warnings, Some(config)),
-        Err(problems) => (problems, None),
-    };
-    for problem in &problems {
-        eprintln!("{problem}");
-    }
+    let config = load(path);
     let mut check = Check {
         path,
         failed: config.is_none(),
@@ -39,10 +33,27 @@ pub fn run(path: &Path) -> Option<String> {
         check.look(&config);
     }
     if check.failed {
-        eprintln!("{file}: this configuration cannot be used");
+        refuse(path);
         return None;
     }
     Some(format!("{file}: the configuration is good\n"))
+}
+
+/// Reads the configuration file at `path`, and prints all errors and warnings. Returns
+/// `None` if there are errors.
+pub(crate) fn load(path: &Path) -> Option<Config> {
+    let (problems, config) = match config::load(path) {
+        Ok(Loaded { config, warnings }) => (warnings, Some(config)),
+        Err(problems) => (problems, None),
+    };
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    config
+}
+
+pub(crate) fn refuse(path: &Path) {
+    eprintln!("{}: this configuration cannot be used", path.display());
 }
 
 struct Check<'a> {

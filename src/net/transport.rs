@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use openssl::ssl::{self, ErrorCode, NameType, Ssl, SslStream};
+use openssl::ssl::{self, ErrorCode, NameType, Ssl, SslRef, SslStream};
 use openssl::x509::X509VerifyResult;
 
 use super::byte_stream::ByteStream;
@@ -106,18 +106,20 @@ impl Transport {
 
     /// The TLS version; `None` for plain text.
     pub fn tls_version(&self) -> Option<&'static str> {
+        self.ssl().map(SslRef::version_str)
+    }
+
+    /// The TLS object; `None` for plain text.
+    pub(crate) fn ssl(&self) -> Option<&SslRef> {
         match self {
-            Transport::Tls(stream) => Some(stream.ssl().version_str()),
+            Transport::Tls(stream) => Some(stream.ssl()),
             _ => None,
         }
     }
 
     /// The name that the peer asked for with SNI.
     pub fn tls_name(&self) -> Option<&str> {
-        match self {
-            Transport::Tls(stream) => stream.ssl().servername(NameType::HOST_NAME),
-            _ => None,
-        }
+        self.ssl()?.servername(NameType::HOST_NAME)
     }
 
     /// Reads bytes and leaves them on the socket.

@@ -31,9 +31,11 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::log::Log;
+use crate::net::byte_stream::ByteStream;
 use crate::net::dns::locator::Locator;
 use crate::net::dns::resolver::Resolver;
 use crate::net::listener::{Accepted, Socket};
+use crate::net::peer::Peer;
 use crate::net::signals::Signals;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::Endpoint;
@@ -115,12 +117,13 @@ fn now() -> Instant {
 }
 
 impl Reactor {
-    /// Creates a loop that serves `listeners`, one endpoint for each.
+    /// Creates a loop that serves `listeners`, one endpoint for each. `tls` is for servers.
     ///
     /// # Errors
     /// A system call or the resolver failed.
     pub fn new(
         config: Rc<Config>,
+        tls: Contexts,
         log: Rc<Log>,
         mut listeners: Vec<Socket>,
         endpoints: Vec<Rc<Endpoint>>,
@@ -134,7 +137,6 @@ impl Reactor {
         let for_resolver = registry.try_clone().map_err(words("epoll"))?;
         let resolver = Resolver::new(for_resolver, token::RESOLVER, &config.dns_servers)?;
         let locator = Locator::new(resolver, random);
-        let tls = Contexts::new(config.ca_files())?;
         if listeners.len() > token::MAX_LISTENERS {
             return Err(format!(
                 "more than {} addresses to listen on",
@@ -426,37 +428,42 @@ impl Reactor {
             }
             Accepted::Client(socket, peer) => {
                 self.exhausted = false;
-                self.shared.metrics.accepted += 1;
-                let full = self.is_full();
-                let entry = self.sessions.vacant_entry();
-                let slot = entry.key();
-                let first_token = token::of_session(slot);
-                let endpoint = &self.endpoints[at];
-                let shared = &mut self.shared;
-                match Session::new(socket, peer, endpoint, first_token, full, shared) {
-                    Ok(mut session) => {
-                        let refusal = session.is_excess();
-                        if refusal && (self.refusals >= REFUSALS || !session.may_be_told(shared)) {
-                            // Dropping the session closes its socket.
-                            shared.metrics.refused.count("unanswered");
-                            return true;
-                        }
-                        session.tally(shared);
-                        self.refusals += usize::from(refusal);
-                        entry.insert(Slot {
-                            refusal,
-                            session,
-                            armed: Armed::NOT,
-                            listed: true,
-                        });
-                        self.run_list.push(slot);
-                    }
-                    Err(error) => self
-                        .shared
-                        .log
-                        .err(format_args!("session {peer}: cannot be polled: {error}")),
-                }
+                let endpoint = Rc::clone(&self.endpoints[at]);
+                self.begin(socket, peer, &endpoint);
                 true
+            }
+        }
+    }
+
+    /// Begins the session of a new client.
+    fn begin(&mut self, socket: ByteStream, peer: Peer, endpoint: &Rc<Endpoint>) {
+        self.shared.metrics.accepted += 1;
+        let full = self.is_full();
+        let entry = self.sessions.vacant_entry();
+        let slot = entry.key();
+        let first_token = token::of_session(slot);
+        let shared = &mut self.shared;
+        match Session::new(socket, peer, endpoint, first_token, full, shared) {
+            Ok(mut session) => {
+                let refusal = session.is_excess();
+                if refusal && (self.refusals >= REFUSALS || !session.may_be_told(shared)) {
+                    // Dropping the session closes its socket.
+                    shared.metrics.refused.count("unanswered");
+                    return;
+                }
+                session.tally(shared);
+                self.refusals += usize::from(refusal);
+                entry.insert(Slot {
+                    refusal,
+                    session,
+                    armed: Armed::NOT,
+                    listed: true,
+                });
+                self.run_list.push(slot);
+            }
+            Err(error) => {
+                let text = format_args!("session {peer}: cannot be polled: {error}");
+                self.shared.log.err(text);
             }
         }
     }

@@ -412,7 +412,8 @@ fn run(
     log: &Rc<Log>,
 ) -> Result<(), String> {
     let notify = std::mem::take(&mut setup.notify);
-    let reactor = Reactor::new(config, Rc::clone(log), listeners, endpoints, setup);
+    let reactor = Contexts::new(config.ca_files())
+        .and_then(|tls| Reactor::new(config, tls, Rc::clone(log), listeners, endpoints, setup));
     let mut reactor = reactor.inspect_err(|why| notify.failed(why))?;
     reactor
         .open_status()

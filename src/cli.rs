@@ -32,6 +32,15 @@ pub enum Command {
         /// The configuration file.
         config: PathBuf,
     },
+    /// Try the way to a domain's server, report each step, and exit.
+    Try {
+        /// The configuration file.
+        config: PathBuf,
+        /// The domain.
+        domain: String,
+        /// Report as JSON.
+        json: bool,
+    },
     /// Show [`usage_text`].
     Help,
     /// Show [`version_text`].
@@ -79,12 +88,23 @@ pub fn parse(arguments: &[OsString]) -> Result<Command, UsageError> {
     }
     let config = matches.opt_strs("config").pop();
     let config = config.map_or_else(|| PathBuf::from(DEFAULT_CONFIG_PATH), PathBuf::from);
+    let domain = matches.opt_strs("try").pop();
+    let json = matches.opt_present("json");
+    if json && domain.is_none() {
+        return Err(UsageError("option --json needs --try".to_owned()));
+    }
     Ok(if matches.opt_present("help") {
         Command::Help
     } else if matches.opt_present("version") {
         Command::Version
     } else if matches.opt_present("check-config") {
         Command::CheckConfig { config }
+    } else if let Some(domain) = domain {
+        Command::Try {
+            config,
+            domain,
+            json,
+        }
     } else {
         Command::Run {
             config,
@@ -108,6 +128,8 @@ fn options() -> Options {
         ("v", "version", HasArg::No),
         ("h", "help", HasArg::No),
         ("", "check-config", HasArg::No),
+        ("", "try", HasArg::Yes),
+        ("", "json", HasArg::No),
     ] {
         options.opt(short, long, "", "", has_arg, Occur::Multi);
     }
@@ -133,6 +155,8 @@ Lets web browsers talk to XMPP servers over WebSocket.
   --version, -v               - Display the version
   --help, -h                  - Help message
   --check-config              - Check the configuration file, report all errors, and exit
+  --try <domain>              - Try the way to a domain's server, report each step, and exit
+  --json                      - With --try: report as JSON, one object per line
 "
     )
 }
@@ -178,6 +202,15 @@ mod tests {
             parsed("--check-config -n -c a.conf"),
             Ok(Command::CheckConfig { config })
         );
+        for (line, json) in [("--try=a.b -n -cx", false), ("--json --try a.b -cx", true)] {
+            let (config, domain) = (PathBuf::from("x"), "a.b".to_owned());
+            let expected = Command::Try {
+                config,
+                domain,
+                json,
+            };
+            assert_eq!(parsed(line), Ok(expected), "{line}");
+        }
     }
 
     #[test]
@@ -196,6 +229,8 @@ mod tests {
             ("-c", "option -c needs a value"),
             ("--config", "option --config needs a value"),
             ("--help=1", "option --help takes no value"),
+            ("--try", "option --try needs a value"),
+            ("--json", "option --json needs --try"),
             (
                 "a.conf",
                 "unexpected argument 'a.conf'; use --config to name a configuration file",

@@ -9,7 +9,7 @@
 //! has the exact list:
 //!
 //! ```text
-//! main -> { check, cli, start } -> master -> reactor -> { session, status, upgrade }
+//! main -> { cli, start, trial } -> { check, master } -> reactor -> { session, status, upgrade }
 //!     -> { daemon, metrics } -> { net, proto } -> { buf, config, expat, shared_memory }
 //!     -> { log, meter }
 //! ```
@@ -17,6 +17,7 @@
 //! - [`cli`]: the command line.
 //! - [`check`]: the checks of `--check-config`.
 //! - [`start`]: start-up, step by step.
+//! - [`trial`]: the trial of `--try`.
 //! - `master`: the worker processes, if there are several.
 //! - `reactor`: the event loop, the clock, deadlines, new clients.
 //! - `session`: one browser and its server; `machine` makes the decisions.
@@ -52,4 +53,5 @@ mod session;
 mod shared_memory;
 pub mod start;
 mod status;
+pub mod trial;
 mod upgrade;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use jabsocket::cli::{self, Command};
-use jabsocket::{check, start};
+use jabsocket::{check, start, trial};
 
 /// Exit status when the daemon does not start, or its configuration is bad.
 const FAILURE: u8 = 1;
@@ -18,6 +18,11 @@ fn main() -> ExitCode {
         Ok(Command::Help) => print(&cli::usage_text(&program)),
         Ok(Command::Version) => print(&cli::version_text(&program)),
         Ok(Command::CheckConfig { config }) => check::run(&config).is_some_and(|text| print(&text)),
+        Ok(Command::Try {
+            config,
+            domain,
+            json,
+        }) => trial::run(&config, &domain, json),
         Ok(Command::Run { config, foreground }) => start::serve(&config, foreground),
         Err(error) => {
             eprint!("{program}: {error}\n{}", cli::usage_text(&program));

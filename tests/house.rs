@@ -10,12 +10,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may use. A room may always use itself.
-const KNOWS: [(&str, &[&str]); 19] = [
-    ("main", &["check", "cli", "start"]),
+const KNOWS: [(&str, &[&str]); 20] = [
+    ("main", &["check", "cli", "start", "trial"]),
     (
         "start",
         &[
             "config", "daemon", "expat", "log", "master", "net", "reactor", "upgrade",
+        ],
+    ),
+    (
+        "trial",
+        &[
+            "check", "config", "log", "net", "proto", "reactor", "session",
         ],
     ),
     (

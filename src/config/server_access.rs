@@ -21,6 +21,14 @@ pub enum Tls {
     None,
 }
 
+impl Tls {
+    /// The value in the configuration.
+    pub(crate) fn name(self) -> &'static str {
+        let found = TLS.iter().find(|(_, tls)| *tls == self);
+        found.map_or("", |(name, _)| name)
+    }
+}
+
 /// A version of the PROXY protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProxyProtocol {

@@ -15,6 +15,7 @@ use mio::{Registry, Token};
 use super::address::Address;
 use super::dns::locator::Target;
 use super::servers::{Caller, Servers};
+use super::step::Step;
 use super::transport::Transport;
 
 /// Maximum number of simultaneous attempts; a further attempt replaces the oldest.
@@ -184,6 +185,7 @@ impl Dial {
         servers: &mut Servers,
         now_ms: u64,
     ) {
+        servers.observer.tell(&Step::Dialled(&target));
         self.next_start_ms = now_ms + ATTEMPT_DELAY_MS;
         let lane = self.free_lane(servers, now_ms);
         match connect(&target.address, registry, token(lane)) {
@@ -224,6 +226,7 @@ impl Dial {
     }
 
     fn fail(&mut self, target: &Target, error: io::Error, servers: &mut Servers, now_ms: u64) {
+        servers.observer.tell(&Step::NotConnected(target, &error));
         servers.give_back(&self.caller, &target.address);
         servers.is_unreachable(target, &self.caller, now_ms);
         self.failure = Some((target.address.clone(), error));

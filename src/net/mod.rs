@@ -13,6 +13,7 @@
 //! and `dial` connects. `servers` remembers which ones failed recently
 //! (`failed_addresses`), and limits how many connections each may get at once
 //! (`connect_queue`, where clients take `turns`). `address` is the address of one server.
+//! `step` tells an observer what happens.
 //!
 //! Processes: `signals` turns signals into readiness, and `notify` reports the state of a
 //! process to systemd and to our own processes. Nothing here blocks.
@@ -37,6 +38,7 @@ pub(crate) mod signals;
 pub(crate) mod simulated;
 pub(crate) mod socket_file;
 pub mod source;
+pub(crate) mod step;
 pub mod tls_client;
 pub mod tls_server;
 pub mod transport;

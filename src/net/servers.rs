@@ -8,11 +8,13 @@ pub use super::connect_queue::Caller;
 use super::connect_queue::ConnectQueue;
 use super::dns::locator::Target;
 use super::failed_addresses::FailedAddresses;
+use super::step::Observer;
 
 pub struct Servers {
     failed: FailedAddresses,
     queue: ConnectQueue,
     results: Vec<(Rc<str>, bool)>,
+    pub(crate) observer: Observer,
 }
 
 impl Servers {
@@ -22,6 +24,7 @@ impl Servers {
             failed: FailedAddresses::default(),
             queue: ConnectQueue::new(most),
             results: Vec::new(),
+            observer: Observer::default(),
         }
     }
 

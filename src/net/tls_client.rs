@@ -5,7 +5,7 @@
 //! count, not the common name, SRV-ID or XmppAddr. TLS 1.2 is the minimum (RFC 7590).
 //! Renegotiation and client certificates are not supported.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{c_int, c_long};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
@@ -65,20 +65,28 @@ impl Contexts {
     /// # Errors
     /// The file that cannot be used, and why.
     pub fn new<'a>(ca_files: impl Iterator<Item = &'a Path>) -> Result<Contexts, String> {
+        let (contexts, unusable) = Contexts::of_usable(ca_files)?;
+        unusable.into_iter().next().map_or(Ok(contexts), Err)
+    }
+
+    /// Does what [`Contexts::new`] does, but leaves out the files that cannot be used. Also
+    /// returns which these are, and why.
+    pub(crate) fn of_usable<'a>(
+        ca_files: impl Iterator<Item = &'a Path>,
+    ) -> Result<(Contexts, Vec<String>), String> {
         let words = |error: ErrorStack| format!("TLS cannot be set up: {error}");
-        let mut files = HashMap::new();
-        for path in ca_files {
-            if !files.contains_key(path) {
-                files.insert(path.to_owned(), Context::new(Some(path))?);
+        let (mut files, mut unusable) = (HashMap::new(), Vec::new());
+        for path in ca_files.collect::<BTreeSet<_>>() {
+            match Context::new(Some(path)) {
+                Ok(context) => drop(files.insert(path.to_owned(), context)),
+                Err(why) => unusable.push(why),
             }
         }
         TICKET_KEY
             .as_ref()
             .ok_or_else(|| words(ErrorStack::get()))?;
-        Ok(Contexts {
-            system: Context::new(None)?,
-            files,
-        })
+        let system = Context::new(None)?;
+        Ok((Contexts { system, files }, unusable))
     }
 
     /// Creates a connection without starting the handshake.

@@ -20,6 +20,7 @@ mod slow;
 mod status;
 mod timers;
 mod token;
+mod trial;
 mod watchdog;
 
 use std::io;

@@ -10,6 +10,7 @@ use crate::net::notify::Notify;
 use crate::shared_memory::SharedText;
 use crate::upgrade::Generations;
 
+#[derive(Default)]
 pub struct Setup {
     /// The absolute path of the configuration file.
     pub path: PathBuf,

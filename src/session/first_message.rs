@@ -4,6 +4,7 @@ use super::Session;
 use super::draft::{stream_header, unusual_root};
 use super::machine::Event;
 use super::shared::Shared;
+use super::step::Step;
 use crate::config::DomainRule;
 use crate::config::server_access::ChannelBinding;
 use crate::meter::PARSER;
@@ -73,6 +74,7 @@ impl Session {
         let domain = address::domain(header.to.as_deref()).map_err(improper)?;
         let name = address::to_ascii(&domain).map_err(improper)?;
         let rule = self.config.domain(&domain);
+        shared.observer.tell(&Step::Domain(&domain, rule));
         let unlisted = matches!(rule, DomainRule::Unlisted);
         let channel_binding = match rule {
             DomainRule::Listed(entry) => entry.access.channel_binding,

@@ -9,8 +9,8 @@
 //! writes messages in the client's dialect. `side` is a socket with its queue, and `shared` is
 //! what the sessions of a worker share. `session_log` has the log line, `outages` limits the
 //! lines about unreachable servers, `deadlines` has the time limits, `back_pressure` and
-//! `memory` the limits on memory, `admission` the limits per client address, and `tally` counts
-//! the session in the metrics.
+//! `memory` the limits on memory, `admission` the limits per client address, `tally` counts the
+//! session in the metrics, and `step` tells an observer what happens.
 
 pub mod admission;
 mod back_pressure;
@@ -40,6 +40,7 @@ pub mod shared;
 mod side;
 #[cfg(test)]
 mod simulation;
+pub(crate) mod step;
 mod tally;
 
 use std::rc::Rc;
@@ -65,6 +66,7 @@ use session_log::{Name, SessionLog};
 use settings::Settings;
 use shared::Shared;
 use side::Side;
+use step::Step;
 use tally::Tally;
 
 /// Milliseconds since the reactor started.
@@ -363,6 +365,8 @@ impl Session {
             shared.admission.report(log, peer, key, detail, shared.now);
         }
         if phase.is_open() {
+            let ended = Step::Ended { cause, detail };
+            shared.observer.tell(&ended);
             self.log.end(cause, detail, server);
             shared.metrics.count_end(cause.words());
             if let Some(why) = cause.unreachable(phase) {

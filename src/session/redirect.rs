@@ -7,6 +7,7 @@
 use super::Session;
 use super::machine::Event;
 use super::shared::Shared;
+use super::step::Step;
 use crate::log::Escaped;
 use crate::net::dns::locator::PORT;
 use crate::proto::xmpp::address;
@@ -14,6 +15,7 @@ use crate::proto::xmpp::address;
 impl Session {
     /// Handles a redirect to the host `to`.
     pub(super) fn take_see_other(&mut self, to: &str, shared: &mut Shared) {
+        shared.observer.tell(&Step::Redirected(to));
         let place = host_and_port(to);
         let usable = place.is_some();
         // Without a route it is too late to follow the redirect.

@@ -8,6 +8,7 @@ use super::Session;
 use super::machine::{Actions, Event};
 use super::message_writer::{MessageWriter, fresh_id, write_message};
 use super::shared::Shared;
+use super::step::{Observer, Step};
 use crate::log::Escaped;
 use crate::meter::PARSER;
 use crate::metrics::Traffic;
@@ -30,6 +31,7 @@ struct UnitRelay<'a> {
     /// Length of the client's queue at which relaying pauses.
     high_water: usize,
     traffic: [&'a mut Traffic; 2],
+    observer: &'a Observer,
     found: Found,
 }
 
@@ -54,6 +56,7 @@ impl UnitRelay<'_> {
         let sent = match unit {
             Unit::Header { bytes, header } => {
                 self.found.header = true;
+                self.observer.tell(&Step::Header(&header));
                 if !self.passes_header {
                     return Flow::Continue;
                 }
@@ -99,6 +102,12 @@ impl UnitRelay<'_> {
             found.parsed += PARSER + element.bytes.len();
             let sent = self.writer.features(element);
             found.bad_features = sent.is_none();
+            if sent.is_some() && self.observer.is_some() {
+                self.observer.tell(&Step::Features {
+                    received: &element.whole(),
+                    relayed: self.writer.text,
+                });
+            }
             return sent;
         }
         Some(self.writer.element(element))
@@ -124,6 +133,7 @@ impl Session {
             passes_header: self.machine.passes_header(),
             high_water: self.config.max_queue_bytes,
             traffic: [&mut self.log.down, &mut shared.metrics.down],
+            observer: &shared.observer,
             found: Found::default(),
         };
         let (pool, meter) = (&mut shared.parsers.stream, &mut shared.meter);

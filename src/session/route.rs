@@ -13,6 +13,7 @@ use mio::Token;
 use super::machine::{Cause, Event, Phase};
 use super::shared::Shared;
 use super::side::Side;
+use super::step::Step;
 use super::{NEVER, Session, Tick};
 use crate::buf::Buf;
 use crate::config::server_access::{PrivateAddresses, ProxyProtocol, Tls};
@@ -271,6 +272,10 @@ impl Session {
                     targets.into_iter().partition(|target| {
                         route.may_dial(target, policy, &mut shared.private_addresses, shared.now)
                     });
+                shared.observer.tell(&Step::Located {
+                    allowed: &allowed,
+                    refused: &refused,
+                });
                 if let Some(target) = refused.first() {
                     let address = &target.address;
                     route.failure = Some(format!(
@@ -297,6 +302,8 @@ impl Session {
                     Error::Failed(_) => format!("{error}: {}", route.asked(&shared.locator)),
                     _ => error.to_string(),
                 };
+                let step = Step::NotLocated { error, why: &why };
+                shared.observer.tell(&step);
                 self.step(Event::Unreachable(told), &why, shared);
             }
         }

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::machine::{Event, Phase};
 use super::route::{FEATURES_WAIT_MS, Securing};
 use super::shared::Shared;
+use super::step::Step;
 use super::{NEVER, Session};
 use crate::config::server_access::{ProxyProtocol, Tls};
 use crate::log::{Escaped, Level};
@@ -35,6 +36,10 @@ impl Session {
                 target.address,
                 Escaped(&route.name),
             ));
+        }
+        if shared.observer.is_some() {
+            let from = self.server.own_address();
+            shared.observer.tell(&Step::Connected { target, from });
         }
         let out = &mut self.server.out;
         // A Unix socket has no address for a PROXY header.
@@ -90,6 +95,7 @@ impl Session {
                 }
             }
             Ok(starttls::Progress::Ask) => {
+                shared.observer.tell(&Step::StartTls);
                 route.waits_until = NEVER;
                 self.server.out.extend(STARTTLS.as_bytes());
             }
@@ -103,6 +109,7 @@ impl Session {
                 self.go_plain(shared);
             }
             Err(error) => {
+                shared.observer.tell(&Step::NoStartTls(&error));
                 let why = error.to_string();
                 self.insecure(&why, shared);
             }
@@ -148,7 +155,12 @@ impl Session {
     /// Continues the TLS handshake.
     pub(super) fn shake_hands(&mut self, shared: &mut Shared) {
         shared.tls_budget = shared.tls_budget.saturating_sub(1);
-        match self.server.shake_hands(&mut shared.meter) {
+        let done = self.server.shake_hands(&mut shared.meter);
+        if let (Some(done), Some(ssl)) = (&done, self.server.ssl()) {
+            let succeeded = done.is_ok();
+            shared.observer.tell(&Step::Handshake { ssl, succeeded });
+        }
+        match done {
             None => {}
             Some(Ok(version)) => {
                 shared.metrics.server_tls.count(version);
@@ -170,6 +182,7 @@ impl Session {
             return;
         };
         if !route.plain_text_will_do() {
+            shared.observer.tell(&Step::TlsNotOffered);
             return self.insecure("the server offers no STARTTLS", shared);
         }
         let Securing::Dialogue(dialogue) = std::mem::replace(&mut route.securing, Securing::No)
@@ -205,11 +218,13 @@ impl Session {
             self.log.name(),
             Escaped(self.domain.as_deref().unwrap_or_default()),
         ));
+        let failure = format!("{at}{why}");
+        shared.observer.tell(&Step::Insecure(&failure));
         shared.metrics.server_insecure += 1;
         if let Some(route) = &mut self.route {
             route.securing = Securing::No;
             route.waits_until = NEVER;
-            route.failure = Some(format!("{at}{why}"));
+            route.failure = Some(failure);
         }
         self.step(Event::Insecure, "", shared);
     }

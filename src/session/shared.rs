@@ -14,6 +14,7 @@ use super::ledger::{Ledger, Memory};
 use super::machine::{Cause, Phase};
 use super::outages::Outages;
 use super::settings::Settings;
+use super::step::Observer;
 use crate::config::Config;
 use crate::expat::{Limits, heap_bytes};
 use crate::log::Log;
@@ -73,6 +74,7 @@ pub struct Shared {
     pub(super) text: Vec<u8>,
     /// Domains whose servers cannot be reached.
     pub(super) outages: Outages,
+    pub(super) observer: Observer,
     /// The number of the last session.
     last_session: u32,
     /// The id of the next look-up.
@@ -129,6 +131,7 @@ impl Shared {
             names: Interner::default(),
             text: Vec::new(),
             outages: Outages::default(),
+            observer: Observer::default(),
             last_session: 0,
             next_query: 0,
             queries: HashMap::new(),
@@ -142,6 +145,13 @@ impl Shared {
         let most = config.max_connecting_per_server;
         self.servers.set_most_connecting(most);
         self.config = Settings::new(config, tls);
+    }
+
+    /// Tells `observer` each step of all sessions.
+    pub(crate) fn observe(&mut self, observer: Observer) {
+        self.locator.observer = observer.of_net();
+        self.servers.observer = observer.of_net();
+        self.observer = observer;
     }
 
     /// Returns the number of a new session, for the log.

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use mio::event::Event as Edge;
-use openssl::ssl::Ssl;
+use openssl::ssl::{Ssl, SslRef};
 
 use super::Tick;
 use crate::buf::Buf;
@@ -135,6 +135,11 @@ impl Side {
     /// Whether the side uses TLS, or is about to.
     pub fn is_tls(&self) -> bool {
         self.transport.as_ref().is_some_and(Transport::is_tls)
+    }
+
+    /// Returns the TLS object, if there is one.
+    pub fn ssl(&self) -> Option<&SslRef> {
+        self.transport.as_ref()?.ssl()
     }
 
     /// Returns the server name that the peer sent (SNI).

@@ -22,5 +22,6 @@ mod tls_memory;
 mod tls_policy;
 mod tls_records;
 mod tls_session;
+mod trial;
 mod wss;
 mod wss_reload;

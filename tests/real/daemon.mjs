@@ -8,12 +8,8 @@ import { Child, temporaryDirectory } from './lib/process.mjs';
 const top = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const binary = process.env.JABSOCKET ?? resolve(top, process.env.CARGO_TARGET_DIR ?? 'target', 'release', 'jabsocket');
 
-/**
- * `servers` come from startProsody and startEjabberd. Their `access` has further keys for
- * their entries in `domains`. `settings` has further lines of configuration. `port` 0
- * means a free port.
- */
-export async function startJabsocket(servers, { settings = '', port: wanted = 0 } = {}) {
+/** Writes a configuration; the parameters are those of `startJabsocket`. */
+export function configure(servers, { settings = '', port = 0 } = {}) {
   if (!existsSync(binary)) throw new Error(`there is no ${binary}: cargo build --release`);
   const directory = temporaryDirectory('daemon');
   const file = join(directory, 'jabsocket.conf');
@@ -21,13 +17,23 @@ export async function startJabsocket(servers, { settings = '', port: wanted = 0 
     const keys = Object.entries({ name: domain, server: address, ...access });
     return `  - ${keys.map(([key, value]) => `${key}: ${value}\n`).join('    ')}`;
   }).join('');
-  const text = `port: ${wanted}
+  const text = `port: ${port}
 listen: 127.0.0.1
 log_level: LOG_DEBUG
 resource: /xmpp-websocket
 ${settings}domains:
 ${domains}`;
   writeFileSync(file, text);
+  return { binary, directory, file, text };
+}
+
+/**
+ * `servers` come from startProsody and startEjabberd. Their `access` has further keys for
+ * their entries in `domains`. `settings` has further lines of configuration. `port` 0
+ * means a free port.
+ */
+export async function startJabsocket(servers, options) {
+  const { directory, file, text } = configure(servers, options);
   const child = new Child('jabsocket', binary, ['-n', '-c', file], { cwd: directory });
   let port;
   try {

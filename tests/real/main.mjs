@@ -13,6 +13,7 @@ import { startEjabberd } from './servers/ejabberd.mjs';
 import { startJabberd2 } from './servers/jabberd2.mjs';
 import { startProsody } from './servers/prosody.mjs';
 import { CLIENTS, World, befriend, clientTests, crossTests, resumptionTests } from './tests.mjs';
+import { plainTrials } from './trial.mjs';
 
 const argv = process.argv.slice(2);
 const own = argv.includes('--own-websockets');
@@ -61,6 +62,7 @@ if (jabsocket) {
   });
   await runner.test('jabsocket exits with status 0 on SIGTERM', () => jabsocket.stop());
   runner.onFailure = undefined;
+  await plainTrials(runner, servers.filter(({ name }) => name !== 'jabberd2'));
   for (const server of servers) {
     if (server.name === 'ejabberd') await ejabberdTests(runner, server, authority);
     if (server.name === 'Prosody') await prosodyTests(runner, authority);

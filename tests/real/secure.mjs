@@ -7,13 +7,14 @@ import { startJabsocket } from './daemon.mjs';
 import { check, equal } from './lib/runner.mjs';
 import { startProsody } from './servers/prosody.mjs';
 import { World, befriend, clientTests, resumptionTests } from './tests.mjs';
+import { fails, works } from './trial.mjs';
 
 const DOMAIN = 'tls.example';
-/** Domains with invalid certificates, and their log messages. */
+/** Domains with invalid certificates, their log messages, and what a trial finds. */
 const BAD = {
-  'other-name.example': [{ names: 'elsewhere.example' }, 'hostname mismatch'],
-  'expired.example': [{ expired: true }, 'certificate has expired'],
-  'self-signed.example': [{ own: true }, 'self-signed certificate'],
+  'other-name.example': [{ names: 'elsewhere.example' }, 'hostname mismatch', 'is for elsewhere.example'],
+  'expired.example': [{ expired: true }, 'certificate has expired', 'has expired: Jan  2 00:00:00 2020 GMT; renew it'],
+  'self-signed.example': [{ own: true }, 'self-signed certificate', 'is self-signed'],
 };
 /** The headers of a web page's handshake. */
 const PAGE = { origin: 'https://chat.example.com' };
@@ -71,6 +72,7 @@ export async function prosodyTests(runner, authority) {
       await jabsocket.stop();
     });
     await certificateTests(runner, server);
+    await works(runner, server, { tls: { direct: server === direct } });
     await pageTest(runner, server);
   }
   await settingTests(runner, direct);
@@ -101,7 +103,8 @@ async function settingTests(runner, server) {
 }
 
 async function certificateTests(runner, server) {
-  for (const [domain, [, cause]] of Object.entries(BAD)) {
+  for (const [domain, [, cause, found]] of Object.entries(BAD)) {
+    await fails(runner, { ...server, domain }, `the certificate at ${server.address} ${found}`);
     await runner.test(`${server.name}: refused: ${cause}`, () => through([{ ...server, domain }], async ({ url, child }) => {
       const written = newLines(child);
       const { condition, code } = await refusal({ url, domain });
@@ -147,6 +150,7 @@ export async function ejabberdTests(runner, ejabberd, authority) {
   }
 
   const secure = { ...ejabberd, address: ejabberd.tlsAddress, access: { tls: 'required', ca_file: authority.file } };
+  await works(runner, secure, { tls: { direct: false, binding: true } });
   // By default channel binding is offered to programs and removed for web pages.
   for (const [what, access, webSocket, bound] of [
     ['relayed', { channel_binding: 'relay' }, PAGE, true],

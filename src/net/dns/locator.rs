@@ -17,6 +17,7 @@ use super::resolver::{Answer as DnsAnswer, Resolver, Waiter};
 pub use super::target::{Error, PORT, Target};
 use crate::config::Server;
 use crate::net::source::Source;
+use crate::net::step::{Observer, Step};
 
 /// How long to wait for SRV answers before asking for the domain itself too: one packet and
 /// its repetition.
@@ -75,6 +76,7 @@ pub struct Locator {
     visits: u64,
     /// Bytes of the look-ups.
     bytes: usize,
+    pub(crate) observer: Observer,
 }
 
 impl Locator {
@@ -89,6 +91,7 @@ impl Locator {
             random,
             visits: 0,
             bytes: 0,
+            observer: Observer::default(),
         }
     }
 
@@ -115,8 +118,9 @@ impl Locator {
             } => {
                 let local = is_localhost(name);
                 look_up.may_fall_back = *clear && !local;
-                look_up.in_hosts_file =
-                    *clear && !self.resolver.hosts_file(name, now_ms).is_empty();
+                let addresses = self.resolver.hosts_file(name, now_ms);
+                self.observer.tell(&Step::HostsFile(name, &addresses));
+                look_up.in_hosts_file = *clear && !addresses.is_empty();
                 if look_up.in_hosts_file {
                     look_up.hold_until = Some(now_ms + HOLD_MS);
                 }
@@ -202,6 +206,11 @@ impl Locator {
                 waiters,
                 key,
             } = answer;
+            self.observer.tell(&Step::Answered {
+                question: &question,
+                result: &result,
+                local: key.is_none(),
+            });
             for id in waiters {
                 if let Some(mut look_up) = self.take(id) {
                     look_up.asked.retain(|asked| Some(asked.key) != key);

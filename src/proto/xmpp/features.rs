@@ -234,6 +234,41 @@ pub fn offers_starttls(features: &[u8]) -> Result<bool, Error> {
     Ok(offered)
 }
 
+/// An element of stream features.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// 1 for a feature.
+    pub depth: u32,
+    pub namespace: String,
+    pub name: String,
+    /// The text in it; empty if it contains elements.
+    pub text: String,
+}
+
+/// Returns the elements of `features` down to [`MAX_DEPTH`], children before their parents.
+///
+/// # Errors
+/// They are not a well-formed document.
+pub(crate) fn items(features: &[u8]) -> Result<Vec<Item>, Error> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut items = Vec::new();
+    each_child(features, |parser, tag, end| {
+        let (namespace, name) = parser.name(tag);
+        let inside = content(features, tag, end).trim_ascii();
+        items.push(Item {
+            depth: tag.depth,
+            namespace: text(namespace),
+            name: text(name),
+            text: if inside.contains(&b'<') {
+                String::new()
+            } else {
+                text(inside)
+            },
+        });
+    })?;
+    Ok(items)
+}
+
 /// Calls `each` with every element down to [`MAX_DEPTH`] and the offset of its end. Children
 /// come before their parents.
 pub(super) fn each_child(

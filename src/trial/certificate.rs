@@ -1,0 +1,121 @@
+//! Describes the certificate that a server shows, and why it is refused.
+
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::ssl::SslRef;
+use openssl::x509::{X509NameRef, X509Ref, X509VerifyResult};
+use openssl_sys::{
+    X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID,
+    X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, X509_V_ERR_HOSTNAME_MISMATCH,
+    X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+    X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, X509_V_OK,
+};
+
+/// A certificate that expires within this many days causes a warning.
+const SOON_DAYS: i64 = 14;
+const DAY_SECS: i64 = 86_400;
+
+pub(super) struct Certificate {
+    pub(super) names: Vec<String>,
+    pub(super) issuer: String,
+    until: String,
+    /// In seconds since the epoch.
+    pub(super) expires: i64,
+    /// The time until then.
+    left_secs: i64,
+}
+
+impl Certificate {
+    /// Returns the server's certificate; `None` if it has not shown one. It is the first of
+    /// the chain, because OpenSSL keeps no other reference to one that it refuses.
+    pub(super) fn of(ssl: &SslRef) -> Option<Certificate> {
+        let certificate: &X509Ref = ssl.peer_cert_chain()?.iter().next()?;
+        let alternatives = certificate.subject_alt_names();
+        let names = alternatives.iter().flatten();
+        let names = names.filter_map(|name| name.dnsname().map(str::to_owned));
+        let until = certificate.not_after();
+        let (epoch, now) = (
+            Asn1Time::from_unix(0).ok()?,
+            Asn1Time::days_from_now(0).ok()?,
+        );
+        Some(Certificate {
+            names: names.collect(),
+            issuer: words(certificate.issuer_name()),
+            until: until.to_string(),
+            expires: seconds(&epoch, until)?,
+            left_secs: seconds(&now, until)?,
+        })
+    }
+
+    pub(super) fn text(&self) -> String {
+        let names = self.names();
+        let (issuer, until) = (&self.issuer, &self.until);
+        let days = self.left_secs.div_euclid(DAY_SECS);
+        format!("for {names}; issued by {issuer}; expires {until} (in {days} days)")
+    }
+
+    pub(super) fn names(&self) -> String {
+        match self.names.is_empty() {
+            true => "no DNS name".to_owned(),
+            false => self.names.join(", "),
+        }
+    }
+
+    /// Returns a warning if it expires soon.
+    pub(super) fn warning(&self) -> Option<String> {
+        let is_soon = self.left_secs < SOON_DAYS * DAY_SECS;
+        is_soon.then(|| format!("its certificate expires {}", self.until))
+    }
+
+    /// Returns why it was refused, and what to do. `verdict` is
+    /// OpenSSL's.
+    pub(super) fn problem(
+        &self,
+        domain: &str,
+        verdict: X509VerifyResult,
+    ) -> Option<(String, String)> {
+        let names = self.names();
+        let (what, remedy) = match verdict.as_raw() {
+            X509_V_OK => return None,
+            X509_V_ERR_HOSTNAME_MISMATCH => (
+                format!("is for {names}, not for {domain}"),
+                format!("install one there with the DNS name {domain}"),
+            ),
+            X509_V_ERR_CERT_HAS_EXPIRED if self.left_secs < 0 => (
+                format!("has expired: {}", self.until),
+                "renew it".to_owned(),
+            ),
+            X509_V_ERR_CERT_NOT_YET_VALID => (
+                "is not valid yet".to_owned(),
+                "check the clocks of both hosts".to_owned(),
+            ),
+            X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT => (
+                "is self-signed".to_owned(),
+                "install one of an authority, or name this one in 'ca_file'".to_owned(),
+            ),
+            X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
+            | X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+            | X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE => (
+                format!("was issued by {}, which is not trusted", self.issuer),
+                "let the server send the whole chain, or name the authority in 'ca_file'"
+                    .to_owned(),
+            ),
+            _ => return None,
+        };
+        Some((what, remedy))
+    }
+}
+
+/// Returns the seconds between two times.
+fn seconds(from: &Asn1TimeRef, to: &Asn1TimeRef) -> Option<i64> {
+    let time = from.diff(to).ok()?;
+    Some(i64::from(time.days) * DAY_SECS + i64::from(time.secs))
+}
+
+fn words(name: &X509NameRef) -> String {
+    let entries = name.entries().map(|entry| {
+        let kind = entry.object().nid().short_name().unwrap_or("?");
+        let text = entry.data().to_string().unwrap_or_default();
+        format!("{kind}={text}")
+    });
+    entries.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,144 @@
+//! Prints the steps and the verdict: as lines for people, in colour on a terminal, or as one
+//! JSON object a line.
+//!
+//! Servers choose parts of the texts, so all texts are escaped and cut.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Instant;
+
+use crate::log::Escaped;
+
+/// Maximum length of a text, in bytes.
+const MAX_TEXT: usize = 1000;
+
+/// How a step went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    Good,
+    /// It may be wrong.
+    Odd,
+    Bad,
+}
+
+/// A member of a JSON object: its name, and its value as JSON.
+pub(super) type Member = (&'static str, String);
+
+#[derive(Clone, Copy)]
+pub(super) struct Report {
+    pub(super) started: Instant,
+    json: bool,
+    in_colour: bool,
+}
+
+impl Report {
+    pub(super) fn new(started: Instant, json: bool) -> Report {
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Report {
+            started,
+            json,
+            in_colour: io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb,
+        }
+    }
+
+    /// Prints a step; `more` is for scripts.
+    pub(super) fn step(self, mood: Mood, step: &'static str, text: &str, more: &[Member]) {
+        let ms = self.started.elapsed().as_millis();
+        if self.json {
+            let common = [
+                ("step", json(step)),
+                ("ms", ms.to_string()),
+                ("ok", (mood != Mood::Bad).to_string()),
+                ("text", json(text)),
+            ];
+            return print(&object(&[&common, more].concat()));
+        }
+        let colour = match mood {
+            Mood::Good => "32",
+            Mood::Odd => "33",
+            Mood::Bad => "31",
+        };
+        let step = self.coloured(&format!("{step:<11}"), colour);
+        print(&format!("{ms:>6} ms  {step}  {}\n", Escaped(cut(text))));
+    }
+
+    pub(super) fn verdict(self, domain: &str, verdict: &Result<String, String>) {
+        let (Ok(text) | Err(text)) = verdict;
+        if self.json {
+            let members = [
+                ("step", json("verdict")),
+                ("ok", verdict.is_ok().to_string()),
+                ("text", json(text)),
+                ("domain", json(domain)),
+            ];
+            return print(&object(&members));
+        }
+        let colour = if verdict.is_ok() { "1;32" } else { "1;31" };
+        let text = Escaped(cut(text)).to_string();
+        print(&format!("{}\n", self.coloured(&text, colour)));
+    }
+
+    fn coloured(self, text: &str, colour: &str) -> String {
+        match self.in_colour {
+            true => format!("\x1b[{colour}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+}
+
+fn print(line: &str) {
+    // If nobody reads the output, the exit status still says the result.
+    let _ = io::stdout().write_all(line.as_bytes());
+}
+
+/// Shortens a text that is too long.
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MAX_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+fn object(members: &[Member]) -> String {
+    let members = members.iter();
+    let members = members.map(|(name, value)| format!("\"{name}\":{value}"));
+    format!("{{{}}}\n", members.collect::<Vec<_>>().join(","))
+}
+
+/// Returns a string of JSON in ASCII (RFC 8259, section 7).
+pub(super) fn json(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in cut(text).chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='~' => quoted.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    quoted += &format!("\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    quoted + "\""
+}
+
+pub(super) fn json_list(texts: &[String]) -> String {
+    let texts: Vec<_> = texts.iter().map(|text| json(text)).collect();
+    format!("[{}]", texts.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_ascii_and_bounded() {
+        let texts = ["a\"\\\x1b[2J", "\u{202e}\u{1f600}"].map(str::to_owned);
+        let list = json_list(&texts);
+        assert_eq!(list, r#"["a\"\\\u001b[2J","\u202e\ud83d\ude00"]"#);
+        let cut = "\\u00e9".repeat(MAX_TEXT / 2);
+        assert_eq!(json(&"\u{e9}".repeat(2000)), format!("\"{cut}\""));
+        assert_eq!(object(&[("a", list), ("b", 5.to_string())]).len(), 49);
+    }
+}

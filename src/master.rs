@@ -327,7 +327,8 @@ impl Master {
                 self.log_status();
                 self.generations.order(Order::Report);
             }
-            Signal::SIGUSR2 if self.kill_at.is_none() => match self.generations.begin(now()) {
+            Signal::SIGUSR2 if self.kill_at.is_some() => upgrade::log_stopping(&self.log),
+            Signal::SIGUSR2 => match self.generations.begin(now()) {
                 Ok(()) => self
                     .log
                     .notice(format_args!("upgrade: starting the new process")),

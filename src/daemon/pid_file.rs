@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::net::lock_file::LockFile;
+use crate::net::lock_file::{LockFile, is_same};
 
 /// Writes this process's number at the start of the file. The position of the descriptor is
 /// not used, because other generations share it and have moved it.
@@ -77,6 +77,15 @@ impl PidFile {
     /// Returns the path, and copies of the descriptors of the file and its lock.
     pub fn to_hand_over(&self) -> io::Result<(&Path, File, File)> {
         Ok((&self.path, self.file.try_clone()?, self.lock.try_clone()?))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the file is no longer at its path.
+    pub fn is_missing(&self) -> bool {
+        !is_same(&self.path, &self.file)
     }
 
     /// Removes the file. If this user may not write to the directory, an empty file stays.

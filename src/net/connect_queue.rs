@@ -103,6 +103,14 @@ impl ConnectQueue {
         false
     }
 
+    /// Returns the address at which a session waits for a slot.
+    pub(crate) fn awaited(&self, session: usize) -> Option<&Address> {
+        match &self.sessions.get(&session)?.turn {
+            Turn::Waiting(address, _) => Some(address),
+            _ => None,
+        }
+    }
+
     /// Returns one slot of a session.
     pub(crate) fn give_back(&mut self, session: usize, address: &Address) {
         let claims = self.sessions.get_mut(&session);

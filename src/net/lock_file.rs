@@ -51,8 +51,7 @@ impl LockFile {
             }
             lock(&file)?;
             // Its owner may have removed the file between the two calls.
-            let there = std::fs::symlink_metadata(&path);
-            if there.is_ok_and(|there| (there.dev(), there.ino()) == (data.dev(), data.ino())) {
+            if is_same(&path, &file) {
                 return Ok(LockFile { path, file });
             }
         }
@@ -84,6 +83,13 @@ fn name_beside(path: &Path) -> PathBuf {
 
 fn words(path: &Path, why: &str) -> String {
     format!("{}: {why}", path.display())
+}
+
+/// Whether the file at `path` is this open one.
+pub(crate) fn is_same(path: &Path, file: &File) -> bool {
+    let id = |data: std::fs::Metadata| (data.dev(), data.ino());
+    let there = std::fs::symlink_metadata(path).map(id).ok();
+    there.is_some() && there == file.metadata().map(id).ok()
 }
 
 /// Locks the open file description instead of locking for this process, so copies of the

@@ -86,6 +86,11 @@ impl Servers {
         taken
     }
 
+    /// Returns the address at which a session waits for a slot.
+    pub(crate) fn awaited_slot(&self, session: usize) -> Option<&Address> {
+        self.queue.awaited(session)
+    }
+
     pub(super) fn give_back(&mut self, caller: &Caller, address: &Address) {
         self.queue.give_back(caller.session, address);
     }

@@ -18,7 +18,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connec
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, fchownat};
 
-use super::lock_file::LockFile;
+use super::lock_file::{LockFile, is_same};
 
 /// The file of a socket that this daemon has created.
 #[derive(Debug)]
@@ -83,6 +83,11 @@ impl SocketFile {
         &self.path
     }
 
+    /// Whether the file is no longer at its path.
+    pub fn is_missing(&self) -> bool {
+        !is_same(&self.path, &self.file)
+    }
+
     /// Removes the file, unless another process has replaced it. If this user may not write
     /// to the directory, the file stays, and the next start replaces it.
     pub fn remove(self) {
@@ -128,12 +133,6 @@ fn open(path: &Path) -> io::Result<File> {
         true => Ok(file),
         false => Err(io::Error::other("path exists and is not a socket")),
     }
-}
-
-fn is_same(path: &Path, file: &File) -> bool {
-    let id = |data: std::fs::Metadata| (data.dev(), data.ino());
-    let there = std::fs::symlink_metadata(path).map(id).ok();
-    there.is_some() && there == file.metadata().map(id).ok()
 }
 
 fn directory(path: &Path) -> &Path {

@@ -5,6 +5,7 @@ use nix::unistd::getppid;
 
 use super::Reactor;
 use crate::net::notify::Order;
+use crate::upgrade;
 
 impl Reactor {
     pub(super) fn take_signals(&mut self) {
@@ -17,7 +18,8 @@ impl Reactor {
                     self.log_status();
                     self.order_older(Order::Report);
                 }
-                Signal::SIGUSR2 if !is_stopping => self.take_upgrade_signal(from == getppid()),
+                Signal::SIGUSR2 if is_stopping => upgrade::log_stopping(&self.shared.log),
+                Signal::SIGUSR2 => self.take_upgrade_signal(from == getppid()),
                 _ => {}
             }
         }

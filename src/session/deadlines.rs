@@ -76,7 +76,7 @@ impl Session {
         match self.machine.phase() {
             Phase::Relaying { .. } => String::new(),
             Phase::Locating => route.asked(&shared.locator),
-            Phase::Connecting => route.dialled(),
+            Phase::Connecting => route.dialled(shared.servers.awaited_slot(self.token as usize)),
             _ => route
                 .target
                 .as_ref()

@@ -19,6 +19,7 @@ use crate::buf::Buf;
 use crate::config::server_access::{PrivateAddresses, ProxyProtocol, Tls};
 use crate::config::{DomainRule, Host, Server, ServerAddress};
 use crate::log::{Escaped, Level};
+use crate::net::address::Address;
 use crate::net::dial::{Dial, Progress};
 use crate::net::dns::locator::{Answer, Error, Locator, PORT, Target, Wanted};
 use crate::net::private_addresses::PrivateAddressSet;
@@ -168,10 +169,13 @@ impl Route {
         format!("asked DNS server {servers} for {}", Escaped(name))
     }
 
-    /// Returns the addresses that are being dialled.
-    pub(super) fn dialled(&self) -> String {
-        let addresses: Vec<_> = self.dial.addresses().map(|at| at.to_string()).collect();
-        addresses.join(", ")
+    /// Describes for the log the addresses that are being dialled, and the one at which the
+    /// session waits for a slot.
+    pub(super) fn dialled(&self, awaited: Option<&Address>) -> String {
+        let addresses = self.dial.addresses().map(|at| at.to_string());
+        let waiting = awaited
+            .map(|at| format!("waiting for a turn at {at} (see 'max_connecting_per_server')"));
+        addresses.chain(waiting).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether the server gets the bare header while the connection has no TLS: this is so if

@@ -172,6 +172,12 @@ impl Plan {
         warnings::of_domains(&config, path, log);
         warnings::of_unserved_listeners(&endpoints, &config, log);
         log_expiring(&endpoints, log);
+        let generation = handover.generation();
+        let inherited_files = OwnedFiles {
+            pid_file: handover.pid_file,
+            sockets: handover.socket_files,
+        };
+        warnings::of_missing_files(&inherited_files, log);
         Ok(Plan {
             program: Program::of_this_process(&absolute, foreground, environment),
             path: absolute,
@@ -179,11 +185,8 @@ impl Plan {
             endpoints,
             identity,
             files,
-            generation: handover.generation(),
-            inherited_files: OwnedFiles {
-                pid_file: handover.pid_file,
-                sockets: handover.socket_files,
-            },
+            generation,
+            inherited_files,
             older: handover.older,
             sets,
             status,

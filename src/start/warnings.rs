@@ -5,10 +5,13 @@ use std::rc::Rc;
 
 use nix::unistd::{AccessFlags, access};
 
+use super::owned_files::OwnedFiles;
 use crate::config::{Config, Listener};
+use crate::daemon::pid_file::PidFile;
 use crate::daemon::privileges::Identity;
 use crate::log::{Level, Log};
 use crate::net::listener_choice::Named;
+use crate::net::socket_file::SocketFile;
 use crate::net::tls_server::Endpoint;
 
 /// Warns if the daemon runs as root, or if its user cannot read the configuration.
@@ -37,6 +40,20 @@ pub(super) fn of_unserved_listeners(endpoints: &[Rc<Endpoint>], config: &Config,
         let named = Named(rules);
         let text =
             format_args!("the listener {named} has no socket in LISTEN_FDS and is not served");
+        log.startup(Level::Warning, text);
+    }
+}
+
+/// Warns about files of the previous generation that somebody has removed.
+pub(super) fn of_missing_files(files: &OwnedFiles, log: &Log) {
+    let sockets = files.sockets.iter().filter(|file| file.is_missing());
+    let pid_file = files.pid_file.iter().filter(|file| file.is_missing());
+    let missing = sockets
+        .map(SocketFile::path)
+        .chain(pid_file.map(PidFile::path));
+    for path in missing.map(Path::display) {
+        let text =
+            format_args!("{path} was removed or replaced; restart jabsocket to make it again");
         log.startup(Level::Warning, text);
     }
 }

@@ -365,6 +365,11 @@ pub fn log_failed(log: &Log, why: &str) {
     log.startup(Level::Err, text);
 }
 
+pub fn log_stopping(log: &Log) {
+    let text = format_args!("no upgrade, because this process is stopping");
+    log.startup(Level::Err, text);
+}
+
 pub fn log_older_ended(log: &Log, number: u32) {
     let text = format_args!("upgrade: the last session of generation {number} has ended");
     log.startup(Level::Notice, text);

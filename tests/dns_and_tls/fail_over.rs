@@ -254,6 +254,32 @@ fn who_waits_leaves_the_queue_and_a_mute_server_blocks_no_other() {
 }
 
 #[test]
+fn a_session_that_waits_in_vain_says_for_which_turn() {
+    let mute = XmppServer::start();
+    let config = |timeout| {
+        format!(
+            "max_connecting_per_server: 1\nserver_tls: none\nserver: {}\n\
+             connect_timeout: {timeout}\n",
+            mute.address
+        )
+    };
+    let daemon = Daemon::start(&config("3600"));
+    let first = opening(&daemon, "x.example");
+    let connection = mute.accept();
+    daemon.reload(&config("0.2"));
+    let mut second = opening(&daemon, "y.example");
+    second.read_text().expect("an <open/>");
+    expect_error(&mut second, "remote-connection-failed", "no turn");
+    daemon.wait_for_line(&format!(
+        "cannot reach the server of y.example: no connection to the server in time: waiting for \
+         a turn at {} (see 'max_connecting_per_server')",
+        mute.address
+    ));
+    drop((first, connection));
+    daemon.stop();
+}
+
+#[test]
 fn metrics_tell_of_each_configured_server() {
     let (dead, living) = (closed(), Answering::start("living"));
     let daemon = Daemon::start(&format!(

@@ -14,5 +14,6 @@ mod socket_file;
 mod status_workers;
 mod systemd_notify;
 mod upgrade;
+mod upgrade_refused;
 mod vanished_host;
 mod workers;

@@ -21,17 +21,17 @@ use crate::common::ws_client::WsClient;
 use crate::common::xmpp_server::Connection;
 
 /// A daemon whose program is a symbolic link that a test can change.
-struct Upgradable {
-    dir: TempDir,
-    stage: Stage,
-    config: String,
+pub struct Upgradable {
+    pub dir: TempDir,
+    pub stage: Stage,
+    pub config: String,
     /// The main processes up to this point.
-    pids: Vec<u32>,
+    pub pids: Vec<u32>,
 }
 
 impl Upgradable {
     /// `{dir}` in the configuration is replaced by the test's directory.
-    fn start(listen: &str, config: &str) -> Upgradable {
+    pub fn start(listen: &str, config: &str) -> Upgradable {
         let dir = TempDir::new();
         let program = dir.path("jabsocket");
         symlink(PROGRAM, &program).expect("a link");
@@ -53,39 +53,45 @@ impl Upgradable {
         }
     }
 
-    fn daemon(&self) -> &Daemon {
+    pub fn daemon(&self) -> &Daemon {
         &self.stage.daemon
     }
 
-    fn main_pid(&self) -> u32 {
+    pub fn main_pid(&self) -> u32 {
         *self.pids.last().expect("a process")
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         signal_to(self.main_pid(), signal);
     }
 
     /// Requests an upgrade without waiting for it.
-    fn begin(&self) -> usize {
+    pub fn begin(&self) -> usize {
         let seen = self.daemon().lines().len();
         self.signal(Signal::SIGUSR2);
         seen
     }
 
-    /// Waits for the new process.
-    fn wait_taken_over(&mut self, seen: usize) {
+    /// Waits until the new process is the main process; returns its process ID.
+    pub fn wait_promoted(&mut self, seen: usize) -> u32 {
         let line = self
             .daemon()
             .wait_for_line_behind(seen, " serves new clients");
         let (_, rest) = line.split_once("upgrade: process ").expect("a process");
-        let pid: u32 = rest.split(' ').next().unwrap().parse().expect("a number");
+        let pid = rest.split(' ').next().unwrap().parse().expect("a number");
         self.pids.push(pid);
+        pid
+    }
+
+    /// Waits for the new process and its PID file.
+    fn wait_taken_over(&mut self, seen: usize) {
+        let pid = self.wait_promoted(seen);
         patiently("the new process in the PID file", || {
             (fs::read_to_string(self.dir.path("pid")).ok()? == format!("{pid}\n")).then_some(())
         });
     }
 
-    fn upgrade(&mut self) {
+    pub fn upgrade(&mut self) {
         let seen = self.begin();
         self.wait_taken_over(seen);
     }
@@ -112,7 +118,7 @@ impl Upgradable {
     }
 
     /// Stops all generations and waits for their end.
-    fn stop(self) {
+    pub fn stop(self) {
         self.signal(Signal::SIGTERM);
         for pid in &self.pids {
             wait_gone(*pid);

@@ -12,10 +12,10 @@ export const USERS = { romeo: 'wherefore-art-thou', juliet: 'a-rose-by-any-name'
  * `tls`, `domain` is served in plain text. `authentication`: with plain passwords (the
  * default), the SCRAM keys change with each login.
  */
-export async function startProsody({ domain = 'prosody.example', tls, authentication = 'internal_plain' } = {}) {
+export async function startProsody({ domain = 'prosody.example', tls, authentication = 'internal_plain', users = USERS } = {}) {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await start(domain, tls, authentication);
+      return await start(domain, tls, authentication, users);
     } catch (error) {
       // Another process may have taken a port in the meantime.
       if (attempt === 3) throw error;
@@ -23,7 +23,7 @@ export async function startProsody({ domain = 'prosody.example', tls, authentica
   }
 }
 
-async function start(domain, tls, authentication) {
+async function start(domain, tls, authentication, users) {
   const directory = temporaryDirectory('prosody');
   const [port, directPort, httpPort] = [await freePort(), await freePort(), await freePort()];
   const domains = tls ? Object.keys(tls) : [domain];
@@ -61,7 +61,7 @@ ${domains.map((name) => `VirtualHost "${name}"\n${ssl(name)}\n`).join('')}`);
   for (const name of domains) {
     const accounts = join(directory, 'data', encode(name), 'accounts');
     mkdirSync(accounts, { recursive: true });
-    for (const [user, password] of Object.entries(USERS)) {
+    for (const [user, password] of Object.entries(users)) {
       writeFileSync(join(accounts, `${user}.dat`), `return { ["password"] = "${password}"; };\n`);
     }
   }
@@ -78,7 +78,7 @@ ${domains.map((name) => `VirtualHost "${name}"\n${ssl(name)}\n`).join('')}`);
     streamManagement: true,
     ownPresence: true,
     domain: domains[0],
-    users: USERS,
+    users,
     port,
     address: `127.0.0.1:${port}`,
     directAddress: `127.0.0.1:${directPort}`,

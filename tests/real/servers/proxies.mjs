@@ -91,8 +91,11 @@ http {
   return run('nginx', ['-e', 'stderr', '-p', directory, '-c', main], directory, own);
 }
 
-/** The first two `ports` belong to the two instances of the sample. */
-export async function startHaproxy(certificate, [one, two = one], { idle = '60s', proxyProtocol = false, socket } = {}) {
+/**
+ * The first two `ports` belong to the two instances of the sample. `clients` is the highest
+ * number of connections.
+ */
+export async function startHaproxy(certificate, [one, two = one], { idle = '60s', proxyProtocol = false, socket, clients = 100 } = {}) {
   const directory = directoryFor('haproxy', certificate);
   const own = await freePort();
   const file = join(directory, 'haproxy.cfg');
@@ -114,7 +117,7 @@ export async function startHaproxy(certificate, [one, two = one], { idle = '60s'
     ...local,
     ['    log /dev/log local0\n', '    log stdout format raw local0\n'],
     ['    user haproxy\n    group haproxy\n', ''],
-    ['    maxconn 20000\n', '    maxconn 100\n'],
+    ['    maxconn 20000\n', `    maxconn ${clients}\n`],
     ['bind :443 ssl crt /etc/haproxy/chat.example.com.pem', `bind 127.0.0.1:${own} ssl crt ${directory}/both.pem`],
     ['192.0.2.11:5000', `127.0.0.1:${one}`],
     ['192.0.2.12:5000', `127.0.0.1:${two}`],

@@ -108,6 +108,12 @@ counted 's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
 counted 's/^upgrade: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^upgrade: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
         node tests/real/upgrade.mjs
+counted 's/^failover: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
+        's/^failover: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
+        node tests/real/failover.mjs
+counted 's/^drain: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
+        's/^drain: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
+        node tests/real/drain.mjs
 counted 's/^proxies: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
         's/^proxies: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
         node tests/real/proxies.mjs

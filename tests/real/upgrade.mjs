@@ -1,27 +1,31 @@
-// Upgrades in place under chat: Strophe clients by wss, Prosody with TLS behind.
-// Ten upgrades, one to a program that is broken and one to a configuration that is. No
-// connect is refused, no session closed, no message lost, doubled or reordered, and the old
-// processes end with their sessions.
+// Upgrades in place under chat: Strophe and raw clients by wss, Prosody and ejabberd with TLS
+// behind. Ten upgrades, and one to a program that is broken and one to a configuration that
+// is. No connect is refused, no session closed, no message lost, doubled or reordered, the
+// old processes end with their sessions, and the newest has no more descriptors and memory
+// than the first.
 //
 //   node upgrade.mjs           40 clients in pairs; $PAIRS for another number of pairs
 
-import { existsSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Authority } from './lib/certificates.mjs';
 import { temporaryDirectory } from './lib/process.mjs';
 import { Runner, check, equal } from './lib/runner.mjs';
 import { within } from './lib/wait.mjs';
+import { startEjabberd } from './servers/ejabberd.mjs';
 import { startProsody } from './servers/prosody.mjs';
 
 // The certificate of the port is of an authority that Node does not know.
 process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
 const { WebSocket } = await import('ws');
 const strophe = await import('./clients/strophe.mjs');
+const raw = await import('./clients/raw.mjs');
 
 const PAIRS = Number(process.env.PAIRS ?? 20);
 const MESSAGES = 10;
-const DOMAIN = 'upgrade.example';
+/** How much larger than the first process the last ones may be, all without sessions. */
+const GROWTH = 1.25;
 const top = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const built = process.env.JABSOCKET ?? resolve(top, process.env.CARGO_TARGET_DIR ?? 'target', 'release', 'jabsocket');
 
@@ -40,10 +44,12 @@ function lead(to) {
 
 const runner = new Runner(90_000);
 const authority = new Authority();
-const prosody = await startProsody({ tls: { [DOMAIN]: authority.issue(DOMAIN) } });
+const access = { tls: 'required', ca_file: authority.file };
+const prosody = await startProsody({ tls: { 'prosody.example': authority.issue('prosody.example') } });
+const ejabberd = await startEjabberd({ certificate: authority.issue('ejabberd.example') });
+const servers = [{ ...prosody, access }, { ...ejabberd, address: ejabberd.tlsAddress, access }];
 const own = authority.issue('localhost');
-const server = { ...prosody, access: { tls: 'required', ca_file: authority.file } };
-const jabsocket = await startJabsocket([server], {
+const jabsocket = await startJabsocket(servers, {
   settings: `tls_certificate: ${own.certificate}\ntls_key: ${own.key}\n`,
 });
 runner.onFailure = () => jabsocket.log(25);
@@ -60,19 +66,28 @@ async function upgrade(pattern) {
 }
 
 let resources = 0;
-async function login(user) {
-  const session = await strophe.login({
-    url, domain: DOMAIN, user, password: prosody.users[user], mechanism: 'SCRAM', resource: `upgrade-${++resources}`,
+async function login(client, server, user) {
+  const session = await client.login({
+    url, domain: server.domain, user, password: server.users[user], mechanism: 'SCRAM', resource: `upgrade-${++resources}`,
   });
   session.closed = false;
   session.ws.once('close', () => { session.closed = true; });
   return session;
 }
 
-const [one, other] = Object.keys(prosody.users);
+/** Each client with each server, in turn. */
+const KINDS = servers.flatMap((server) => [[strophe, server], [raw, server]]);
 const pairs = [];
 async function openPair() {
-  pairs.push({ sides: await Promise.all([login(one), login(other)]), sent: 0 });
+  const [client, server] = KINDS[pairs.length % KINDS.length];
+  const sides = Object.keys(server.users).map((user) => login(client, server, user));
+  pairs.push({ sides: await Promise.all(sides), sent: 0 });
+}
+
+/** The open descriptors and the resident memory of the newest process, once it is idle. */
+function held() {
+  const status = readFileSync(`/proc/${newest()}/status`, 'utf8');
+  return { descriptors: readdirSync(`/proc/${newest()}/fd`).length, kib: Number(/VmRSS:\s+(\d+)/.exec(status)[1]) };
 }
 
 function say(pair) {
@@ -111,6 +126,7 @@ function knock() {
   };
 }
 
+const first = held();
 await runner.test(`log ${2 * PAIRS} clients in`, async () => {
   for (let n = 0; n < PAIRS; n++) await openPair();
 });
@@ -151,8 +167,18 @@ await runner.test('the old processes end with their sessions', async () => {
   for (let n = 0; n < 200 && alive().length > 0; n++) await new Promise((done) => { setTimeout(done, 100); });
   equal(alive().join(), '', 'old processes');
 });
+await runner.test('descriptors and memory are back', async () => {
+  const used = held();
+  // The last process has relayed sessions, the next one has not, like the first.
+  const [, pid] = await upgrade(/process (\d+) serves new clients/);
+  pids.push(Number(pid));
+  const last = held();
+  console.log(`   first process ${first.kib} KiB, last ${last.kib} KiB, the one before after its sessions ${used.kib} KiB`);
+  equal([used.descriptors, last.descriptors], [first.descriptors, first.descriptors], 'open descriptors');
+  for (const { kib } of [used, last]) check(kib <= GROWTH * first.kib, `${kib} KiB instead of ${first.kib}`);
+});
 process.kill(newest(), 'SIGTERM');
 await jabsocket.child.stop();
-await prosody.stop();
+for (const server of servers) await server.stop();
 console.log(`upgrade: ${runner.passed} ok, ${runner.failed} not`);
 process.exit(runner.failed === 0 && runner.passed > 0 ? 0 : 1);

@@ -27,6 +27,7 @@ use crate::log::{Level, Log};
 use crate::metrics::SharedMetrics;
 use crate::net::listener::Socket;
 use crate::net::notify::{self, Channel, Message, Notify, Order};
+use crate::net::orphans;
 use crate::net::signals::Signals;
 use crate::net::tls_server::{self, Endpoint};
 use crate::reactor::Membership;
@@ -415,7 +416,11 @@ impl Master {
         for running in self.slots.iter_mut().filter_map(|p| p.running.as_mut()) {
             while let Ok(Some(message)) = running.channel.next(false) {
                 match message {
-                    Message::Ready(_) => running.ready = true,
+                    Message::Ready(_) => {
+                        running.ready = true;
+                        // The time that the start took does not count.
+                        running.silence = Silence::default();
+                    }
                     Message::Status(status) => running.status = Some(status),
                     Message::Order(_) => {}
                 }
@@ -462,6 +467,8 @@ impl Master {
             }
             self.vacate(at, &format!("process {pid} {what}"));
         }
+        let pid = |slot: &WorkerSlot| slot.running.as_ref().map(|running| running.pid);
+        orphans::reap(|child| self.slots.iter().any(|slot| pid(slot) == Some(child)));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-# Functions for tests/package.sh and tests/systemd.sh. A script that sources this file
+# Functions for tests/package.sh, tests/systemd.sh and tests/container.sh. A script that sources this file
 # sets $log to a file and passes its own name to finish.
 # shellcheck shell=bash
 
@@ -40,6 +40,27 @@ repack() {
     dpkg-deb -R "$1" "$tree" && sed -i "s/^Version: .*/Version: $3/" "$tree/DEBIAN/control" &&
         sed -i "${4-}" "$tree/etc/jabsocket.conf" && dpkg-deb --root-owner-group -Zgzip -b "$tree" "$2"
     rm -rf "$tree"
+}
+
+# The root for in_root is $root.
+in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} "$@"; }
+
+# The instructions of conf/Containerfile, one a line. $1: the stage, counted from 1. $2: the
+# name of the instructions.
+instructions() {
+    sed -e ':join' -e '/\\$/{N;s/\\\n */ /;b join' -e '}' conf/Containerfile |
+        awk -v stage="$1" -v name="$2" '/^FROM / { at++ } at == stage && $1 == name { sub(/^[A-Z]+ +/, ""); print }'
+}
+
+# Runs the RUN instructions of a stage in the root. $1: the stage, $2: the directory there.
+run_instructions() {
+    local line
+    instructions "$1" RUN >"$log.instructions"
+    [ -s "$log.instructions" ] || { echo "stage $1 has no RUN"; return 1; }
+    while IFS= read -r line <&4; do
+        echo "RUN $line"
+        in_root sh -c "cd $2 && $line" </dev/null || return 1
+    done 4<"$log.instructions"
 }
 
 # Does a browser's opening handshake and a Ping. bash runs it in the daemon's network.

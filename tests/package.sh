@@ -46,7 +46,6 @@ trap 'exit 143' TERM
 trap 'exit 129' HUP
 
 # $root is the Debian for the current test or build.
-in_root() { chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive ${http_proxy:+http_proxy="$http_proxy"} "$@"; }
 
 # --- Debian, and the package built in it ---------------------------------------
 
@@ -73,23 +72,22 @@ make_root() {
     in_root apt-get -q update
 }
 
-# Builds the package in a copy of the Debian that has an old Rust. Copies the crates that
-# cargo has downloaded, and the certification authorities of this host. $1: release, $2:
-# version.
+# Builds the package in a copy of the Debian that has an old Rust, by the instructions of
+# conf/Containerfile. Copies the crates that cargo has downloaded, and the certification
+# authorities of this host. $1: release, $2: version.
 build_in_root() {
     local registry=${CARGO_HOME:-$HOME/.cargo}/registry program
     root=$work/$1
-    make_root "$1" && cp -a "$root" "$root-build" || return 1
+    make_root "$1" && cp -a "$root" "$root-build" && cp -a "$root" "$root-image" || return 1
     root=$root-build
     mkdir -p "$root/usr/local/share/ca-certificates" "$root/root/.cargo/registry" "$root/source" "$work/archive"
     cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/" 2>/dev/null
     cp -a "$registry/index" "$registry/cache" "$root/root/.cargo/registry/" 2>/dev/null
     for program in cargo rustc; do printf '#!/bin/sh\necho %s 1.65.0\n' $program >"$root/usr/bin/$program" && chmod 755 "$root/usr/bin/$program"; done
-    sh conf/build/source.sh "$2" "$work/archive" && tar -x -z -f "$work/archive/jabsocket-$2.tar.gz" -C "$root/source" &&
-        in_root bash "/source/jabsocket-$2/tests/install.sh" build &&
-        in_root apt-get -q -y --no-install-recommends install cmake make binutils dpkg-dev &&
-        in_root timeout 2400 sh -ec 'cd /source/*; cmake .; make package' &&
-        mv "$root"/source/*/jabsocket_*.deb "$work/$1.deb"
+    log=$work/$1.build
+    sh conf/build/source.sh "$2" "$work/archive" &&
+        tar -x -z -f "$work/archive/jabsocket-$2.tar.gz" -C "$root/source" --strip-components=1 &&
+        run_instructions 1 "$(instructions 1 WORKDIR)" && mv "$root/source/jabsocket.deb" "$work/$1.deb"
 }
 
 # Starts a build early, because it takes long. $1: release, $2: version.
@@ -348,14 +346,15 @@ END
 
 forbid_start() { printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" && chmod 755 "$root/usr/sbin/policy-rc.d"; }
 
-# Tests the package $1 under a real systemd; adds its numbers to this script's.
-try_systemd() {
+# Tests the package $3 in the root $2 with another script; adds its numbers to this
+# script's. $1: its name.
+try_in() {
     local status count
-    bash tests/systemd.sh "$root" "$1" | tee "$work/systemd"
+    bash "tests/$1.sh" "$2" "$3" | tee "$work/output"
     status=${PIPESTATUS[0]}
     # Skipped. The script has printed the reason.
     [ $status != 77 ] || return 0
-    count=$(sed -nE 's/^systemd: ([0-9]+) ok, ([0-9]+) not$/\1 \2/p' "$work/systemd")
+    count=$(sed -nE "s/^$1: ([0-9]+) ok, ([0-9]+) not\$/\1 \2/p" "$work/output")
     [ -n "$count" ] || count='0 1'
     passed=$((passed + ${count% *}))
     failed=$((failed + ${count#* }))
@@ -389,7 +388,8 @@ try_package() {
     forbid_start
     check 'policy-rc.d prevents the start' asks_systemd 'dpkg -i /tmp/jabsocket.deb' '!(^| )start .*jabsocket'
     check 'then purge leaves nothing either' purges
-    try_systemd "$1"
+    try_in systemd "$root" "$1"
+    try_in container "$root-image" "$1"
 }
 
 # -------------------------------------------------------------------------------
@@ -433,13 +433,14 @@ for release in "${releases[@]}"; do
     root=$work/$release
     if [ "$release" = "$own_release" ]; then
         need 'make a Debian root' make_root "$release"
+        need 'copy it for the container' cp -a "$root" "$root-image"
         try_package "$package"
     else
         need 'build the package there with the Rust of Debian, after tests/install.sh' has_built "$release"
         check 'lintian has no error and no warning' lintian_clean "$work/$release.deb"
         try_package "$work/$release.deb"
     fi
-    rm -rf --one-file-system "$root"
+    rm -rf --one-file-system "$root" "$root-image"
 done
 finish
 

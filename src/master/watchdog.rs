@@ -7,6 +7,7 @@
 //! it gets SIGKILL. Time in which the master did not run either, because the machine was
 //! suspended or overloaded, counts as one look however long it was.
 
+use std::cmp::Ordering;
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,7 +18,8 @@ use nix::sys::signal::{Signal, kill};
 use super::{Master, now};
 use crate::shared_memory::{Words, map};
 
-/// The time limit if systemd sets none, as in the unit.
+/// The time limit if systemd sets none, as in the unit. A worker that starts has at least this
+/// time, because systemd does not watch a start.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
 /// Number of looks within the time limit.
 const LOOKS: u32 = 4;
@@ -56,6 +58,14 @@ impl Watchdog {
         self.limit / LOOKS
     }
 
+    /// Number of looks at the same heartbeat that make up the time limit of a worker.
+    fn looks(&self, is_ready: bool) -> u32 {
+        match is_ready {
+            true => LOOKS,
+            false => LOOKS.max(DEFAULT_LIMIT.div_duration_f64(self.period()) as u32),
+        }
+    }
+
     /// When the next look is due.
     pub fn due(&self) -> Instant {
         self.due
@@ -71,17 +81,18 @@ pub(super) struct Silence {
 }
 
 impl Silence {
-    /// Looks at the heartbeat of a worker. Returns the signal that it must get.
-    fn look(&mut self, heartbeat: u64) -> Option<Signal> {
+    /// Looks at the heartbeat of a worker, which may be the same at fewer than `most` looks.
+    /// Returns the signal that the worker must get.
+    fn look(&mut self, heartbeat: u64, most: u32) -> Option<Signal> {
         self.looks = match heartbeat == self.heartbeat {
             true => self.looks.saturating_add(1),
             false => 0,
         };
         self.heartbeat = heartbeat;
-        match self.looks {
-            0..LOOKS => None,
-            LOOKS => Some(Signal::SIGABRT),
-            _ => Some(Signal::SIGKILL),
+        match self.looks.cmp(&most) {
+            Ordering::Less => None,
+            Ordering::Equal => Some(Signal::SIGABRT),
+            Ordering::Greater => Some(Signal::SIGKILL),
         }
     }
 }
@@ -103,14 +114,15 @@ impl Master {
                 continue;
             };
             let heartbeat = watchdog.heartbeat(at).load(Relaxed);
-            let Some(signal) = running.silence.look(heartbeat) else {
+            let looks = watchdog.looks(running.ready);
+            let Some(signal) = running.silence.look(heartbeat, looks) else {
                 continue;
             };
             if signal == Signal::SIGABRT {
                 self.log.err(format_args!(
                     "worker {at}: process {} gave no sign of life for {} s: killing it",
                     running.pid,
-                    watchdog.limit.as_secs_f64()
+                    (watchdog.period() * looks).as_secs_f64()
                 ));
             }
             let _ = kill(running.pid, signal);
@@ -128,7 +140,8 @@ mod tests {
     #[test]
     fn a_worker_that_stays_silent_is_aborted_then_killed() {
         let mut silence = Silence::default();
-        let mut looks = |heartbeat| [(); LOOKS as usize + 2].map(|()| silence.look(heartbeat));
+        let mut looks =
+            |heartbeat| [(); LOOKS as usize + 2].map(|()| silence.look(heartbeat, LOOKS));
         let expected = [
             None,
             None,
@@ -146,8 +159,17 @@ mod tests {
     fn a_worker_that_is_late_lives() {
         let mut silence = Silence::default();
         for heartbeat in (1..100).flat_map(|n| [n; LOOKS as usize]) {
-            assert_eq!(silence.look(heartbeat), None);
+            assert_eq!(silence.look(heartbeat, LOOKS), None);
         }
+    }
+
+    #[test]
+    fn a_start_may_take_longer_than_a_short_limit() {
+        let looks = |limit: u64| {
+            let watchdog = Watchdog::new(1, Some(Duration::from_secs(limit))).unwrap();
+            [true, false].map(|is_ready| watchdog.looks(is_ready))
+        };
+        assert_eq!([looks(2), looks(30), looks(90)], [[4, 60], [4, 4], [4, 4]]);
     }
 
     #[test]

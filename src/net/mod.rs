@@ -30,6 +30,7 @@ pub(crate) mod listener;
 pub(crate) mod listener_choice;
 pub(crate) mod lock_file;
 pub(crate) mod notify;
+pub(crate) mod orphans;
 pub(crate) mod peer;
 pub(crate) mod private_addresses;
 pub(crate) mod servers;

@@ -5,6 +5,7 @@ use nix::unistd::getppid;
 
 use super::Reactor;
 use crate::net::notify::Order;
+use crate::net::orphans;
 use crate::upgrade;
 
 impl Reactor {
@@ -20,6 +21,8 @@ impl Reactor {
                 }
                 Signal::SIGUSR2 if is_stopping => upgrade::log_stopping(&self.shared.log),
                 Signal::SIGUSR2 => self.take_upgrade_signal(from == getppid()),
+                // Without a master this process has no children of its own as process 1.
+                Signal::SIGCHLD if self.setup.membership.is_none() => orphans::reap(|_| false),
                 _ => {}
             }
         }

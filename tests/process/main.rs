@@ -9,6 +9,7 @@ mod daemonize;
 mod hung_worker;
 mod no_descriptors;
 mod privileges;
+mod process_one;
 mod socket_activation;
 mod socket_file;
 mod status_workers;

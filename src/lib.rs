@@ -10,8 +10,8 @@
 //!
 //! ```text
 //! main -> { cli, start, trial } -> { check, master } -> reactor -> { session, status, upgrade }
-//!     -> { daemon, metrics } -> { net, proto } -> { buf, config, expat, shared_memory }
-//!     -> { log, meter }
+//!     -> { daemon, metrics } -> { net, proto } -> { buf, config, expat }
+//!     -> { log, meter } -> shared_memory
 //! ```
 //!
 //! - [`cli`]: the command line.

@@ -7,9 +7,11 @@
 //! writes control characters, or more than 1 KiB per line. Callers pass no stanzas and no
 //! credentials.
 
+mod recent;
 mod stderr;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
@@ -19,6 +21,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use syslog::{Facility, Formatter3164, LogFormat, Severity};
 
+use crate::shared_memory::recent_lines::RecentLines;
+use recent::Recent;
 use stderr::Stderr;
 
 /// The socket of syslog.
@@ -34,6 +38,12 @@ const TEXT_CAP_BYTES: usize = LINE_CAP_BYTES - 64;
 
 /// The end of a text that was too long.
 const CUT_MARK: &str = "...";
+
+/// The least important level whose last lines are kept if they are enabled.
+const LEAST_KEPT: Level = Level::Notice;
+
+/// The least important level whose last lines are kept in any case.
+const LEAST_IMPORTANT: Level = Level::Warning;
 
 /// The time between two attempts to open the socket.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
@@ -65,6 +75,12 @@ const LEVELS: [(Level, &str, Severity); 8] = [
 ];
 
 impl Level {
+    /// The level with this number, as in syslog(3).
+    pub(crate) fn from_number(number: u64) -> Option<Level> {
+        let levels = LEVELS.iter().map(|(level, ..)| *level);
+        levels.into_iter().find(|level| *level as u64 == number)
+    }
+
     /// The name in lower case, as on standard error: `err`.
     pub fn name(self) -> &'static str {
         LEVELS[self as usize].1
@@ -145,6 +161,7 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Sinks {
+    recent: Recent,
     text: Text,
     line: Vec<u8>,
     syslog: Syslog,
@@ -166,6 +183,7 @@ impl Log {
             is_journal: Cell::new(false),
             now: Cell::new(now),
             sinks: RefCell::new(Sinks {
+                recent: Recent::Own(VecDeque::new()),
                 text: Text::default(),
                 line: Vec::new(),
                 syslog: Syslog {
@@ -189,6 +207,11 @@ impl Log {
     /// Sets the function for the local time in syslog lines. Without it the time is UTC.
     pub fn set_local_time(&self, local_time: LocalTime) {
         self.sinks.borrow_mut().syslog.local_time = Some(local_time);
+    }
+
+    /// Keeps the last important lines in memory that other processes can read.
+    pub(crate) fn share_recent(&self, lines: RecentLines) {
+        self.sinks.borrow_mut().recent.share(lines);
     }
 
     /// Must be called in each forked process.
@@ -230,17 +253,18 @@ impl Log {
         self.sinks.borrow().syslog.lost_lines
     }
 
-    /// Writes a line, if its level is enabled.
+    /// Writes a line, if its level is enabled. Warnings and errors are kept in any case.
     pub fn line(&self, level: Level, text: fmt::Arguments<'_>) {
-        if self.enabled(level) {
-            self.write(level, text, self.on_stderr.get());
+        let enabled = self.enabled(level);
+        if enabled || level <= LEAST_IMPORTANT {
+            self.write(level, text, enabled, self.on_stderr.get());
         }
     }
 
     /// Writes a startup message, whatever the level, and also to standard error. If both go
     /// to the same journal, the message is written only once.
     pub fn startup(&self, level: Level, text: fmt::Arguments<'_>) {
-        self.write(level, text, true);
+        self.write(level, text, true, true);
     }
 
     /// Writes a line at `Level::Err`.
@@ -268,18 +292,25 @@ impl Log {
         self.line(Level::Debug, text);
     }
 
-    fn write(&self, level: Level, text: fmt::Arguments<'_>, on_stderr: bool) {
+    fn write(&self, level: Level, text: fmt::Arguments<'_>, enabled: bool, on_stderr: bool) {
         // Already borrowed only if formatting the text logs a line itself.
         let Ok(mut sinks) = self.sinks.try_borrow_mut() else {
             return;
         };
         let Sinks {
+            recent,
             text: buffer,
             line,
             syslog,
             stderr,
         } = &mut *sinks;
         buffer.set(text);
+        if level <= LEAST_KEPT {
+            recent.push(level, &buffer.text);
+        }
+        if !enabled {
+            return;
+        }
         let taken = syslog.write(level, &buffer.text, line, self.now.get());
         if on_stderr && !(taken && self.is_journal.get()) {
             stderr.write(level, &buffer.text, line, syslog.formatter.pid);

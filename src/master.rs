@@ -206,6 +206,7 @@ impl Master {
             let metrics = SharedMetrics::new(self.slots.len());
             let metrics = metrics.map_err(|error| format!("cannot sum up metrics: {error}"))?;
             metrics.add_domains(&self.config);
+            self.log.share_recent(metrics.recent_lines(None));
             self.metrics = Some(metrics);
         }
         // Systemd's time limit is twice the time between heartbeats.
@@ -259,6 +260,9 @@ impl Master {
             }
             ForkResult::Child => {
                 self.log.forked();
+                if let Some(metrics) = self.metrics {
+                    self.log.share_recent(metrics.recent_lines(Some(at)));
+                }
                 let _ = set_pdeathsig(Signal::SIGTERM);
                 if getppid() != master {
                     // The master died before the parent-death signal was set.

@@ -4,6 +4,8 @@
 //! written, and is never unmapped. Every word has one writer at a time. Reading and writing
 //! need no system calls.
 
+pub(crate) mod recent_lines;
+
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

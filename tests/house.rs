@@ -41,7 +41,7 @@ const KNOWS: [(&str, &[&str]); 20] = [
     ("daemon", &["log", "net"]),
     ("cli", &[]),
     ("config", &["log"]),
-    ("log", &[]),
+    ("log", &["shared_memory"]),
     (
         "reactor",
         &[

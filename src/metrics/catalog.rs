@@ -13,6 +13,8 @@ use crate::proto::xmpp::Dialect;
 pub struct Gauges {
     /// Memory held for sessions in bytes, by purpose.
     pub held_bytes: [(&'static str, usize); 5],
+    /// Maximum of the sum of `held_bytes` without TLS; 0 means no limit.
+    pub held_bytes_max: usize,
     /// DNS queries sent.
     pub dns_queries: u64,
     /// DNS queries answered from the cache.
@@ -230,6 +232,8 @@ impl Gauges {
         for (part, bytes) in self.held_bytes {
             page.value(label("for", part), bytes as u64);
         }
+        let help = "Maximum of the memory held for sessions, without TLS; 0 means no limit.";
+        page.gauge("held_bytes_max", help, self.held_bytes_max);
         let help = "Queries sent to the DNS.";
         page.counter("dns_queries_total", help, self.dns_queries);
         let help = "Queries answered from the cache.";

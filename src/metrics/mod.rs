@@ -2,16 +2,19 @@
 //!
 //! This file has the counters, plain numbers that the rest of the program updates. `catalog`
 //! names the metrics, `snapshot` holds the values at one moment, `shared` has the values of all
-//! workers, `slot` publishes the values of this worker, `prometheus` writes the page, and
+//! workers, `publisher` publishes the values of this worker, `history` keeps the sums of the last
+//! minutes, `prometheus` writes the page, `report` has the values for the status page, and
 //! `process` measures the resource usage. All label values are fixed except domains and
 //! servers, which come from the configuration. Everything else counts as `other`, so a peer
 //! cannot create a series. Counting a session or a message never allocates.
 
 mod catalog;
 mod counters;
+mod history;
 mod process;
 mod prometheus;
 mod publisher;
+mod report;
 mod shared;
 mod snapshot;
 
@@ -26,6 +29,7 @@ pub use catalog::Gauges;
 pub(crate) use counters::Traffic;
 use counters::{Family, Histogram};
 pub(crate) use publisher::Publisher;
+pub(crate) use report::{Point, Report};
 pub use shared::SharedMetrics;
 
 /// Maximum number of domains with their own series; others count as `other`.

@@ -5,7 +5,9 @@
 
 use std::collections::HashMap;
 
+use super::history::History;
 use super::process::{Process, Usage};
+use super::report::Report;
 use super::shared::SharedMetrics;
 use super::snapshot::{Column, Snapshot};
 use super::{Gauges, Metrics, prometheus};
@@ -23,6 +25,8 @@ pub struct Publisher {
     due: Option<u64>,
     published_at: u64,
     process: Process,
+    /// The sums over all workers in the last minutes.
+    history: History,
 }
 
 impl Publisher {
@@ -41,6 +45,7 @@ impl Publisher {
             due: None,
             published_at: 0,
             process: Process::default(),
+            history: History::default(),
         };
         let snapshot = metrics.snapshot(gauges, Usage::default(), 0);
         let before = shared.read(worker, snapshot.len(shared.domains()));
@@ -85,7 +90,30 @@ impl Publisher {
             values[snapshot.domain_value(*at, Column::Down)] |= u64::from(domain.is_down);
         }
         self.shared.write(self.worker, &values);
+        if self.history.is_due(now) {
+            let sum = self.add_up(&snapshot, snapshot.values.len());
+            self.history.add(now, sum);
+        }
         snapshot
+    }
+
+    /// Returns the first `len` values, added up over all workers.
+    fn add_up(&self, snapshot: &Snapshot, len: usize) -> Vec<u64> {
+        let mut sum = vec![0; len];
+        for worker in 0..self.shared.slots() {
+            let record = self.shared.read(worker, len);
+            snapshot.add(&mut sum, &record.own, record.alive);
+            snapshot.add(&mut sum, &record.kept, false);
+        }
+        sum
+    }
+
+    /// Returns the first `len` values of each running worker.
+    fn running(&self, len: usize) -> impl Iterator<Item = (usize, Vec<u64>)> {
+        (0..self.shared.slots()).filter_map(move |worker| {
+            let record = self.shared.read(worker, len);
+            record.alive.then_some((worker, record.own))
+        })
     }
 
     /// Finds the shared index of each domain that is new in this worker.
@@ -115,12 +143,7 @@ impl Publisher {
     pub(crate) fn sum(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> String {
         let snapshot = self.snapshot(metrics, gauges, now);
         let names = self.shared.names();
-        let mut sum = vec![0; snapshot.len(names.len())];
-        for worker in 0..self.shared.slots() {
-            let record = self.shared.read(worker, sum.len());
-            snapshot.add(&mut sum, &record.own, record.alive);
-            snapshot.add(&mut sum, &record.kept, false);
-        }
+        let sum = self.add_up(&snapshot, snapshot.len(names.len()));
         prometheus::page(&snapshot, &names, &[(None, sum)])
     }
 
@@ -128,12 +151,25 @@ impl Publisher {
     pub(crate) fn each(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> String {
         let snapshot = self.snapshot(metrics, gauges, now);
         let names = self.shared.names();
-        let len = snapshot.len(names.len());
-        let workers = (0..self.shared.slots()).filter_map(|worker| {
-            let record = self.shared.read(worker, len);
-            record.alive.then_some((Some(worker), record.own))
-        });
+        let running = self.running(snapshot.len(names.len()));
+        let workers = running.map(|(worker, values)| (Some(worker), values));
         prometheus::page(&snapshot, &names, &workers.collect::<Vec<_>>())
+    }
+
+    /// Returns the metrics of all workers for the status page.
+    pub(crate) fn report(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> Report<'_> {
+        let snapshot = self.snapshot(metrics, gauges, now);
+        let names = self.shared.names();
+        Report {
+            sum: self.add_up(&snapshot, snapshot.len(names.len())),
+            running: self.running(snapshot.values.len()).collect(),
+            lines: self.shared.all_recent_lines(),
+            slots: self.shared.slots(),
+            history: &self.history,
+            snapshot,
+            names,
+            now,
+        }
     }
 }
 

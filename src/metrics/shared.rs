@@ -1,10 +1,12 @@
 //! The metrics of all workers, in shared memory.
 //!
-//! The memory has the names of the domains, then a slot for each worker. A slot has two
+//! The memory has the names of the domains, then a slot for each worker, then the last log
+//! lines of the master and of each worker. A slot has two
 //! records, one of them current. A record has the values of the worker, and the kept values of
 //! earlier workers in this slot. Each value is written atomically, so nothing is lost or torn
 //! if a worker is killed. Only the master adds domains, or the worker if there is no master.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::io;
 use std::sync::atomic::AtomicU64;
@@ -14,6 +16,7 @@ use std::time::SystemTime;
 use super::snapshot::COLUMNS;
 use super::{MAX_DOMAINS, OTHER, series_names};
 use crate::config::Config;
+use crate::shared_memory::recent_lines::{LINES, Line, RecentLines};
 use crate::shared_memory::{Words, map, read_bytes, words_for, write_bytes};
 
 /// Words for the name of a domain. Configured names are shorter than 1 KiB.
@@ -47,13 +50,35 @@ impl SharedMetrics {
     /// # Errors
     /// There is no memory.
     pub fn new(workers: usize) -> io::Result<SharedMetrics> {
-        let shared = SharedMetrics(map(HEADER + workers * SLOT)?);
+        let lines = (workers + 1) * RecentLines::WORDS;
+        let shared = SharedMetrics(map(HEADER + workers * SLOT + lines)?);
         shared.add_names([OTHER].into_iter());
         Ok(shared)
     }
 
     pub(super) fn slots(self) -> usize {
-        (self.0.len() - HEADER) / SLOT
+        (self.0.len() - HEADER - RecentLines::WORDS) / (SLOT + RecentLines::WORDS)
+    }
+
+    /// Returns the last log lines of a worker, or of the master.
+    pub(crate) fn recent_lines(self, worker: Option<usize>) -> RecentLines {
+        let before = worker.map_or(0, |worker| worker + 1);
+        let first = HEADER + self.slots() * SLOT + before * RecentLines::WORDS;
+        RecentLines::new(&self.0[first..][..RecentLines::WORDS])
+    }
+
+    /// Returns the last log lines of all processes, each with its worker, the newest first.
+    pub(super) fn all_recent_lines(self) -> Vec<(Option<usize>, Line)> {
+        let processes = [None].into_iter().chain((0..self.slots()).map(Some));
+        let mut all: Vec<_> = processes
+            .flat_map(|process| {
+                let lines = self.recent_lines(process).read().into_iter();
+                lines.map(move |line| (process, line))
+            })
+            .collect();
+        all.sort_by_key(|(_, line)| Reverse(line.at_ms));
+        all.truncate(LINES);
+        all
     }
 
     /// Adds a series for each domain and server of `config`.

@@ -22,8 +22,16 @@ impl Reactor {
             let text = format_args!("status at http://{address}/metrics");
             self.shared.log.startup(Level::Info, text);
         }
-        let metrics = self.setup.metrics.map_or_else(|| SharedMetrics::new(1), Ok);
-        let metrics = metrics.map_err(|error| format!("cannot publish metrics: {error}"))?;
+        let metrics = match self.setup.metrics {
+            Some(metrics) => metrics,
+            None => {
+                let metrics = SharedMetrics::new(1);
+                let metrics =
+                    metrics.map_err(|error| format!("cannot publish metrics: {error}"))?;
+                self.shared.log.share_recent(metrics.recent_lines(Some(0)));
+                metrics
+            }
+        };
         let shared = &mut self.shared;
         shared.metrics.max_sessions = self.max_sessions;
         shared.metrics.generation = self.setup.generation;

@@ -175,6 +175,10 @@ impl Shared {
         let dns = self.locator.resolver.counts();
         Gauges {
             held_bytes: self.memory().parts(),
+            held_bytes_max: match self.config.max_total_memory_bytes {
+                usize::MAX => 0,
+                limit => limit,
+            },
             dns_queries: dns.queries,
             dns_hits: dns.hits,
             dns_failures: dns.failures,

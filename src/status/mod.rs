@@ -7,6 +7,7 @@
 //! drain. `pages` has the responses.
 
 mod connection;
+mod overview;
 mod pages;
 
 use std::io::ErrorKind;

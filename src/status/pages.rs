@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::overview;
 use crate::buf::Buf;
 use crate::log::{Escaped, Log};
 use crate::metrics::{Gauges, Metrics, Publisher};
@@ -14,6 +15,7 @@ use crate::proto::http::{Head, Refusal, Response};
 /// Minimum time between log lines about requests for another host.
 const WARNING_PERIOD_MS: u64 = 60_000;
 
+const HTML: &str = "text/html; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The state of the worker, for the pages.
@@ -55,20 +57,27 @@ impl View<'_> {
                     "unknown host name: use an address, or add the name to the key 'status_host'";
                 text(421, why)
             }
+            "/" => (
+                200,
+                HTML,
+                overview::page(&publisher.report(metrics, gauges, self.now), &host_name()),
+            ),
             "/metrics" => (200, METRICS, publisher.sum(metrics, gauges, self.now)),
             "/metrics/workers" => (200, METRICS, publisher.each(metrics, gauges, self.now)),
             "/healthz" => text(200, "ok"),
             "/readyz" if metrics.draining => text(503, "draining"),
             "/readyz" => text(200, "ready"),
-            _ => text(404, "/metrics, /metrics/workers, /healthz, /readyz"),
+            _ => text(404, "/, /metrics, /metrics/workers, /healthz, /readyz"),
         };
-        let fields = match status {
-            405 => "Connection: close\r\nAllow: GET, HEAD\r\nCache-Control: no-store\r\n",
-            _ => "Connection: close\r\nCache-Control: no-store\r\n",
-        };
+        let mut fields = "Connection: close\r\nCache-Control: no-store\r\n".to_owned();
+        match content_type {
+            HTML => fields += overview::header_lines(),
+            _ if status == 405 => fields += "Allow: GET, HEAD\r\n",
+            _ => {}
+        }
         let response = Response {
             status,
-            fields,
+            fields: &fields,
             content: Some((content_type, body.as_bytes())),
             head_only: head.method == "HEAD",
         };
@@ -86,6 +95,12 @@ impl View<'_> {
             ));
         }
     }
+}
+
+/// Returns the name of this host; empty if it is not known.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.unwrap_or_default().trim().to_owned()
 }
 
 /// Whether a request with this Host is for us: `host` is an address, `localhost` or one of

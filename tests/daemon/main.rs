@@ -22,6 +22,7 @@ mod proxy_header;
 mod reload;
 mod session_log;
 mod status;
+mod status_page;
 mod stream_limits;
 mod trusted_proxies;
 mod unix_socket;

@@ -391,7 +391,8 @@ fn paths_and_methods() {
     assert_eq!(get(at, "/healthz").2, "ok\n");
     assert_eq!(get(at, "/readyz").2, "ready\n");
     assert_eq!(get(at, "/metrics?name[]=x").0, 200);
-    assert_eq!(get(at, "/").0, 404);
+    assert_eq!(get(at, "/").0, 200);
+    assert_eq!(get(at, "/status").0, 404);
     assert_eq!(get(at, "/metrics/workers").0, 200);
     assert_eq!(get(at, "/metrics/").0, 404);
     let (status, head, body) = ask(at, "HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");

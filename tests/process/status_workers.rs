@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::common::background::{signal_to, status, workers};
 use crate::common::daemon::Daemon;
 use crate::common::patiently;
-use crate::common::prometheus::{Series, get, of_each, place_of, sum};
+use crate::common::prometheus::{Series, ask, get, of_each, place_of, sum};
 use crate::common::stage::*;
 use crate::common::ws_client::WsClient;
 
@@ -174,6 +174,35 @@ fn domains_of_all_lists_stay_and_a_hostile_to_adds_none() {
     assert!(own.contains_key(&of(SESSIONS, 0)));
     assert!(!own.contains_key(&of(SESSIONS, 1)));
     drop(clients);
+    daemon.stop();
+}
+
+#[test]
+fn the_page_has_all_workers_and_the_warnings_of_all_processes() {
+    let Stage { server: _, daemon } = Stage::set(CONFIG);
+    let pids = workers(daemon.pid(), 2);
+    let page = || get(place_of(&daemon, pids[0]), "/").2;
+    let from = |process: &str, level: &str, text: &str| {
+        let page = page();
+        let start = format!("<td>{process}</td><td>{level}</td><td>");
+        let mut lines = page.lines().filter_map(|line| line.split_once(&start));
+        lines.any(|(_, line)| line.contains(text))
+    };
+    let request = "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n";
+    assert_eq!(ask(place_of(&daemon, pids[1]), request).0, 421);
+    assert!(from("worker 1", "warning", "the host other.example"));
+    assert!(!page().contains("workers are running"));
+    signal_to(pids[1], Signal::SIGKILL);
+    daemon.wait_for_line("its sessions are lost");
+    assert!(from("master", "err", "worker 1: "), "{}", page());
+    // What the killed worker has written stays.
+    assert!(from("worker 1", "warning", "the host other.example"));
+    wait_for_sum(&daemon, pids[0], "workers", 2.0);
+    let page = page();
+    assert!(!page.contains("workers are running"), "{page}");
+    for row in ["<tr><td>0</td><td>", "<tr><td>1</td><td>"] {
+        assert!(page.contains(row), "{row}: {page}");
+    }
     daemon.stop();
 }
 

@@ -1,0 +1,183 @@
+//! What needs an operator's attention.
+
+use super::limited_memory;
+use super::template::Fields;
+use super::units::{bytes, count, span};
+use crate::metrics::Report;
+
+/// Certificates that expire sooner are an alarm, or a warning.
+const EXPIRES_NOW_SECS: u64 = 7 * 86_400;
+const EXPIRES_SOON_SECS: u64 = 21 * 86_400;
+/// Maximum number of servers and certificates that are named.
+const MOST_NAMED: usize = 5;
+
+/// How urgent something is: a class of the style sheet.
+pub(super) const GOOD: &str = "good";
+pub(super) const WARN: &str = "warn";
+pub(super) const BAD: &str = "bad";
+
+pub(super) struct Notice {
+    severity: &'static str,
+    text: String,
+}
+
+impl Notice {
+    fn new(severity: &'static str, text: impl Into<String>) -> Notice {
+        let text = text.into();
+        Notice { severity, text }
+    }
+
+    pub fn fields(self) -> Fields {
+        Fields::default()
+            .text("severity", self.severity)
+            .text("text", self.text)
+    }
+}
+
+/// Returns the severity of the most urgent notice.
+pub(super) fn worst(notices: &[Notice]) -> &'static str {
+    let any = |severity| notices.iter().any(|notice| notice.severity == severity);
+    match () {
+        () if any(BAD) => BAD,
+        () if any(WARN) => WARN,
+        () => GOOD,
+    }
+}
+
+/// Returns the severity of a certificate with this time left.
+pub(super) fn of_certificate(left_secs: u64) -> &'static str {
+    match left_secs {
+        _ if left_secs < EXPIRES_NOW_SECS => BAD,
+        _ if left_secs < EXPIRES_SOON_SECS => WARN,
+        _ => GOOD,
+    }
+}
+
+/// Returns all notices, the most urgent first. `now` is in seconds since the epoch.
+pub(super) fn notices(report: &Report<'_>, now: u64) -> Vec<Notice> {
+    let mut notices = of_process(report);
+    notices.extend(of_servers(report));
+    notices.extend(of_certificates(report, now));
+    notices.extend(of_limits(report));
+    notices.extend(of_last_minutes(report));
+    notices.sort_by_key(|notice| notice.severity != BAD);
+    notices
+}
+
+fn of_process(report: &Report<'_>) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    if report.total("draining", "") > 0 {
+        let text = "jabsocket is stopping: it accepts no clients and ends its sessions.";
+        notices.push(Notice::new(WARN, text));
+    } else {
+        let running = report.total("workers", "") as usize;
+        if running < report.slots {
+            let text = format!("Only {running} of {} workers are running.", report.slots);
+            notices.push(Notice::new(BAD, text));
+        }
+    }
+    if report.total("config_reload_refused", "") > 0 {
+        let text = "The last reload was refused; the old configuration is in force. \
+                    'jabsocket --check-config' names the errors.";
+        notices.push(Notice::new(BAD, text));
+    }
+    match report.total("log_lines_lost", "") {
+        0 => {}
+        lost => {
+            let text = format!("The system's log did not take {} lines.", count(lost));
+            notices.push(Notice::new(WARN, text));
+        }
+    }
+    notices
+}
+
+fn of_servers(report: &Report<'_>) -> Vec<Notice> {
+    let servers = report.servers().into_iter();
+    let down = servers.filter(|server| server.is_down).take(MOST_NAMED);
+    down.map(|server| {
+        let text = format!("The server {} does not answer.", server.name);
+        Notice::new(BAD, text)
+    })
+    .collect()
+}
+
+fn of_certificates(report: &Report<'_>, now: u64) -> Vec<Notice> {
+    let certificates = report.own("certificate_expiry_seconds");
+    let notice = |(name, expiry): (&str, u64)| {
+        let left = expiry.saturating_sub(now);
+        let text = match left {
+            0 => format!("The certificate for {name} has expired."),
+            _ => format!("The certificate for {name} expires in {}.", span(left)),
+        };
+        let severity = of_certificate(left);
+        (severity != GOOD).then(|| Notice::new(severity, text))
+    };
+    certificates.filter_map(notice).take(MOST_NAMED).collect()
+}
+
+/// Notices about limits that are nearly reached.
+fn of_limits(report: &Report<'_>) -> Vec<Notice> {
+    let memory: fn(u64) -> String = |number| bytes(number as f64);
+    let total = |name| report.total(name, "");
+    let limits = [
+        (
+            "sessions (max_connections)",
+            total("sessions"),
+            total("sessions_max"),
+            count as fn(u64) -> String,
+        ),
+        (
+            "file descriptors (LimitNOFILE)",
+            total("process_open_fds"),
+            total("process_max_fds"),
+            count,
+        ),
+        (
+            "memory for sessions (max_total_memory)",
+            limited_memory::held(report),
+            total("held_bytes_max"),
+            memory,
+        ),
+    ];
+    let near = limits.into_iter().filter(|(_, used, limit, _)| {
+        // Without overflow: some limits are very large.
+        *limit > 0 && *used > limit - limit / 10
+    });
+    near.map(|(what, used, limit, write)| {
+        let text = format!("{} of {} {what} are in use.", write(used), write(limit));
+        Notice::new(WARN, text)
+    })
+    .collect()
+}
+
+/// Notices about events in the last minutes.
+fn of_last_minutes(report: &Report<'_>) -> Vec<Notice> {
+    let events = [
+        (
+            "refused_requests_total",
+            "max_connections",
+            "Clients refused because max_connections is reached",
+        ),
+        (
+            "closed_sessions_total",
+            "max_total_memory",
+            "Sessions ended because max_total_memory is reached",
+        ),
+        (
+            "server_insecure_total",
+            "",
+            "Connections to servers given up because TLS failed",
+        ),
+        ("dns_failures_total", "", "DNS queries without an answer"),
+        (
+            "slow_turns_total",
+            "",
+            "Turns of one session longer than 50 ms, while all others waited",
+        ),
+    ];
+    let seen = events.into_iter().filter_map(|(name, part, what)| {
+        let growth = report.growth(name, part);
+        (growth > 0).then(|| format!("{what}: {} in the last 10 minutes.", count(growth)))
+    });
+    seen.map(|text| Notice::new(WARN, text)).collect()
+}

@@ -1,5 +1,5 @@
 // Real browsers: Chromium and Firefox log in to Prosody with Strophe.js and Converse.js,
-// over wss through jabsocket, and show the chat. The pages have an origin other than the
+// over wss through jabsocket, and show the chat, and jabsocket's status page. The pages have an origin other than the
 // XMPP domain, and find the endpoint only by the domain's host-meta. Both browsers do the
 // same. A page cannot see why the browser has refused a WebSocket; jabsocket's log has the
 // reason.
@@ -15,6 +15,7 @@ import { BROWSERS, startBrowser } from './browser/launch.mjs';
 import { servePages } from './browser/pages.mjs';
 import { startProxy } from './browser/proxy.mjs';
 import { strangerTests, stropheTests } from './browser/strophe.mjs';
+import { statusTests } from './browser/status.mjs';
 import { removePictures } from './browser/visitor.mjs';
 import { startJabsocket } from './daemon.mjs';
 import { Authority } from './lib/certificates.mjs';
@@ -67,6 +68,7 @@ function jabsocketFor(server, host, options) {
 tls_key: ${key}
 origin: https://${PAGE}
 host_meta: wss://${host}/xmpp-websocket
+status_listen: 127.0.0.1:0
 `;
   return startJabsocket([server], { settings }).then((jabsocket) => ({ ...jabsocket, certificate }));
 }
@@ -75,6 +77,8 @@ const start = (name, body) => runner.test(`start ${name}`, body);
 const started = await start('Prosody', async () => { stage.prosody = await startProsody({ domain: DOMAIN, authentication: 'internal_hashed' }); })
   && await start('jabsocket', async () => {
     stage.jabsocket = await jabsocketFor(stage.prosody, DOMAIN);
+    const [, status] = await stage.jabsocket.child.waitForLine(/status at (http:.*\/)metrics/);
+    stage.status = status;
     stage.impostor = await jabsocketFor(stage.prosody, UNBELIEVED, { own: true });
   })
   && await start('a web server', async () => {
@@ -88,7 +92,7 @@ const started = await start('Prosody', async () => { stage.prosody = await start
   })
   && await start('a proxy', async () => {
     const { jabsocket, impostor, pages } = stage;
-    stage.proxy = await startProxy({ [DOMAIN]: jabsocket.port, [UNBELIEVED]: impostor.port, [PAGE]: pages.port, [STRANGER]: pages.port });
+    stage.proxy = await startProxy({ [DOMAIN]: jabsocket.port, [UNBELIEVED]: impostor.port, [PAGE]: pages.port, [STRANGER]: pages.port }, new URL(stage.status).host);
   });
 
 /** All tests for the browser `name`. */
@@ -109,11 +113,12 @@ async function browserTests(name) {
   await stropheTests(runner, stage);
   await strangerTests(runner, stage);
   await converseTests(runner, stage);
+  await statusTests(runner, stage);
   runner.onFailure = () => stage.jabsocket.log(25);
   await runner.test(`${name}: the pages have asked nobody else, and for nothing that was not there`, () => {
     const urls = stage.visitors.flatMap(({ requests }) => requests).map((url) => new URL(url));
     const hosts = new Set(urls.filter(({ protocol }) => !['data:', 'blob:'].includes(protocol)).map(({ host }) => host));
-    equal([...hosts].sort(), [DOMAIN, PAGE, STRANGER, UNBELIEVED].sort(), 'hosts of all requests');
+    equal([...hosts].sort(), [DOMAIN, PAGE, STRANGER, UNBELIEVED, new URL(stage.status).host].sort(), 'hosts of all requests');
     equal(stage.pages.missing, [], 'files that were not there');
   });
   await runner.test(`${name} ends`, () => stage.browser.stop());

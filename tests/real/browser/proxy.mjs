@@ -1,16 +1,31 @@
 // The proxy for all requests of a browser under test. It connects only to the configured
 // hosts, all on loopback.
 
-import { createServer } from 'node:http';
+import { createServer, request as ask } from 'node:http';
 import { connect } from 'node:net';
 
-/** `hosts`: for each host name, the loopback port in place of its port 443. */
-export async function startProxy(hosts) {
+/**
+ * `hosts`: for each host name, the loopback port in place of its port 443. `plain`: an
+ * address on loopback, with its port, that may be asked by plain HTTP.
+ */
+export async function startProxy(hosts, plain) {
   const refused = [];
   const sockets = new Set();
   const server = createServer((request, response) => {
-    refused.push(new URL(request.url).host);
-    response.writeHead(403).end();
+    const { host, pathname } = new URL(request.url);
+    if (host !== plain) {
+      refused.push(host);
+      response.writeHead(403).end();
+      return;
+    }
+    const [hostname, port] = host.split(':');
+    const asked = ask({ hostname, port, path: pathname, method: request.method, headers: { host } }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    asked.on('error', () => response.destroy());
+    response.on('close', () => asked.destroy());
+    asked.end();
   });
   server.on('connect', (request, client, head) => {
     const [, name] = /^(.+):443$/.exec(request.url) ?? [];

@@ -84,10 +84,10 @@ export class Visitor {
   }
 
   /** Saves a screenshot; returns the file. */
-  async picture(name) {
+  async picture(name, options) {
     mkdirSync(pictures, { recursive: true });
     const path = join(pictures, `${name}.png`);
-    writeFileSync(path, await this.page.screenshot());
+    writeFileSync(path, await this.page.screenshot(options));
     return path;
   }
 

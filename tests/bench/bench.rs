@@ -1,54 +1,94 @@
 //! The cost of relaying, compared with HAProxy, which only copies bytes.
 //!
 //! `cargo bench` starts the daemon and HAProxy in `mode tcp` on one core. The same
-//! clients and the same server drive both from another core, on loopback. The rounds
-//! alternate, so other load on the machine affects both alike. Only the ratios are
-//! meaningful then. The output is a table in Markdown; `-- --json FILE` writes the
-//! numbers, `-- --help` lists the options.
+//! clients and the same server drive both from another core, on loopback: in plain text,
+//! with TLS from the clients, and with TLS to the server as well. The rounds alternate,
+//! so other load on the machine affects both alike. Only the ratios are meaningful then.
+//! The output is a table in Markdown; `-- --json FILE` writes the numbers, `-- --help`
+//! lists the options.
 
 mod clock;
+#[path = "../common/mod.rs"]
+mod common;
+mod idle;
 mod load;
 mod measure;
+mod plan;
 mod relay;
 mod report;
+mod row;
+mod socket;
+mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use load::Load;
-use measure::{Cell, Plan};
-use relay::Relay;
+use plan::{Cell, Part, Plan};
+use relay::{Form, Relay};
 
 const HELP: &str = "\
 cargo bench -- [OPTIONS]
   --quick            short rounds: a first look, not for publishing
   --only WORD        only the parts whose name contains WORD:
-                     a cell such as 200x100x1, latency, memory, setup
+                     plain, wss or tls, then a cell such as 200x100x1,
+                     or latency, memory, setup (such as 'wss 200x100x1')
   --program FILE     another build of jabsocket beside the others; may be repeated
   --json FILE        write the numbers there too
 ";
 
 /// What to measure.
 fn plan(quick: bool, only: Option<String>) -> Plan {
-    let cell = |size, clients, in_flight, most| Cell {
-        size,
-        clients,
-        in_flight,
-        most,
+    let cells = |goals: &[(usize, usize, usize, f64)]| {
+        let cell = |&(size, clients, in_flight, most)| Cell {
+            size,
+            clients,
+            in_flight,
+            most,
+        };
+        goals.iter().map(cell).collect()
+    };
+    let with_tls = [
+        (200, 100, 1, 0.95),
+        (200, 100, 16, 1.0),
+        (4096, 100, 1, 1.0),
+        (4096, 100, 16, 1.0),
+        (65_000, 1, 16, 1.0),
+    ];
+    let fewer = if quick { 5 } else { 1 };
+    let plain = Part {
+        form: Form::Plain,
+        cells: cells(&[
+            (200, 100, 1, 0.95),
+            (200, 1000, 1, 0.95),
+            (200, 9900, 1, 0.95),
+            (4096, 100, 1, 1.0),
+            (200, 100, 16, 1.25),
+            (4096, 100, 16, 1.0),
+            (65_000, 1, 16, 1.0),
+        ]),
+        setups: vec![(1000, 1.2), (9900, 1.2)],
+        idle_sessions: 9900 / fewer,
+        most_idle_bytes: 512.0,
+    };
+    let wss = Part {
+        form: Form::Wss,
+        cells: cells(&with_tls),
+        setups: vec![(1000, 1.0)],
+        idle_sessions: 5000 / fewer,
+        most_idle_bytes: 12_000.0,
+    };
+    let tls = Part {
+        form: Form::Tls,
+        cells: cells(&with_tls),
+        setups: vec![(1000, 0.8)],
+        idle_sessions: 2500 / fewer,
+        most_idle_bytes: 26_000.0,
     };
     Plan {
-        cells: vec![
-            cell(200, 100, 1, Some(1.15)),
-            cell(200, 1000, 1, Some(1.15)),
-            cell(200, 9900, 1, Some(1.15)),
-            cell(4096, 100, 1, Some(1.3)),
-            cell(200, 100, 16, Some(2.5)),
-            cell(4096, 100, 16, Some(2.0)),
-            cell(65_000, 1, 16, Some(1.6)),
-        ],
+        parts: vec![plain, wss, tls],
         rounds: if quick { 3 } else { 9 },
         round_ms: if quick { 300 } else { 1000 },
-        idle_sessions: if quick { 2000 } else { 5000 },
         only,
     }
 }
@@ -74,12 +114,14 @@ fn main() -> ExitCode {
     let plan = plan(quick, only);
     relay::raise_file_limit();
     relay::pin_generator();
-    let load = Load::new();
-    let mut relays = vec![Relay::haproxy(load.server_address())];
-    for program in &programs {
-        relays.push(Relay::jabsocket(program, load.server_address()));
-    }
-    let results = measure::all(&plan, load, &relays);
+    let start = |form, load: &Load| {
+        let others = programs.iter();
+        let others = others.map(|program| Relay::jabsocket(program, form, load));
+        std::iter::once(Relay::haproxy(form, load))
+            .chain(others)
+            .collect()
+    };
+    let results = measure::all(&plan, Load::new(), start);
     print!("{}", report::markdown(&results));
     if let Some(file) = json
         && let Err(error) = std::fs::write(&file, report::json(&results))

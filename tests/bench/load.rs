@@ -4,7 +4,7 @@
 //! each answer and only counts bytes; the tests check the content.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,83 +13,19 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::clock::now;
-use crate::relay::{Kind, Relay};
+use crate::relay::{Form, Kind, Relay};
+use crate::socket::{Files, Socket, Tls};
+use crate::wire::{HEADER, OPEN, REQUEST, Wire, masked};
+
+/// The domain of all sessions.
+pub const DOMAIN: &str = "example.org";
 
 const LISTENER: Token = Token(usize::MAX - 1);
+const TLS_LISTENER: Token = Token(usize::MAX - 2);
 /// A relay that is silent for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The number of sessions that are set up at the same time.
 const AT_A_TIME: usize = 64;
-
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: xmpp\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: https://example.org\r\n\r\n";
-const OPEN: &[u8] =
-    b"<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='example.org' version='1.0'/>";
-const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
-    xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='example.org' version='1.0'>\
-    <stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
-    <mechanism>PLAIN</mechanism></mechanisms></stream:features>";
-
-/// A client's frame with `payload`, masked.
-fn masked(payload: &[u8]) -> Vec<u8> {
-    let key = [0x37, 0xfa, 0x21, 0x3d];
-    let mut frame = header(0x80, payload.len());
-    frame.extend(key);
-    frame.extend(
-        payload
-            .iter()
-            .zip(key.iter().cycle())
-            .map(|(byte, key)| byte ^ key),
-    );
-    frame
-}
-
-fn header(mask: u8, len: usize) -> Vec<u8> {
-    let mut header = vec![0x81];
-    match len {
-        0..=125 => header.push(mask | len as u8),
-        126..=0xffff => {
-            header.push(mask | 126);
-            header.extend((len as u16).to_be_bytes());
-        }
-        _ => {
-            header.push(mask | 127);
-            header.extend((len as u64).to_be_bytes());
-        }
-    }
-    header
-}
-
-/// A chat message of `size` bytes, nearly all of it text.
-fn stanza(size: usize) -> Vec<u8> {
-    let head = "<message xmlns='jabber:client' to='romeo@example.org' type='chat' id='m1'><body>";
-    let tail = "</body></message>";
-    let words = "Wherefore art thou? ".chars().cycle();
-    let text: String = words.take(size - head.len() - tail.len()).collect();
-    format!("{head}{text}{tail}").into_bytes()
-}
-
-/// A stanza on the wire.
-struct Wire {
-    request: Vec<u8>,
-    answer_len: usize,
-}
-
-impl Wire {
-    fn new(kind: Kind, size: usize) -> Wire {
-        let stanza = stanza(size);
-        let request = masked(&stanza);
-        let answer_len = match kind {
-            Kind::Tcp => request.len(),
-            Kind::Xmpp => header(0, size).len() + size,
-        };
-        Wire {
-            request,
-            answer_len,
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -105,7 +41,7 @@ enum State {
 }
 
 struct Conn {
-    socket: TcpStream,
+    socket: Socket,
     state: State,
     /// The number of bytes during set-up.
     head: Vec<u8>,
@@ -118,7 +54,7 @@ struct Conn {
 }
 
 impl Conn {
-    fn new(socket: TcpStream, state: State) -> Conn {
+    fn new(socket: Socket, state: State) -> Conn {
         Conn {
             socket,
             state,
@@ -131,11 +67,7 @@ impl Conn {
 
     fn send(&mut self, bytes: &[u8]) {
         if self.out.is_empty() {
-            let sent = match self.socket.write(bytes) {
-                Ok(n) => n,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-                Err(error) => panic!("write: {error}"),
-            };
+            let sent = self.write(bytes);
             self.out.extend_from_slice(&bytes[sent..]);
         } else {
             self.out.extend_from_slice(bytes);
@@ -143,15 +75,23 @@ impl Conn {
     }
 
     fn flush(&mut self) {
+        let out = std::mem::take(&mut self.out);
+        let sent = self.write(&out);
+        self.out = out;
+        self.out.drain(..sent);
+    }
+
+    /// Writes until the socket is full. TLS takes one record at a time.
+    fn write(&mut self, bytes: &[u8]) -> usize {
         let mut sent = 0;
-        while sent < self.out.len() {
-            match self.socket.write(&self.out[sent..]) {
+        while sent < bytes.len() {
+            match self.socket.write(&bytes[sent..]) {
                 Ok(n) => sent += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => panic!("write: {error}"),
             }
         }
-        self.out.drain(..sent);
+        sent
     }
 }
 
@@ -166,7 +106,9 @@ pub struct Load {
     poll: Poll,
     events: Events,
     listener: TcpListener,
-    address: SocketAddr,
+    /// Takes connections with TLS.
+    tls_listener: TcpListener,
+    tls: Tls,
     conns: Slab<Conn>,
     /// The current protocol to the server.
     kind: Kind,
@@ -182,18 +124,20 @@ pub struct Load {
 impl Load {
     pub fn new() -> Load {
         let poll = Poll::new().expect("poll");
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        // The default backlog is too short for thousands of connections.
-        let mut listener = TcpListener::bind(any).expect("bind");
-        let address = listener.local_addr().expect("address");
-        poll.registry()
-            .register(&mut listener, LISTENER, Interest::READABLE)
-            .expect("register");
+        let listen = |token| {
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let mut listener = TcpListener::bind(any).expect("bind");
+            poll.registry()
+                .register(&mut listener, token, Interest::READABLE)
+                .expect("register");
+            listener
+        };
         Load {
+            listener: listen(LISTENER),
+            tls_listener: listen(TLS_LISTENER),
+            tls: Tls::new(),
             poll,
             events: Events::with_capacity(4096),
-            listener,
-            address,
             conns: Slab::new(),
             kind: Kind::Tcp,
             wire: Wire::new(Kind::Tcp, 200),
@@ -205,8 +149,17 @@ impl Load {
         }
     }
 
-    pub fn server_address(&self) -> SocketAddr {
-        self.address
+    /// The address of the server for relays of this form.
+    pub fn server_address(&self, form: Form) -> SocketAddr {
+        let listener = match form {
+            Form::Plain | Form::Wss => &self.listener,
+            Form::Tls => &self.tls_listener,
+        };
+        listener.local_addr().expect("address")
+    }
+
+    pub fn files(&self) -> &Files {
+        &self.tls.files
     }
 
     /// Opens `count` sessions through `relay`.
@@ -233,7 +186,12 @@ impl Load {
         let socket = std::net::TcpStream::connect(relay.address).expect("connect");
         socket.set_nonblocking(true).expect("non-blocking");
         socket.set_nodelay(true).expect("TCP_NODELAY");
-        let slot = self.add(TcpStream::from_std(socket), State::Handshake);
+        let socket = TcpStream::from_std(socket);
+        let socket = match relay.form {
+            Form::Plain => Socket::Plain(socket),
+            Form::Wss | Form::Tls => self.tls.connect(socket),
+        };
+        let slot = self.add(socket, State::Handshake);
         let conn = &mut self.conns[slot];
         match relay.kind {
             Kind::Xmpp => conn.send(REQUEST),
@@ -244,14 +202,10 @@ impl Load {
         }
     }
 
-    fn add(&mut self, mut socket: TcpStream, state: State) -> usize {
+    fn add(&mut self, mut socket: Socket, state: State) -> usize {
         let entry = self.conns.vacant_entry();
         let slot = entry.key();
-        let both = Interest::READABLE | Interest::WRITABLE;
-        let registry = self.poll.registry();
-        registry
-            .register(&mut socket, Token(slot), both)
-            .expect("register");
+        socket.register(self.poll.registry(), Token(slot));
         entry.insert(Conn::new(socket, state));
         slot
     }
@@ -374,16 +328,17 @@ impl Load {
         );
         for event in events.iter() {
             match event.token() {
-                LISTENER => self.accept(),
+                LISTENER => self.accept(false),
+                TLS_LISTENER => self.accept(true),
                 Token(slot) => {
-                    if event.is_writable()
-                        && let Some(conn) = self.conns.get_mut(slot)
+                    if event.is_readable() {
+                        self.read(slot);
+                    }
+                    // A TLS handshake may have held the queue back.
+                    if let Some(conn) = self.conns.get_mut(slot)
                         && !conn.out.is_empty()
                     {
                         conn.flush();
-                    }
-                    if event.is_readable() {
-                        self.read(slot);
                     }
                 }
             }
@@ -391,9 +346,21 @@ impl Load {
         self.events = events;
     }
 
-    fn accept(&mut self) {
-        while let Ok((socket, _)) = self.listener.accept() {
+    fn accept(&mut self, tls: bool) {
+        loop {
+            let listener = if tls {
+                &self.tls_listener
+            } else {
+                &self.listener
+            };
+            let Ok((socket, _)) = listener.accept() else {
+                return;
+            };
             socket.set_nodelay(true).expect("TCP_NODELAY");
+            let socket = match tls {
+                true => self.tls.accept(socket),
+                false => Socket::Plain(socket),
+            };
             let state = match self.kind {
                 Kind::Tcp => State::Echo,
                 Kind::Xmpp => State::Greeting,
@@ -408,8 +375,9 @@ impl Load {
         while let Some(conn) = self.conns.get_mut(slot) {
             match conn.socket.read(&mut scratch) {
                 Ok(n) if n > 0 => {
+                    let last = n < scratch.len() && conn.socket.short_read_is_last();
                     self.take(slot, &scratch[..n]);
-                    if n < scratch.len() {
+                    if last {
                         break;
                     }
                 }

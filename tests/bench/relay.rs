@@ -10,9 +10,41 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::load::{DOMAIN, Load};
+
 /// The core of the clients and the server, and the core of the relays.
 const GENERATOR_CORE: &str = "0";
 const RELAY_CORE: &str = "1";
+
+/// Where TLS is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Plain,
+    /// By the clients.
+    Wss,
+    /// By the clients, and from the relay to the server.
+    Tls,
+}
+
+impl Form {
+    /// The beginning of the names of its rows.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Form::Plain => "",
+            Form::Wss => "wss: ",
+            Form::Tls => "wss and TLS to the server: ",
+        }
+    }
+
+    /// The word that selects its parts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Form::Plain => "plain",
+            Form::Wss => "wss",
+            Form::Tls => "tls",
+        }
+    }
+}
 
 /// How bytes reach the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +60,7 @@ pub struct Relay {
     pub name: String,
     pub version: String,
     pub kind: Kind,
+    pub form: Form,
     pub address: SocketAddr,
     child: Child,
     config: PathBuf,
@@ -74,18 +107,32 @@ fn on_its_core(program: &Path) -> Command {
 }
 
 impl Relay {
-    /// Starts HAProxy with one thread that copies bytes to `server`.
-    pub fn haproxy(server: SocketAddr) -> Relay {
+    /// Starts HAProxy with one thread that copies bytes to the server. Each form has a
+    /// process of its own, so that nothing is shared.
+    pub fn haproxy(form: Form, load: &Load) -> Relay {
         let program = Path::new("/usr/sbin/haproxy");
         // HAProxy does not report its port.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let address = free.expect("a free port");
+        let (server, files) = (load.server_address(form), load.files());
+        let client_tls = match form {
+            Form::Plain => String::new(),
+            Form::Wss | Form::Tls => format!(" ssl crt {}", files.both.0.display()),
+        };
+        let server_tls = match form {
+            Form::Plain | Form::Wss => String::new(),
+            Form::Tls => format!(
+                " ssl verify required ca-file {} sni str({DOMAIN}) verifyhost {DOMAIN}",
+                files.ca.0.display()
+            ),
+        };
         let config = config_file(
-            "haproxy.cfg",
+            &format!("{}-haproxy.cfg", form.word()),
             &format!(
-                "global\n  nbthread 1\n\ndefaults\n  mode tcp\n  timeout connect 10s\n  \
-                 timeout client 1h\n  timeout server 1h\n\nlisten relay\n  bind {address}\n  \
-                 server one {server}\n"
+                "global\n  nbthread 1\n  noreuseport\n\ndefaults\n  mode tcp\n  \
+                 timeout connect 10s\n  timeout client 1h\n  timeout server 1h\n\n\
+                 listen relay\n  bind {address}{client_tls}\n  \
+                 server one {server}{server_tls}\n"
             ),
         );
         let child = on_its_core(program)
@@ -103,19 +150,34 @@ impl Relay {
             name: "HAProxy".to_owned(),
             version: version(program, "-v"),
             kind: Kind::Tcp,
+            form,
             address,
             child,
             config,
         }
     }
 
-    /// jabsocket, with `server` as the server of the one domain.
-    pub fn jabsocket(program: &Path, server: SocketAddr) -> Relay {
+    /// Starts jabsocket with the server of the one domain.
+    pub fn jabsocket(program: &Path, form: Form, load: &Load) -> Relay {
+        let (server, files) = (load.server_address(form), load.files());
+        let client_tls = match form {
+            Form::Plain => String::new(),
+            Form::Wss | Form::Tls => format!(
+                "tls_certificate: {}\ntls_key: {}\n",
+                files.certificate.0.display(),
+                files.key.0.display()
+            ),
+        };
+        let server_tls = match form {
+            Form::Plain | Form::Wss => "none".to_owned(),
+            Form::Tls => format!("direct\n    ca_file: {}", files.ca.0.display()),
+        };
         let config = config_file(
-            &format!("{}.conf", server.port()),
+            &format!("{}.conf", form.word()),
             &format!(
-                "port: 0\nlisten: 127.0.0.1\nping_interval: 0\nlog_level: LOG_ERR\ndomains:\n  \
-                 - name: example.org\n    server: {server}\n    tls: none\n"
+                "port: 0\nlisten: 127.0.0.1\nping_interval: 0\nlog_level: LOG_ERR\n\
+                 {client_tls}domains:\n  - name: {DOMAIN}\n    server: {server}\n    \
+                 tls: {server_tls}\n"
             ),
         );
         let mut child = on_its_core(program)
@@ -137,6 +199,7 @@ impl Relay {
                 .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
             version: version(program, "-v"),
             kind: Kind::Xmpp,
+            form,
             address: address.parse().expect("an address in the log"),
             child,
             config,

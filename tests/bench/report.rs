@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::fs;
 
-use crate::measure::{Results, Row};
+use crate::measure::Results;
+use crate::row::Row;
 
 /// Processor, cores and kernel of this machine.
 fn machine() -> String {
@@ -52,11 +53,15 @@ pub fn markdown(results: &Results) -> String {
         let _ = writeln!(text, "{name}: {version}.");
     }
     let names: Vec<_> = results.relays.iter().map(|(name, _)| &name[..]).collect();
+    text += "After a ratio: between which values half of the rounds lie.\n";
     let _ = writeln!(text, "\n| | unit | {} | ratio | goal |", names.join(" | "));
     let _ = writeln!(text, "|{}", "---|".repeat(names.len() + 4));
     for row in &results.rows {
         let values: Vec<_> = row.values.iter().map(|value| number(*value)).collect();
-        let ratios: Vec<_> = row.ratios[1..].iter().map(|r| format!("{r:.2}")).collect();
+        let ratios = row.ratios.iter().zip(&row.spreads).skip(1);
+        let ratios: Vec<_> = ratios
+            .map(|(ratio, (low, high))| format!("{ratio:.2} ({low:.2} to {high:.2})"))
+            .collect();
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} |",
@@ -93,13 +98,18 @@ pub fn json(results: &Results) -> String {
         .rows
         .iter()
         .map(|row| {
+            let lower: Vec<_> = row.spreads.iter().map(|spread| spread.0).collect();
+            let upper: Vec<_> = row.spreads.iter().map(|spread| spread.1).collect();
             format!(
                 "    {{\"name\": {}, \"unit\": {}, \"values\": {}, \"ratios\": {}, \
+                 \"lower_quartiles\": {}, \"upper_quartiles\": {}, \
                  \"most_ratio\": {}, \"most\": {}}}",
                 quoted(&row.name),
                 quoted(row.unit),
                 list(&row.values),
                 list(&row.ratios),
+                list(&lower),
+                list(&upper),
                 optional(row.most_ratio),
                 optional(row.most)
             )

@@ -1,9 +1,7 @@
 //! A connected stream socket, TCP or unix.
 //!
 //! Owns the descriptor and its calls: read, write, peek, shutdown. The socket is
-//! non-blocking, and its readiness is edge-triggered. Has no deadlines. Limits how often
-//! one call of the TLS library may read: further reads look to the library as if they would
-//! block.
+//! non-blocking, and its readiness is edge-triggered. Has no deadlines.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -17,10 +15,6 @@ use nix::sys::socket::{
     setsockopt, shutdown, sockopt,
 };
 
-/// Maximum reads in one call of the TLS library: 32 records, since a record's header is
-/// read separately.
-const READS_PER_CALL: u8 = 64;
-
 /// Maximum time that a host may leave the kernel's probes unanswered.
 const MAX_SILENCE: Duration = Duration::from_secs(180);
 /// The session should notice a stuck queue before the kernel does, because it reports
@@ -28,41 +22,9 @@ const MAX_SILENCE: Duration = Duration::from_secs(180);
 const HEAD_START: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
-pub struct ByteStream {
-    socket: OwnedFd,
-    /// Reads in the current call of the TLS library.
-    reads: u8,
-    /// The last read of the TLS library would have blocked.
-    is_dry: bool,
-}
-
-/// Each TLS object has one of these on the heap, in 8 bytes.
-const _: () = assert!(size_of::<ByteStream>() <= 8);
+pub struct ByteStream(OwnedFd);
 
 impl ByteStream {
-    fn new(socket: OwnedFd) -> ByteStream {
-        ByteStream {
-            socket,
-            reads: 0,
-            is_dry: false,
-        }
-    }
-
-    /// Must be called before each call of the TLS library.
-    pub(super) fn begin_call(&mut self) {
-        (self.reads, self.is_dry) = (0, false);
-    }
-
-    /// Whether the last call of the TLS library has read all that the socket had.
-    pub(super) fn is_dry(&self) -> bool {
-        self.is_dry
-    }
-
-    /// Number of complete TLS records that the last call has read.
-    pub(super) fn records_read(&self) -> usize {
-        usize::from(self.reads / 2)
-    }
-
     /// Reads bytes and leaves them on the socket.
     pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(recv(self.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?)
@@ -75,7 +37,7 @@ impl ByteStream {
 
     /// The result of a connect; `None` while it is in progress.
     pub(super) fn connected(&self) -> Option<io::Result<()>> {
-        match getsockopt(&self.socket, sockopt::SocketError) {
+        match getsockopt(&self.0, sockopt::SocketError) {
             Ok(0) => {}
             Ok(code) => return Some(Err(io::Error::from_raw_os_error(code))),
             Err(error) => return Some(Err(error.into())),
@@ -106,14 +68,14 @@ impl ByteStream {
     /// host answers no probe for `timeout`, or for [`MAX_SILENCE`], the connection breaks.
     pub(super) fn watch(&self, timeout: Duration) {
         let silence = timeout.min(MAX_SILENCE);
-        set_send_timeout(&self.socket, silence);
+        set_send_timeout(&self.0, silence);
         // With a user timeout the kernel checks only the time, not the number of probes.
         // Three probes are sent before that.
         let seconds = |part: u32| (silence / part).as_secs().max(1) as u32;
         // As above: the call may fail if the connection is already gone.
-        let _ = setsockopt(&self.socket, sockopt::TcpKeepIdle, &seconds(2));
-        let _ = setsockopt(&self.socket, sockopt::TcpKeepInterval, &seconds(6));
-        let _ = setsockopt(&self.socket, sockopt::KeepAlive, &true);
+        let _ = setsockopt(&self.0, sockopt::TcpKeepIdle, &seconds(2));
+        let _ = setsockopt(&self.0, sockopt::TcpKeepInterval, &seconds(6));
+        let _ = setsockopt(&self.0, sockopt::KeepAlive, &true);
     }
 }
 
@@ -130,19 +92,19 @@ pub(super) fn set_send_timeout(socket: &impl AsFd, timeout: Duration) {
 
 impl From<TcpStream> for ByteStream {
     fn from(socket: TcpStream) -> ByteStream {
-        ByteStream::new(socket.into())
+        ByteStream(socket.into())
     }
 }
 
 impl From<UnixStream> for ByteStream {
     fn from(socket: UnixStream) -> ByteStream {
-        ByteStream::new(socket.into())
+        ByteStream(socket.into())
     }
 }
 
 impl AsRawFd for ByteStream {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.0.as_raw_fd()
     }
 }
 
@@ -155,29 +117,6 @@ impl Read for &ByteStream {
 impl Write for &ByteStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(send(self.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// For the TLS library, which keeps reading while records contain no data.
-impl Read for ByteStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.reads == READS_PER_CALL {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let done = (&*self).read(buffer);
-        self.reads += 1;
-        self.is_dry = matches!(&done, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        done
-    }
-}
-
-impl Write for ByteStream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self).write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -5,9 +5,10 @@
 //! sockets, and `lock_file` keeps two daemons from using the same file. `tls_server` has
 //! the rules and certificates of listeners.
 //!
-//! Connections: `transport` is a connected socket, and `byte_stream` the layer below its
-//! TLS. `tls_client` has the TLS settings for servers. `peer` is a client's address, and
-//! `source` the part of it that limits count by.
+//! Connections: `transport` is a connected socket with or without TLS, `byte_stream` the
+//! socket itself, and `tls_socket` the layer between it and the TLS library. `tls_client`
+//! has the TLS settings for servers, and `tls_raw` the calls that the library's crate lacks.
+//! `peer` is a client's address, and `source` the part of it that limits count by.
 //!
 //! Servers: `dns` finds their addresses, `private_addresses` knows which are not public,
 //! and `dial` connects. `servers` remembers which ones failed recently
@@ -41,6 +42,8 @@ pub(crate) mod socket_file;
 pub mod source;
 pub(crate) mod step;
 pub mod tls_client;
+mod tls_raw;
 pub mod tls_server;
+mod tls_socket;
 pub mod transport;
 mod turns;

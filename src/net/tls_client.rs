@@ -6,21 +6,20 @@
 //! Renegotiation and client certificates are not supported.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::{c_int, c_long};
 use std::path::{Path, PathBuf};
-use std::ptr::null_mut;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
-    Ssl, SslConnector, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSession,
-    SslSessionCacheMode, SslVerifyMode, SslVersion,
+    Ssl, SslConnector, SslMethod, SslOptions, SslSession, SslSessionCacheMode, SslVerifyMode,
+    SslVersion,
 };
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509CheckFlags;
-use openssl_sys::SSL_CTX_ctrl;
+
+use super::tls_raw::{resume, stop_at_records_without_payload};
 
 /// Maximum number of tickets, one per domain.
 const MAX_TICKETS: usize = 1024;
@@ -169,17 +168,6 @@ impl Context {
     }
 }
 
-/// Makes a read return after a record without data, such as a KeyUpdate. By default OpenSSL
-/// keeps reading as long as such records arrive.
-#[expect(unsafe_code, reason = "the crate can set modes, but not clear them")]
-pub(super) fn stop_at_records_without_payload(builder: &mut SslContextBuilder) {
-    /// From openssl/ssl.h.
-    const SSL_CTRL_CLEAR_MODE: c_int = 78;
-    let mode = SslMode::AUTO_RETRY.bits() as c_long;
-    // SAFETY: the context is alive, and the call takes a number and no pointer.
-    unsafe { SSL_CTX_ctrl(builder.as_ptr(), SSL_CTRL_CLEAR_MODE, mode, null_mut()) };
-}
-
 fn keep(tickets: &Tickets, key: (String, bool), session: SslSession) {
     let mut tickets = tickets.lock().unwrap_or_else(PoisonError::into_inner);
     if tickets.len() >= MAX_TICKETS && !tickets.contains_key(&key) {
@@ -189,12 +177,4 @@ fn keep(tickets: &Tickets, key: (String, bool), session: SslSession) {
         }
     }
     tickets.insert(key, session);
-}
-
-/// Offers the server a ticket. If the server does not accept it, a full handshake follows.
-#[expect(unsafe_code, reason = "the crate marks it so: see SAFETY")]
-fn resume(ssl: &mut Ssl, ticket: &SslSession) {
-    // SAFETY: the ticket comes from the context that also created `ssl`, as the function
-    // requires.
-    let _ = unsafe { ssl.set_session(ticket) };
 }

@@ -23,7 +23,7 @@ use openssl::x509::{X509, X509Ref};
 
 use super::listener::Socket;
 use super::listener_choice::{self, Named};
-use super::tls_client::stop_at_records_without_payload;
+use super::tls_raw::stop_at_records_without_payload;
 use crate::config::{Config, Listener, Pair};
 
 /// ALPN, in wire form: WebSocket begins with HTTP/1.1 (RFC 6455, section 1.2).
@@ -270,6 +270,8 @@ fn single(
     builder.set_options(SslOptions::NO_RENEGOTIATION);
     stop_at_records_without_payload(&mut builder);
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    // A browser opens one WebSocket and can use a ticket only once.
+    builder.set_num_tickets(1).map_err(failed)?;
     builder.set_alpn_select_callback(|_, offered| {
         // RFC 7301, section 3.2: a client that offers only other protocols gets an alert.
         select_next_proto(ALPN, offered).ok_or(AlpnError::ALERT_FATAL)

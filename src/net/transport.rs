@@ -19,7 +19,12 @@ use openssl::ssl::{self, ErrorCode, NameType, Ssl, SslRef, SslStream};
 use openssl::x509::X509VerifyResult;
 
 use super::byte_stream::ByteStream;
+use super::tls_raw::{free_buffers, free_key_shares};
+use super::tls_socket::TlsSocket;
 use crate::meter::{self, Meter};
+
+/// Maximum number of records with payload in one read.
+const RECORDS_PER_READ: usize = 16;
 
 /// A connection to a client or a server.
 #[derive(Debug)]
@@ -27,7 +32,7 @@ pub enum Transport {
     /// No TLS, or TLS has not begun.
     Plain(ByteStream),
     /// TLS; the handshake may still be in progress.
-    Tls(Box<SslStream<ByteStream>>),
+    Tls(Box<SslStream<TlsSocket>>),
     /// No socket; a test acts as the peer.
     #[cfg(test)]
     Simulated(super::simulated::Wire),
@@ -60,7 +65,7 @@ impl Transport {
     pub fn start_tls(self, ssl: Ssl) -> io::Result<Transport> {
         match self {
             Transport::Plain(socket) => {
-                let stream = SslStream::new(ssl, socket)?;
+                let stream = SslStream::new(ssl, TlsSocket::new(socket))?;
                 Ok(Transport::Tls(Box::new(stream)))
             }
             Transport::Tls(_) => Err(io::ErrorKind::AlreadyExists.into()),
@@ -83,6 +88,9 @@ impl Transport {
             true => stream.accept(),
             false => stream.connect(),
         });
+        if done.is_ok() {
+            free_key_shares(stream.ssl());
+        }
         done.map_err(|error| match waits(stream, &error) {
             Some(kind) => kind.into(),
             None if server => io::Error::other(reason(&error)),
@@ -130,13 +138,32 @@ impl Transport {
         retry(|| self.socket().peek(buffer))
     }
 
-    /// Whether TLS is in use. Short reads and writes then do not mean that the next one
-    /// would block.
+    /// Notes an edge. `ending`: the peer's end was announced.
+    pub fn edge(&mut self, ending: bool) {
+        if let Transport::Tls(stream) = self {
+            stream.get_mut().edge(ending);
+        }
+    }
+
+    /// Whether another read may give something after a short one.
+    pub fn may_have_more(&self) -> bool {
+        matches!(self, Transport::Tls(stream) if !stream.get_ref().is_dry())
+    }
+
+    /// Returns the bytes of memory that hold what was read ahead.
+    pub fn memory(&self) -> usize {
+        match self {
+            Transport::Tls(stream) => stream.get_ref().memory(),
+            _ => 0,
+        }
+    }
+
+    /// Whether TLS is in use. A short write then does not mean that the next one would block.
     pub fn is_tls(&self) -> bool {
         matches!(self, Transport::Tls(_))
     }
 
-    /// Reads once.
+    /// Reads once; with TLS, several records at once.
     ///
     /// # Errors
     /// `WouldBlock` if nothing has arrived, `Interrupted` if the records read so far
@@ -144,10 +171,7 @@ impl Transport {
     pub fn read(&mut self, buffer: &mut [u8], meter: &mut Meter) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => retry(|| (&*socket).read(buffer)),
-            Transport::Tls(stream) => match call(stream, meter, |stream| stream.ssl_read(buffer)) {
-                Err(error) if error.code() == ErrorCode::ZERO_RETURN => Ok(0),
-                done => done.map_err(|error| from_tls(stream, error)),
-            },
+            Transport::Tls(stream) => read_records(stream, buffer, meter),
             #[cfg(test)]
             Transport::Simulated(wire) => wire.read(buffer),
         }
@@ -202,7 +226,7 @@ impl Transport {
     fn socket(&self) -> &ByteStream {
         match self {
             Transport::Plain(socket) => socket,
-            Transport::Tls(stream) => stream.get_ref(),
+            Transport::Tls(stream) => stream.get_ref().socket(),
             #[cfg(test)]
             Transport::Simulated(_) => unreachable!("a simulated connection has no socket"),
         }
@@ -222,12 +246,40 @@ fn reason(error: &ssl::Error) -> String {
     }
 }
 
+/// Reads records until the buffer is full or nothing is left, but not too many small ones.
+fn read_records(
+    stream: &mut SslStream<TlsSocket>,
+    buffer: &mut [u8],
+    meter: &mut Meter,
+) -> io::Result<usize> {
+    let mut n = 0;
+    for _ in 0..RECORDS_PER_READ {
+        match call(stream, meter, |stream| stream.ssl_read(&mut buffer[n..])) {
+            Ok(more) => n += more,
+            Err(error) => {
+                if waits(stream, &error) == Some(ErrorKind::Interrupted) {
+                    free_buffers(stream.ssl());
+                }
+                // After data, the next read will meet the error again, or what follows.
+                if n > 0 || error.code() == ErrorCode::ZERO_RETURN {
+                    break;
+                }
+                return Err(from_tls(stream, error));
+            }
+        }
+        if n == buffer.len() || meter.is_spent() {
+            break;
+        }
+    }
+    Ok(n)
+}
+
 /// Calls the TLS library, and draws on the meter for the records that it read in addition
 /// to the one that the call was for.
 fn call<T>(
-    stream: &mut SslStream<ByteStream>,
+    stream: &mut SslStream<TlsSocket>,
     meter: &mut Meter,
-    call: impl FnOnce(&mut SslStream<ByteStream>) -> Result<T, ssl::Error>,
+    call: impl FnOnce(&mut SslStream<TlsSocket>) -> Result<T, ssl::Error>,
 ) -> Result<T, ssl::Error> {
     stream.get_mut().begin_call();
     let done = call(stream);
@@ -246,7 +298,7 @@ fn call<T>(
 
 /// What an unfinished call waits for: an edge (`WouldBlock`), or only the next turn
 /// (`Interrupted`). `None` if the call failed.
-fn waits(stream: &SslStream<ByteStream>, error: &ssl::Error) -> Option<ErrorKind> {
+fn waits(stream: &SslStream<TlsSocket>, error: &ssl::Error) -> Option<ErrorKind> {
     match error.code() {
         ErrorCode::WANT_READ if !stream.get_ref().is_dry() => Some(ErrorKind::Interrupted),
         ErrorCode::WANT_READ | ErrorCode::WANT_WRITE => Some(ErrorKind::WouldBlock),
@@ -254,7 +306,7 @@ fn waits(stream: &SslStream<ByteStream>, error: &ssl::Error) -> Option<ErrorKind
     }
 }
 
-fn from_tls(stream: &SslStream<ByteStream>, error: ssl::Error) -> io::Error {
+fn from_tls(stream: &SslStream<TlsSocket>, error: ssl::Error) -> io::Error {
     match waits(stream, &error) {
         Some(kind) => kind.into(),
         None => error

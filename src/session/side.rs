@@ -97,6 +97,9 @@ impl Side {
     /// Notes the parts of an edge. `ending`: the peer's end was announced.
     pub fn ready(&mut self, readable: bool, writable: bool, ending: bool) {
         self.until_dry |= ending;
+        if let Some(transport) = &mut self.transport {
+            transport.edge(ending);
+        }
         // With TLS, reading may wait for a writable edge and vice versa.
         let both = self.transport.as_ref().is_some_and(Transport::is_tls);
         self.readable |= readable || self.until_dry || both;
@@ -109,7 +112,9 @@ impl Side {
     /// There is no socket, or OpenSSL refuses; the socket is closed.
     pub fn start_tls(&mut self, ssl: Ssl) -> io::Result<()> {
         let transport = self.transport.take().ok_or(io::ErrorKind::NotConnected)?;
-        self.transport = Some(transport.start_tls(ssl)?);
+        let mut transport = transport.start_tls(ssl)?;
+        transport.edge(self.until_dry);
+        self.transport = Some(transport);
         Ok(())
     }
 
@@ -205,7 +210,7 @@ impl Side {
                 Read::End
             }
             Ok(n) => {
-                let more = n == buffer.len() || transport.is_tls();
+                let more = n == buffer.len() || transport.may_have_more();
                 self.readable = more || self.until_dry || self.broken;
                 Read::Bytes(n)
             }
@@ -222,9 +227,10 @@ impl Side {
         }
     }
 
-    /// Returns the bytes of memory in the queues.
+    /// Returns the bytes of memory in the queues, and of what was read ahead.
     pub fn memory(&self) -> usize {
-        self.out.capacity() + self.tail.capacity()
+        let ahead = self.transport.as_ref().map_or(0, Transport::memory);
+        self.out.capacity() + self.tail.capacity() + ahead
     }
 
     /// Counts bytes that are dropped while the side closes. Returns false if they are too many.

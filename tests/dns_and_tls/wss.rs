@@ -344,7 +344,7 @@ fn an_idle_session_costs_little() {
     sessions.extend((0..IDLE_SESSIONS).map(session));
     let each = stage.daemon.resident().saturating_sub(before) / IDLE_SESSIONS;
     println!("idle wss session: {each} bytes");
-    assert!(each < by_openssl(24 << 10, 30 << 10), "{each} bytes");
+    assert!(each < by_openssl(15 << 10, 24 << 10), "{each} bytes");
     stage.daemon.stop();
 }
 

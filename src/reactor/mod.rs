@@ -21,6 +21,7 @@ mod status;
 mod timers;
 mod token;
 mod trial;
+mod trim;
 mod watchdog;
 
 use std::io;
@@ -50,6 +51,7 @@ pub use setup::{Membership, Setup};
 use slow::SlowTurns;
 use timers::{Armed, Timers};
 use token::Owner;
+use trim::Trim;
 
 /// Maximum number of events taken from the kernel at once.
 const EVENTS: usize = 1024;
@@ -88,6 +90,7 @@ pub struct Reactor {
     sessions: Slab<Slot>,
     run_list: Vec<usize>,
     timers: Timers,
+    trim: Trim,
     max_sessions: usize,
     /// Number of sessions that exist only to be refused.
     refusals: usize,
@@ -168,6 +171,7 @@ impl Reactor {
             sessions: Slab::with_capacity(max_sessions.min(ROOM)),
             run_list: Vec::new(),
             timers: Timers::with_capacity(max_sessions.min(ROOM)),
+            trim: Trim::default(),
             max_sessions,
             refusals: 0,
             started,
@@ -257,6 +261,7 @@ impl Reactor {
         self.send_heartbeat();
         // Take look-ups that the hosts file answered at once.
         self.take_answers();
+        self.trim();
         self.serve_status(woken);
         Ok(())
     }
@@ -274,6 +279,7 @@ impl Reactor {
             self.retired_until.filter(|_| self.drain_deadline.is_none()),
             self.upgrade_deadline(),
             self.alive_at,
+            self.trim.due(),
             self.status.as_ref().and_then(Status::deadline),
             self.shared.locator.due_ms(),
         ];

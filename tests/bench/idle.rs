@@ -59,6 +59,8 @@ pub fn memory(part: &Part, load: &mut Load, relays: &[Relay]) -> Vec<Row> {
         rounds[2].push(each(relay));
         load.close_some(sessions);
         load.settle_to(2 * WARM);
+        // Relays may wait a little before they return memory.
+        sleep(Duration::from_secs(3));
         rounds[3].push(settled(relay) as f64 / before as f64);
         load.close(warm);
     }

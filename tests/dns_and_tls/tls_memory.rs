@@ -1,10 +1,18 @@
 //! The memory of an idle session with TLS to its server, measured with 300 sessions. All
-//! have a history and are then silent.
+//! have a history and are then silent. And what is left of the memory of a crowd of browsers
+//! with TLS once it has gone.
+
+use std::net::TcpStream;
+
+use openssl::ssl::{SslStream, SslVersion};
 
 use crate::common::daemon::by_openssl;
+use crate::common::patiently;
 use crate::common::stage::*;
 use crate::common::tls_server::*;
 use crate::common::ws_client::WsClient;
+use crate::common::wss_stage::WssStage;
+use crate::common::xmpp_server::Connection;
 
 const SESSIONS: usize = 300;
 /// One session in so many has relayed a large message in each direction.
@@ -37,7 +45,7 @@ fn an_idle_tls_session_costs_little() {
     let after = stage.daemon.resident();
     let each = after.saturating_sub(before) / SESSIONS;
     println!("idle TLS session: {each} bytes");
-    assert!(each < by_openssl(18_944, 40_960), "{each} bytes");
+    assert!(each < by_openssl(16_384, 28_672), "{each} bytes");
     // The first and the last session still work.
     for at in [0, SESSIONS] {
         expect_alive(&mut sessions[at]);
@@ -49,5 +57,43 @@ fn an_idle_tls_session_costs_little() {
     let grown = stage.daemon.resident().saturating_sub(after);
     assert!(grown < count * 4096, "grown by {grown} bytes");
     again.iter_mut().for_each(expect_alive);
+    stage.daemon.stop();
+}
+
+type Wss = (WsClient<SslStream<TcpStream>>, Connection);
+
+fn wss_session(stage: &WssStage) -> Wss {
+    let mut client = stage.client(SslVersion::TLS1_3);
+    client.send_text(OPEN).unwrap();
+    let mut server = stage.server.accept();
+    server.read_until("<stream:stream");
+    server.read_until(">");
+    server.send(HEADER);
+    expect_text(&mut client, HEADER_DOWN);
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    (client, server)
+}
+
+#[test]
+fn a_crowd_that_leaves_returns_its_memory() {
+    const MANY: usize = 1500;
+    let stage = WssStage::set(
+        &[&["example.com"]],
+        "ping_interval: 0\nlog_level: LOG_ERR\n",
+    );
+    let first: Vec<_> = (0..50).map(|_| wss_session(&stage)).collect();
+    let before = stage.daemon.resident();
+    let sessions: Vec<_> = (0..MANY).map(|_| wss_session(&stage)).collect();
+    assert!(stage.daemon.resident() > 2 * before, "no crowd");
+    drop(sessions);
+    patiently("the return of the memory", || {
+        (stage.daemon.resident() < 2 * before).then_some(())
+    });
+    // Those who stay go on.
+    for (mut client, mut server) in first {
+        server.send("<b xmlns='u'/>");
+        expect_text(&mut client, "<b xmlns='u'/>");
+    }
     stage.daemon.stop();
 }

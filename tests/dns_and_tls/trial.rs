@@ -311,6 +311,10 @@ fn an_inside_address() {
             "example.org does not work: it leads to 10.0.0.1:7, an inside address; add it to \
              'domains', or see 'private_addresses'.",
         );
+    printed.expect_step(
+        "rule",
+        "there is no 'domains' list, any domain may be reached",
+    );
     printed.expect_step("addresses", "10.0.0.1:7: refused as inside addresses");
 }
 
@@ -379,6 +383,44 @@ fn a_server_that_works_in_part() {
     let end = "login by PLAIN, but its certificate is not verified ('verify: false').";
     assert!(printed.verdict.ends_with(end), "{}", printed.verdict);
     assert_eq!(printed.status, 0);
+}
+
+/// Of two servers, the one that a session comes closest to using counts.
+#[test]
+fn several_servers_that_do_not_work() {
+    let authority = Authority::new();
+    let ca_file = authority.ca_file();
+    let server = TlsServer::start(&self_signed(&["example.org"]));
+    let (address, closed) = (server.tcp.address, closed());
+    let config = format!(
+        "domains:\n  - name: example.org\n    tls: required\n    ca_file: {}\n    server:\n      \
+         - {address}\n      - address: {closed}\n        backup: true\n",
+        ca_file.0.display()
+    );
+    let trial = Trial::start("example.org", &config);
+    drop(server.try_proceed(server.asked()));
+    let sentence = "is self-signed; install one of an authority, or name this one in 'ca_file'";
+    let printed = trial.expect_failure(&certificate_at(address, sentence));
+    printed.expect_step("connect", &format!("{closed}: Connection refused"));
+}
+
+#[test]
+fn a_redirect_is_followed() {
+    let server = Answering::saying("127.0.0.1:0", "s", LOGIN);
+    let error = format!(
+        "<stream:error><see-other-host xmlns='urn:ietf:params:xml:ns:xmpp-streams'>{}\
+         </see-other-host></stream:error>",
+        server.address
+    );
+    let first = Answering::saying("127.0.0.1:0", "f", &error);
+    let config = listing(first.address, &["tls: none"]);
+    let printed = Trial::start("example.org", &config).end();
+    let verdict = format!(
+        "example.org works: {}, plain text, login by PLAIN.",
+        server.address
+    );
+    assert_eq!(printed.verdict, verdict);
+    printed.expect_step("redirect", &server.address.to_string());
 }
 
 /// A server cannot send a terminal or a script anything but text.

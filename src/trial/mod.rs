@@ -15,7 +15,7 @@ mod report;
 mod walk;
 
 use std::cell::RefCell;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -72,6 +72,11 @@ fn attempt(config: Rc<Config>, domain: &str, mut report: Report) -> Result<Verdi
     for why in &unusable {
         let text = format!("{why} (matters only to domains with this file)");
         report.step(Mood::Odd, "file", &text, &[]);
+    }
+    for path in ["/etc/hosts", "/etc/resolv.conf"] {
+        if let Err(error) = File::open(path) {
+            report.step(Mood::Odd, "file", &format!("{path}: {error}"), &[]);
+        }
     }
     let words = |error: io::Error| error.to_string();
     let (mut client, ours) = UnixStream::pair().map_err(words)?;

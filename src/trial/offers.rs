@@ -1,6 +1,6 @@
 //! What a server's stream features offer, and what a web page gets of it.
 
-use super::report::{Member, json_list};
+use super::report::{Member, json_list, list};
 use crate::proto::xmpp::features::{self, Item};
 use crate::proto::xmpp::ns;
 
@@ -66,10 +66,6 @@ impl Offers {
     }
 
     pub(super) fn text(&self) -> String {
-        let list = |texts: &[String]| match texts.is_empty() {
-            true => "none".to_owned(),
-            false => texts.join(", "),
-        };
         let resumption = match self.resumption {
             true => "yes",
             false => "not shown before the login",

@@ -100,6 +100,14 @@ fn cut(text: &str) -> &str {
     &text[..end]
 }
 
+/// Lists texts for people.
+pub(super) fn list(texts: &[String]) -> String {
+    match texts.is_empty() {
+        true => "none".to_owned(),
+        false => texts.join(", "),
+    }
+}
+
 fn object(members: &[Member]) -> String {
     let members = members.iter();
     let members = members.map(|(name, value)| format!("\"{name}\":{value}"));

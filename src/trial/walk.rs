@@ -12,7 +12,7 @@ use super::close;
 use super::offers::Offers;
 use super::problem::{Problem, Stage};
 use super::report::Mood::{Bad, Good, Odd};
-use super::report::{Report, json, json_list};
+use super::report::{Report, json, json_list, list};
 use crate::config::{Config, DomainRule};
 use crate::net::dns::locator::Target;
 use crate::net::dns::question::{Error as DnsError, Family, Question, Records};
@@ -378,12 +378,5 @@ impl Walk {
         let problem = self.problem.as_ref();
         let sentence = problem.map(|problem| problem.sentence(&self.domain));
         self.verdict = sentence.map(Err);
-    }
-}
-
-fn list(texts: &[String]) -> String {
-    match texts.is_empty() {
-        true => "none".to_owned(),
-        false => texts.join(", "),
     }
 }

@@ -3,14 +3,15 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Output};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 
+use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 
 use crate::common::answering::{Answering, BlackHole, FEATURES, closed};
-use crate::common::background::{OTHER, output};
+use crate::common::background::{OTHER, output, signal_to};
 use crate::common::certificates::{Authority, Content, Identity, self_signed};
 use crate::common::daemon::{Daemon, PROGRAM, TempFile};
 use crate::common::dns_server::DnsServer;
@@ -525,6 +526,21 @@ fn a_file_that_cannot_be_read() {
          used, and try as a user who may read them.",
         tls.tcp.address
     ));
+}
+
+#[test]
+fn a_signal_ends_a_trial() {
+    let server = XmppServer::start();
+    let config = listing(server.address, &["tls: none"]);
+    let config = TempFile::new(&format!("connect_timeout: 3600\n{config}"));
+    let mut command = Command::new(PROGRAM);
+    let command = command.args(["--try", "example.org", "-c"]).arg(&config.0);
+    let mut child = command.stdout(Stdio::null()).spawn().expect("a trial");
+    let mut connection = server.accept();
+    signal_to(child.id(), Signal::SIGINT);
+    connection.read_end();
+    let status = child.wait().expect("the end of it");
+    assert_eq!(status.signal(), Some(Signal::SIGINT as i32));
 }
 
 /// A user without privileges may try too, as far as this user can read the files.

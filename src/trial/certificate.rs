@@ -7,7 +7,7 @@ use openssl_sys::{
     X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID,
     X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, X509_V_ERR_HOSTNAME_MISMATCH,
     X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
-    X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, X509_V_OK,
+    X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
 };
 
 /// A certificate that expires within this many days causes a warning.
@@ -66,42 +66,37 @@ impl Certificate {
         is_soon.then(|| format!("its certificate expires {}", self.until))
     }
 
-    /// Returns why it was refused, and what to do. `verdict` is
-    /// OpenSSL's.
-    pub(super) fn problem(
+    /// Returns why it was refused, and what to do, if a certificate for `domain` has a usual
+    /// mistake.
+    pub(super) fn mistake(
         &self,
         domain: &str,
         verdict: X509VerifyResult,
-    ) -> Option<(String, String)> {
-        let names = self.names();
-        let (what, remedy) = match verdict.as_raw() {
-            X509_V_OK => return None,
+    ) -> Option<(String, &'static str)> {
+        Some(match verdict.as_raw() {
             X509_V_ERR_HOSTNAME_MISMATCH => (
-                format!("is for {names}, not for {domain}"),
-                format!("install one there with the DNS name {domain}"),
+                format!("is for {}, not for {domain}", self.names()),
+                "install one there that has this domain as a DNS name",
             ),
-            X509_V_ERR_CERT_HAS_EXPIRED if self.left_secs < 0 => (
-                format!("has expired: {}", self.until),
-                "renew it".to_owned(),
-            ),
+            X509_V_ERR_CERT_HAS_EXPIRED if self.left_secs < 0 => {
+                (format!("has expired: {}", self.until), "renew it")
+            }
             X509_V_ERR_CERT_NOT_YET_VALID => (
                 "is not valid yet".to_owned(),
-                "check the clocks of both hosts".to_owned(),
+                "check the clocks of both hosts",
             ),
             X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT => (
                 "is self-signed".to_owned(),
-                "install one of an authority, or name this one in 'ca_file'".to_owned(),
+                "install one of an authority, or name this one in 'ca_file'",
             ),
             X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
             | X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
             | X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE => (
                 format!("was issued by {}, which is not trusted", self.issuer),
-                "let the server send the whole chain, or name the authority in 'ca_file'"
-                    .to_owned(),
+                "let the server send the whole chain, or name the authority in 'ca_file'",
             ),
             _ => return None,
-        };
-        Some((what, remedy))
+        })
     }
 }
 

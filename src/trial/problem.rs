@@ -19,15 +19,16 @@ pub(super) enum Stage {
 pub(super) struct Problem {
     pub(super) stage: Stage,
     what: String,
-    remedy: String,
+    remedy: &'static str,
 }
 
 impl Problem {
-    pub(super) fn new(stage: Stage, what: impl Into<String>, remedy: impl Into<String>) -> Problem {
+    pub(super) fn new(stage: Stage, what: impl Into<String>, remedy: &'static str) -> Problem {
+        let what = what.into();
         Problem {
             stage,
-            what: what.into(),
-            remedy: remedy.into(),
+            what,
+            remedy,
         }
     }
 
@@ -86,8 +87,8 @@ impl Problem {
     }
 
     pub(super) fn not_connected(target: &Target, error: &std::io::Error) -> Problem {
-        let address = &target.address;
         use std::io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+        let address = &target.address;
         let (what, remedy) = match error.kind() {
             ConnectionRefused | NotFound => (
                 format!("no server listens at {address} ({error})"),
@@ -126,13 +127,13 @@ impl Problem {
         )
     }
 
-    pub(super) fn no_starttls(address: &str, domain: &str, error: &starttls::Error) -> Problem {
+    pub(super) fn no_starttls(address: &str, error: &starttls::Error) -> Problem {
         match error {
-            starttls::Error::Ended(condition) => Problem::refused(address, domain, condition),
+            starttls::Error::Ended(condition) => Problem::refused(address, condition),
             starttls::Error::Refused => Problem::new(
                 Stage::Security,
                 format!("{address} refuses STARTTLS"),
-                format!("check that it has a certificate for {domain}"),
+                "check that it has a certificate for this domain",
             ),
             _ => Problem::no_stream(address, &error.to_string()),
         }
@@ -155,12 +156,12 @@ impl Problem {
     }
 
     /// The server has sent a stream error.
-    pub(super) fn refused(address: &str, domain: &str, condition: &str) -> Problem {
+    pub(super) fn refused(address: &str, condition: &str) -> Problem {
         match condition {
             "host-unknown" | "host-gone" => Problem::new(
                 Stage::Stream,
                 format!("the server at {address} does not serve it ({condition})"),
-                format!("add {domain} as a virtual host there, or correct the address"),
+                "add this domain as a virtual host there, or correct the address",
             ),
             _ => Problem::new(
                 Stage::Stream,

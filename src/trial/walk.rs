@@ -101,8 +101,7 @@ impl Walk {
             Step::StartTls => report.step(Good, "starttls", "offered", &[]),
             Step::TlsNotOffered => self.explain(Problem::tls_not_offered(&self.address)),
             Step::NoStartTls(error) => {
-                let problem = Problem::no_starttls(&self.address, &self.domain, error);
-                self.explain(problem);
+                self.explain(Problem::no_starttls(&self.address, error));
             }
             Step::Handshake { ssl, succeeded } => self.take_handshake(ssl, succeeded),
             Step::Insecure(why) => {
@@ -298,7 +297,7 @@ impl Walk {
         ];
         self.report
             .step(mood, "certificate", &certificate.text(), &members);
-        if !succeeded && let Some((what, remedy)) = certificate.problem(&self.domain, verdict) {
+        if !succeeded && let Some((what, remedy)) = certificate.mistake(&self.domain, verdict) {
             let what = format!("the certificate at {} {what}", self.address);
             self.explain(Problem::new(Stage::Security, what, remedy));
         }
@@ -353,7 +352,7 @@ impl Walk {
             detail => format!("{cause}: {detail}"),
         };
         self.report.step(Bad, "ended", &text, &[]);
-        let (domain, address) = (&self.domain, &self.address);
+        let address = &self.address;
         let latest = match cause {
             Cause::Violation(StreamError::HostUnknown) => Some(Problem::unlisted()),
             Cause::Violation(StreamError::ImproperAddressing(why)) => Some(Problem::improper(why)),
@@ -361,7 +360,7 @@ impl Walk {
             Cause::Late(Phase::Connecting) => Some(Problem::no_connection(detail)),
             Cause::Late(Phase::Securing | Phase::Greeting) => Some(Problem::silent(address)),
             Cause::ServerEnded | Cause::ServerLost if !detail.is_empty() => {
-                Some(Problem::refused(address, domain, detail))
+                Some(Problem::refused(address, detail))
             }
             Cause::Drain | Cause::ClientStalled => {
                 Some(Problem::no_stream(address, "it sends no features"))

@@ -225,8 +225,8 @@ fn certificates_that_are_refused() {
     let cases: [(Identity, &str, &str); 4] = [
         (
             authority.identity(&["example.com", "a\x1b[2J"]),
-            "is for example.com, a\\x1b[2J, not for example.org; install one there with the DNS \
-             name example.org",
+            "is for example.com, a\\x1b[2J, not for example.org; install one there that has this \
+             domain as a DNS name",
             "expires Dec 31 00:00:00 2099 GMT",
         ),
         (
@@ -284,7 +284,7 @@ fn a_server_that_does_not_serve_the_domain() {
         let config = listing(server.address, &[tls]);
         Trial::start("example.org", &config).expect_failure(&format!(
             "example.org does not work: the server at {} does not serve it (host-unknown); add \
-             example.org as a virtual host there, or correct the address.",
+             this domain as a virtual host there, or correct the address.",
             server.address
         ));
     }

@@ -8,6 +8,7 @@ pub mod chop;
 pub mod daemon;
 pub mod deflate;
 pub mod dns_server;
+pub mod documents;
 pub mod looking_up;
 pub mod prometheus;
 pub mod stage;

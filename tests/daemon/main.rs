@@ -10,6 +10,7 @@ mod compression;
 mod compression_conformance;
 mod conformance;
 mod discovery;
+mod documented_metrics;
 mod draft_stream;
 mod drain;
 mod framed_stream;

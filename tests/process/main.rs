@@ -6,6 +6,7 @@ mod common;
 
 mod command_line;
 mod daemonize;
+mod documented;
 mod hung_worker;
 mod no_descriptors;
 mod privileges;

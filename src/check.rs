@@ -137,7 +137,7 @@ impl Check<'_> {
 
     /// Opens all files as the user who will read them at a reload.
     fn look_as(&mut self, identity: &Identity, config: &Config) {
-        let user = identity.user().unwrap_or("the user of the start");
+        let user = identity.user().unwrap_or("the user that starts the daemon");
         if !identity.is_reachable() {
             self.note(&format!(
                 "only root can check whether user '{user}' can read the files"

@@ -155,7 +155,7 @@ Lets web browsers talk to XMPP servers over WebSocket.
   --version, -v               - Display the version
   --help, -h                  - Help message
   --check-config              - Check the configuration file, report all errors, and exit
-  --try <domain>              - Try the way to a domain's server, report each step, and exit
+  --try <domain>              - Connect to a domain's server, report each step and what is wrong, and exit
   --json                      - With --try: report as JSON, one object per line
 "
     )

@@ -229,12 +229,10 @@ impl Environment {
             let stream = matches!(family, Some(Inet | Inet6 | Unix))
                 && getsockopt(&fd, sockopt::SockType) == Ok(SockType::Stream);
             if !stream {
-                return refused("is neither a TCP nor a unix stream socket");
+                return refused("is neither a TCP nor a Unix stream socket");
             }
             if getsockopt(&fd, sockopt::AcceptConn) != Ok(true) {
-                return refused(
-                    "does not listen (ListenStream= with Accept=no makes one that does)",
-                );
+                return refused("does not listen (use ListenStream= with Accept=no)");
             }
             if let Err(error) = fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
                 return refused(error.desc());

@@ -186,7 +186,7 @@ impl Master {
             }
             if self.stop_signals > 0 && !self.serves && self.generations.number() > 1 {
                 // The files still belong to the previous generation, which goes on.
-                return self.fail("stopped before it served".to_owned());
+                return self.fail("stopped during the start".to_owned());
             }
             self.read_messages();
             if let Err(why) = self.reap() {

@@ -28,7 +28,7 @@ check 1 'jabsocket[7]: limit: 192.0.2.7 exceeded max_connections_per_address'
 check 1 'jabsocket[7]: limit: 2001:db8::7 exceeded max_message_size: message of 9 bytes or more is too big'
 check 1 'jabsocket[7]: warning: limit: 192.0.2.7 exceeded handshake_timeout'
 check 0 'jabsocket[7]: limit: max_connections reached, 192.0.2.7 turned away'
-check 0 'jabsocket[7]: limit: 12 more lines were left out'
+check 0 'jabsocket[7]: limit: 12 more lines were suppressed'
 check 0 'jabsocket[7]: session 192.0.2.7:1 origin=limit:\x20192.0.2.8\x20exceeded\x20x ended'
 [ $failed = 0 ] && echo 'fail2ban: the filter matches as expected'
 exit $failed

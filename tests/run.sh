@@ -86,6 +86,7 @@ run bash tests/install.sh all || { status=$?; failed=$((failed + 1)); fail $stat
 step cargo fmt --check
 step cargo clippy --all-targets -- -D warnings
 step bash tests/doc.sh
+step mandoc -T lint man/jabsocket.8 man/jabsocket.conf.5
 step cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 step cargo clippy --manifest-path tests/fuzz/Cargo.toml -- -D warnings
 step cargo build --release

@@ -27,7 +27,7 @@ pub(super) fn endpoints(setting: &mut Setting<'_>) -> Vec<String> {
 /// The value of `trusted_proxies`: networks, and optionally `unix:`.
 pub(super) fn proxies(config: &mut Config, setting: &mut Setting<'_>) {
     let allowed = "a numeric address or network such as 192.0.2.7, 192.0.2.0/24 or \
-                   2001:db8::/32, 'unix:' in quotes for unix sockets, or a list of them";
+                   2001:db8::/32, 'unix:' in quotes for Unix sockets, or a list of them";
     let proxies = setting.list(allowed, |text| match text {
         "unix:" => Some(None),
         network => network.parse().ok().map(Some),

@@ -152,7 +152,7 @@ impl Domains {
                 && by.access == domain.access
             {
                 let text = format!(
-                    "key 'domains': '{}' adds nothing, '{}' covers it with the same settings",
+                    "key 'domains': '{}' is redundant, '{}' covers it with the same settings",
                     domain.name, by.name
                 );
                 report.warn(*place, text);

@@ -78,7 +78,7 @@ impl ListenAddress {
 
 /// Reads the value of `listen`.
 pub(super) fn listen(setting: &mut Setting<'_>) -> Vec<ListenAddress> {
-    let allowed = "a numeric IPv4 or IPv6 address such as 127.0.0.1 or ::1, a unix socket such \
+    let allowed = "a numeric IPv4 or IPv6 address such as 127.0.0.1 or ::1, a Unix socket such \
                    as unix:/run/jabsocket/ws.sock, or a list of them";
     let unix_allowed = "unix: and a path from the root, as in unix:/run/jabsocket/ws.sock, or \
                         unix:@ and a name, of at most 107 bytes";

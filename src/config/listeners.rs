@@ -220,7 +220,7 @@ fn entry(node: &Node, config: &Config, report: &mut Report) -> Listener {
     }
     match tls {
         Some(true) if !own && listener.certificates.is_empty() => {
-            let allowed = "a 'tls_certificate' and a 'tls_key', here or at the top";
+            let allowed = "a 'tls_certificate' and a 'tls_key', here or at the top level";
             report.not_allowed(
                 node.place,
                 "listeners.tls",
@@ -238,7 +238,7 @@ fn entry(node: &Node, config: &Config, report: &mut Report) -> Listener {
         listener.certificates.clear();
     }
     if let Some(place) = port.filter(|_| listener.is_unix()) {
-        let found = "a port where 'listen' has only unix sockets";
+        let found = "a port where 'listen' has only Unix sockets";
         let allowed = "no port, or a 'listen' with an address in this entry";
         report.not_allowed(place, "listeners.port", found, allowed);
     }
@@ -260,7 +260,7 @@ pub(super) fn set(
         "tls_certificate" => files.certificates = files.read(setting),
         "tls_key" => files.keys = files.read(setting),
         "host" => {
-            let allowed = "what the Host header must be, such as example.com:5000";
+            let allowed = "the value of the Host header, such as example.com:5000";
             listener.host = setting.word(allowed);
         }
         "resource" => listener.resource = resource(setting),
@@ -281,7 +281,7 @@ fn socket_name(setting: &mut Setting<'_>) -> Option<String> {
 fn resource(setting: &mut Setting<'_>) -> Option<String> {
     let resource = setting.word("the path of the request, such as /xmpp-websocket")?;
     let reason = if !resource.starts_with('/') {
-        "a path begins with '/'"
+        "a path must begin with '/'"
     } else if resource.contains(['?', '#']) {
         "only the part before '?' is compared"
     } else {

@@ -128,7 +128,7 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
             event => {
                 let node = self.node(event, mark, 0)?;
                 if !matches!(node.value, Value::Null | Value::Refused) {
-                    let allowed = "one 'key: value' a line, such as 'port: 5000'";
+                    let allowed = "one 'key: value' per line, such as 'port: 5000'";
                     self.refuse(node.place.line, "a file that is not a mapping", allowed);
                 }
             }
@@ -137,7 +137,11 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
         match self.next()? {
             (Event::StreamEnd, _) => Ok(()),
             (_, mark) => {
-                self.refuse(mark.line(), "a second YAML document", "one document a file");
+                self.refuse(
+                    mark.line(),
+                    "a second YAML document",
+                    "one document per file",
+                );
                 Err(Stop)
             }
         }

@@ -38,7 +38,7 @@ impl PidFile {
                     "" => String::new(),
                     pid => format!(", process {pid}"),
                 };
-                words(format!("jabsocket is running already{by}"))
+                words(format!("jabsocket is already running{by}"))
             }
             _ => format!("key 'pid_file': {error}"),
         })?;

@@ -112,7 +112,7 @@ impl Identity {
         if let Some((_, _, user)) = self.user {
             let now = getresuid().map_err(|error| error.desc().to_owned())?;
             if [now.real, now.effective, now.saved] != [user; 3] {
-                return failed("the user id is still another");
+                return failed("the user id did not change");
             }
             if !user.is_root() {
                 let root = Uid::from_raw(0);
@@ -128,7 +128,7 @@ impl Identity {
         if let Some(group) = self.group {
             let now = getresgid().map_err(|error| error.desc().to_owned())?;
             if [now.real, now.effective, now.saved] != [group; 3] {
-                return failed("the group id is still another");
+                return failed("the group id did not change");
             }
         }
         Ok(())

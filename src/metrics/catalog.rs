@@ -196,11 +196,12 @@ impl Metrics {
         for (direction, traffic) in both {
             page.value(label("direction", direction), traffic.messages);
         }
-        let help = "From the loop's waking to the last byte given to the kernel, of one in about \
-                    16 turns of sessions that passed messages on and left nothing queued.";
+        let help = "Time from the wake-up of the loop until the kernel had taken the messages; \
+                    measured in one of about 16 turns that relayed messages and left nothing \
+                    queued.";
         page.histogram("relay_latency_seconds", help, &self.relay_latency);
-        let help = "The same turns that did leave something queued: what waits there is not in \
-                    relay_latency_seconds.";
+        let help = "Turns that were measured too, but left something queued; \
+                    relay_latency_seconds does not have them.";
         page.counter("relay_held_total", help, self.relay_held);
         let help = "TLS handshakes with browsers.";
         let name = "client_tls_handshakes_total";

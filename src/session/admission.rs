@@ -197,7 +197,7 @@ impl Admission {
         self.lines += 1;
         if self.left_out > 0 {
             let left_out = std::mem::take(&mut self.left_out);
-            log.warning(format_args!("limit: {left_out} more lines were left out"));
+            log.warning(format_args!("limit: {left_out} more lines were suppressed"));
         }
         log.warning(line);
     }

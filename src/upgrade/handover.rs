@@ -109,7 +109,7 @@ fn check(kind: &str, fd: &OwnedFd) -> Result<(), &'static str> {
             Err(": it does not listen")
         }
         PREDECESSOR | OLDER if getsockopt(fd, sockopt::SockType) != Ok(SockType::SeqPacket) => {
-            Err(": it is no channel")
+            Err(": it is not a channel")
         }
         _ => Ok(()),
     }

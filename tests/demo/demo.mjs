@@ -25,7 +25,7 @@ async function stop() {
 async function chat() {
   prosody = await startProsody({ domain: 'localhost' });
   const users = Object.entries(prosody.users);
-  say('An XMPP server, Prosody, runs on loopback and knows two users:');
+  say('An XMPP server, Prosody, runs on loopback and has two users:');
   detail(`xmpp      ${prosody.address} (plain TCP)\n${users.map(([user, password]) => `${user.padEnd(9)} ${user}@localhost, password ${password}`).join('\n')}`);
 
   const port = await freePort();
@@ -47,7 +47,7 @@ async function chat() {
   }
   const [romeo, juliet] = sessions;
 
-  say('They talk:');
+  say('They chat:');
   const lines = [
     [romeo, juliet, 'But soft, what light through yonder window breaks?'],
     [juliet, romeo, 'O Romeo, Romeo, wherefore art thou Romeo? \u{1f339}'],

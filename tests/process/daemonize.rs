@@ -143,7 +143,7 @@ fn the_pid_file_keeps_a_second_daemon_away_and_goes_with_the_first() {
         let output = first.start();
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{told}");
-        let why = format!("jabsocket is running already, process {pid}");
+        let why = format!("jabsocket is already running, process {pid}");
         assert!(told.contains(&why), "{told}");
         assert_eq!(first.pid(), pid);
         // A crash leaves the file behind, but the next start succeeds.

@@ -108,12 +108,12 @@ fn what_is_no_listening_stream_socket_is_refused() {
         ),
         (
             UdpSocket::bind("127.0.0.1:0").unwrap().into(),
-            "is neither a TCP nor a unix stream socket",
+            "is neither a TCP nor a Unix stream socket",
         ),
-        (unix.into(), "is neither a TCP nor a unix stream socket"),
+        (unix.into(), "is neither a TCP nor a Unix stream socket"),
         (
             File::open("/dev/null").unwrap().into(),
-            "is neither a TCP nor a unix stream socket",
+            "is neither a TCP nor a Unix stream socket",
         ),
     ];
     for (socket, why) in cases {

@@ -451,8 +451,8 @@ fn a_handover_that_nobody_has_made_keeps_the_daemon_from_starting() {
         ("listener=3:0", "listener=3:0: it does not listen"),
         ("status=3:", "status=3:: it does not listen"),
         ("listener=5:0", "listener=5:0: it does not listen"),
-        ("predecessor=5:1", "predecessor=5:1: it is no channel"),
-        ("older=3:1", "older=3:1: it is no channel"),
+        ("predecessor=5:1", "predecessor=5:1: it is not a channel"),
+        ("older=3:1", "older=3:1: it is not a channel"),
         ("systemd=3:", "systemd=3:: it does not listen"),
     ];
     for (handover, why) in refused {

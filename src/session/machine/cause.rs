@@ -151,7 +151,7 @@ impl Cause {
             Cause::Late(phase) => Some(overdue(*phase)),
             Cause::ServerEnded => Some("it ended the stream"),
             Cause::ServerLost => Some("connection lost before its stream header"),
-            Cause::ServerViolation => Some("it broke a rule"),
+            Cause::ServerViolation => Some("it violated the protocol"),
             _ => None,
         }
     }
@@ -187,7 +187,7 @@ impl fmt::Display for Cause {
             Cause::TooBig(_) => return told(f, &StreamError::TooBig, CloseCode::TOO_BIG),
             Cause::FrameViolation(error) => return write!(f, "Close {}", error.close_code().0),
             Cause::Unreachable(error) => error.condition(),
-            Cause::ServerViolation => "server broke a rule",
+            Cause::ServerViolation => "server violated the protocol",
             Cause::Late(phase) => overdue(*phase),
             Cause::ClientStalled => "client does not read",
             Cause::ClientSilent => "client did not answer pings",

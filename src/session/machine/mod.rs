@@ -281,7 +281,8 @@ impl Machine {
                 .leave(Phase::Closing, ServerAction::Abort, Cause::ServerLost)
                 .close(CloseCode::GOING_AWAY, SERVER_CLOSED),
             Event::ServerViolation => {
-                let error = StreamError::RemoteConnectionFailed("the server broke its stream");
+                let error =
+                    StreamError::RemoteConnectionFailed("the server sent an invalid stream");
                 let end = ServerAction::End(EndTag::Ours);
                 self.fail(error, end, Cause::ServerViolation)
             }

@@ -84,7 +84,7 @@ fn of_process(report: &Report<'_>) -> Vec<Notice> {
     match report.total("log_lines_lost", "") {
         0 => {}
         lost => {
-            let text = format!("The system's log did not take {} lines.", count(lost));
+            let text = format!("The system log did not accept {} lines.", count(lost));
             notices.push(Notice::new(WARN, text));
         }
     }

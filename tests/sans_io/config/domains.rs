@@ -176,9 +176,9 @@ fn a_domain_that_adds_nothing_gives_a_warning() {
         warnings,
         [
             "x.conf:3: warning: key 'domains': 'a.b' is already listed on line 2; this entry replaces it",
-            "x.conf:5: warning: key 'domains': 'x.c.d' adds nothing, '*.c.d' covers it with the \
+            "x.conf:5: warning: key 'domains': 'x.c.d' is redundant, '*.c.d' covers it with the \
              same settings",
-            "x.conf:6: warning: key 'domains': '*.y.c.d' adds nothing, '*.c.d' covers it with the \
+            "x.conf:6: warning: key 'domains': '*.y.c.d' is redundant, '*.c.d' covers it with the \
              same settings",
         ]
     );

@@ -8,7 +8,7 @@ use super::{address, refused, warned};
 
 #[test]
 fn every_bad_value_is_told_with_what_is_allowed() {
-    let address = "a numeric IPv4 or IPv6 address such as 127.0.0.1 or ::1, a unix socket such as \
+    let address = "a numeric IPv4 or IPv6 address such as 127.0.0.1 or ::1, a Unix socket such as \
                    unix:/run/jabsocket/ws.sock, or a list of them";
     let time = "a number of seconds above 0 and up to 86400, such as 30 or 0.5";
     let server = "host:port, such as xmpp.example.com:5222, 192.0.2.1:5222 or \
@@ -20,7 +20,7 @@ fn every_bad_value_is_told_with_what_is_allowed() {
     let path = "the path of the request, such as /xmpp-websocket";
     let levels = "one of LOG_EMERG, LOG_ALERT, LOG_CRIT, LOG_ERR, LOG_WARNING, LOG_NOTICE, \
                   LOG_INFO, LOG_DEBUG";
-    let host = "what the Host header must be, such as example.com:5000";
+    let host = "the value of the Host header, such as example.com:5000";
     let never = "a number of seconds up to 86400, such as 30 or 0.5, or 0 for never";
     let long = format!("port: {}", "9".repeat(500));
     for (text, key, found, allowed) in [
@@ -281,7 +281,7 @@ fn values_that_cannot_work_give_a_warning() {
     assert_eq!(
         warnings,
         [
-            "x.conf:1: warning: key 'resource': no request can match 'mychat': a path begins with '/'"
+            "x.conf:1: warning: key 'resource': no request can match 'mychat': a path must begin with '/'"
         ]
     );
     let (config, warnings) = warned("listen: [::1, '[::1]']\n");

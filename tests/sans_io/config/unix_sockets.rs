@@ -79,7 +79,7 @@ fn what_cannot_be_bound_is_an_error_on_its_line() {
         (
             "listen: unix:/a\nlisteners:\n- listen: ::1\n- port: 443\n",
             4,
-            "'listeners.port': a port where 'listen' has only unix sockets",
+            "'listeners.port': a port where 'listen' has only Unix sockets",
         ),
         ("socket_mode: 0668\n", 1, "'socket_mode': '0668'"),
         ("socket_mode: 1777\n", 1, "'socket_mode': '1777'"),

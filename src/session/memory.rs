@@ -57,7 +57,7 @@ impl Session {
     pub fn shed(&mut self, shared: &mut Shared) {
         shared.admission.report(
             &shared.log,
-            self.log.peer(),
+            self.log.name.peer,
             "max_total_memory",
             "this session is among those that hold the most",
             shared.now,

@@ -1,12 +1,8 @@
 //! A session: one browser and its server.
 //!
 //! Owns both sides and the state `machine`: turns what happens on the sockets into events for
-//! the machine, and carries out its actions. From the browser: `client` reads, `client_tls`
-//! establishes TLS, `client_address` determines the address, `request` handles the request,
-//! `frames` the frames, and `first_message`, `framed` and `draft` the messages. To the server:
-//! `route` finds and dials it, `redirect` follows a redirect, and `server_tls` makes the
-//! connection secure. From the server: `server` reads, `relay` relays, and `message_writer`
-//! writes messages in the client's dialect. `side` is a socket with its queue, and `shared` is
+//! the machine, and carries out its actions. `client` is all that concerns the browser,
+//! `server` all that concerns its server. `side` is a socket with its queue, and `shared` is
 //! what the sessions of a worker share. `session_log` has the log line, `outages` limits the
 //! lines about unreachable servers, `deadlines` has the time limits, `back_pressure` and
 //! `memory` the limits on memory, `admission` the limits per client address, `tally` counts the
@@ -15,25 +11,13 @@
 pub mod admission;
 mod back_pressure;
 mod client;
-mod client_address;
-mod client_tls;
 mod deadlines;
-mod draft;
-mod first_message;
-mod framed;
-mod frames;
 mod interner;
 pub mod ledger;
 mod machine;
 mod memory;
-mod message_writer;
 mod outages;
-mod redirect;
-mod relay;
-mod request;
-mod route;
 mod server;
-mod server_tls;
 mod session_log;
 mod settings;
 pub mod shared;
@@ -105,11 +89,11 @@ pub struct Session {
     /// The endpoint that accepted the client.
     endpoint: Rc<Endpoint>,
     /// The unfinished part of what the client sends.
-    incoming: Option<Box<frames::Incoming>>,
+    incoming: Option<Box<client::frames::Incoming>>,
     /// The reader of the server's stream.
     stream: ServerStream,
     /// The route to the server, while the machine needs it.
-    route: Option<Box<route::Route>>,
+    route: Option<Box<server::route::Route>>,
     domain: Option<Rc<str>>,
     /// The name of the root of the draft's stream, if it is not `stream:stream`.
     draft_root: Option<Box<str>>,
@@ -122,8 +106,6 @@ pub struct Session {
     token: u32,
     /// The lane of the dial that connected.
     lane: u8,
-    /// While dialling, an edge reported data, the end or an error, not just a connection.
-    missed: bool,
     /// The parameters of compression, if it was negotiated.
     deflate: Option<Deflate>,
     back_pressure: BackPressure,
@@ -195,7 +177,6 @@ impl Session {
             server_error: None,
             token: u32::try_from(token).expect("descriptors are fewer"),
             lane: 0,
-            missed: false,
             deflate: None,
             back_pressure: BackPressure::default(),
             stream_paused: false,
@@ -215,7 +196,11 @@ impl Session {
             lane if lane - 1 == usize::from(self.lane) && self.server.is_connected() => {
                 self.server.edge(edge);
             }
-            _ => self.missed |= edge.is_readable() || edge.is_read_closed() || edge.is_error(),
+            _ => {
+                if let Some(route) = &mut self.route {
+                    route.missed |= edge.is_readable() || edge.is_read_closed() || edge.is_error();
+                }
+            }
         }
     }
 
@@ -250,7 +235,7 @@ impl Session {
         shared.ledger.change(&mut self.share, Share::default());
         shared.servers.leave(self.token as usize);
         self.untally(shared);
-        if let Some(ip) = self.log.peer().ip() {
+        if let Some(ip) = self.log.name.peer.ip() {
             let standing = std::mem::take(&mut self.standing);
             shared.admission.leave(ip, standing);
         }
@@ -265,7 +250,7 @@ impl Session {
 
     /// Returns the session's name in the log.
     pub fn name(&self) -> Name {
-        self.log.name()
+        self.log.name
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -339,7 +324,7 @@ impl Session {
         if before.index() != after.index() {
             shared.log.debug(format_args!(
                 "session {}: {} -> {} ({event:?})",
-                self.log.name(),
+                self.log.name,
                 before.name(),
                 after.name(),
             ));
@@ -361,7 +346,7 @@ impl Session {
         shared: &mut Shared,
     ) {
         if let Some(key) = cause.limit(&self.config) {
-            let (peer, log) = (self.log.peer(), &shared.log);
+            let (peer, log) = (self.log.name.peer, &shared.log);
             shared.admission.report(log, peer, key, detail, shared.now);
         }
         if phase.is_open() {
@@ -400,10 +385,20 @@ impl Session {
         }
         match actions.server {
             ServerAction::Keep => {}
-            ServerAction::LookUp => self.look_up(shared),
+            ServerAction::LookUp => {
+                if let Some(route) = &mut self.route {
+                    route.look_up(shared);
+                }
+            }
             ServerAction::Disconnect => self.server.close(),
             ServerAction::Follow => self.follow(shared),
-            ServerAction::Greet => self.greet(shared),
+            ServerAction::Greet => {
+                if let Some(route) = &mut self.route
+                    && route.greet(&mut self.server, shared)
+                {
+                    self.draft_root = None;
+                }
+            }
             ServerAction::End(tag) => {
                 if tag == EndTag::Ours {
                     self.write_stream_end();

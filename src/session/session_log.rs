@@ -24,7 +24,8 @@ type Age = Option<NonZeroU32>;
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
     number: u32,
-    peer: Peer,
+    /// The client, as far as it is known.
+    pub(super) peer: Peer,
 }
 
 impl fmt::Display for Name {
@@ -36,8 +37,7 @@ impl fmt::Display for Name {
 /// The data for the log line of a session.
 #[derive(Debug)]
 pub(crate) struct SessionLog {
-    number: u32,
-    peer: Peer,
+    pub name: Name,
     accepted_at: Tick,
     handshake_ms: Age,
     open_ms: Age,
@@ -62,8 +62,7 @@ struct End {
 impl SessionLog {
     pub fn new(number: u32, peer: Peer, now: Tick) -> SessionLog {
         SessionLog {
-            number,
-            peer,
+            name: Name { number, peer },
             accepted_at: now,
             handshake_ms: None,
             open_ms: None,
@@ -73,23 +72,6 @@ impl SessionLog {
             down: Traffic::default(),
             end: None,
         }
-    }
-
-    /// Returns the client's address, as far as it is known.
-    pub fn peer(&self) -> Peer {
-        self.peer
-    }
-
-    pub fn name(&self) -> Name {
-        Name {
-            number: self.number,
-            peer: self.peer,
-        }
-    }
-
-    /// Sets the client's address, reported by a proxy.
-    pub fn set_peer(&mut self, peer: Peer) {
-        self.peer = peer;
     }
 
     /// Notes that a phase was reached. When the server first answers, returns how long that
@@ -145,7 +127,7 @@ pub(crate) struct Line<'a> {
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let log = self.log;
-        write!(f, "session {}", log.name())?;
+        write!(f, "session {}", log.name)?;
         for (name, text) in [("origin", log.origin.as_deref()), ("domain", self.domain)] {
             match text {
                 // A space would start the next field.

@@ -2,7 +2,6 @@
 //! memory, so that an idle session needs none of its own.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use mio::Registry;
@@ -204,15 +203,14 @@ impl Shared {
         self.locator.resolver.drop_cache();
     }
 
-    /// Starts a look-up for the session with this token, whose client is at `ip`. Returns the
+    /// Starts a look-up for the session with this token, whose client is `source`. Returns the
     /// id of the look-up.
-    pub(super) fn look_up(&mut self, token: usize, wanted: &Wanted, ip: Option<IpAddr>) -> u64 {
+    pub(super) fn look_up(&mut self, token: usize, wanted: &Wanted, source: Source) -> u64 {
         self.meter.draw(LOOK_UP);
         let query = self.next_query;
         self.next_query += 1;
         self.queries.insert(query, token);
-        self.locator
-            .look_up(query, wanted, Source::from(ip), self.now);
+        self.locator.look_up(query, wanted, source, self.now);
         query
     }
 

@@ -10,6 +10,7 @@ use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::xmpp::Dialect;
 use crate::session::machine::{Event, Phase};
+use crate::session::server::route::Route;
 use crate::session::shared::Shared;
 use crate::session::side::Side;
 use crate::session::{Session, Tick, Turn};
@@ -393,7 +394,7 @@ impl<'a> Run<'a> {
             let transport = Transport::Simulated(self.server.wire.clone());
             self.session.server = Side::connected(transport, true, self.shared.now);
             self.session.step(Event::Connected, "", self.shared);
-            self.session.secure(self.shared);
+            self.session.on_route(self.shared, Route::secure);
             self.listed = true;
         }
     }

@@ -1,23 +1,17 @@
-//! Relays the server's stream to the client, and sends the client our own errors and stream
-//! ends.
-//!
-//! Reports the server's stream to the machine as events. Writes our own messages in both
-//! dialects.
+//! Relays the server's stream to the client, and reports it to the machine as events.
 
-use super::Session;
-use super::machine::{Actions, Event};
-use super::message_writer::{MessageWriter, fresh_id, write_message};
-use super::shared::Shared;
-use super::step::{Observer, Step};
-use crate::log::Escaped;
 use crate::meter::PARSER;
 use crate::metrics::Traffic;
-use crate::proto::xmpp::error::{self, StreamError};
+use crate::proto::xmpp::error;
 use crate::proto::xmpp::features::{Changes, MAX_FEATURES};
-use crate::proto::xmpp::framing::{self, Element};
-use crate::proto::xmpp::header::Header;
+use crate::proto::xmpp::framing::Element;
 use crate::proto::xmpp::server_stream::{self, Flow, Unit};
 use crate::proto::xmpp::{Dialect, ns};
+use crate::session::Session;
+use crate::session::client::message_writer::MessageWriter;
+use crate::session::machine::Event;
+use crate::session::shared::Shared;
+use crate::session::step::{Observer, Step};
 
 /// Compressed bytes per unit of the meter.
 const COMPRESSED_BYTES: usize = 2;
@@ -165,27 +159,28 @@ impl Session {
             }
         }
         if let Some(to) = found.see_other {
-            return self.take_see_other(&to, shared);
+            let (event, detail) = match &mut self.route {
+                Some(route) => route.take_see_other(&to, shared),
+                // It is too late to follow the redirect.
+                None => {
+                    shared.observer.tell(&Step::Redirected(&to));
+                    (
+                        Event::SeeOther { usable: false },
+                        "see-other-host".to_owned(),
+                    )
+                }
+            };
+            self.step(event, &detail, shared);
+            return;
         }
         if found.end {
-            self.step(Event::ServerEnded, self.server_error_name(), shared);
+            self.end_server_stream(shared);
         }
-        let broken = match error {
-            Some(error) => error.to_string(),
-            None if found.bad_features => {
-                "stream features not well-formed, or over 64 KiB".to_owned()
-            }
-            None => return,
-        };
-        // Before that phase, the line about the unreachable server has the reason.
-        if self.machine.phase().is_relaying() {
-            shared.log.warning(format_args!(
-                "session {}: the server of {} sent an invalid stream: {broken}",
-                self.log.name(),
-                Escaped(self.domain.as_deref().unwrap_or_default()),
-            ));
+        if let Some(error) = error {
+            self.blame_server(&error.to_string(), shared);
+        } else if found.bad_features {
+            self.blame_server("stream features not well-formed, or over 64 KiB", shared);
         }
-        self.step(Event::ServerViolation, &broken, shared);
     }
 
     /// Returns the changes to the server's stream features.
@@ -198,72 +193,6 @@ impl Session {
             max_bytes: (max_bytes != usize::MAX).then_some(max_bytes as u64),
             idle_seconds: config.ping_interval.map(|time| time.as_secs().max(1)),
             announce_limits: config.announce_limits,
-        }
-    }
-
-    /// Sends the client a stream error, the end of its stream, or both (RFC 7395, sections 3.5
-    /// and 3.6).
-    pub(super) fn tell_client(&mut self, actions: &Actions, shared: &mut Shared) {
-        let &Actions {
-            error, end_stream, ..
-        } = actions;
-        let header = actions.open.then(|| self.own_header(error));
-        let text = &mut shared.text;
-        let out = &mut self.client.out;
-        text.clear();
-        match self.machine.dialect() {
-            None | Some(Dialect::Framed) => {
-                if let Some(header) = header {
-                    header.write_open(text);
-                    write_message(out, &[text]);
-                }
-                if let Some(error) = error {
-                    text.clear();
-                    error.write(text);
-                    write_message(out, &[text]);
-                }
-                if end_stream {
-                    write_message(out, &[framing::CLOSE.as_bytes()]);
-                }
-            }
-            // In the draft, an error with our own header is one message.
-            Some(Dialect::Draft) => {
-                if let Some(header) = &header {
-                    header.write_server_stream(text);
-                }
-                if let Some(error) = error {
-                    error.write(text);
-                }
-                if header.is_none() && !text.is_empty() {
-                    write_message(out, &[text]);
-                    text.clear();
-                }
-                if end_stream {
-                    write_message(out, &[text, framing::STREAM_END.as_bytes()]);
-                }
-            }
-        }
-    }
-
-    /// Queues a text message for the client.
-    pub(super) fn write_text(&mut self, text: &[u8]) {
-        write_message(&mut self.client.out, &[text]);
-    }
-
-    /// Returns our own stream header, for an answer that no server gave. Its `from` is empty if
-    /// we do not serve the domain (RFC 6120, section 4.9.1.3).
-    fn own_header(&self, error: Option<StreamError>) -> Header {
-        let ours = !matches!(
-            error,
-            Some(StreamError::HostUnknown | StreamError::ImproperAddressing(_))
-        );
-        let domain = self.domain.as_deref().filter(|_| ours);
-        Header {
-            from: Some(domain.unwrap_or_default().to_owned()),
-            id: Some(fresh_id()),
-            version: Some("1.0".to_owned()),
-            lang: Some("en".to_owned()),
-            ..Header::default()
         }
     }
 }

@@ -1,54 +1,30 @@
-//! Follows a server's redirect to another server (RFC 6120, section 4.9.3.19).
+//! Reads the target of a server's redirect to another server (RFC 6120, section 4.9.3.19).
 //!
-//! Reads the target and drops the state that belongs to the first server. The machine decides
-//! whether the session can still follow the redirect without the client noticing, and `route`
-//! connects to the other server.
+//! The machine decides whether the session can still follow the redirect without the client
+//! noticing.
 
-use super::Session;
-use super::machine::Event;
-use super::shared::Shared;
-use super::step::Step;
+use super::route::Route;
 use crate::log::Escaped;
 use crate::net::dns::locator::PORT;
 use crate::proto::xmpp::address;
+use crate::session::machine::Event;
+use crate::session::shared::Shared;
+use crate::session::step::Step;
 
-impl Session {
-    /// Handles a redirect to the host `to`.
-    pub(super) fn take_see_other(&mut self, to: &str, shared: &mut Shared) {
+impl Route {
+    /// Handles a redirect to the host `to`. Returns what happened, for the machine.
+    pub(super) fn take_see_other(&mut self, to: &str, shared: &mut Shared) -> (Event, String) {
         shared.observer.tell(&Step::Redirected(to));
-        let place = host_and_port(to);
-        let usable = place.is_some();
-        // Without a route it is too late to follow the redirect.
-        let detail = match &mut self.route {
-            None => "see-other-host",
-            Some(route) => {
-                route.see_other = place;
-                shared.log.info(format_args!(
-                    "session {}: the server of {} redirects its clients to {}",
-                    self.log.name(),
-                    Escaped(&route.name),
-                    Escaped(to),
-                ));
-                "too many see-other-host redirects, or an unusable target"
-            }
-        };
-        self.step(Event::SeeOther { usable }, detail, shared);
-    }
-
-    /// Starts again with the target of the redirect.
-    pub(super) fn follow(&mut self, shared: &mut Shared) {
-        shared.servers.leave(self.token as usize);
-        self.server.close();
-        self.stream = Default::default();
-        self.stream_paused = false;
-        self.server_error = None;
-        if let Some(route) = &mut self.route
-            && let Some((name, port)) = route.see_other.take()
-            && let Some(query) = route.lead_to(name, port)
-        {
-            shared.forget_look_up(query);
-        }
-        self.look_up(shared);
+        self.see_other = host_and_port(to);
+        shared.log.info(format_args!(
+            "session {}: the server of {} redirects its clients to {}",
+            self.session,
+            Escaped(&self.name),
+            Escaped(to),
+        ));
+        let usable = self.see_other.is_some();
+        let detail = "too many see-other-host redirects, or an unusable target";
+        (Event::SeeOther { usable }, detail.to_owned())
     }
 }
 

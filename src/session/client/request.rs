@@ -2,13 +2,13 @@
 //!
 //! The result is a WebSocket, a page or a refusal. `proto::http` checks the request.
 
-use super::Session;
-use super::machine::Event;
-use super::shared::Shared;
 use crate::log::Escaped;
 use crate::metrics::reason;
 use crate::proto::http::host_meta::PageRequest;
 use crate::proto::http::{self, Head, Policy, Refusal, Request, Subprotocol};
+use crate::session::Session;
+use crate::session::machine::Event;
+use crate::session::shared::Shared;
 
 impl Session {
     /// Takes bytes of the request, and answers it once it is complete or cannot become valid.
@@ -89,7 +89,7 @@ impl Session {
             _ => None,
         };
         if let Some(key) = key {
-            let (peer, now) = (self.log.peer(), shared.now);
+            let (peer, now) = (self.log.name.peer, shared.now);
             let admission = &mut shared.admission;
             admission.report(&shared.log, peer, key, "", now);
         }
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Queues the response to a refused request.
-    pub(super) fn refuse(&mut self, refusal: Refusal, shared: &mut Shared) {
+    pub(in crate::session) fn refuse(&mut self, refusal: Refusal, shared: &mut Shared) {
         let address_limit = matches!(refusal, Refusal::AddressOverloaded { .. });
         let reason = match self.excess {
             Some(excess) if address_limit => excess.key(),

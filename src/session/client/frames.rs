@@ -1,21 +1,21 @@
 //! Handles the client's frames.
 //!
-//! Passes messages to `client`, inflated if they were compressed, answers Pings, and passes a
-//! Close to the machine. Fails the connection if the client breaks a rule of RFC 6455. Keeps a
+//! Passes messages to `messages`, inflated if they were compressed, and the other frames to
+//! `control_frames`. Fails the connection if the client breaks a rule of RFC 6455. Keeps a
 //! message that takes several turns to inflate or check.
 
 use std::borrow::Cow;
 
-use super::Session;
-use super::machine::{Event, Phase};
-use super::shared::Shared;
 use crate::expat::Judgement;
+use crate::proto::ws;
 use crate::proto::ws::deflate::Inflation;
-use crate::proto::ws::{self, frame};
+use crate::session::Session;
+use crate::session::machine::{Event, Phase};
+use crate::session::shared::Shared;
 
 /// The unfinished part of what a client sends.
 #[derive(Default)]
-pub(super) struct Incoming {
+pub(in crate::session) struct Incoming {
     reader: ws::Reader,
     /// A message that takes several turns; later bytes from the client wait for it.
     message: Option<Unfinished>,
@@ -70,13 +70,13 @@ impl Incoming {
 
 impl Session {
     /// Whether a message from the client is being inflated or checked.
-    pub(super) fn is_judging(&self) -> bool {
+    pub(in crate::session) fn is_judging(&self) -> bool {
         let incoming = self.incoming.as_ref();
         incoming.is_some_and(|incoming| incoming.message.is_some())
     }
 
     /// Returns what [`Incoming::size`] returns; zeros if nothing is unfinished.
-    pub(super) fn incoming_size(&self) -> (usize, usize, usize) {
+    pub(in crate::session) fn incoming_size(&self) -> (usize, usize, usize) {
         let incoming = self.incoming.as_ref();
         incoming.map_or((0, 0, 0), |incoming| incoming.size())
     }
@@ -165,28 +165,21 @@ impl Session {
     /// Handles one message or control frame. Returns a message that takes another turn; the
     /// meter is then spent.
     fn take_frame(&mut self, event: ws::Event<'_>, shared: &mut Shared) -> Option<Unfinished> {
-        // After our Close frame was sent, only the client's Close frame matters.
         let open = self.machine.phase().is_open();
         match event {
             ws::Event::Text(text) if open => {
                 let judgement = self.take_message(text, None, shared)?;
                 let text = text.to_owned();
-                return Some(Unfinished::Judging { text, judgement });
+                Some(Unfinished::Judging { text, judgement })
             }
             ws::Event::Compressed { payload, .. } if open => {
-                return self.take_compressed(payload.into(), None, shared);
+                self.take_compressed(payload.into(), None, shared)
             }
-            ws::Event::Ping(payload) if open => frame::write_pong(&mut self.client.out, payload),
-            ws::Event::Close { code, reason } => {
-                let detail = code.map_or(String::new(), |code| code.0.to_string());
-                let actions = self.step(Event::CloseFrame, &detail, shared);
-                if actions.echo_close {
-                    frame::write_close(&mut self.client.out, code, reason);
-                }
+            control => {
+                self.take_control_frame(control, shared);
+                None
             }
-            _ => {}
         }
-        None
     }
 
     fn take_compressed(

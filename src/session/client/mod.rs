@@ -1,14 +1,23 @@
-//! Reads from the client, and handles its messages.
+//! The client's side: reads from the client, and answers it.
 //!
-//! This is the path from the client's socket to the server's queue. `request` handles the
-//! request, `frames` the frames, and `first_message`, `framed` and `draft` the messages.
+//! This is the path from the client's socket to the server's queue: `tls` establishes TLS,
+//! `address` determines the client's address, `request` handles the request, `frames` the
+//! frames, `control_frames` answers Pings and Close frames, and `messages` handles the messages.
+//! In the other direction, `message_writer` writes the server's messages, and `answers` our own.
+
+mod address;
+mod answers;
+mod control_frames;
+pub(super) mod frames;
+pub(super) mod message_writer;
+mod messages;
+mod request;
+mod tls;
 
 use super::machine::{Event, Phase};
 use super::shared::Shared;
 use super::side::Read;
 use super::{READS_PER_TURN, Session};
-use crate::expat::Judgement;
-use crate::proto::xmpp::Dialect;
 
 impl Session {
     /// Reads from the client while there are bytes and the queues have room. Returns true if
@@ -73,34 +82,6 @@ impl Session {
                 }
             }
             _ => self.take_frames(bytes, shared),
-        }
-    }
-
-    /// Handles a message, part of which may already be checked. Returns what remains to be
-    /// checked in another turn.
-    pub(super) fn take_message(
-        &mut self,
-        text: &str,
-        mut begun: Option<Judgement>,
-        shared: &mut Shared,
-    ) -> Option<Judgement> {
-        let verdict = match (self.machine.phase(), self.machine.dialect()) {
-            (Phase::AwaitOpen, _) => self.take_first(text, shared),
-            (_, Some(Dialect::Draft)) => self.take_draft(text, shared),
-            _ => self.take_element(text, &mut begun, shared),
-        };
-        if let Err(error) = verdict {
-            self.step(Event::Violation(error), "", shared);
-            return None;
-        }
-        begun
-    }
-
-    /// Relays a message to the server, and counts it.
-    pub(super) fn relay_up(&mut self, event: Event, text: &str, shared: &mut Shared) {
-        if self.pass_on(event, text.as_bytes(), shared) {
-            self.log.up.count(text.len());
-            shared.metrics.up.count(text.len());
         }
     }
 }

@@ -19,7 +19,7 @@ const MIN_COMPRESSED: usize = 1024;
 const MAX_COMPRESSED: usize = 256 << 10;
 
 /// Writes messages to a client's queue.
-pub(super) struct MessageWriter<'a> {
+pub(in crate::session) struct MessageWriter<'a> {
     pub out: &'a mut Buf,
     pub codec: &'a mut Codec,
     /// A buffer to compose small texts.

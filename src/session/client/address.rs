@@ -6,14 +6,14 @@
 
 use std::net::SocketAddr;
 
-use super::admission::{self, Excess, Standing};
-use super::machine::{Event, Phase};
-use super::shared::Shared;
-use super::{Session, Tick};
 use crate::config::ForwardedHeader;
 use crate::net::peer::Peer;
 use crate::proto::http::{Accept, Refusal, forwarded};
 use crate::proto::proxy_protocol::{self, Proxied};
+use crate::session::admission::{self, Excess, Standing};
+use crate::session::machine::{Event, Phase};
+use crate::session::shared::Shared;
+use crate::session::{Session, Tick};
 
 /// How long a client over a limit may take to send its request.
 const REQUEST_OF_REFUSED_MS: Tick = 2000;
@@ -44,7 +44,7 @@ impl Session {
         error: &proxy_protocol::Error,
         shared: &mut Shared,
     ) {
-        let name = self.log.name();
+        let name = self.log.name;
         let log = &shared.log;
         log.warning(format_args!("session {name}: trusted proxy: {error}"));
         self.refuse(Refusal::Malformed, shared);
@@ -64,7 +64,7 @@ impl Session {
     /// Admits the client of a valid request: takes its address from a trusted proxy, and checks
     /// the limits.
     pub(super) fn admit(&mut self, accept: &Accept, shared: &mut Shared) -> Result<(), Refusal> {
-        let peer = self.log.peer();
+        let peer = self.log.name.peer;
         if admission::is_trusted_proxy(peer, &self.config) {
             let named = self.config.forwarded_header;
             let list = accept.forwarded_for.as_deref();
@@ -88,8 +88,8 @@ impl Session {
     }
 
     /// Counts the client for its address, and notes if that exceeds a limit.
-    pub(super) fn count_address(&mut self, shared: &mut Shared) {
-        let Some(ip) = self.log.peer().ip() else {
+    pub(in crate::session) fn count_address(&mut self, shared: &mut Shared) {
+        let Some(ip) = self.log.name.peer.ip() else {
             return;
         };
         match shared.admission.admit(ip, &self.config, shared.now) {
@@ -99,9 +99,9 @@ impl Session {
     }
 
     /// Notes and logs that the client is over a limit.
-    pub(super) fn exceed(&mut self, excess: Excess, shared: &mut Shared) {
+    pub(in crate::session) fn exceed(&mut self, excess: Excess, shared: &mut Shared) {
         self.excess = Some(excess);
-        let (peer, now) = (self.log.peer(), shared.now);
+        let (peer, now) = (self.log.name.peer, shared.now);
         shared
             .admission
             .report_excess(&shared.log, peer, excess, now);
@@ -120,7 +120,7 @@ impl Session {
         };
         let soon = shared.now + REQUEST_OF_REFUSED_MS;
         self.phase_deadline = self.phase_deadline.min(soon);
-        match self.log.peer().ip() {
+        match self.log.name.peer.ip() {
             Some(ip) if excess != Excess::Connections => {
                 let kept = self.machine.phase() != Phase::Accepting && shared.admission.keep(ip);
                 if kept {
@@ -134,7 +134,7 @@ impl Session {
     }
 
     /// Closes the connection of a client over a limit without a response.
-    pub(super) fn leave_unanswered(&mut self, shared: &mut Shared) {
+    pub(in crate::session) fn leave_unanswered(&mut self, shared: &mut Shared) {
         shared.metrics.refused.count("unanswered");
         let key = self.excess.map_or("", Excess::key);
         self.step(Event::Unanswered, key, shared);
@@ -142,11 +142,11 @@ impl Session {
 
     /// Takes the client's address from a trusted proxy.
     pub(super) fn arrives_from(&mut self, client: SocketAddr, shared: &mut Shared) {
-        let name = self.log.name();
+        let name = self.log.name;
         shared
             .log
             .debug(format_args!("session {name}: client {client}"));
-        self.log.set_peer(Peer::Ip(client));
+        self.log.name.peer = Peer::Ip(client);
         if !self.config.is_trusted(client.ip()) && self.excess.is_none() {
             self.count_address(shared);
         }

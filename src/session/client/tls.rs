@@ -5,13 +5,13 @@
 //! handshake. The number of handshake steps per turn is limited, because each may cost a
 //! signature.
 
-use super::Session;
-use super::machine::{Event, Phase};
-use super::shared::Shared;
-use super::side::Read;
 use crate::log::Escaped;
 use crate::proto::http::Refusal;
 use crate::proto::proxy_protocol;
+use crate::session::Session;
+use crate::session::machine::{Event, Phase};
+use crate::session::shared::Shared;
+use crate::session::side::Read;
 
 impl Session {
     /// Continues to establish TLS. Returns false if this must wait for the client or for the
@@ -33,7 +33,7 @@ impl Session {
                 shared.metrics.client_tls.count(version);
                 shared.log.debug(format_args!(
                     "session {}: {version} with the client, for {}",
-                    self.log.name(),
+                    self.log.name,
                     Escaped(self.client.tls_name().unwrap_or("no name")),
                 ));
                 self.step(Event::Encrypted, "", shared);

@@ -1,0 +1,171 @@
+//! The server's side: connects to the server, and reads from it.
+//!
+//! `route` finds and dials the server, `redirect` reads its redirects, and `tls` makes the
+//! connection secure. `reachability` notes how that went. `relay` relays the stream, and `end`
+//! reports its end or loss.
+
+mod end;
+mod reachability;
+mod redirect;
+mod relay;
+pub(super) mod route;
+mod tls;
+
+use super::machine::{Event, Phase};
+use super::shared::Shared;
+use super::side::{Read, Side};
+use super::{NEVER, READS_PER_TURN, Session};
+use crate::net::dns::locator::Answer;
+use route::{Outcome, Route};
+
+impl Session {
+    /// Handles the locator's answer.
+    pub fn located(&mut self, answer: Answer, shared: &mut Shared) {
+        self.on_route(shared, |route, _, shared| route.take_answer(answer, shared));
+    }
+
+    /// Continues to connect to the server, as far as possible without waiting for its bytes.
+    pub(super) fn connect(&mut self, shared: &mut Shared) {
+        let Some(route) = &mut self.route else {
+            return;
+        };
+        if shared.now >= route.waits_until {
+            route.waits_until = NEVER;
+            if self.machine.phase() == Phase::Securing {
+                self.on_route(shared, |route, _, shared| route.give_up_waiting(shared));
+            }
+        }
+        while self.machine.phase() == Phase::Connecting {
+            self.on_route(shared, Route::dial);
+            if self.machine.phase() != Phase::Securing {
+                return;
+            }
+            self.on_route(shared, Route::secure);
+        }
+    }
+
+    /// Lets the route take a step, and tells the machine what happened.
+    pub(super) fn on_route(
+        &mut self,
+        shared: &mut Shared,
+        step: impl FnOnce(&mut Route, &mut Side, &mut Shared) -> Outcome,
+    ) {
+        let Some(route) = &mut self.route else {
+            return;
+        };
+        let Some((event, detail)) = step(route, &mut self.server, shared) else {
+            return;
+        };
+        self.lane = route.lane;
+        let said = std::mem::take(&mut route.said);
+        self.step(event, &detail, shared);
+        if !said.is_empty() {
+            self.relay_down(&said, shared);
+        }
+    }
+
+    /// Starts again with the target of a redirect.
+    pub(super) fn follow(&mut self, shared: &mut Shared) {
+        shared.servers.leave(self.token as usize);
+        self.server.close();
+        self.stream = Default::default();
+        self.stream_paused = false;
+        self.server_error = None;
+        if let Some(route) = &mut self.route {
+            if let Some((name, port)) = route.see_other.take()
+                && let Some(query) = route.lead_to(name, port)
+            {
+                shared.forget_look_up(query);
+            }
+            route.look_up(shared);
+        }
+    }
+
+    /// Cancels the look-up and the dial.
+    pub(super) fn abandon_route(&mut self, shared: &mut Shared) {
+        shared.servers.leave(self.token as usize);
+        if let Some(query) = self.route.take().and_then(|mut route| route.take_query()) {
+            shared.forget_look_up(query);
+        }
+    }
+
+    /// Reads from the server while there are bytes and the client's queue has room. Returns
+    /// true if the turn's budget stopped it.
+    pub(super) fn take_server(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
+        let (mut reads, mut has_read) = (0, false);
+        loop {
+            let phase = self.machine.phase();
+            if phase == Phase::Securing {
+                return self.take_securing(shared, scratch);
+            }
+            let relaying = phase.reads_stream();
+            if relaying && self.measure().server_waits {
+                return false;
+            }
+            if relaying && self.stream_paused {
+                self.relay_down(&[], shared);
+                // Each turn handles at least one unit from the server, whatever the client
+                // used.
+                if shared.meter.is_spent() {
+                    return true;
+                }
+                continue;
+            }
+            if !self.server.is_readable() {
+                return false;
+            }
+            // Read at least once, whatever the client used of the turn.
+            if reads == READS_PER_TURN || (has_read && shared.meter.is_spent()) {
+                return true;
+            }
+            has_read = true;
+            let read = self.server.read(scratch, &mut shared.meter);
+            reads += u32::from(read != Read::Later);
+            match (read, relaying) {
+                (Read::Later, _) => {}
+                (Read::Bytes(n), true) => {
+                    shared.taken.1 += n;
+                    self.relay_down(&scratch[..n], shared);
+                }
+                (Read::Bytes(n), false) => {
+                    if !self.server.drop_bytes(n) {
+                        self.step(Event::ServerGone, "", shared);
+                    }
+                }
+                (Read::Nothing, _) | (Read::End, false) => return false,
+                (Read::End | Read::Broken, _) => self.lose_server(shared),
+            }
+        }
+    }
+
+    /// Reads from the server before TLS, one piece per call, because the next bytes may be TLS.
+    fn take_securing(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
+        if self
+            .route
+            .as_ref()
+            .is_some_and(|route| route.shakes_hands())
+        {
+            // Each step may cost a signature, so the number of steps per turn of the loop is
+            // limited.
+            if !self.server.is_readable() || shared.tls_budget == 0 {
+                return self.server.is_readable();
+            }
+            self.on_route(shared, Route::shake_hands);
+            return self.machine.phase() != Phase::Securing || self.server.is_readable();
+        }
+        if !self.server.is_readable() {
+            return false;
+        }
+        match self.server.read(scratch, &mut shared.meter) {
+            Read::Bytes(n) => self.on_route(shared, |route, server, shared| {
+                route.take_bytes(&scratch[..n], server, shared)
+            }),
+            Read::Later => {}
+            Read::Nothing => return false,
+            Read::End | Read::Broken => self.on_route(shared, |route, _, shared| {
+                route.insecure("the connection was lost before TLS", shared)
+            }),
+        }
+        true
+    }
+}

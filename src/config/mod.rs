@@ -249,12 +249,6 @@ impl Config {
         }
         addresses
     }
-
-    /// Whether a request with this Origin header is accepted under the top-level keys. A
-    /// missing header is matched as an empty text.
-    pub fn origin_allowed(&self, origin: Option<&str>) -> bool {
-        self.top.origin_allowed(origin)
-    }
 }
 
 /// The result of reading a configuration without errors.

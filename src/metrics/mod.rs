@@ -308,7 +308,7 @@ fn series_names(config: &Config) -> impl Iterator<Item = String> {
 /// Returns the label value of a refusal.
 pub(crate) fn reason(refusal: &Refusal) -> &'static str {
     match refusal {
-        Refusal::Overloaded { .. } => "max_connections",
+        Refusal::Overloaded => "max_connections",
         Refusal::HeadTooLarge => "max_request_size",
         Refusal::TooManyHeaders => "max_request_lines",
         Refusal::HostMissing
@@ -321,7 +321,7 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
         Refusal::Method { .. } => "method",
         Refusal::Upgrade | Refusal::Connection | Refusal::Version { .. } => "not_websocket",
         Refusal::Timeout => "timeout",
-        Refusal::Stopping { .. } => "stopping",
+        Refusal::Stopping => "stopping",
         Refusal::Malformed | Refusal::TlsOnPlainPort | Refusal::PlainOnTlsPort | Refusal::Body => {
             "malformed"
         }

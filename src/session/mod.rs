@@ -38,14 +38,13 @@ use crate::net::byte_stream::ByteStream;
 use crate::net::peer::Peer;
 use crate::net::tls_server::Endpoint;
 use crate::net::transport::Transport;
-use crate::proto::http::Refusal;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::frame;
 use crate::proto::xmpp::server_stream::ServerStream;
 use admission::{Excess, Standing};
 use back_pressure::BackPressure;
 use ledger::Share;
-use machine::{Actions, Cause, EndTag, Event, Machine, Phase, Refuse, ServerAction};
+use machine::{Actions, Cause, EndTag, Event, Machine, Phase, ServerAction};
 use session_log::{Name, SessionLog};
 use settings::Settings;
 use shared::Shared;
@@ -363,13 +362,8 @@ impl Session {
     /// Carries out actions, except relaying a message and answering a Close frame: the callers
     /// have the message and the frame.
     fn carry_out(&mut self, actions: &Actions, shared: &mut Shared) {
-        match actions.refuse {
-            None => {}
-            Some(Refuse::Timeout) => self.refuse(Refusal::Timeout, shared),
-            Some(Refuse::Unavailable) => {
-                let retry_after_secs = 5;
-                self.refuse(Refusal::Stopping { retry_after_secs }, shared);
-            }
+        if let Some(refusal) = actions.refuse {
+            self.refuse(refusal, shared);
         }
         if actions.error.is_some() || actions.end_stream {
             self.tell_client(actions, shared);

@@ -84,8 +84,8 @@ fn the_sample_of_the_original_manual_works_unchanged() {
     assert_eq!(config.top.listen, [address("0.0.0.0")]);
     assert_eq!(config.top.host.as_deref(), Some("example.com:5000"));
     assert_eq!(config.top.resource.as_deref(), Some("/mychat"));
-    assert!(config.origin_allowed(Some("http://seconddomain.com")));
-    assert!(!config.origin_allowed(Some("http://thirddomain.com")));
+    assert!(config.top.origin_allowed(Some("http://seconddomain.com")));
+    assert!(!config.top.origin_allowed(Some("http://thirddomain.com")));
     assert_eq!(config.log_level, Level::Debug);
 }
 
@@ -95,7 +95,7 @@ fn values_are_the_text_that_stands_there() {
     assert_eq!(good("port: '5000'").top.port, 5000);
     assert_eq!(good("host: no").top.host.as_deref(), Some("no"));
     assert_eq!(good("host: 1.0").top.host.as_deref(), Some("1.0"));
-    assert!(good("origin: null").origin_allowed(Some("null")));
+    assert!(good("origin: null").top.origin_allowed(Some("null")));
 }
 
 #[test]
@@ -200,33 +200,33 @@ fn the_later_of_two_equal_keys_counts() {
 #[test]
 fn origins_are_patterns_without_regard_to_case() {
     let config = good("origin:\n  - HTTP://*.Example.com\n  - https://[a-c]\n");
-    assert!(config.origin_allowed(Some("http://a.b.EXAMPLE.com")));
-    assert!(config.origin_allowed(Some("https://B")));
-    assert!(!config.origin_allowed(Some("http://example.com")));
-    assert!(!config.origin_allowed(Some("")));
-    assert!(!config.origin_allowed(None));
+    assert!(config.top.origin_allowed(Some("http://a.b.EXAMPLE.com")));
+    assert!(config.top.origin_allowed(Some("https://B")));
+    assert!(!config.top.origin_allowed(Some("http://example.com")));
+    assert!(!config.top.origin_allowed(Some("")));
+    assert!(!config.top.origin_allowed(None));
 }
 
 #[test]
 fn a_lone_origin_is_a_list_of_one() {
     let config = good("origin: https://example.com");
-    assert!(config.origin_allowed(Some("https://example.com")));
-    assert!(!config.origin_allowed(Some("https://example.org")));
+    assert!(config.top.origin_allowed(Some("https://example.com")));
+    assert!(!config.top.origin_allowed(Some("https://example.org")));
 }
 
 #[test]
 fn without_origins_any_origin_passes() {
     for text in ["", "origin:", "origin: []"] {
         let (config, _) = warned(text);
-        assert!(config.origin_allowed(Some("http://anywhere")), "{text}");
-        assert!(config.origin_allowed(None), "{text}");
+        assert!(config.top.origin_allowed(Some("http://anywhere")), "{text}");
+        assert!(config.top.origin_allowed(None), "{text}");
     }
 }
 
 #[test]
 fn a_missing_origin_passes_where_a_pattern_matches_the_empty_text() {
-    assert!(good("origin: '*'").origin_allowed(None));
-    assert!(good("origin: [http://a, '']").origin_allowed(None));
+    assert!(good("origin: '*'").top.origin_allowed(None));
+    assert!(good("origin: [http://a, '']").top.origin_allowed(None));
 }
 
 #[test]

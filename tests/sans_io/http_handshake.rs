@@ -340,9 +340,6 @@ fn refuses_what_is_too_large_and_no_sooner() {
 
 #[test]
 fn refusals_end_the_connection_and_carry_their_length() {
-    let overloaded = Refusal::Overloaded {
-        retry_after_secs: 7,
-    };
     for (refusal, status, line) in [
         (Refusal::Malformed, "400 Bad Request", ""),
         (Refusal::Origin, "403 Forbidden", ""),
@@ -358,7 +355,16 @@ fn refusals_end_the_connection_and_carry_their_length() {
             "431 Request Header Fields Too Large",
             "",
         ),
-        (overloaded, "503 Service Unavailable", "Retry-After: 7\r\n"),
+        (
+            Refusal::Overloaded,
+            "503 Service Unavailable",
+            "Retry-After: 10\r\n",
+        ),
+        (
+            Refusal::Stopping,
+            "503 Service Unavailable",
+            "Retry-After: 5\r\n",
+        ),
     ] {
         assert_eq!(
             bytes(|out| refusal.write(out)),

@@ -73,21 +73,12 @@ pub enum Refusal {
     /// The request was not complete in time (RFC 9110 15.5.9).
     Timeout,
     /// There is no room for another client (RFC 6455 10.4, RFC 9110 15.6.4).
-    Overloaded {
-        /// When the client may try again.
-        retry_after_secs: u32,
-    },
+    Overloaded,
     /// The client's address has too many connections, or opens them too fast (RFC 6455 10.4,
     /// RFC 9110 15.6.4).
-    AddressOverloaded {
-        /// When the client may try again.
-        retry_after_secs: u32,
-    },
+    AddressOverloaded,
     /// The server is stopping (RFC 9110 15.6.4).
-    Stopping {
-        /// When the client may try again.
-        retry_after_secs: u32,
-    },
+    Stopping,
 }
 
 impl Refusal {
@@ -100,9 +91,7 @@ impl Refusal {
             Refusal::Timeout => 408,
             Refusal::WebSocketVersion => 426,
             Refusal::HeadTooLarge | Refusal::TooManyHeaders => 431,
-            Refusal::Overloaded { .. }
-            | Refusal::AddressOverloaded { .. }
-            | Refusal::Stopping { .. } => 503,
+            Refusal::Overloaded | Refusal::AddressOverloaded | Refusal::Stopping => 503,
             _ => 400,
         }
     }
@@ -110,23 +99,21 @@ impl Refusal {
     /// Appends the response.
     pub fn write(self, out: &mut Buf) {
         let fields = match self {
-            Refusal::Method { .. } => {
-                "Connection: close\r\nAllow: GET, HEAD, OPTIONS\r\n".to_owned()
-            }
-            Refusal::WebSocketVersion => "Connection: Upgrade, close\r\nUpgrade: websocket\r\n\
+            Refusal::Method { .. } => "Connection: close\r\nAllow: GET, HEAD, OPTIONS\r\n",
+            Refusal::WebSocketVersion => {
+                "Connection: Upgrade, close\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\n"
-                .to_owned(),
-            Refusal::Overloaded { retry_after_secs }
-            | Refusal::AddressOverloaded { retry_after_secs }
-            | Refusal::Stopping { retry_after_secs } => {
-                format!("Connection: close\r\nRetry-After: {retry_after_secs}\r\n")
             }
-            _ => "Connection: close\r\n".to_owned(),
+            Refusal::Overloaded | Refusal::AddressOverloaded => {
+                "Connection: close\r\nRetry-After: 10\r\n"
+            }
+            Refusal::Stopping => "Connection: close\r\nRetry-After: 5\r\n",
+            _ => "Connection: close\r\n",
         };
         let body = format!("{self}\n");
         let response = Response {
             status: self.status(),
-            fields: &fields,
+            fields,
             content: Some((TEXT, body.as_bytes())),
             head_only: matches!(
                 self,
@@ -166,9 +153,9 @@ impl fmt::Display for Refusal {
             Refusal::Extensions => "Sec-WebSocket-Extensions is malformed",
             Refusal::Body => "opening handshake with a body",
             Refusal::Timeout => "request was not complete in time",
-            Refusal::Overloaded { .. } => "too many connections",
-            Refusal::AddressOverloaded { .. } => "too many connections from your address",
-            Refusal::Stopping { .. } => "this server is stopping",
+            Refusal::Overloaded => "too many connections",
+            Refusal::AddressOverloaded => "too many connections from your address",
+            Refusal::Stopping => "this server is stopping",
         })
     }
 }

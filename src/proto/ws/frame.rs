@@ -177,12 +177,6 @@ pub fn write_compressed(out: &mut Buf, opcode: Opcode, payload: &[u8]) {
     out.extend(payload);
 }
 
-/// Appends a text message in one frame.
-pub fn write_text(out: &mut Buf, text: &[u8]) {
-    write_header(out, Opcode::Text, text.len());
-    out.extend(text);
-}
-
 /// Appends a Ping frame.
 ///
 /// # Panics
@@ -242,8 +236,6 @@ impl CloseCode {
     pub const TOO_BIG: CloseCode = CloseCode(1009);
     /// The server is overloaded (IANA registry of close codes).
     pub const TRY_AGAIN_LATER: CloseCode = CloseCode(1013);
-    /// The server failed unexpectedly.
-    pub const INTERNAL_ERROR: CloseCode = CloseCode(1011);
 
     /// Whether a received Close frame may have this code: the codes that RFC 6455 7.4.1 allows,
     /// 1012 to 1014 of the IANA registry, and 3000 to 4999 (7.4.2). The RFC says nothing about

@@ -17,8 +17,6 @@ use crate::session::{Session, Tick};
 
 /// How long a client over a limit may take to send its request.
 const REQUEST_OF_REFUSED_MS: Tick = 2000;
-/// When a client that was refused for lack of room may try again.
-const RETRY_AFTER_SECS: u32 = 10;
 
 impl Session {
     /// Reads the PROXY header that a proxy may send first. Returns false while bytes are
@@ -78,12 +76,8 @@ impl Session {
         }
         match self.excess {
             None => Ok(()),
-            Some(Excess::Connections) => Err(Refusal::Overloaded {
-                retry_after_secs: RETRY_AFTER_SECS,
-            }),
-            Some(_) => Err(Refusal::AddressOverloaded {
-                retry_after_secs: RETRY_AFTER_SECS,
-            }),
+            Some(Excess::Connections) => Err(Refusal::Overloaded),
+            Some(_) => Err(Refusal::AddressOverloaded),
         }
     }
 

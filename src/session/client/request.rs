@@ -106,7 +106,7 @@ impl Session {
 
     /// Queues the response to a refused request.
     pub(in crate::session) fn refuse(&mut self, refusal: Refusal, shared: &mut Shared) {
-        let address_limit = matches!(refusal, Refusal::AddressOverloaded { .. });
+        let address_limit = matches!(refusal, Refusal::AddressOverloaded);
         let reason = match self.excess {
             Some(excess) if address_limit => excess.key(),
             _ => reason(&refusal),

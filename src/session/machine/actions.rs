@@ -1,6 +1,7 @@
 //! What a session does after an event.
 
 use super::cause::Cause;
+use crate::proto::http::Refusal;
 use crate::proto::ws::CloseCode;
 use crate::proto::xmpp::error::StreamError;
 
@@ -33,22 +34,13 @@ pub(crate) enum ServerAction {
     Abort,
 }
 
-/// A refusal that does not depend on the content of the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refuse {
-    /// 408: the request took too long.
-    Timeout,
-    /// 503: the daemon is stopping.
-    Unavailable,
-}
-
 /// What to do. The order of the fields is the order of the actions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Actions {
     /// Relay the client's message.
     pub relay: bool,
     /// Refuse the request.
-    pub refuse: Option<Refuse>,
+    pub refuse: Option<Refusal>,
     /// Send the client our own `<open/>` or stream header.
     pub open: bool,
     /// Send the client a stream error.

@@ -14,10 +14,11 @@ mod phase;
 #[cfg(test)]
 mod tests;
 
+use crate::proto::http::Refusal;
 use crate::proto::ws::{self, CloseCode};
 use crate::proto::xmpp::Dialect;
 use crate::proto::xmpp::error::StreamError;
-pub(crate) use actions::{Actions, EndTag, Refuse, ServerAction};
+pub(crate) use actions::{Actions, EndTag, ServerAction};
 pub(crate) use cause::Cause;
 use cause::TooBig;
 pub(crate) use event::Event;
@@ -152,8 +153,8 @@ impl Machine {
             _ => return Actions::default(),
         };
         let refuse = match cause {
-            Cause::Late(Phase::Opening) => Some(Refuse::Timeout),
-            Cause::Drain if !tls => Some(Refuse::Unavailable),
+            Cause::Late(Phase::Opening) => Some(Refusal::Timeout),
+            Cause::Drain if !tls => Some(Refusal::Stopping),
             _ => None,
         };
         Actions {

@@ -10,7 +10,7 @@ fuzz_target!(|text: &str| {
         Ok(loaded) => {
             // An accepted configuration can be used.
             let _ = loaded.config.domain("a.example");
-            let _ = loaded.config.origin_allowed(Some("https://a.example"));
+            let _ = loaded.config.top.origin_allowed(Some("https://a.example"));
             (loaded.warnings, false)
         }
         Err(problems) => (problems, true),

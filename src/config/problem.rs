@@ -24,16 +24,6 @@ pub struct Problem {
 pub enum What {
     /// The file cannot be read, for this reason.
     Unreadable(String),
-    /// The file is larger than this many bytes.
-    TooLarge(usize),
-    /// The file is not UTF-8 text.
-    NotUtf8,
-    /// The file has no text, while another configuration is in force.
-    Empty,
-    /// A character that YAML does not allow (YAML 1.2, section 5.1).
-    Character(char),
-    /// Warning: the last line has no newline; the file may be truncated.
-    NoNewline,
     /// Any other error.
     Error(String),
     /// Any other warning.
@@ -43,7 +33,7 @@ pub enum What {
 impl What {
     /// Whether the configuration can still be used.
     pub fn is_warning(&self) -> bool {
-        matches!(self, Self::NoNewline | Self::Warning(_))
+        matches!(self, Self::Warning(_))
     }
 }
 
@@ -67,18 +57,6 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
-            Self::TooLarge(bytes) => write!(f, "is too large; allowed: at most {bytes} bytes"),
-            Self::NotUtf8 => f.write_str("is not UTF-8 text"),
-            Self::Empty => f.write_str("is empty; perhaps another program is writing it"),
-            Self::Character(c) => write!(
-                f,
-                "the character U+{:04X} is not allowed; allowed: printable text; the file may be \
-                 damaged",
-                u32::from(*c)
-            ),
-            Self::NoNewline => f.write_str(
-                "the last line has no newline; if the file is truncated, keys may be missing",
-            ),
             Self::Error(text) | Self::Warning(text) => Escaped(text).fmt(f),
         }
     }

@@ -52,9 +52,9 @@ impl Sources {
         for (file, (_, text)) in sources.files.iter().enumerate() {
             let failed = |(place, what): &(Place, What)| place.file == file && !what.is_warning();
             if text.trim().is_empty() && !sources.problems.iter().any(failed) {
-                sources
-                    .problems
-                    .push((Place { file, line: 0 }, What::Empty));
+                let text = "is empty; perhaps another program is writing it";
+                let what = What::Error(text.to_owned());
+                sources.problems.push((Place { file, line: 0 }, what));
             }
         }
         sources
@@ -66,7 +66,7 @@ impl Sources {
         sources.files.push((name.to_owned(), text.to_owned()));
         if text.len() > MAX_BYTES {
             sources.files[0].1.clear();
-            sources.fail(What::TooLarge(MAX_BYTES));
+            sources.fail(too_large(""));
         }
         sources
     }
@@ -173,23 +173,23 @@ impl Sources {
         }
         if bytes.len() > room {
             return self.fail(match self.files.len() {
-                1 => What::TooLarge(MAX_BYTES),
-                _ => What::Error(format!(
-                    "is too large; allowed: at most {MAX_BYTES} bytes in all files together"
-                )),
+                1 => too_large(""),
+                _ => too_large(" in all files together"),
             });
         }
         match String::from_utf8(bytes) {
             Ok(text) => {
                 if !text.is_empty() && !text.ends_with('\n') {
-                    self.fail_at(text.lines().count(), What::NoNewline);
+                    let warning = "the last line has no newline; if the file is truncated, \
+                                   keys may be missing";
+                    self.fail_at(text.lines().count(), What::Warning(warning.to_owned()));
                 }
                 self.files.last_mut().expect("this file").1 = text;
             }
             Err(error) => {
                 let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
                 let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-                self.fail_at(line, What::NotUtf8);
+                self.fail_at(line, What::Error("is not UTF-8 text".to_owned()));
             }
         }
     }
@@ -203,6 +203,12 @@ impl Sources {
         let file = self.files.len() - 1;
         self.problems.push((Place { file, line }, what));
     }
+}
+
+fn too_large(all: &str) -> What {
+    What::Error(format!(
+        "is too large; allowed: at most {MAX_BYTES} bytes{all}"
+    ))
 }
 
 /// Opens a file that can be read without blocking: no pipe, no device.

@@ -9,7 +9,7 @@
 use yaml_rust2::parser::{Event, Parser, Tag};
 use yaml_rust2::scanner::{Marker, ScanError, TScalarStyle};
 
-use super::problem::{Place, Report, What};
+use super::problem::{Place, Report};
 
 /// Maximum nesting depth of lists and mappings.
 const MAX_DEPTH: usize = 8;
@@ -76,7 +76,11 @@ pub(super) fn entries(file: usize, text: &str, report: &mut Report) -> Vec<Entry
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some((at, c)) = text.char_indices().find(|(_, c)| !is_allowed(*c)) {
         let line = 1 + text[..at].matches('\n').count();
-        report.add(Place { file, line }, What::Character(c));
+        let text = format!(
+            "the character U+{:04X} is not allowed; allowed: printable text; the file may be damaged",
+            u32::from(c)
+        );
+        report.error(Place { file, line }, text);
         return Vec::new();
     }
     // With a final newline, the parser's mark after a missing value is on a later line.

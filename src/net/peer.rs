@@ -14,19 +14,20 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub fn ip(self) -> Option<IpAddr> {
+    pub fn address(self) -> Option<SocketAddr> {
         match self {
-            Peer::Ip(address) => Some(address.ip()),
+            Peer::Ip(address) => Some(address),
             Peer::Unix => None,
         }
     }
 
+    pub fn ip(self) -> Option<IpAddr> {
+        self.address().map(|address| address.ip())
+    }
+
     /// The port; 0 without an address.
     pub fn port(self) -> u16 {
-        match self {
-            Peer::Ip(address) => address.port(),
-            Peer::Unix => 0,
-        }
+        self.address().map_or(0, |address| address.port())
     }
 }
 

@@ -164,8 +164,13 @@ fn parse_v2(input: &[u8]) -> Result<Option<Proxied>, Error> {
     }))
 }
 
-/// Appends a header of version 1 for a connection from `client` to `server`.
-pub fn write_v1(out: &mut Buf, client: SocketAddr, server: SocketAddr) {
+/// Appends a header of version 1 for a connection from `client` to `server`. On a unix socket
+/// neither has an address.
+pub fn write_v1(out: &mut Buf, client: Option<SocketAddr>, server: Option<SocketAddr>) {
+    let Some(client) = client else {
+        return out.extend(b"PROXY UNKNOWN\r\n");
+    };
+    let server = server.unwrap_or(nowhere(client));
     let family = match both_v4(client, server) {
         true => "TCP4",
         false => "TCP6",
@@ -175,13 +180,18 @@ pub fn write_v1(out: &mut Buf, client: SocketAddr, server: SocketAddr) {
     out.extend(format!("PROXY {family} {from} {to} {from_port} {to_port}\r\n").as_bytes());
 }
 
-/// Appends a header of version 2 for a connection from `client` to `server`.
-pub fn write_v2(out: &mut Buf, client: SocketAddr, server: SocketAddr) {
+/// Appends a header of version 2, as [`write_v1`] does. For a client without an address it is
+/// the command LOCAL.
+pub fn write_v2(out: &mut Buf, client: Option<SocketAddr>, server: Option<SocketAddr>) {
+    out.extend(SIGNATURE);
+    let Some(client) = client else {
+        return out.extend(&[V2_LOCAL, UNSPECIFIED, 0, 0]);
+    };
+    let server = server.unwrap_or(nowhere(client));
     let addresses: Vec<u8> = match of_one_family(client, server) {
         (IpAddr::V4(from), IpAddr::V4(to)) => [from.octets(), to.octets()].concat(),
         (from, to) => [v6(from).octets(), v6(to).octets()].concat(),
     };
-    out.extend(SIGNATURE);
     let family = if addresses.len() == 8 { TCP4 } else { TCP6 };
     out.extend(&[V2_PROXY, family]);
     // Both ports follow the addresses.
@@ -191,16 +201,12 @@ pub fn write_v2(out: &mut Buf, client: SocketAddr, server: SocketAddr) {
     out.extend(&server.port().to_be_bytes());
 }
 
-/// Appends a header of version 1 for a client with an unknown address (section 2.1).
-pub fn write_v1_unknown(out: &mut Buf) {
-    out.extend(b"PROXY UNKNOWN\r\n");
-}
-
-/// Appends a header of version 2 for a client with an unknown address: the command LOCAL,
-/// without addresses (section 2.2).
-pub fn write_v2_local(out: &mut Buf) {
-    out.extend(SIGNATURE);
-    out.extend(&[V2_LOCAL, UNSPECIFIED, 0, 0]);
+/// Returns the unspecified address in the client's family.
+fn nowhere(client: SocketAddr) -> SocketAddr {
+    match client.is_ipv4() {
+        true => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        false => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
 }
 
 fn both_v4(client: SocketAddr, server: SocketAddr) -> bool {
@@ -226,9 +232,11 @@ fn v6(address: IpAddr) -> Ipv6Addr {
 mod tests {
     use super::*;
 
-    fn written(write: fn(&mut Buf, SocketAddr, SocketAddr), from: &str, to: &str) -> Vec<u8> {
+    type Write = fn(&mut Buf, Option<SocketAddr>, Option<SocketAddr>);
+
+    fn written(write: Write, from: &str, to: &str) -> Vec<u8> {
         let mut out = Buf::new();
-        write(&mut out, from.parse().unwrap(), to.parse().unwrap());
+        write(&mut out, from.parse().ok(), to.parse().ok());
         out.take()
     }
 
@@ -271,7 +279,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read() {
-        for (write, version) in [(write_v1 as fn(&mut Buf, _, _), 1), (write_v2, 2)] {
+        for (write, version) in [(write_v1 as Write, 1), (write_v2, 2)] {
             for (from, to) in [
                 ("192.0.2.1:56324", "198.51.100.7:5222"),
                 ("[2001:db8::1]:1", "[2001:db8::2]:65535"),
@@ -290,15 +298,18 @@ mod tests {
     }
 
     #[test]
+    fn a_server_without_an_address_is_nowhere() {
+        let v1 = written(write_v1, "192.0.2.1:5", "unix:");
+        assert_eq!(v1, b"PROXY TCP4 192.0.2.1 0.0.0.0 5 0\r\n");
+        let v1 = written(write_v1, "[2001:db8::1]:5", "unix:");
+        assert_eq!(v1, b"PROXY TCP6 2001:db8::1 :: 5 0\r\n");
+    }
+
+    #[test]
     fn a_client_without_an_address_is_named_as_such() {
-        let written = |write: fn(&mut Buf)| {
-            let mut out = Buf::new();
-            write(&mut out);
-            out.take()
-        };
-        let v1 = written(write_v1_unknown);
+        let v1 = written(write_v1, "unix:", "198.51.100.7:5222");
         assert_eq!(v1, b"PROXY UNKNOWN\r\n");
-        let v2 = written(write_v2_local);
+        let v2 = written(write_v2, "unix:", "unix:");
         assert_eq!(v2, [SIGNATURE, &[0x20, 0, 0, 0]].concat());
         for header in [v1, v2] {
             let consumed = header.len();

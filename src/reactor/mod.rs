@@ -66,7 +66,8 @@ const REFUSALS: usize = 64;
 /// How long the loop stops accepting when no descriptor is left.
 const ACCEPT_REST_MS: Tick = 1000;
 
-struct Slot {
+/// A session with its timer and its place on the run list.
+struct ScheduledSession {
     session: Session,
     /// Whether it was over a limit from the start.
     refusal: bool,
@@ -87,7 +88,7 @@ pub struct Reactor {
     status: Option<Status>,
     sampler: Sampler,
     slow_turns: SlowTurns,
-    sessions: Slab<Slot>,
+    sessions: Slab<ScheduledSession>,
     run_list: Vec<usize>,
     timers: Timers,
     trim: Trim,
@@ -191,8 +192,8 @@ impl Reactor {
         while !self.is_finished() {
             self.turn(&mut events)?;
         }
-        for (_, slot) in &mut self.sessions {
-            slot.session.bury(&mut self.shared);
+        for (_, entry) in &mut self.sessions {
+            entry.session.bury(&mut self.shared);
         }
         self.leave_status();
         Ok(())
@@ -460,7 +461,7 @@ impl Reactor {
                 }
                 session.tally(shared);
                 self.refusals += usize::from(refusal);
-                entry.insert(Slot {
+                entry.insert(ScheduledSession {
                     refusal,
                     session,
                     armed: Armed::NOT,

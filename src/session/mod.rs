@@ -233,7 +233,7 @@ impl Session {
     pub fn bury(&mut self, shared: &mut Shared) {
         shared.ledger.change(&mut self.share, Share::default());
         shared.servers.leave(self.token as usize);
-        self.untally(shared);
+        self.tally.leave(&mut shared.metrics);
         if let Some(ip) = self.log.name.peer.ip() {
             let standing = std::mem::take(&mut self.standing);
             shared.admission.leave(ip, standing);
@@ -245,6 +245,14 @@ impl Session {
             false => Level::Info,
         };
         shared.log.line(level, format_args!("{line}"));
+    }
+
+    /// Counts the session in its current state. It must be called before the first turn, and
+    /// whenever the state has changed.
+    pub fn tally(&mut self, shared: &mut Shared) {
+        let (domain, metrics) = (self.domain.as_deref(), &mut shared.metrics);
+        self.tally
+            .update(&self.machine, domain, &self.config, metrics);
     }
 
     /// Returns the session's name in the log.

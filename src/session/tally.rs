@@ -1,8 +1,7 @@
 //! Counts a session in the metrics.
 
-use super::Session;
-use super::shared::Shared;
-use crate::config::DomainRule;
+use super::machine::Machine;
+use crate::config::{Config, DomainRule};
 use crate::metrics::{Metrics, State};
 
 /// How a session is currently counted.
@@ -27,33 +26,36 @@ impl Tally {
             metrics.leave_domain(std::mem::take(&mut self.server));
         }
     }
-}
 
-impl Session {
-    /// Counts the session in its current state. It must be called before the first turn, and
-    /// whenever the state has changed.
-    pub fn tally(&mut self, shared: &mut Shared) {
-        let metrics = &mut shared.metrics;
-        let state = Some((self.machine.phase().index() as u8, self.machine.dialect()));
-        metrics.change_state(std::mem::replace(&mut self.tally.state, state), state);
-        if self.tally.domain.is_none()
-            && let Some(domain) = &self.domain
+    /// Counts the session in the state of its machine, and for the entry of its domain once it
+    /// has named one.
+    pub(super) fn update(
+        &mut self,
+        machine: &Machine,
+        domain: Option<&str>,
+        config: &Config,
+        metrics: &mut Metrics,
+    ) {
+        let state = Some((machine.phase().index() as u8, machine.dialect()));
+        metrics.change_state(std::mem::replace(&mut self.state, state), state);
+        if self.domain.is_none()
+            && let Some(domain) = domain
         {
-            let entry = match self.config.domain(domain) {
+            let entry = match config.domain(domain) {
                 DomainRule::Listed(entry) => Some(entry.name.as_str()),
                 DomainRule::Any | DomainRule::Unlisted => None,
             };
-            self.tally.domain = Some(metrics.enter_domain(entry));
+            self.domain = Some(metrics.enter_domain(entry));
         }
     }
 
     /// Removes a session that is over from the counts.
-    pub(super) fn untally(&mut self, shared: &mut Shared) {
-        self.tally.leave_server(&mut shared.metrics);
-        let Tally { state, domain, .. } = std::mem::take(&mut self.tally);
-        shared.metrics.change_state(state, None);
+    pub(super) fn leave(&mut self, metrics: &mut Metrics) {
+        self.leave_server(metrics);
+        let Tally { state, domain, .. } = std::mem::take(self);
+        metrics.change_state(state, None);
         if let Some(at) = domain {
-            shared.metrics.leave_domain(at);
+            metrics.leave_domain(at);
         }
     }
 }

@@ -3,12 +3,9 @@
 //! Sends the PROXY header, negotiates STARTTLS and performs the TLS handshake; the client sees
 //! none of this. If a connection cannot be made secure, the next address is tried.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-
 use super::route::{Outcome, Route, Securing};
 use crate::config::server_access::{ProxyProtocol, Tls};
 use crate::log::{Escaped, Level};
-use crate::net::peer::Peer;
 use crate::net::tls_client::TlsRequest;
 use crate::proto::proxy_protocol;
 use crate::proto::xmpp::starttls::{self, STARTTLS};
@@ -42,24 +39,11 @@ impl Route {
             shared.observer.tell(&Step::Connected { target, from });
         }
         let out = &mut server.out;
-        // A Unix socket has no address for a PROXY header.
-        let to = |client: SocketAddr| {
-            let nowhere = match client.is_ipv4() {
-                true => (Ipv4Addr::UNSPECIFIED, 0).into(),
-                false => (Ipv6Addr::UNSPECIFIED, 0).into(),
-            };
-            target.address.tcp().unwrap_or(nowhere)
-        };
-        match (self.proxy_protocol, self.session.peer) {
-            (Some(ProxyProtocol::V1), Peer::Ip(client)) => {
-                proxy_protocol::write_v1(out, client, to(client))
-            }
-            (Some(ProxyProtocol::V2), Peer::Ip(client)) => {
-                proxy_protocol::write_v2(out, client, to(client))
-            }
-            (Some(ProxyProtocol::V1), Peer::Unix) => proxy_protocol::write_v1_unknown(out),
-            (Some(ProxyProtocol::V2), Peer::Unix) => proxy_protocol::write_v2_local(out),
-            (None, _) => {}
+        let (from, to) = (self.session.peer.address(), target.address.tcp());
+        match self.proxy_protocol {
+            Some(ProxyProtocol::V1) => proxy_protocol::write_v1(out, from, to),
+            Some(ProxyProtocol::V2) => proxy_protocol::write_v2(out, from, to),
+            None => {}
         }
         if target.direct {
             return self.start_tls(server, shared);

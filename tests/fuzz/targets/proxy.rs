@@ -40,10 +40,10 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn written_anew(source: SocketAddr) {
-    let write: [fn(&mut Buf, SocketAddr, SocketAddr); 2] = [write_v1, write_v2];
-    for write in write {
+    for write in [write_v1, write_v2] {
         let mut out = Buf::new();
-        write(&mut out, source, SocketAddr::from(([192, 0, 2, 1], 5222)));
+        let server = SocketAddr::from(([192, 0, 2, 1], 5222));
+        write(&mut out, Some(source), Some(server));
         let header = out.take();
         let read = parse(&header).expect("a header").expect("all of it");
         assert_eq!((read.consumed, read.source), (header.len(), Some(source)));

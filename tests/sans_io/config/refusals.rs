@@ -308,6 +308,6 @@ fn a_file_that_is_not_text_is_told_with_its_line() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(
         (problems[0].line, &problems[0].what),
-        (Some(2), &What::NotUtf8)
+        (Some(2), &What::Error("is not UTF-8 text".to_owned()))
     );
 }

@@ -12,7 +12,7 @@ use crate::common::answering::*;
 use crate::common::dns_server::{A, DnsServer, SRV};
 use crate::common::ws_client::{FIN, PING, PONG};
 use jabsocket::net::dns::question::Question;
-use jabsocket::net::dns::resolver::{Answer, Resolver, Waiter};
+use jabsocket::net::dns::resolver::{DnsAnswer, Resolver, Waiter};
 use jabsocket::net::source::Source;
 use mio::{Events, Poll, Token};
 
@@ -168,14 +168,14 @@ impl Asking {
     }
 
     /// Asks `questions` at `now_ms` and waits for all answers.
-    fn ask(&mut self, questions: impl Iterator<Item = Question>, now_ms: u64) -> Vec<Answer> {
+    fn ask(&mut self, questions: impl Iterator<Item = Question>, now_ms: u64) -> Vec<DnsAnswer> {
         let questions: Vec<_> = questions.collect();
         let pieces = questions.chunks(AT_ONCE);
         let answers = pieces.flat_map(|piece| self.ask_at_once(piece, now_ms));
         answers.collect()
     }
 
-    fn ask_at_once(&mut self, questions: &[Question], now_ms: u64) -> Vec<Answer> {
+    fn ask_at_once(&mut self, questions: &[Question], now_ms: u64) -> Vec<DnsAnswer> {
         let waiter = Waiter {
             id: 1,
             asker: Source::Unix,

@@ -11,9 +11,11 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::hosts::is_localhost;
-use super::look_up::{Asked, HOLD_MS, Kind, LookUp, Mixed, Patience, ServerHost, service_question};
+use super::look_up::{
+    Asked, HOLD_MS, LookUp, Mixed, Patience, ServerHost, ServiceKind, service_question,
+};
 use super::question::{Error as DnsError, Family, Question};
-use super::resolver::{Answer as DnsAnswer, Resolver, Waiter};
+use super::resolver::{DnsAnswer, Resolver, Waiter};
 pub use super::target::{Error, PORT, Target};
 use crate::config::Server;
 use crate::net::source::Source;
@@ -127,8 +129,8 @@ impl Locator {
                 for at in 0..look_up.services.len() {
                     let (kind, answer) = &mut look_up.services[at];
                     let wanted = match kind {
-                        Kind::Clear => *clear,
-                        Kind::Direct => *direct,
+                        ServiceKind::Clear => *clear,
+                        ServiceKind::Direct => *direct,
                     };
                     if !wanted {
                         *answer = Some(Ok(Vec::new()));

@@ -23,7 +23,7 @@ pub(super) const HOLD_MS: u64 = 200;
 
 /// The two services of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ServiceKind {
     Clear,
     Direct,
 }
@@ -45,7 +45,7 @@ pub(super) struct ServerHost {
 }
 
 /// Records of both services.
-pub(super) type Mixed = Vec<(Service, Kind)>;
+pub(super) type Mixed = Vec<(Service, ServiceKind)>;
 
 /// The answer to an SRV question; `None` while it is open.
 pub(super) type ServiceAnswer = Option<Result<Vec<Service>, DnsError>>;
@@ -71,7 +71,7 @@ pub(super) struct Asked {
 pub(super) struct LookUp {
     pub(super) waiter: Waiter,
     /// Answers to the SRV questions.
-    pub(super) services: [(Kind, ServiceAnswer); 2],
+    pub(super) services: [(ServiceKind, ServiceAnswer); 2],
     /// Targets in order, once the services are known.
     pub(super) places: Option<Vec<ServerHost>>,
     /// The domain itself, if its addresses are asked for while SRV questions are open.
@@ -170,7 +170,7 @@ impl LookUp {
     pub(super) fn new(waiter: Waiter) -> LookUp {
         LookUp {
             waiter,
-            services: [(Kind::Clear, None), (Kind::Direct, None)],
+            services: [(ServiceKind::Clear, None), (ServiceKind::Direct, None)],
             places: None,
             fallback: None,
             hold_until: None,
@@ -254,7 +254,7 @@ impl LookUp {
         for (kind, answer) in &self.services {
             match answer {
                 Some(Ok(services)) if services.is_empty() => {
-                    unasked += usize::from(*kind == Kind::Clear);
+                    unasked += usize::from(*kind == ServiceKind::Clear);
                 }
                 Some(Ok(services)) => {
                     let there = services.iter().filter(|service| is_there(service));
@@ -280,16 +280,16 @@ impl LookUp {
 
     /// Chooses the targets of these records, or the domain itself.
     pub(super) fn plan(&mut self, mixed: Mixed, random: fn(u32) -> u32) {
-        self.services = [(Kind::Clear, None), (Kind::Direct, None)];
+        self.services = [(ServiceKind::Clear, None), (ServiceKind::Direct, None)];
         let fallback = self.fallback.take();
         let mut places = Vec::new();
         if mixed.is_empty() {
             places.push(ServerHost::standard(&self.waiter.domain));
         }
-        let rank = |(service, _): &(Service, Kind)| (service.priority, service.weight);
+        let rank = |(service, _): &(Service, ServiceKind)| (service.priority, service.weight);
         let ordered = by_lot(mixed, rank, random);
         for (service, kind) in ordered.into_iter().take(MAX_TARGETS) {
-            let direct = kind == Kind::Direct;
+            let direct = kind == ServiceKind::Direct;
             places.push(ServerHost::new(service.host, service.port, direct, true));
         }
         for place in &mut places {
@@ -355,10 +355,10 @@ impl LookUp {
 }
 
 /// The question for a service of a domain.
-pub(super) fn service_question(kind: Kind, domain: &str) -> Question {
+pub(super) fn service_question(kind: ServiceKind, domain: &str) -> Question {
     Question::Service(match kind {
-        Kind::Clear => format!("_xmpp-client._tcp.{domain}"),
-        Kind::Direct => format!("_xmpps-client._tcp.{domain}"),
+        ServiceKind::Clear => format!("_xmpp-client._tcp.{domain}"),
+        ServiceKind::Direct => format!("_xmpps-client._tcp.{domain}"),
     })
 }
 

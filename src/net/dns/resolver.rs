@@ -21,7 +21,7 @@ use super::file_watch::FileWatch;
 use super::hosts::Hosts;
 use super::known_domains::KnownDomains;
 use super::question::{Error, Family, Question, Records};
-use super::slots::{Kind, Slots};
+use super::slots::{SlotKind, Slots};
 use crate::net::source::Source;
 use crate::net::turns::Turns;
 
@@ -56,13 +56,13 @@ struct Pending {
 #[derive(Clone, Copy)]
 struct Flight {
     ticket: u64,
-    kind: Kind,
+    kind: SlotKind,
     asker: Source,
     since_ms: u64,
 }
 
 /// An answer and the look-ups that wait for it.
-pub struct Answer {
+pub struct DnsAnswer {
     /// What was asked.
     pub question: Arc<Question>,
     /// Its result.
@@ -95,13 +95,13 @@ pub struct Resolver {
     pending: Slab<Pending>,
     keys: HashMap<Arc<Question>, usize>,
     /// By question and look-up, with the kind of its turn.
-    waiters: BTreeMap<(usize, u64), (Waiter, Kind)>,
+    waiters: BTreeMap<(usize, u64), (Waiter, SlotKind)>,
     /// Questions by ticket.
     in_flight: HashMap<u64, usize>,
-    /// Questions that wait for their turn, by [`Kind`].
+    /// Questions that wait for their turn, by [`SlotKind`].
     turns: [Turns; 2],
     slots: Slots,
-    at_once: VecDeque<Answer>,
+    at_once: VecDeque<DnsAnswer>,
     counts: Counts,
     /// Bytes of questions and waiters.
     bytes: usize,
@@ -175,8 +175,8 @@ impl Resolver {
             return Some(place);
         }
         let kind = match self.known.contains(&waiter.domain, now_ms) {
-            true => Kind::Known,
-            false => Kind::General,
+            true => SlotKind::Known,
+            false => SlotKind::General,
         };
         let flies = key.is_some_and(|key| self.pending[key].flight.is_some());
         if !flies {
@@ -207,7 +207,7 @@ impl Resolver {
         question: Question,
         result: Result<Records, Error>,
     ) {
-        self.at_once.push_back(Answer {
+        self.at_once.push_back(DnsAnswer {
             question: Arc::new(question),
             result,
             waiters: vec![waiter.id],
@@ -267,7 +267,7 @@ impl Resolver {
         }
     }
 
-    fn waiters_of(&self, key: usize) -> impl Iterator<Item = &(Waiter, Kind)> {
+    fn waiters_of(&self, key: usize) -> impl Iterator<Item = &(Waiter, SlotKind)> {
         let all = self.waiters.range((key, 0)..=(key, u64::MAX));
         all.map(|(_, waiter)| waiter)
     }
@@ -397,7 +397,7 @@ impl Resolver {
     }
 
     /// The next answer, if there is one.
-    pub fn next_answer(&mut self, now_ms: u64) -> Option<Answer> {
+    pub fn next_answer(&mut self, now_ms: u64) -> Option<DnsAnswer> {
         if let Some(answer) = self.at_once.pop_front() {
             return Some(answer);
         }
@@ -432,7 +432,7 @@ impl Resolver {
                 waiters.push(id);
             }
             self.remove(key);
-            return Some(Answer {
+            return Some(DnsAnswer {
                 question,
                 result,
                 waiters,
@@ -472,11 +472,11 @@ impl Resolver {
 
     /// The question whose turn it is, and the kind of its slot. A known domain may use
     /// either kind.
-    fn next_turn(&mut self) -> Option<(usize, Kind, Source)> {
+    fn next_turn(&mut self) -> Option<(usize, SlotKind, Source)> {
         for (queue, kind) in [
-            (Kind::Known, Kind::Known),
-            (Kind::Known, Kind::General),
-            (Kind::General, Kind::General),
+            (SlotKind::Known, SlotKind::Known),
+            (SlotKind::Known, SlotKind::General),
+            (SlotKind::General, SlotKind::General),
         ] {
             let turns = &mut self.turns[queue as usize];
             if turns.is_empty() || !self.slots.are_left(kind) {

@@ -19,7 +19,7 @@ const MOST_KNOWN_OF_ASKER: usize = 8;
 
 /// The two kinds of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SlotKind {
     /// For any domain.
     General,
     /// For domains that worked recently.
@@ -35,37 +35,37 @@ pub struct Slots {
 
 impl Slots {
     /// Whether any slot is free.
-    pub fn are_left(&self, kind: Kind) -> bool {
+    pub fn are_left(&self, kind: SlotKind) -> bool {
         self.taken[kind as usize]
             < match kind {
-                Kind::General => MOST,
-                Kind::Known => MOST_KNOWN,
+                SlotKind::General => MOST,
+                SlotKind::Known => MOST_KNOWN,
             }
     }
 
     /// Whether a slot is free for this asker.
-    pub fn are_left_for(&self, kind: Kind, asker: Source) -> bool {
+    pub fn are_left_for(&self, kind: SlotKind, asker: Source) -> bool {
         let own = self
             .of_asker
             .get(&asker)
             .map_or(0, |own| own[kind as usize]);
         self.are_left(kind)
             && match kind {
-                Kind::General => {
+                SlotKind::General => {
                     own < FEW
                         || (own < MOST_OF_ASKER
-                            && self.taken[Kind::General as usize] < MOST - KEPT_FOR_FEW)
+                            && self.taken[SlotKind::General as usize] < MOST - KEPT_FOR_FEW)
                 }
-                Kind::Known => own < MOST_KNOWN_OF_ASKER,
+                SlotKind::Known => own < MOST_KNOWN_OF_ASKER,
             }
     }
 
-    pub fn take(&mut self, kind: Kind, asker: Source) {
+    pub fn take(&mut self, kind: SlotKind, asker: Source) {
         self.taken[kind as usize] += 1;
         self.of_asker.entry(asker).or_default()[kind as usize] += 1;
     }
 
-    pub fn give_back(&mut self, kind: Kind, asker: Source) {
+    pub fn give_back(&mut self, kind: SlotKind, asker: Source) {
         self.taken[kind as usize] -= 1;
         if let Some(own) = self.of_asker.get_mut(&asker) {
             own[kind as usize] -= 1;
@@ -80,7 +80,7 @@ impl Slots {
 mod tests {
     use super::*;
 
-    fn take_all(slots: &mut Slots, kind: Kind, asker: Source) -> usize {
+    fn take_all(slots: &mut Slots, kind: SlotKind, asker: Source) -> usize {
         let mut taken = 0;
         while slots.are_left_for(kind, asker) {
             slots.take(kind, asker);
@@ -94,26 +94,26 @@ mod tests {
         let mut slots = Slots::default();
         let greedy = (0..10).map(Source::V4);
         let taken: Vec<_> = greedy
-            .map(|asker| take_all(&mut slots, Kind::General, asker))
+            .map(|asker| take_all(&mut slots, SlotKind::General, asker))
             .collect();
         assert_eq!(taken, [16, 16, 4, 4, 4, 4, 0, 0, 0, 0]);
-        assert!(!slots.are_left(Kind::General));
+        assert!(!slots.are_left(SlotKind::General));
         // The slots for known domains are separate.
-        assert_eq!(take_all(&mut slots, Kind::Known, Source::Unix), 8);
-        assert_eq!(take_all(&mut slots, Kind::Known, Source::V6(1)), 8);
-        assert!(!slots.are_left(Kind::Known));
-        slots.give_back(Kind::Known, Source::Unix);
-        assert!(!slots.are_left_for(Kind::Known, Source::V6(1)));
-        assert!(slots.are_left_for(Kind::Known, Source::V6(2)));
+        assert_eq!(take_all(&mut slots, SlotKind::Known, Source::Unix), 8);
+        assert_eq!(take_all(&mut slots, SlotKind::Known, Source::V6(1)), 8);
+        assert!(!slots.are_left(SlotKind::Known));
+        slots.give_back(SlotKind::Known, Source::Unix);
+        assert!(!slots.are_left_for(SlotKind::Known, Source::V6(1)));
+        assert!(slots.are_left_for(SlotKind::Known, Source::V6(2)));
     }
 
     #[test]
     fn what_is_given_back_is_forgotten() {
         let mut slots = Slots::default();
         for _ in 0..2 {
-            assert_eq!(take_all(&mut slots, Kind::General, Source::Unix), 16);
+            assert_eq!(take_all(&mut slots, SlotKind::General, Source::Unix), 16);
             for _ in 0..16 {
-                slots.give_back(Kind::General, Source::Unix);
+                slots.give_back(SlotKind::General, Source::Unix);
             }
         }
         assert!(slots.of_asker.is_empty());

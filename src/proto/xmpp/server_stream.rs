@@ -90,7 +90,7 @@ enum State {
 }
 
 /// A unit that is not yet passed on.
-struct Unfinished {
+struct UnfinishedUnit {
     boundary: Boundary,
     /// Bytes scanned; once the unit is complete, its length.
     seen: usize,
@@ -110,7 +110,7 @@ pub struct ServerStream {
     state: State,
     /// Bytes not yet passed on: an unfinished unit, or the bytes after a pause.
     tail: Buf,
-    unfinished: Option<Box<Unfinished>>,
+    unfinished: Option<Box<UnfinishedUnit>>,
     root: Option<Box<Root>>,
 }
 
@@ -219,7 +219,7 @@ impl ServerStream {
                 None => match self.plain(&bytes[at..], limit, meter, each)? {
                     Some(done) => done,
                     None => {
-                        let new = unit.insert(Box::new(Unfinished::new(self.state, pool)));
+                        let new = unit.insert(Box::new(UnfinishedUnit::new(self.state, pool)));
                         self.go_on(new, pool, &bytes[at..], limit, meter, each)?
                     }
                 },
@@ -268,7 +268,7 @@ impl ServerStream {
     /// Finds the end of `unit`, which starts with `bytes`, and then checks it.
     fn go_on(
         &mut self,
-        unit: &mut Unfinished,
+        unit: &mut UnfinishedUnit,
         pool: &mut Pool,
         bytes: &[u8],
         limit: usize,
@@ -425,10 +425,10 @@ fn hand_out(
     Ok((state, each(Unit::Element(element))))
 }
 
-impl Unfinished {
+impl UnfinishedUnit {
     /// Begins the next unit of a stream in this state.
-    fn new(state: State, pool: &Pool) -> Unfinished {
-        Unfinished {
+    fn new(state: State, pool: &Pool) -> UnfinishedUnit {
+        UnfinishedUnit {
             boundary: match state {
                 State::Header => Boundary::header(pool.limits()),
                 State::Content | State::Ended => Boundary::element(pool.limits()),

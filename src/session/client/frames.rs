@@ -18,11 +18,11 @@ use crate::session::shared::Shared;
 pub(in crate::session) struct Incoming {
     reader: ws::Reader,
     /// A message that takes several turns; later bytes from the client wait for it.
-    message: Option<Unfinished>,
+    message: Option<UnfinishedMessage>,
 }
 
 /// A complete message that takes several turns.
-enum Unfinished {
+enum UnfinishedMessage {
     Inflating {
         payload: Vec<u8>,
         inflation: Inflation,
@@ -33,17 +33,17 @@ enum Unfinished {
     },
 }
 
-impl Unfinished {
+impl UnfinishedMessage {
     /// Returns the bytes held, the bytes of memory that they take, and those of a parser that is
     /// not in the pool at the moment.
     fn size(&self) -> (usize, usize, usize) {
         match self {
-            Unfinished::Inflating { payload, inflation } => (
+            UnfinishedMessage::Inflating { payload, inflation } => (
                 payload.len() + inflation.held(),
                 payload.capacity() + inflation.memory(),
                 0,
             ),
-            Unfinished::Judging { text, judgement } => {
+            UnfinishedMessage::Judging { text, judgement } => {
                 (text.len(), text.capacity(), judgement.parser().heap_bytes())
             }
         }
@@ -54,7 +54,7 @@ impl Incoming {
     /// Returns the bytes of messages held, the bytes of memory that they take, and those of a
     /// parser that is not in the pool at the moment.
     pub(super) fn size(&self) -> (usize, usize, usize) {
-        let message = self.message.as_ref().map(Unfinished::size);
+        let message = self.message.as_ref().map(UnfinishedMessage::size);
         let (held, memory, parser) = message.unwrap_or_default();
         (
             held + self.reader.held(),
@@ -96,12 +96,12 @@ impl Session {
             && self.machine.phase().is_open()
         {
             incoming.message = match message {
-                Unfinished::Inflating { payload, inflation } => {
+                UnfinishedMessage::Inflating { payload, inflation } => {
                     self.take_compressed(payload.into(), Some(inflation), shared)
                 }
-                Unfinished::Judging { text, judgement } => {
+                UnfinishedMessage::Judging { text, judgement } => {
                     let judgement = self.take_message(&text, Some(judgement), shared);
-                    judgement.map(|judgement| Unfinished::Judging { text, judgement })
+                    judgement.map(|judgement| UnfinishedMessage::Judging { text, judgement })
                 }
             };
         }
@@ -164,13 +164,17 @@ impl Session {
 
     /// Handles one message or control frame. Returns a message that takes another turn; the
     /// meter is then spent.
-    fn take_frame(&mut self, event: ws::Event<'_>, shared: &mut Shared) -> Option<Unfinished> {
+    fn take_frame(
+        &mut self,
+        event: ws::Event<'_>,
+        shared: &mut Shared,
+    ) -> Option<UnfinishedMessage> {
         let open = self.machine.phase().is_open();
         match event {
             ws::Event::Text(text) if open => {
                 let judgement = self.take_message(text, None, shared)?;
                 let text = text.to_owned();
-                Some(Unfinished::Judging { text, judgement })
+                Some(UnfinishedMessage::Judging { text, judgement })
             }
             ws::Event::Compressed { payload, .. } if open => {
                 self.take_compressed(payload.into(), None, shared)
@@ -187,12 +191,12 @@ impl Session {
         payload: Cow<'_, [u8]>,
         mut begun: Option<Inflation>,
         shared: &mut Shared,
-    ) -> Option<Unfinished> {
+    ) -> Option<UnfinishedMessage> {
         let (limit, meter) = (self.max_message_size(), &mut shared.meter);
         let inflated = shared.codec.inflate(&payload, limit, &mut begun, meter);
         if let Some(inflation) = begun {
             let payload = payload.into_owned();
-            return Some(Unfinished::Inflating { payload, inflation });
+            return Some(UnfinishedMessage::Inflating { payload, inflation });
         }
         let message = match inflated {
             Ok(message) => String::from_utf8(message.unwrap_or_default()),
@@ -203,7 +207,7 @@ impl Session {
         };
         let message = match message {
             Ok(text) => match self.take_message(&text, None, shared) {
-                Some(judgement) => return Some(Unfinished::Judging { text, judgement }),
+                Some(judgement) => return Some(UnfinishedMessage::Judging { text, judgement }),
                 None => text.into_bytes(),
             },
             Err(error) => {

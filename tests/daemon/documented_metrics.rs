@@ -52,7 +52,10 @@ fn the_guide_has_all_metrics_and_no_others() {
     for document in crate::common::documents::all() {
         for span in document.spans() {
             let name = span.split(['{', ' ']).next().unwrap_or_default();
-            if let Some(name) = name.strip_prefix("jabsocket_").filter(|name| *name != "") {
+            if let Some(name) = name
+                .strip_prefix("jabsocket_")
+                .filter(|name| !name.is_empty())
+            {
                 assert!(real.contains(name), "{}: {span}", document.name);
             }
             // A label with a value.

@@ -146,3 +146,20 @@ fn close(client: &mut UnixStream) {
     // If this fails, the session has already ended.
     let _ = client.write_all(&frame(framing::CLOSE.as_bytes()));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the log wants to know when it began"
+    )]
+    fn no_line_reaches_the_log_of_the_system() {
+        let log = silent_log(Instant::now());
+        assert!(!log.enabled(Level::Alert));
+        log.startup(Level::Err, format_args!("whatever the level"));
+        assert_eq!(log.lost_lines(), 1);
+    }
+}

@@ -181,11 +181,15 @@ fn a_server_that_says_nothing() {
 /// After the stream header no deadline of the session runs.
 #[test]
 fn a_server_without_features() {
-    for said in [String::new(), "<a/>".repeat(1 << 20)] {
+    // Long enough for a stream header on a slow machine.
+    let limits = "connect_timeout: 5\nping_interval: 0\n";
+    let trials = [String::new(), "<a/>".repeat(1 << 20)].map(|said| {
         let server = Answering::saying("127.0.0.1:0", "s", &said);
-        let config = listing(server.address, &["tls: none"]);
-        let config = format!("connect_timeout: 1\nping_interval: 0\n{config}");
-        let printed = Trial::start("example.org", &config).expect_failure(&format!(
+        let config = format!("{limits}{}", listing(server.address, &["tls: none"]));
+        (Trial::start("example.org", &config), server)
+    });
+    for (trial, server) in trials {
+        let printed = trial.expect_failure(&format!(
             "example.org does not work: {} offers no usable stream (it sends no features); check \
              that this is the client port of an XMPP server, and see its log.",
             server.address
@@ -198,8 +202,9 @@ fn a_server_without_features() {
 fn a_dns_that_does_not_answer() {
     let dns = DnsServer::start("");
     dns.say_nothing_on("example.org");
-    let config = format!("dns_servers: {}\nconnect_timeout: 1\n", dns.address);
-    Trial::start("example.org", &config).expect_failure(&format!(
+    let config = format!("dns_servers: {}\n", dns.address);
+    let limited = format!("connect_timeout: 1\n{config}");
+    Trial::start("example.org", &limited).expect_failure(&format!(
         "example.org does not work: the DNS does not answer (asked DNS server {} for \
          example.org); check 'dns_servers' or /etc/resolv.conf, and that these servers can be \
          reached.",

@@ -185,10 +185,10 @@ impl Chat {
     }
 }
 
-/// Connects repeatedly until it is stopped.
+/// Connects repeatedly until it is stopped, at least once.
 struct Knocking {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<usize>,
+    thread: JoinHandle<()>,
 }
 
 impl Knocking {
@@ -196,13 +196,13 @@ impl Knocking {
         let stop = Arc::new(AtomicBool::new(false));
         let (address, stopped) = (daemon.address, Arc::clone(&stop));
         let thread = spawn(move || {
-            let mut count = 0;
-            while !stopped.load(Ordering::Relaxed) {
+            loop {
                 let client = WsClient::connect(address, "/", &[], Some("xmpp"));
                 client.expect("a connect that is served");
-                count += 1;
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
             }
-            count
         });
         Knocking { stop, thread }
     }
@@ -210,8 +210,7 @@ impl Knocking {
     /// Fails unless every connect was served.
     fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
-        let count = self.thread.join().expect("no connect refused");
-        assert!(count > 0, "nobody has connected");
+        self.thread.join().expect("no connect refused");
     }
 }
 

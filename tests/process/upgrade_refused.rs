@@ -42,7 +42,7 @@ fn a_master_that_is_stopped_before_it_serves_leaves_everything_to_the_old_one() 
     let line = all.daemon().wait_for_line_behind(seen, "upgrade failed");
     assert!(
         line.contains(&format!("jabsocket[{old}]"))
-            && line.ends_with("this process continues: stopped before it served"),
+            && line.ends_with("this process continues: stopped during the start"),
         "{line}"
     );
     for pid in new.into_iter().chain([master]) {

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
-use crate::config::{self, Config, ListenAddress, Listener, Loaded};
+use crate::config::{self, Config, ListenAddress, Listener, Loaded, StatusAddress};
 use crate::daemon::privileges::Identity;
 use crate::net::bind;
 use crate::net::tls_client::Contexts;
@@ -96,7 +96,12 @@ impl Check<'_> {
         for worker in 0..config.workers {
             let worker = u16::try_from(worker).unwrap_or(u16::MAX);
             for address in config.status_addresses(worker) {
-                self.report_bound(&address, bind::try_bind(address, address.is_ipv6()));
+                match &address {
+                    StatusAddress::Tcp(tcp) => {
+                        self.report_bound(tcp, bind::try_bind(*tcp, tcp.is_ipv6()));
+                    }
+                    StatusAddress::Unix(path) => self.try_directory(path),
+                }
             }
         }
         // Last, because dropped privileges cannot be regained.
@@ -113,13 +118,18 @@ impl Check<'_> {
             self.report_bound(&address, bind::try_bind(address, only_v6));
         }
         for path in listener.listen.iter().filter_map(ListenAddress::path) {
-            let directory = path.parent().unwrap_or(Path::new("/"));
-            if let Err(why) = access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
-                let (path, why) = (path.display(), why.desc());
-                self.warn(&format!(
-                    "cannot listen on unix:{path}: its directory: {why}"
-                ));
-            }
+            self.try_directory(path);
+        }
+    }
+
+    /// Checks that a socket can be created in the directory of `path`.
+    fn try_directory(&self, path: &Path) {
+        let directory = path.parent().unwrap_or(Path::new("/"));
+        if let Err(why) = access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
+            let (path, why) = (path.display(), why.desc());
+            self.warn(&format!(
+                "cannot listen on unix:{path}: its directory: {why}"
+            ));
         }
     }
 

@@ -9,8 +9,8 @@
 //! has the exact list:
 //!
 //! ```text
-//! main -> { cli, start, trial } -> { check, master } -> reactor -> { session, status, upgrade }
-//!     -> { daemon, metrics } -> { net, proto } -> { buf, config, expat }
+//! main -> { cli, start, trial } -> { check, master } -> reactor -> { status, upgrade }
+//!     -> session -> { daemon, metrics } -> { net, proto } -> { buf, config, expat }
 //!     -> { log, meter } -> shared_memory
 //! ```
 //!

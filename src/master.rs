@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::net::TcpListener;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
@@ -65,13 +64,13 @@ pub struct WorkerSetup {
     pub notify: Notify,
     /// The shared metrics, if `status_listen` is set.
     pub metrics: Option<SharedMetrics>,
-    pub status: Vec<TcpListener>,
+    pub status: Vec<Socket>,
     pub generation: u32,
 }
 
 struct WorkerSlot {
     listeners: Vec<Socket>,
-    status: Vec<TcpListener>,
+    status: Vec<Socket>,
     running: Option<Running>,
     /// When to start the next worker in this slot.
     due: Option<Instant>,
@@ -124,7 +123,7 @@ impl Master {
         path: PathBuf,
         log: Rc<Log>,
         notify: Notify,
-        sets: Vec<(Vec<Socket>, Vec<TcpListener>)>,
+        sets: Vec<(Vec<Socket>, Vec<Socket>)>,
         endpoints: Vec<Rc<Endpoint>>,
         generations: Generations,
     ) -> Master {

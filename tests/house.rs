@@ -70,7 +70,10 @@ const KNOWS: [(&str, &[&str]); 20] = [
             "config", "log", "metrics", "net", "proto", "expat", "buf", "meter",
         ],
     ),
-    ("status", &["buf", "log", "metrics", "proto"]),
+    (
+        "status",
+        &["buf", "log", "metrics", "net", "proto", "session"],
+    ),
     ("metrics", &["config", "proto", "shared_memory"]),
     ("net", &["config", "log", "buf", "meter"]),
     ("proto", &["expat", "buf", "meter"]),

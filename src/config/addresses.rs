@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Config;
+use super::status_address::StatusAddress;
 use super::value::{Setting, host_name};
 
 /// The standard port of DNS servers.
@@ -46,11 +47,12 @@ pub(super) fn dns_servers(setting: &mut Setting<'_>) -> Vec<SocketAddr> {
     })
 }
 
-pub(super) fn status_listen(setting: &mut Setting<'_>) -> Vec<SocketAddr> {
+pub(super) fn status_listen(setting: &mut Setting<'_>) -> Vec<StatusAddress> {
     const MOST: usize = 16;
     let allowed = "a numeric address and a port such as 127.0.0.1:9150 or '[::1]:9150' in \
-                   quotes, or a list of up to 16 of them";
-    let addresses = setting.list(allowed, |text| text.parse().ok());
+                   quotes, a unix socket such as unix:/run/jabsocket/status.sock (at most 103 \
+                   bytes), or a list of up to 16 of them";
+    let addresses = setting.list(allowed, StatusAddress::read);
     if let Some(node) = setting.nodes().get(MOST) {
         setting.refuse(node, allowed);
     }

@@ -23,6 +23,7 @@ mod problem;
 pub mod server_access;
 mod servers;
 mod sources;
+mod status_address;
 mod value;
 mod yaml;
 
@@ -43,6 +44,7 @@ pub use network::Network;
 pub use problem::{Problem, What};
 pub use servers::{Host, Server, ServerAddress};
 pub use sources::Sources;
+pub use status_address::StatusAddress;
 
 /// A configuration. jabsocket.conf(5) explains the keys. [`Config::default`] is that of an
 /// empty file.
@@ -117,7 +119,7 @@ pub struct Config {
     pub group: Option<String>,
     pub pid_file: Option<PathBuf>,
     /// For the first worker. [`Config::status_addresses`] returns those of any worker.
-    pub status_listen: Vec<SocketAddr>,
+    pub status_listen: Vec<StatusAddress>,
     /// In lower case.
     pub status_hosts: Vec<String>,
     /// Included files, and the directories that were searched for them.
@@ -240,14 +242,10 @@ impl Config {
         files.chain(self.server_ca_file.as_deref())
     }
 
-    /// The addresses at which a worker serves metrics and health. The first worker (0) uses
-    /// the configured port, each further worker the next port.
-    pub fn status_addresses(&self, worker: u16) -> Vec<SocketAddr> {
-        let mut addresses = self.status_listen.clone();
-        for address in addresses.iter_mut().filter(|address| address.port() != 0) {
-            address.set_port(address.port().saturating_add(worker));
-        }
-        addresses
+    /// The addresses at which a worker serves metrics and health; the first worker is 0.
+    pub fn status_addresses(&self, worker: u16) -> Vec<StatusAddress> {
+        let addresses = self.status_listen.iter();
+        addresses.map(|address| address.of_worker(worker)).collect()
     }
 }
 

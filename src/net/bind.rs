@@ -19,11 +19,14 @@ use nix::sys::socket::{
 use super::inherited::Inherited;
 use super::listener::Socket;
 use super::socket_file::SocketFile;
-use crate::config::{ListenAddress, Listener};
+use crate::config::{ListenAddress, Listener, StatusAddress};
 
 /// Maximum number of connections in the kernel's queue; the kernel's own limit may be
 /// lower.
 const BACKLOG: i32 = 4096;
+
+/// Whoever may write to the socket of `status_listen` may close sessions.
+const STATUS_MODE: u32 = 0o660;
 
 /// Binds a listener's addresses, once for each process, and adds the sockets to its set. Adds
 /// the files that it creates to `files`, even if it fails later. With port 0 the kernel chooses
@@ -148,6 +151,23 @@ fn bind_unix(
     (0..workers).map(copy).collect()
 }
 
+/// Binds an address of `status_listen` for one process. Adds the file that it creates to
+/// `files`, even if it fails later.
+pub fn bind_status(address: &StatusAddress, files: &mut Vec<SocketFile>) -> Result<Socket, String> {
+    let bound = match address {
+        StatusAddress::Tcp(address) => {
+            let socket = bind_one(*address, address.is_ipv6(), false);
+            socket.and_then(|socket| Socket::ours(socket.into(), address.port()))
+        }
+        StatusAddress::Unix(path) => SocketFile::bind(path, STATUS_MODE).and_then(|(fd, file)| {
+            files.push(file);
+            listen(&fd, Backlog::new(BACKLOG)?)?;
+            Socket::ours(fd, 0)
+        }),
+    };
+    bound.map_err(failed(address))
+}
+
 /// Returns copies of listening sockets for each of `workers` processes. All processes
 /// accept from the same queue.
 pub fn share(sockets: &[(OwnedFd, String)], workers: usize) -> io::Result<Vec<Vec<Socket>>> {
@@ -158,7 +178,7 @@ pub fn share(sockets: &[(OwnedFd, String)], workers: usize) -> io::Result<Vec<Ve
 
 /// Creates a listening socket. With `shared`, other sockets of this user may listen at the
 /// same address.
-pub fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
+fn bind_one(address: SocketAddr, only_v6: bool, shared: bool) -> io::Result<TcpListener> {
     let fd = bound(address, only_v6, shared)?;
     listen(&fd, Backlog::new(BACKLOG)?)?;
     Ok(fd.into())

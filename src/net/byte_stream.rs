@@ -31,7 +31,7 @@ impl ByteStream {
     }
 
     /// Ends the direction to the peer.
-    pub(super) fn shutdown(&self) -> io::Result<()> {
+    pub fn shutdown(&self) -> io::Result<()> {
         Ok(shutdown(self.as_raw_fd(), Shutdown::Write)?)
     }
 

@@ -40,7 +40,7 @@ impl Socket {
 
     /// Takes a non-blocking listening socket that this daemon, or another generation of it, has
     /// bound for the configured port `asked`.
-    pub(super) fn ours(fd: OwnedFd, asked: u16) -> io::Result<Socket> {
+    pub fn ours(fd: OwnedFd, asked: u16) -> io::Result<Socket> {
         Socket::new(fd, |address, port| Bound::here(address, asked, port))
     }
 
@@ -65,6 +65,11 @@ impl Socket {
             Listening::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
             Listening::Unix(socket) => socket.as_fd().try_clone_to_owned(),
         }
+    }
+
+    /// Whether it is a unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.listening, Listening::Unix(_))
     }
 
     /// Whether each worker has its own socket for this address.

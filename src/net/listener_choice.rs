@@ -8,7 +8,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use crate::config::{ListenAddress, Listener};
+use crate::config::{ListenAddress, Listener, StatusAddress};
 
 /// Identifies a socket.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +73,17 @@ impl Bound {
         let same_address =
             self.address == *address && (self.asked == port || address.ip().is_none());
         self.name.is_none() && same_address && same_port
+    }
+
+    /// Whether it was bound to this address of `status_listen`.
+    pub fn is_for_status(&self, address: &StatusAddress) -> bool {
+        match address {
+            StatusAddress::Tcp(tcp) => {
+                let same_port = [0, self.port].contains(&tcp.port());
+                self.address == ListenAddress::Ip(tcp.ip()) && same_port
+            }
+            StatusAddress::Unix(path) => self.address.path() == Some(path),
+        }
     }
 
     /// The configured port, and the name of a socket from systemd. Together with the

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 
-use mio::net::TcpListener;
-
 use crate::metrics::SharedMetrics;
+use crate::net::listener::Socket;
 use crate::net::notify::Notify;
 use crate::shared_memory::SharedText;
 use crate::upgrade::Generations;
@@ -20,7 +19,7 @@ pub struct Setup {
     pub membership: Option<Membership>,
     /// The metrics of all workers, if there is a master and `status_listen` is set.
     pub metrics: Option<SharedMetrics>,
-    pub status: Vec<TcpListener>,
+    pub status: Vec<Socket>,
     /// The generation of the daemon that this process belongs to.
     pub generation: u32,
     /// Other generations; `None` in a worker, because its master handles them.

@@ -2,12 +2,16 @@
 
 use std::time::Instant;
 
-use super::{Reactor, now, token};
+use slab::Slab;
+
+use super::{Reactor, ScheduledSession, now, token};
 use crate::log::Level;
 use crate::metrics::{Publisher, SharedMetrics};
 use crate::net::tls_server;
+use crate::session::facts::Facts;
 use crate::session::shared::Shared;
-use crate::status::{Status, View};
+use crate::session::{Session, Tick};
+use crate::status::{Sessions, Status, View};
 
 impl Reactor {
     /// Serves `status_listen`; each worker has its own ports.
@@ -18,9 +22,15 @@ impl Reactor {
         if listeners.is_empty() {
             return Ok(());
         }
-        for address in listeners.iter().filter_map(|l| l.local_addr().ok()) {
-            let text = format_args!("status at http://{address}/metrics");
-            self.shared.log.startup(Level::Info, text);
+        for listener in &listeners {
+            let log = &self.shared.log;
+            match listener.is_unix() {
+                true => log.startup(Level::Info, format_args!("status at {listener}")),
+                false => {
+                    let text = format_args!("status at http://{listener}/metrics");
+                    log.startup(Level::Info, text);
+                }
+            }
         }
         let metrics = match self.setup.metrics {
             Some(metrics) => metrics,
@@ -54,12 +64,17 @@ impl Reactor {
             return;
         };
         let shared = &mut self.shared;
+        let mut to_close = Vec::new();
         if status.note_turn(shared.now) {
             shared.metrics.draining = self.drain_deadline.is_some();
             shared.metrics.max_sessions = self.max_sessions;
-            status.serve(&shared.registry, &view(shared));
+            let sessions = Listed(&self.sessions, shared.now);
+            to_close = status.serve(&shared.registry, &view(shared), &sessions);
         }
         shared.metrics.turns.observe(micros_since(woken));
+        for slot in to_close {
+            self.poke(slot, Session::dismiss);
+        }
     }
 
     /// Publishes the metrics a last time before this worker ends.
@@ -67,6 +82,20 @@ impl Reactor {
         if let Some(status) = &mut self.status {
             status.leave(&view(&self.shared));
         }
+    }
+}
+
+/// The sessions at a time.
+struct Listed<'a>(&'a Slab<ScheduledSession>, Tick);
+
+impl Sessions for Listed<'_> {
+    fn slots(&self) -> usize {
+        self.0.capacity()
+    }
+
+    fn facts(&self, slot: usize) -> Option<Facts<'_>> {
+        let Listed(sessions, now) = self;
+        Some(sessions.get(slot)?.session.facts(*now))
     }
 }
 

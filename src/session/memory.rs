@@ -23,7 +23,7 @@ impl Session {
     }
 
     /// Returns the bytes of messages that wait for a connection.
-    fn queued(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.route.as_ref().map_or(0, |route| route.queue.len())
     }
 

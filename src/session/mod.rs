@@ -12,6 +12,7 @@ pub mod admission;
 mod back_pressure;
 mod client;
 mod deadlines;
+pub mod facts;
 mod interner;
 pub mod ledger;
 mod machine;
@@ -103,6 +104,8 @@ pub struct Session {
     phase_deadline: Tick,
     /// The first of the session's tokens.
     token: u32,
+    /// When a message was last passed on, in [`facts::ACTIVE_UNIT_MS`].
+    active_at: u32,
     /// The lane of the dial that connected.
     lane: u8,
     /// The parameters of compression, if it was negotiated.
@@ -175,6 +178,7 @@ impl Session {
             log: SessionLog::new(shared.number_session(), peer, shared.now),
             server_error: None,
             token: u32::try_from(token).expect("descriptors are fewer"),
+            active_at: 0,
             lane: 0,
             deflate: None,
             back_pressure: BackPressure::default(),
@@ -227,6 +231,12 @@ impl Session {
     pub fn drain(&mut self, shared: &mut Shared) {
         let elsewhere = self.config.see_other_uri.is_some();
         self.step(Event::Drain { elsewhere }, "", shared);
+    }
+
+    /// Closes the session because the operator wants it. A session that is closing already is
+    /// disconnected.
+    pub fn dismiss(&mut self, shared: &mut Shared) {
+        self.step(Event::Dismissed, "", shared);
     }
 
     /// Writes the session's log line, and removes the session from all counts.

@@ -23,7 +23,7 @@ type Age = Option<NonZeroU32>;
 /// The name of a session in the log: its number and client.
 #[derive(Clone, Copy, Debug)]
 pub struct Name {
-    number: u32,
+    pub(super) number: u32,
     /// The client, as far as it is known.
     pub(super) peer: Peer,
 }
@@ -38,7 +38,7 @@ impl fmt::Display for Name {
 #[derive(Debug)]
 pub(crate) struct SessionLog {
     pub name: Name,
-    accepted_at: Tick,
+    pub accepted_at: Tick,
     handshake_ms: Age,
     open_ms: Age,
     relaying_ms: Age,

@@ -11,22 +11,19 @@ mod warnings;
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use mio::net::TcpListener;
-
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Loaded, StatusAddress};
 use crate::daemon::pid_file::PidFile;
 use crate::daemon::privileges::Identity;
 use crate::daemon::{self, Environment, Process};
 use crate::expat;
 use crate::log::{Level, Log};
 use crate::master::{Master, Role, WorkerSetup};
-use crate::net::bind::{bind_one, bind_sets, share};
+use crate::net::bind::{self, bind_sets, share};
 use crate::net::inherited::Inherited;
 use crate::net::listener::Socket;
 use crate::net::notify::{Channel, Notify};
@@ -125,7 +122,7 @@ struct Plan {
     inherited_files: OwnedFiles,
     /// One set of listeners per worker.
     sets: Vec<Vec<Socket>>,
-    status: Vec<Vec<TcpListener>>,
+    status: Vec<Vec<Socket>>,
     program: Program,
     older: Vec<Older>,
     generation: u32,
@@ -315,7 +312,7 @@ fn load(path: &Path, log: &Log) -> Result<Config, String> {
 struct Opened {
     sets: Vec<Vec<Socket>>,
     endpoints: Vec<Rc<Endpoint>>,
-    status: Vec<Vec<TcpListener>>,
+    status: Vec<Vec<Socket>>,
 }
 
 /// Opens the listeners and the PID file, except those from systemd or from the previous
@@ -329,12 +326,13 @@ fn open(
     files: &mut OwnedFiles,
 ) -> Result<Opened, String> {
     let sets = match from_systemd.is_empty() {
-        true => bind(config, identity, &mut handover.listeners, files)?,
+        true => bind(config, &mut handover.listeners, files)?,
         false => share(from_systemd, config.workers)
             .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}"))?,
     };
     let endpoints = tls_server::of_sockets(&sets[0], config, endpoints)?;
-    let status = bind_status(config, &mut handover.status)?;
+    let status = bind_status(config, &mut handover.status, files)?;
+    files.give_to(identity)?;
     if handover.pid_file.is_none() {
         files.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
     }
@@ -349,7 +347,6 @@ fn open(
 /// worker. Adds socket files to `files`, even if it fails later.
 fn bind(
     config: &Config,
-    identity: &Identity,
     inherited: &mut Inherited,
     files: &mut OwnedFiles,
 ) -> Result<Vec<Vec<Socket>>, String> {
@@ -358,24 +355,22 @@ fn bind(
     for rules in &config.listeners {
         bind_sets(rules, &mut sets, &mut files.sockets, inherited)?;
     }
-    files.give_to(identity)?;
     Ok(sets)
 }
 
-/// The status listeners of each worker, `inherited` or newly bound.
+/// The status listeners of each worker, `inherited` or newly bound. Adds socket files to
+/// `files`, even if it fails later.
 fn bind_status(
     config: &Config,
-    inherited: &mut Vec<TcpListener>,
-) -> Result<Vec<Vec<TcpListener>>, String> {
-    let mut listener_at = |address: SocketAddr| {
-        let fits = |listener: &TcpListener| {
-            let own = listener.local_addr();
-            own.is_ok_and(|own| own == address || (address.port() == 0 && own.ip() == address.ip()))
-        };
-        match inherited.iter().position(fits) {
+    inherited: &mut Vec<Socket>,
+    files: &mut OwnedFiles,
+) -> Result<Vec<Vec<Socket>>, String> {
+    let mut listener_at = |address: StatusAddress| {
+        let mut found = inherited.iter();
+        match found.position(|socket| socket.bound().is_for_status(&address)) {
             Some(at) => Ok(inherited.remove(at)),
-            None => bind_one(address, address.is_ipv6(), false)
-                .map_err(|error| format!("status_listen: cannot listen on {address}: {error}")),
+            None => bind::bind_status(&address, &mut files.sockets)
+                .map_err(|why| format!("status_listen: {why}")),
         }
     };
     let mut of_worker = |worker: usize| {

@@ -1,15 +1,17 @@
 //! One connection to the status port: one request and its response (RFC 9112).
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
 
-use mio::net::TcpStream;
-
+use super::sessions::{Job, Sessions, Slice};
 use crate::buf::Buf;
-use crate::proto::http::{Head, Limits, Refusal, worth_parsing};
+use crate::net::byte_stream::ByteStream;
+use crate::proto::http::response::TEXT;
+use crate::proto::http::{Head, Limits, Refusal, Response, worth_parsing};
 
-/// Maximum lifetime of a connection.
+/// Maximum lifetime of a connection, except while it takes a long list.
 const DEADLINE_MS: u64 = 5_000;
+/// Maximum lifetime of a connection that takes a long list.
+const LAST_DEADLINE_MS: u64 = 60_000;
 const LIMITS: Limits = Limits {
     head_size: 4 << 10,
     lines: 64,
@@ -19,51 +21,101 @@ const LIMITS: Limits = Limits {
 const MAX_DROPPED: usize = 64 << 10;
 
 pub(super) struct Connection {
-    socket: TcpStream,
+    socket: ByteStream,
+    /// Whether the client came by a unix socket.
+    pub is_local: bool,
     head: Vec<u8>,
     out: Buf,
     answered: bool,
+    /// The rest of the response that is still to be made.
+    job: Option<Job>,
     dropped: usize,
     /// When the connection is closed.
     pub deadline: u64,
-    /// Whether there was an edge.
+    last_deadline: u64,
+    /// Whether there was an edge, or there is work left.
     pub ready: bool,
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, now: u64) -> Connection {
+    pub(super) fn new(socket: ByteStream, is_local: bool, now: u64) -> Connection {
         Connection {
             socket,
+            is_local,
             head: Vec::new(),
             out: Buf::new(),
             answered: false,
+            job: None,
             dropped: 0,
             deadline: now + DEADLINE_MS,
+            last_deadline: now + LAST_DEADLINE_MS,
             // The registration causes an edge for bytes that are already there.
             ready: false,
         }
     }
 
     /// Reads and writes as far as possible; returns true when the connection is over. `answer`
-    /// appends the response to a request.
-    pub(super) fn turn(&mut self, mut answer: impl FnMut(&Head<'_>, &mut Buf)) -> bool {
+    /// appends the response to a request, or the beginning of it.
+    pub(super) fn turn(
+        &mut self,
+        now: u64,
+        mut answer: impl FnMut(&Head<'_>, &mut Buf) -> Option<Job>,
+    ) -> bool {
         self.ready = false;
-        let alive = self.read(&mut answer).and_then(|()| self.write());
+        let alive = self.read(&mut answer).and_then(|()| self.write(now));
         if alive.is_none() {
             return true;
         }
         // The end of the client's direction may already have been read, and causes no other
         // edge.
-        self.answered && self.out.is_empty() && self.read(&mut answer).is_none()
+        self.is_written() && self.read(&mut answer).is_none()
+    }
+
+    /// Continues a response that is made in slices, if the client has taken what there is.
+    /// Returns the slot of a session that is to be closed.
+    pub(super) fn work(&mut self, sessions: &dyn Sessions) -> Option<usize> {
+        if !self.out.is_empty() {
+            return None;
+        }
+        let slice = self.job.as_mut()?.slice(sessions, &mut self.out);
+        // The next turn writes.
+        self.ready = true;
+        let (found, status, text) = match (slice, self.job.as_ref()?) {
+            (Slice::Unfinished, _) => return None,
+            (Slice::Finished, Job::List(_)) => {
+                self.job = None;
+                return None;
+            }
+            (Slice::Finished, Job::Close(number, _)) => {
+                (None, 404, format!("there is no session {number}\n"))
+            }
+            (Slice::Found(slot), Job::Close(number, _)) => {
+                (Some(slot), 200, format!("closing session {number}\n"))
+            }
+            (Slice::Found(_), Job::List(_)) => return None,
+        };
+        self.job = None;
+        let response = Response {
+            status,
+            fields: super::pages::FIELDS,
+            content: Some((TEXT, text.as_bytes())),
+            head_only: false,
+        };
+        response.write(&mut self.out);
+        found
+    }
+
+    fn is_written(&self) -> bool {
+        self.answered && self.out.is_empty() && self.job.is_none()
     }
 
     /// Reads all available bytes. Returns `None` when the connection is over.
-    fn read(&mut self, answer: &mut impl FnMut(&Head<'_>, &mut Buf)) -> Option<()> {
+    fn read(&mut self, answer: &mut impl FnMut(&Head<'_>, &mut Buf) -> Option<Job>) -> Option<()> {
         let mut piece = [0; 2048];
         loop {
-            let bytes = match self.socket.read(&mut piece) {
+            let bytes = match (&self.socket).read(&mut piece) {
                 // A client that has ended its direction may still read.
-                Ok(0) if !self.out.is_empty() => return Some(()),
+                Ok(0) if self.answered && !self.is_written() => return Some(()),
                 Ok(0) => return None,
                 Ok(n) => &piece[..n],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(()),
@@ -82,7 +134,7 @@ impl Connection {
             if worth_parsing(&self.head, old_len, &LIMITS) {
                 match Head::parse(&self.head, &LIMITS) {
                     Ok(None) => continue,
-                    Ok(Some(head)) => answer(&head, &mut self.out),
+                    Ok(Some(head)) => self.job = answer(&head, &mut self.out),
                     Err(refusal) => Refusal::write(refusal, &mut self.out),
                 }
                 self.answered = true;
@@ -92,18 +144,23 @@ impl Connection {
     }
 
     /// Writes as much as the socket accepts. Returns `None` if the connection is broken.
-    fn write(&mut self) -> Option<()> {
+    fn write(&mut self, now: u64) -> Option<()> {
         while !self.out.is_empty() {
-            match self.socket.write(self.out.as_slice()) {
-                Ok(n) => self.out.consume(n),
+            match (&self.socket).write(self.out.as_slice()) {
+                Ok(n) => {
+                    self.out.consume(n);
+                    if self.job.is_some() {
+                        self.deadline = (now + DEADLINE_MS).min(self.last_deadline);
+                    }
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return None,
             }
-            if self.out.is_empty() {
-                // The connection is over once the client has ended its direction.
-                let _ = self.socket.shutdown(Shutdown::Write);
-            }
+        }
+        if self.is_written() {
+            // The connection is over once the client has ended its direction.
+            let _ = self.socket.shutdown();
         }
         Some(())
     }

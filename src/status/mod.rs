@@ -9,15 +9,23 @@
 mod connection;
 mod overview;
 mod pages;
+mod query;
+mod sessions;
 
-use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use crate::buf::Buf;
 use crate::metrics::Publisher;
+use crate::net::byte_stream::ByteStream;
+use crate::net::listener::{Accepted, Socket};
+use crate::net::peer::Peer;
+use crate::proto::http::Head;
 use connection::Connection;
 pub(crate) use pages::View;
+pub(crate) use sessions::Sessions;
 
 /// Number of tokens for the listeners and connections.
 pub(crate) const TOKENS: usize = LISTENERS + CONNECTIONS;
@@ -31,7 +39,7 @@ const ACCEPT_REST_MS: u64 = 1_000;
 /// The status port of a worker. All times are in milliseconds since the worker started.
 pub(crate) struct Status {
     first_token: usize,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Socket>,
     connections: [Option<Connection>; CONNECTIONS],
     /// Whether a connection is ready.
     woken: bool,
@@ -50,7 +58,7 @@ impl Status {
     /// # Errors
     /// There are too many listeners, or the kernel refuses one. The text is for the operator.
     pub(crate) fn new(
-        mut listeners: Vec<TcpListener>,
+        mut listeners: Vec<Socket>,
         registry: &Registry,
         first_token: usize,
         publisher: Publisher,
@@ -59,8 +67,8 @@ impl Status {
             return Err(format!("more than {LISTENERS} addresses in status_listen"));
         }
         for (at, listener) in listeners.iter_mut().enumerate() {
-            registry
-                .register(listener, Token(first_token + at), Interest::READABLE)
+            listener
+                .register(registry, Token(first_token + at))
                 .map_err(|error| format!("cannot register a listener: {error}"))?;
         }
         Ok(Status {
@@ -90,6 +98,9 @@ impl Status {
 
     /// Returns when there is something to do without an edge.
     pub(crate) fn deadline(&self) -> Option<u64> {
+        if self.woken {
+            return Some(0);
+        }
         let connections = self.connections.iter().flatten();
         let nearest = connections.map(|connection| connection.deadline).min();
         let has_room = self.connections.iter().any(Option::is_none);
@@ -106,24 +117,39 @@ impl Status {
     }
 
     /// Publishes the metrics if that is due, and serves all connections that are ready.
-    pub(crate) fn serve(&mut self, registry: &Registry, view: &View<'_>) {
+    /// Returns the slots of sessions that are to be closed.
+    pub(crate) fn serve(
+        &mut self,
+        registry: &Registry,
+        view: &View<'_>,
+        sessions: &dyn Sessions,
+    ) -> Vec<usize> {
         let now = view.now;
+        let mut to_close = Vec::new();
         if self.publisher.due().is_some_and(|at| now >= at) {
             self.publisher.publish(view.metrics, &view.gauges, now);
         }
         self.woken = false;
         let (publisher, warned_at) = (&mut self.publisher, &mut self.warned_at);
         for entry in &mut self.connections {
-            if let Some(connection) = entry
-                && (connection.deadline <= now
-                    || (connection.ready
-                        && connection
-                            .turn(|head, out| view.answer(head, publisher, warned_at, out))))
-            {
+            let Some(connection) = entry else { continue };
+            let is_local = connection.is_local;
+            let answer = |head: &Head<'_>, out: &mut Buf| {
+                view.answer(head, is_local, publisher, warned_at, out)
+            };
+            if connection.deadline <= now || (connection.ready && connection.turn(now, answer)) {
                 *entry = None;
+                continue;
             }
+            to_close.extend(connection.work(sessions));
+            self.woken |= connection.ready;
         }
-        // Accept at most as many per turn as there are connections.
+        self.accept(registry, now);
+        to_close
+    }
+
+    /// Accepts at most as many clients as there may be connections.
+    fn accept(&mut self, registry: &Registry, now: u64) {
         for _ in 0..CONNECTIONS {
             let Some(at) = self.connections.iter().position(Option::is_none) else {
                 return;
@@ -131,25 +157,26 @@ impl Status {
             if !self.accept_due || now < self.rest_until {
                 return;
             }
-            let Some(mut socket) = self.accept(now) else {
+            let Some((socket, is_local)) = self.accept_one(now) else {
                 return;
             };
             let token = Token(self.first_token + LISTENERS + at);
             let interest = Interest::READABLE | Interest::WRITABLE;
-            if registry.register(&mut socket, token, interest).is_ok() {
-                self.connections[at] = Some(Connection::new(socket, now));
+            let registered = registry.register(&mut SourceFd(&socket.as_raw_fd()), token, interest);
+            if registered.is_ok() {
+                self.connections[at] = Some(Connection::new(socket, is_local, now));
             }
         }
     }
 
-    /// Accepts a client from one of the listeners.
-    fn accept(&mut self, now: u64) -> Option<TcpStream> {
+    /// Accepts a client from one of the listeners. Also returns whether that is a unix socket.
+    fn accept_one(&mut self, now: u64) -> Option<(ByteStream, bool)> {
         for listener in &self.listeners {
             match listener.accept() {
-                Ok((socket, _)) => return Some(socket),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // The client has left, or there is no descriptor: try again later.
-                Err(_) => {
+                Accepted::Client(socket, peer) => return Some((socket, peer == Peer::Unix)),
+                Accepted::Nobody => {}
+                // Try again later.
+                Accepted::Left | Accepted::Exhausted(_) => {
                     self.rest_until = now + ACCEPT_REST_MS;
                     return None;
                 }
@@ -162,8 +189,7 @@ impl Status {
     /// Stops accepting clients. Connected clients still get their response.
     pub(crate) fn stop_accepting(&mut self, registry: &Registry) {
         for mut listener in self.listeners.drain(..) {
-            // Closing the listener is not enough if another process has a copy of it.
-            let _ = registry.deregister(&mut listener);
+            listener.deregister(registry);
         }
     }
 

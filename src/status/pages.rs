@@ -6,6 +6,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::overview;
+use super::query::Query;
+use super::sessions::{Job, Listing};
 use crate::buf::Buf;
 use crate::log::{Escaped, Log};
 use crate::metrics::{Gauges, Metrics, Publisher};
@@ -16,6 +18,18 @@ use crate::proto::http::{Head, Refusal, Response};
 const WARNING_PERIOD_MS: u64 = 60_000;
 
 const HTML: &str = "text/html; charset=utf-8";
+/// Header lines of every response.
+pub(super) const FIELDS: &str = "Connection: close\r\nCache-Control: no-store\r\n";
+
+/// The beginning of a list, which ends with the connection.
+const LIST: Response<'_> = Response {
+    status: 200,
+    fields: "Connection: close\r\nCache-Control: no-store\r\n\
+             Content-Type: application/x-ndjson\r\n",
+    content: None,
+    head_only: false,
+};
+
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The state of the worker, for the pages.
@@ -30,58 +44,78 @@ pub(crate) struct View<'a> {
 }
 
 impl View<'_> {
-    /// Appends the response to a request.
+    /// Appends the response to a request, or returns what has to be done for it. `is_local`:
+    /// the client came by a unix socket.
     pub(super) fn answer(
         &self,
         head: &Head<'_>,
+        is_local: bool,
         publisher: &mut Publisher,
         warned_at: &mut Option<u64>,
         out: &mut Buf,
-    ) {
+    ) -> Option<Job> {
         let host = head.host().and_then(|host| {
             let host = host.map(str::from_utf8).transpose();
             host.map_err(|_| Refusal::HostInvalid)
         });
         let host = match host {
+            // No web page reaches a unix socket.
+            Ok(_) if is_local => None,
             Ok(host) => host,
-            Err(refusal) => return refusal.write(out),
+            Err(refusal) => {
+                refusal.write(out);
+                return None;
+            }
         };
-        let path = head.target.split('?').next().unwrap_or_default();
-        let (metrics, gauges) = (self.metrics, &self.gauges);
-        let text = |status, text: &str| (status, TEXT, format!("{text}\n"));
-        let (status, content_type, body) = match path {
-            _ if !matches!(head.method, "GET" | "HEAD") => text(405, "only GET and HEAD"),
-            _ if host.is_some_and(|host| !is_ours(host, self.hosts)) => {
+        let (path, query) = head.target.split_once('?').unwrap_or((head.target, ""));
+        let is_foreign = host.is_some_and(|host| !is_ours(host, self.hosts));
+        let is_of_sessions = path == "/sessions" || path.starts_with("/sessions/");
+        let page = match head.method {
+            "GET" | "HEAD" | "POST" if is_of_sessions && !is_local => {
+                let why = "sessions are served by a unix socket only (status_listen: unix:/path)";
+                Page::text(403, why)
+            }
+            "POST" if is_of_sessions => match number_to_close(path) {
+                Some(number) => return Some(Job::Close(number, 0)),
+                None => Page::text(404, "POST /sessions/NUMBER/close"),
+            },
+            "GET" | "HEAD" if is_foreign => {
                 self.warn(host.unwrap_or_default(), warned_at);
                 let why =
                     "unknown host name: use an address, or add the name to the key 'status_host'";
-                text(421, why)
+                Page::text(421, why)
             }
-            "/" => (
-                200,
-                HTML,
-                overview::page(&publisher.report(metrics, gauges, self.now), &host_name()),
+            "GET" | "HEAD" if path == "/sessions" => match Query::parse(query) {
+                Ok(query) => {
+                    LIST.write(out);
+                    return (head.method == "GET").then(|| Job::List(Listing::new(query)));
+                }
+                Err(why) => Page::text(400, why),
+            },
+            "GET" | "HEAD" => self.page(path, publisher),
+            _ => Page::text(405, "only GET and HEAD"),
+        };
+        page.write(head.method == "HEAD", out);
+        None
+    }
+
+    fn page(&self, path: &str, publisher: &mut Publisher) -> Page {
+        let (metrics, gauges, now) = (self.metrics, &self.gauges, self.now);
+        match path {
+            "/" => {
+                let report = publisher.report(metrics, gauges, now);
+                Page::new(HTML, overview::page(&report, &host_name()))
+            }
+            "/metrics" => Page::new(METRICS, publisher.sum(metrics, gauges, now)),
+            "/metrics/workers" => Page::new(METRICS, publisher.each(metrics, gauges, now)),
+            "/healthz" => Page::text(200, "ok"),
+            "/readyz" if metrics.draining => Page::text(503, "draining"),
+            "/readyz" => Page::text(200, "ready"),
+            _ => Page::text(
+                404,
+                "/, /metrics, /metrics/workers, /healthz, /readyz, /sessions",
             ),
-            "/metrics" => (200, METRICS, publisher.sum(metrics, gauges, self.now)),
-            "/metrics/workers" => (200, METRICS, publisher.each(metrics, gauges, self.now)),
-            "/healthz" => text(200, "ok"),
-            "/readyz" if metrics.draining => text(503, "draining"),
-            "/readyz" => text(200, "ready"),
-            _ => text(404, "/, /metrics, /metrics/workers, /healthz, /readyz"),
-        };
-        let mut fields = "Connection: close\r\nCache-Control: no-store\r\n".to_owned();
-        match content_type {
-            HTML => fields += overview::header_lines(),
-            _ if status == 405 => fields += "Allow: GET, HEAD\r\n",
-            _ => {}
         }
-        let response = Response {
-            status,
-            fields: &fields,
-            content: Some((content_type, body.as_bytes())),
-            head_only: head.method == "HEAD",
-        };
-        response.write(out);
     }
 
     /// Logs a request for another host, because the operator may have to add a name.
@@ -95,6 +129,53 @@ impl View<'_> {
             ));
         }
     }
+}
+
+/// A response with a body.
+struct Page {
+    status: u16,
+    content_type: &'static str,
+    body: String,
+}
+
+impl Page {
+    fn new(content_type: &'static str, body: String) -> Page {
+        Page {
+            status: 200,
+            content_type,
+            body,
+        }
+    }
+
+    fn text(status: u16, line: &str) -> Page {
+        Page {
+            status,
+            content_type: TEXT,
+            body: format!("{line}\n"),
+        }
+    }
+
+    fn write(&self, head_only: bool, out: &mut Buf) {
+        let mut fields = FIELDS.to_owned();
+        match self.content_type {
+            HTML => fields += overview::header_lines(),
+            _ if self.status == 405 => fields += "Allow: GET, HEAD\r\n",
+            _ => {}
+        }
+        let response = Response {
+            status: self.status,
+            fields: &fields,
+            content: Some((self.content_type, self.body.as_bytes())),
+            head_only,
+        };
+        response.write(out);
+    }
+}
+
+/// Returns N of `/sessions/N/close`.
+fn number_to_close(path: &str) -> Option<u32> {
+    let number = path.strip_prefix("/sessions/")?.strip_suffix("/close")?;
+    number.parse().ok()
 }
 
 /// Returns the name of this host; empty if it is not known.

@@ -7,7 +7,6 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use mio::net::TcpListener;
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 use super::Older;
@@ -17,6 +16,7 @@ use super::handover_item::{
 use crate::daemon::pid_file::PidFile;
 use crate::daemon::{Environment, HANDOVER};
 use crate::net::inherited::Inherited;
+use crate::net::listener::Socket;
 use crate::net::notify::Channel;
 use crate::net::socket_file::SocketFile;
 
@@ -29,7 +29,7 @@ pub struct Handover {
     pub listeners: Inherited,
     /// Sockets from systemd, with their names.
     pub from_systemd: Vec<(OwnedFd, String)>,
-    pub status: Vec<TcpListener>,
+    pub status: Vec<Socket>,
     pub socket_files: Vec<SocketFile>,
     pub pid_file: Option<PidFile>,
 }
@@ -71,7 +71,11 @@ impl Handover {
                     let name = from_hex(detail).and_then(|name| String::from_utf8(name).ok());
                     handover.from_systemd.push((fd, name.ok_or_else(damaged)?));
                 }
-                STATUS => handover.status.push(TcpListener::from_std(fd.into())),
+                STATUS => {
+                    let socket = Socket::ours(fd, 0);
+                    let socket = socket.map_err(|error| bad(&format!(": {error}")))?;
+                    handover.status.push(socket);
+                }
                 SOCKET_FILE => {
                     let file = SocketFile::handed_over(path()?, fd.into());
                     handover.socket_files.push(file);

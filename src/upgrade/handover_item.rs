@@ -4,11 +4,10 @@
 //! hex-encoded. A generation that does not know a kind closes the descriptor.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use mio::net::TcpListener;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
@@ -45,7 +44,7 @@ impl HandoverItem {
     /// The listeners; `sets` and `status` have those of each worker.
     pub fn of_listeners(
         sets: &[Vec<Socket>],
-        status: &[Vec<TcpListener>],
+        status: &[Vec<Socket>],
     ) -> io::Result<Vec<HandoverItem>> {
         let mut items = Vec::new();
         for (worker, set) in sets.iter().enumerate() {
@@ -59,7 +58,7 @@ impl HandoverItem {
             }
         }
         for listener in status.iter().flatten() {
-            let fd = listener.as_fd().try_clone_to_owned()?;
+            let fd = listener.to_hand_over()?;
             items.push(HandoverItem::new(STATUS, fd, String::new()));
         }
         Ok(items)

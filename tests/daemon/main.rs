@@ -24,6 +24,7 @@ mod reload;
 mod session_log;
 mod status;
 mod status_page;
+mod status_sessions;
 mod stream_limits;
 mod trusted_proxies;
 mod unix_socket;

@@ -2,10 +2,13 @@
 //! not fall when a worker dies, and the metrics of each worker.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 
-use crate::common::background::{signal_to, status, workers};
+use crate::common::background::{TempDir, signal_to, status, workers};
 use crate::common::daemon::Daemon;
 use crate::common::patiently;
 use crate::common::prometheus::{Series, ask, get, of_each, place_of, sum};
@@ -204,6 +207,50 @@ fn the_page_has_all_workers_and_the_warnings_of_all_processes() {
         assert!(page.contains(row), "{row}: {page}");
     }
     daemon.stop();
+}
+
+/// Sends a request to a unix socket; returns the response.
+fn ask_local(path: &Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(path).expect("connect");
+    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("a response");
+    text
+}
+
+#[test]
+fn each_worker_has_a_socket_for_its_sessions() {
+    let dir = TempDir::new();
+    let paths = ["status.sock", "status-1.sock"].map(|name| dir.path(name));
+    let daemon = Daemon::start(&format!(
+        "workers: 2\nstatus_listen: 'unix:{}'\ndomains: [example.org]\n",
+        paths[0].display()
+    ));
+    let mut clients = clients(&daemon);
+    let lists = || {
+        paths.each_ref().map(|path| {
+            let text = ask_local(path, "GET /sessions");
+            let lines = text.lines().filter(|line| line.starts_with("{\"number\":"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        })
+    };
+    let before = lists();
+    assert_eq!(before[0].len() + before[1].len(), clients.len());
+    assert!(before.iter().all(|list| !list.is_empty()), "{before:?}");
+    // The first session of the second worker.
+    let text = ask_local(&paths[1], "POST /sessions/1/close");
+    assert!(text.ends_with("closing session 1\n"), "{text}");
+    daemon.wait_for_line("Closing (Dismissed)");
+    let (_, rest) = before[1][0].split_once("\"address\":\"").unwrap();
+    let peer = rest.split('"').next().unwrap();
+    let closed = clients
+        .iter_mut()
+        .find(|client| client.stream.local_addr().unwrap().to_string() == peer);
+    assert_eq!(closed.unwrap().read_close().unwrap().0, Some(1001));
+    assert_eq!(lists()[0], before[0]);
+    drop(clients);
+    daemon.stop();
+    assert!(paths.iter().all(|path| !path.exists()));
 }
 
 #[test]

@@ -153,6 +153,7 @@ impl Session {
     /// Relays a message to the server, and counts it.
     fn relay_up(&mut self, event: Event, text: &str, shared: &mut Shared) {
         if self.pass_on(event, text.as_bytes(), shared) {
+            self.note_activity(shared);
             self.log.up.count(text.len());
             shared.metrics.up.count(text.len());
         }

@@ -38,6 +38,7 @@ pub(crate) enum Cause {
     Drain,
     Elsewhere,
     Memory,
+    Operator,
 }
 
 /// What is too big.
@@ -50,7 +51,7 @@ pub(crate) enum TooBig {
 
 impl Cause {
     /// One cause for each label.
-    const EACH: [Cause; 22] = [
+    const EACH: [Cause; 23] = [
         Cause::ClientEnded,
         Cause::CloseFrame,
         Cause::ClientLost,
@@ -73,6 +74,7 @@ impl Cause {
         Cause::Elsewhere,
         Cause::TlsFailed,
         Cause::Memory,
+        Cause::Operator,
     ];
 
     /// All values of [`Cause::words`].
@@ -112,6 +114,7 @@ impl Cause {
             Cause::Drain => (JABSOCKET, "drain"),
             Cause::Elsewhere => (JABSOCKET, "see_other_uri"),
             Cause::Memory => (JABSOCKET, "max_total_memory"),
+            Cause::Operator => (JABSOCKET, "operator"),
         }
     }
 
@@ -194,6 +197,7 @@ impl fmt::Display for Cause {
             Cause::Drain => "shutting down",
             Cause::Elsewhere => "sent to see_other_uri",
             Cause::Memory => "too much memory held",
+            Cause::Operator => "closed by the operator",
         })
     }
 }

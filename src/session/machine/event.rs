@@ -86,6 +86,8 @@ pub(crate) enum Event {
     Drain {
         elsewhere: bool,
     },
+    /// The operator closes the session.
+    Dismissed,
     /// The session must end to free memory. `unread`: the client has not read its output, so it
     /// cannot be told.
     Shed {

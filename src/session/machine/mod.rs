@@ -150,6 +150,7 @@ impl Machine {
             Event::ClientGone => (Phase::Gone, Cause::NoRequest),
             Event::ClientStalled => (Phase::Gone, Cause::ClientStalled),
             Event::Shed { .. } => (Phase::Gone, Cause::Memory),
+            Event::Dismissed => (Phase::Gone, Cause::Operator),
             _ => return Actions::default(),
         };
         let refuse = match cause {
@@ -321,6 +322,9 @@ impl Machine {
                 }
                 .close(CloseCode::GOING_AWAY, "shutting down")
             }
+            Event::Dismissed => self
+                .leave(Phase::Closing, ServerAction::Cut, Cause::Operator)
+                .close(CloseCode::GOING_AWAY, "closed by the operator"),
             Event::Shed { unread: true } => {
                 self.leave(Phase::Gone, ServerAction::Abort, Cause::Memory)
             }
@@ -347,7 +351,7 @@ impl Machine {
                 ..self.enter(Phase::Gone)
             },
             Event::ClientGone | Event::Deadline { .. } if !gone => self.enter(Phase::Gone),
-            Event::Shed { .. } => {
+            Event::Shed { .. } | Event::Dismissed => {
                 self.phase = Phase::Gone;
                 self.abort()
             }

@@ -112,6 +112,7 @@ impl Session {
     /// Relays each complete unit in `bytes` to the client, until the client's queue is full.
     /// The rest waits in the stream reader.
     pub(super) fn relay_down(&mut self, bytes: &[u8], shared: &mut Shared) {
+        self.note_activity(shared);
         let changes = self.feature_changes();
         let mut relay = UnitRelay {
             writer: MessageWriter {

@@ -52,6 +52,7 @@ fn events() -> Vec<Event> {
         Event::ServerGone,
         Event::ServerStalled,
         Event::ServerViolation,
+        Event::Dismissed,
     ];
     for value in [false, true] {
         events.push(Event::Deadline { silent: value });
@@ -75,6 +76,7 @@ fn all_are_listed(event: Event) {
         Event::Authenticated | Event::ServerErred | Event::ServerEnded => {}
         Event::ServerGone | Event::ServerStalled | Event::ServerViolation => {}
         Event::Deadline { .. } | Event::Drain { .. } | Event::Shed { .. } => {}
+        Event::Dismissed => {}
     }
 }
 
@@ -219,6 +221,7 @@ impl Seen {
                 | Event::ClientStalled
                 | Event::Deadline { .. }
                 | Event::Drain { .. }
+                | Event::Dismissed
         );
         match actions.server {
             ServerAction::Keep => {}

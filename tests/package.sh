@@ -150,7 +150,8 @@ installs() {
     local file to=$work/to
     DESTDIR=$to make -C "$build" install || return 1
     [ -x "$to/usr/local/bin/jabsocket" ] && sed s,/usr/share,/usr/local/share, conf/installed.conf | cmp - "$to/etc/jabsocket.conf" || return 1
-    for file in README.md guide/operating.md guide/overview.svg examples/nginx.conf; do
+    for file in README.md guide/operating.md guide/overview.svg examples/nginx.conf \
+        examples/grafana-dashboard.json; do
         [ -f "$to/usr/local/share/doc/jabsocket/$file" ] || { echo "no $file"; return 1; }
     done
     has "$to/usr/local/lib/systemd/system/jabsocket.service" '^ExecStart=/usr/local/bin/jabsocket -n -c /etc/jabsocket.conf$' || return 1

@@ -50,7 +50,7 @@ for file in man/guide/*; do
     esac
 done
 for file in jabsocket.conf nginx.conf haproxy.cfg fail2ban.conf jabsocket.socket \
-    prometheus-alerts.yml; do
+    prometheus-alerts.yml grafana-dashboard.json; do
     put "conf/$file" 644 "usr/share/doc/jabsocket/examples/$file"
 done
 

@@ -57,6 +57,7 @@ pub const KEYS: &[Key] = &[
     key("socket_mode", "0666", Listener).restart(|a, b| a.top.socket_mode != b.top.socket_mode),
     key("tls_certificate", "", Listener),
     key("tls_key", "", Listener),
+    key("tls_min_version", "1.2", Listener),
     key("listeners", "", Listeners).restart(listeners::sockets_differ),
     key("host", "", Listener),
     key("resource", "", Listener),

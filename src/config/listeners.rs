@@ -11,10 +11,10 @@ use super::listen_address::{listen, socket_mode};
 use super::problem::{Place, Report};
 use super::value::{Setting, YES_NO, read_entries};
 use super::yaml::{Node, Value};
-use super::{Config, Glob, ListenAddress};
+use super::{Config, Glob, ListenAddress, TlsVersion, tls_version};
 
 /// The keys of an entry.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "name",
     "port",
     "listen",
@@ -22,6 +22,7 @@ const KEYS: [&str; 10] = [
     "tls",
     "tls_certificate",
     "tls_key",
+    "tls_min_version",
     "host",
     "resource",
     "origin",
@@ -57,6 +58,8 @@ pub struct Listener {
     /// Certificates to choose from; the first is the default. Without certificates the port
     /// uses plain text.
     pub certificates: Vec<Pair>,
+    /// The oldest version of TLS that is accepted.
+    pub tls_min_version: TlsVersion,
 }
 
 impl Default for Listener {
@@ -71,6 +74,7 @@ impl Default for Listener {
             resource: None,
             origin: Vec::new(),
             certificates: Vec::new(),
+            tls_min_version: TlsVersion::default(),
         }
     }
 }
@@ -259,6 +263,7 @@ pub(super) fn set(
         "socket_mode" => listener.socket_mode = socket_mode(setting),
         "tls_certificate" => files.certificates = files.read(setting),
         "tls_key" => files.keys = files.read(setting),
+        "tls_min_version" => listener.tls_min_version = setting.choice(tls_version::NAMES),
         "host" => {
             let allowed = "the value of the Host header, such as example.com:5000";
             listener.host = setting.word(allowed);

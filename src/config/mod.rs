@@ -4,7 +4,7 @@
 //! parses their text, `keys` has the table of keys, and `value` reads values. `domains` is
 //! the `domains` list, `servers` has the addresses of XMPP servers and `server_access` the
 //! properties of connections to them. `listeners` has the ports for browsers,
-//! `listen_address` their addresses, `addresses` other addresses, `network` address ranges,
+//! `listen_address` their addresses, `tls_version` the versions of TLS, `addresses` other addresses, `network` address ranges,
 //! `forwarded_header` the header with a client's address, `glob` patterns, and `problem`
 //! the messages. A configuration is accepted or refused as a whole, and all its errors are
 //! reported at once. It never changes after it was read. This module resolves no names and
@@ -24,6 +24,7 @@ pub mod server_access;
 mod servers;
 mod sources;
 mod status_address;
+mod tls_version;
 mod value;
 mod yaml;
 
@@ -45,6 +46,7 @@ pub use problem::{Problem, What};
 pub use servers::{Host, Server, ServerAddress};
 pub use sources::Sources;
 pub use status_address::StatusAddress;
+pub use tls_version::TlsVersion;
 
 /// A configuration. jabsocket.conf(5) explains the keys. [`Config::default`] is that of an
 /// empty file.

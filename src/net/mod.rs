@@ -7,8 +7,9 @@
 //!
 //! Connections: `transport` is a connected socket with or without TLS, `byte_stream` the
 //! socket itself, and `tls_socket` the layer between it and the TLS library. `tls_client`
-//! has the TLS settings for servers, and `tls_raw` the calls that the library's crate lacks.
-//! `peer` is a client's address, and `source` the part of it that limits count by.
+//! has the TLS settings for servers, `ticket_keys` the keys of browsers'
+//! tickets, and `tls_raw` the calls that the library's crate lacks. `peer` is a client's
+//! address, and `source` the part of it that limits count by.
 //!
 //! Servers: `dns` finds their addresses, `private_addresses` knows which are not public,
 //! and `dial` connects. `servers` remembers which ones failed recently
@@ -41,6 +42,7 @@ pub(crate) mod simulated;
 pub(crate) mod socket_file;
 pub mod source;
 pub(crate) mod step;
+pub(crate) mod ticket_keys;
 pub mod tls_client;
 mod tls_raw;
 pub mod tls_server;

@@ -1,9 +1,9 @@
 //! The rules of a listener, and TLS towards browsers.
 //!
 //! Owns the reading of certificates and keys, the choice among them by the name that a
-//! browser asks for (SNI; the first is the default), and ALPN. Allows TLS 1.2 and 1.3,
-//! without renegotiation. There is no session cache: tickets keep all data for resumption
-//! at the browser. Created before privileges are dropped, and again at every reload.
+//! browser asks for (SNI; the first is the default), and ALPN. Allows TLS 1.2 and 1.3, or
+//! only the latter, without renegotiation. There is no session cache: tickets keep all data
+//! for resumption at the browser, encrypted with `ticket_keys`. Created before privileges are dropped, and again at every reload.
 //! Existing sessions keep their endpoint.
 
 use std::cmp::Ordering;
@@ -23,8 +23,9 @@ use openssl::x509::{X509, X509Ref};
 
 use super::listener::Socket;
 use super::listener_choice::{self, Named};
-use super::tls_raw::stop_at_records_without_payload;
-use crate::config::{Config, Listener, Pair};
+use super::ticket_keys;
+use super::tls_raw::{stop_at_records_without_payload, use_ticket_keys};
+use crate::config::{Config, Listener, Pair, TlsVersion};
 
 /// ALPN, in wire form: WebSocket begins with HTTP/1.1 (RFC 6455, section 1.2).
 const ALPN: &[u8] = b"\x08http/1.1";
@@ -56,11 +57,12 @@ impl Endpoint {
     /// # Errors
     /// The certificate or key that cannot be used, and why.
     pub fn all(config: &Config) -> Result<Vec<Rc<Endpoint>>, String> {
+        ticket_keys::prepare()?;
         let endpoint = |rules: &Listener| {
             let mut certificates = Vec::new();
             let context = match rules.certificates.is_empty() {
                 true => None,
-                false => Some(context(&rules.certificates, &mut certificates)?),
+                false => Some(context(rules, &mut certificates)?),
             };
             Ok(Rc::new(Endpoint {
                 rules: rules.clone(),
@@ -217,12 +219,12 @@ struct Choice {
 
 /// The context of a listener. It has the first certificate, and switches to another one by
 /// SNI.
-fn context(pairs: &[Pair], validities: &mut Vec<Validity>) -> Result<SslContext, String> {
-    let (first, others) = pairs.split_first().ok_or("no certificate")?;
-    let (own_names, mut builder) = single(first, validities)?;
+fn context(rules: &Listener, validities: &mut Vec<Validity>) -> Result<SslContext, String> {
+    let (first, others) = rules.certificates.split_first().ok_or("no certificate")?;
+    let (own_names, mut builder) = single(first, rules, validities)?;
     let mut choices = Vec::with_capacity(others.len());
     for pair in others {
-        let (names, builder) = single(pair, validities)?;
+        let (names, builder) = single(pair, rules, validities)?;
         let context = builder.build().into_context();
         choices.push(Choice { names, context });
     }
@@ -259,19 +261,24 @@ fn chosen<'a>(ssl: &SslRef, own: &[String], choices: &'a [Choice]) -> Option<&'a
 /// Creates a context with one certificate, and returns it with the certificate's names.
 fn single(
     pair: &Pair,
+    rules: &Listener,
     validities: &mut Vec<Validity>,
 ) -> Result<(Vec<String>, SslAcceptorBuilder), String> {
     let failed = |why: ErrorStack| format!("TLS cannot be set up: {}", words(&why));
     let mut builder =
         SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).map_err(failed)?;
     builder
-        .set_min_proto_version(Some(SslVersion::TLS1_2))
+        .set_min_proto_version(Some(match rules.tls_min_version {
+            TlsVersion::V1_2 => SslVersion::TLS1_2,
+            TlsVersion::V1_3 => SslVersion::TLS1_3,
+        }))
         .map_err(failed)?;
     builder.set_options(SslOptions::NO_RENEGOTIATION);
     stop_at_records_without_payload(&mut builder);
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     // A browser opens one WebSocket and can use a ticket only once.
     builder.set_num_tickets(1).map_err(failed)?;
+    use_ticket_keys(&mut builder);
     builder.set_alpn_select_callback(|_, offered| {
         // RFC 7301, section 3.2: a client that offers only other protocols gets an alert.
         select_next_proto(ALPN, offered).ok_or(AlpnError::ALERT_FATAL)

@@ -5,13 +5,15 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
 use super::Older;
 use super::handover_item::{
-    LISTENER, OLDER, PID_FILE, PID_LOCK, PREDECESSOR, SOCKET_FILE, STATUS, SYSTEMD, from_hex,
+    LISTENER, OLDER, PID_FILE, PID_LOCK, PREDECESSOR, SOCKET_FILE, STATUS, SYSTEMD, TICKET_KEYS,
+    from_hex,
 };
 use crate::daemon::pid_file::PidFile;
 use crate::daemon::{Environment, HANDOVER};
@@ -19,6 +21,7 @@ use crate::net::inherited::Inherited;
 use crate::net::listener::Socket;
 use crate::net::notify::Channel;
 use crate::net::socket_file::SocketFile;
+use crate::net::ticket_keys;
 
 /// Everything that the previous generation has handed over; empty in the first one.
 #[derive(Default)]
@@ -82,6 +85,7 @@ impl Handover {
                 }
                 PID_FILE => pid_file = Some((path()?, File::from(fd))),
                 PID_LOCK => pid_lock = Some(File::from(fd)),
+                TICKET_KEYS => take_ticket_keys(&File::from(fd)).ok_or_else(damaged)?,
                 // A newer version may hand over more; it is not needed here.
                 _ => {}
             }
@@ -117,6 +121,13 @@ fn check(kind: &str, fd: &OwnedFd) -> Result<(), &'static str> {
         }
         _ => Ok(()),
     }
+}
+
+/// Takes over the keys of tickets; `None` if the file has none.
+fn take_ticket_keys(file: &File) -> Option<()> {
+    let mut keys = [0; ticket_keys::EXPORTED];
+    file.read_exact_at(&mut keys, 0).ok()?;
+    ticket_keys::import(&keys).then_some(())
 }
 
 fn older(fd: OwnedFd, number: u32) -> Older {

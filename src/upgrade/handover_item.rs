@@ -3,18 +3,22 @@
 //! A description is one word, `KIND=DESCRIPTOR:DETAIL`. A detail that is text is
 //! hex-encoded. A generation that does not know a kind closes the descriptor.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::daemon::pid_file::PidFile;
 use crate::net::listener::Socket;
 use crate::net::notify::Channel;
 use crate::net::socket_file::SocketFile;
+use crate::net::ticket_keys;
 
 pub(super) const PREDECESSOR: &str = "predecessor";
 pub(super) const OLDER: &str = "older";
@@ -24,6 +28,7 @@ pub(super) const STATUS: &str = "status";
 pub(super) const SOCKET_FILE: &str = "socket_file";
 pub(super) const PID_FILE: &str = "pid_file";
 pub(super) const PID_LOCK: &str = "pid_lock";
+pub(super) const TICKET_KEYS: &str = "ticket_keys";
 
 /// A descriptor, its kind, and what else the next generation needs to know about it.
 pub struct HandoverItem {
@@ -39,6 +44,14 @@ impl HandoverItem {
 
     pub(super) fn older(channel: Channel, number: u32) -> HandoverItem {
         HandoverItem::new(OLDER, channel, number.to_string())
+    }
+
+    /// The keys of browsers' tickets. Without them, browsers only need a full handshake.
+    pub(super) fn ticket_keys() -> Option<HandoverItem> {
+        let keys = ticket_keys::export()?;
+        let file = File::from(memfd_create(c"ticket_keys", MFdFlags::MFD_CLOEXEC).ok()?);
+        file.write_all_at(&keys, 0).ok()?;
+        Some(HandoverItem::new(TICKET_KEYS, file, String::new()))
     }
 
     /// The listeners; `sets` and `status` have those of each worker.

@@ -178,6 +178,7 @@ impl Generations {
             let copy = copy.map_err(|error| format!("cannot copy a channel: {error}"))?;
             channels.push(HandoverItem::older(copy, older.number));
         }
+        channels.extend(HandoverItem::ticket_keys());
         let items: Vec<&HandoverItem> = self.items.iter().chain(&channels).collect();
         let child = self.program.start(&items)?;
         self.newer = Newer::Starting(Starting {

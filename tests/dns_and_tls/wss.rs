@@ -171,6 +171,26 @@ fn a_client_comes_back_with_a_ticket() {
 }
 
 #[test]
+fn tls_1_3_can_be_required() {
+    let stage = WssStage::set(
+        &[&["example.com"], &["other.example"]],
+        "tls_min_version: 1.3\n",
+    );
+    for name in ["example.com", "other.example"] {
+        let stream = stage.tls(name, SslVersion::TLS1_3);
+        assert_eq!(first_name(&stream), name);
+        let mut builder = stage.connector();
+        let version = Some(SslVersion::TLS1_2);
+        builder.set_max_proto_version(version).unwrap();
+        assert!(builder.build().connect(name, stage.tcp()).is_err());
+        stage
+            .daemon
+            .wait_for_line("TLS handshake failed: unsupported protocol");
+    }
+    stage.daemon.stop();
+}
+
+#[test]
 fn handshakes_that_fail_are_in_the_log_and_cost_nothing_else() {
     let stage = WssStage::set(&[&["example.com"]], "");
     let descriptors = stage.daemon.descriptors();

@@ -15,6 +15,7 @@ mod socket_activation;
 mod socket_file;
 mod status_workers;
 mod systemd_notify;
+mod ticket_keys;
 mod upgrade;
 mod upgrade_refused;
 mod vanished_host;

@@ -234,7 +234,7 @@ mod tests {
 
         fn facts(&self, slot: usize) -> Option<Facts<'_>> {
             let number = (slot / 3) as u32;
-            (slot % 3 == 0).then_some(Facts {
+            (slot.is_multiple_of(3)).then_some(Facts {
                 number,
                 peer: Peer::Unix,
                 origin: Some("https://\"\u{e4}\u{1f339}\n"),

@@ -64,5 +64,8 @@ impl Master {
                 Event::OlderEnded(number) => upgrade::log_older_ended(&self.log, number),
             }
         }
+        if let Some(metrics) = self.metrics {
+            metrics.set_older_generations(self.generations.older());
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::counters::{Family, Histogram};
 use super::process::Usage;
 use super::prometheus::{label, seconds};
-use super::shared::{FIXED_VALUES, since_epoch};
+use super::shared::{ByMaster, FIXED_VALUES, since_epoch};
 use super::snapshot::{Column, Kind, Snapshot};
 use super::{DIALECTS, Metrics};
 use crate::proto::xmpp::Dialect;
@@ -63,15 +63,10 @@ impl Snapshot {
 
 impl Metrics {
     /// Returns the metrics with the values of this worker.
-    pub(super) fn snapshot(
-        &self,
-        gauges: &Gauges,
-        usage: Usage,
-        refused_by_master: u64,
-    ) -> Snapshot {
+    pub(super) fn snapshot(&self, gauges: &Gauges, usage: Usage, by_master: ByMaster) -> Snapshot {
         let mut page = Snapshot::default();
-        self.list_process(&mut page);
-        self.list_configuration(&mut page, refused_by_master);
+        self.list_process(&mut page, by_master);
+        self.list_configuration(&mut page, by_master);
         self.list_usage(&mut page, usage);
         self.list_sessions(&mut page);
         self.list_traffic(&mut page);
@@ -80,7 +75,7 @@ impl Metrics {
         page
     }
 
-    fn list_process(&self, page: &mut Snapshot) {
+    fn list_process(&self, page: &mut Snapshot, by_master: ByMaster) {
         let version = label("version", env!("CARGO_PKG_VERSION"));
         page.metric("build_info", Kind::Flag, "Build information; always 1.")
             .value(version, 1);
@@ -92,16 +87,17 @@ impl Metrics {
         let help =
             "Generation of the daemon: 1 plus the number of upgrades in place since the start.";
         page.one(Kind::Flag, "generation", help, self.generation.into());
+        let help = "Older generations of the daemon that still have sessions.";
+        let older = (self.older_generations as u64).max(by_master.older_generations);
+        page.one(Kind::Flag, "older_generations", help, older);
         let help = "1 while the daemon is stopping.";
         page.one(Kind::Flag, "draining", help, u64::from(self.draining));
     }
 
-    /// `refused_by_master` is the time when the master refused the last reload, or 0 if it did
-    /// not.
-    fn list_configuration(&self, page: &mut Snapshot, refused_by_master: u64) {
+    fn list_configuration(&self, page: &mut Snapshot, by_master: ByMaster) {
         let help = "1 if the last reload was refused and the old configuration stays in force.";
         let refused = self.reload_refused.map_or(0, since_epoch);
-        let refused = refused.max(refused_by_master);
+        let refused = refused.max(by_master.reload_refused);
         let flag = u64::from(refused > 0);
         page.one(Kind::Flag, "config_reload_refused", help, flag);
         let help =

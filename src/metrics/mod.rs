@@ -99,6 +99,8 @@ pub struct Metrics {
     pub(crate) draining: bool,
     /// The generation of the daemon that the worker belongs to.
     pub(crate) generation: u32,
+    /// Older generations of this process that still have sessions; 0 in one of several workers.
+    pub(crate) older_generations: usize,
     /// When this worker refused the last reload, if it did.
     pub(crate) reload_refused: Option<SystemTime>,
     /// When a reload last changed the configuration.
@@ -146,6 +148,7 @@ impl Metrics {
             max_sessions: 0,
             draining: false,
             generation: 1,
+            older_generations: 0,
             reload_refused: None,
             reloaded: None,
             certificates: BTreeMap::new(),

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::history::History;
 use super::process::{Process, Usage};
 use super::report::Report;
-use super::shared::SharedMetrics;
+use super::shared::{ByMaster, SharedMetrics};
 use super::snapshot::{Column, Snapshot};
 use super::{Gauges, Metrics, prometheus};
 
@@ -47,7 +47,7 @@ impl Publisher {
             process: Process::default(),
             history: History::default(),
         };
-        let snapshot = metrics.snapshot(gauges, Usage::default(), 0);
+        let snapshot = metrics.snapshot(gauges, Usage::default(), ByMaster::default());
         let before = shared.read(worker, snapshot.len(shared.domains()));
         let mut kept = vec![0; before.kept.len()];
         for values in [before.kept, before.own] {
@@ -79,7 +79,7 @@ impl Publisher {
         self.published_at = now;
         self.find_domains(metrics);
         let usage = self.process.usage(now);
-        let snapshot = metrics.snapshot(gauges, usage, self.shared.reload_refused());
+        let snapshot = metrics.snapshot(gauges, usage, self.shared.by_master());
         let mut values = snapshot.values.clone();
         values.resize(snapshot.len(self.shared.domains()), 0);
         for (domain, at) in metrics.domains.iter().zip(&self.domains) {

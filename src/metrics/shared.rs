@@ -25,8 +25,9 @@ const NAME: usize = words_for(1 << 10);
 pub(super) const FIXED_VALUES: usize = 1024;
 /// Maximum number of values of a worker.
 const VALUES: usize = FIXED_VALUES + COLUMNS * (MAX_DOMAINS + 1);
-/// The time when the master refused the last reload, the number of domains, and their names.
-const HEADER: usize = 2 + (MAX_DOMAINS + 1) * NAME;
+/// The time when the master refused the last reload, the number of domains, the number of older
+/// generations, and the names of the domains.
+const HEADER: usize = 3 + (MAX_DOMAINS + 1) * NAME;
 /// Whether the worker is alive, the generation, and two records.
 const SLOT: usize = 2 + 2 * RECORD;
 /// The worker's own values and the kept values.
@@ -35,6 +36,14 @@ const RECORD: usize = 2 * VALUES;
 /// The metrics of all workers.
 #[derive(Clone, Copy)]
 pub struct SharedMetrics(Words);
+
+/// What only the master knows; zero without one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ByMaster {
+    /// When it refused the last reload, in milliseconds since the epoch, or 0 if it did not.
+    pub reload_refused: u64,
+    pub older_generations: u64,
+}
 
 /// The values in the current record of a slot.
 pub(super) struct Record {
@@ -103,7 +112,7 @@ impl SharedMetrics {
     }
 
     fn name(self, at: usize) -> &'static [AtomicU64] {
-        &self.0[2 + at * NAME..][..NAME]
+        &self.0[3 + at * NAME..][..NAME]
     }
 
     /// Returns the number of domains with a series.
@@ -124,10 +133,17 @@ impl SharedMetrics {
         self.0[0].store(refused.map_or(0, since_epoch), Relaxed);
     }
 
-    /// Returns when the master refused the last reload, in milliseconds since the epoch, or 0
-    /// if it did not.
-    pub(super) fn reload_refused(self) -> u64 {
-        self.0[0].load(Relaxed)
+    /// Notes how many older generations of the master still have sessions.
+    pub fn set_older_generations(self, older: usize) {
+        self.0[2].store(older as u64, Relaxed);
+    }
+
+    /// Returns what the master has noted.
+    pub(super) fn by_master(self) -> ByMaster {
+        ByMaster {
+            reload_refused: self.0[0].load(Relaxed),
+            older_generations: self.0[2].load(Relaxed),
+        }
     }
 
     fn slot(self, worker: usize) -> &'static [AtomicU64] {
@@ -243,7 +259,7 @@ mod tests {
         let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1500);
         for (refused, millis) in [(None, 0), (Some(time), 1500), (None, 0)] {
             shared.set_reload_refused(refused);
-            assert_eq!(shared.reload_refused(), millis);
+            assert_eq!(shared.by_master().reload_refused, millis);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::session::facts::Facts;
 use crate::session::shared::Shared;
 use crate::session::{Session, Tick};
 use crate::status::{Sessions, Status, View};
+use crate::upgrade::Generations;
 
 impl Reactor {
     /// Serves `status_listen`; each worker has its own ports.
@@ -67,6 +68,8 @@ impl Reactor {
         let mut to_close = Vec::new();
         if status.note_turn(shared.now) {
             shared.metrics.draining = self.drain_deadline.is_some();
+            let generations = self.setup.generations.as_ref();
+            shared.metrics.older_generations = generations.map_or(0, Generations::older);
             shared.metrics.max_sessions = self.max_sessions;
             let sessions = Listed(&self.sessions, shared.now);
             to_close = status.serve(&shared.registry, &view(shared), &sessions);

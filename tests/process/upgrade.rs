@@ -15,7 +15,7 @@ use nix::unistd::{Pid, geteuid};
 use crate::common::background::*;
 use crate::common::daemon::{Daemon, PROGRAM, TempFile};
 use crate::common::patiently;
-use crate::common::prometheus::{place, sum};
+use crate::common::prometheus::{get, place, sum};
 use crate::common::stage::*;
 use crate::common::ws_client::WsClient;
 use crate::common::xmpp_server::Connection;
@@ -322,6 +322,35 @@ fn the_unix_socket_and_the_status_pass_on() {
     }
     all.stop();
     assert!(!path.exists(), "the file is still there");
+}
+
+#[test]
+fn the_metrics_tell_how_many_old_generations_have_sessions() {
+    for config in ["", "workers: 2\n"] {
+        let config = format!("{config}status_listen: 127.0.0.1:0\n");
+        let mut all = Upgradable::start("127.0.0.1", &config);
+        let metrics = place(all.daemon());
+        let is = |count: f64| {
+            patiently("the older generations", || {
+                (sum(metrics)["older_generations"] == count).then_some(())
+            });
+        };
+        is(0.0);
+        let mut chats = Vec::new();
+        for older in [1.0, 2.0] {
+            chats.push(Chat::open(&all.stage));
+            all.upgrade();
+            is(older);
+        }
+        let page = get(metrics, "/").2;
+        assert!(
+            page.contains("generation 3 (2 older with sessions), up "),
+            "{page}"
+        );
+        drop(chats);
+        is(0.0);
+        all.stop();
+    }
 }
 
 #[test]

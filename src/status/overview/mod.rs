@@ -58,6 +58,8 @@ pub(super) fn page(report: &Report<'_>, host: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));
     let since = |name| span(now_ms.saturating_sub(report.total(name, "")) / 1000);
+    let older = report.total("older_generations", "");
+    let older = (older > 0).then(|| Fields::default().text("count", older));
     let notices = notices::notices(report, now_ms / 1000);
     let severity = notices::worst(&notices);
     let notices = notices.into_iter().map(notices::Notice::fields);
@@ -68,6 +70,7 @@ pub(super) fn page(report: &Report<'_>, host: &str) -> String {
         .text("severity", severity)
         .text("version", env!("CARGO_PKG_VERSION"))
         .text("generation", report.total("generation", ""))
+        .rows("older", older)
         .text("uptime", since("start_time_seconds"))
         .text("configured", since("config_time_seconds"))
         .rows("notices", notices)

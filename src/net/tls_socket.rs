@@ -18,8 +18,11 @@ const READS_PER_CALL: u8 = 64;
 /// Size of a read ahead, in bytes.
 const AHEAD: usize = 16 << 10;
 
-/// What the library asks for at once is read without a copy from this size on, in bytes.
-const DIRECT: usize = AHEAD / 2;
+/// Bytes of a record's header.
+const HEADER: usize = 5;
+
+/// Records from this size on, in bytes, are read without a copy, and the next header alone.
+const LARGE: usize = AHEAD / 2;
 
 /// Maximum number of unused buffers that a worker keeps.
 const MAX_SPARE: usize = 4;
@@ -45,15 +48,52 @@ pub struct TlsSocket {
     reads: u8,
     /// The last read of the TLS library would have blocked.
     is_dry: bool,
-    /// The last system call took all bytes, and no edge has announced others.
-    is_drained: bool,
-    /// An edge has announced the end, so there may be more to read after a short read.
-    ending: bool,
+    left: Left,
+    asked: Asked,
     ahead: Option<Box<Ahead>>,
+}
+
+/// What a system call may still read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Unknown,
+    /// The last call took all bytes, and no edge has announced others.
+    Nothing,
+    /// An edge has announced the end, which may follow a short read.
+    End,
 }
 
 /// Each TLS object has one of these on the heap.
 const _: () = assert!(size_of::<TlsSocket>() <= 16);
+
+/// What the library asked for last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Header,
+    Body,
+    /// A header after a large record. Another one will probably follow, for which reading
+    /// ahead would only cost a copy.
+    HeaderAfterLarge,
+    LargeBody,
+}
+
+impl Asked {
+    /// The state after it asks for `bytes` more.
+    fn then(self, bytes: usize) -> Asked {
+        match (self, bytes) {
+            (Asked::Header | Asked::Body, 0..=HEADER) => Asked::Header,
+            (_, 0..=HEADER) => Asked::HeaderAfterLarge,
+            (Asked::Header | Asked::HeaderAfterLarge, LARGE..) => Asked::LargeBody,
+            (Asked::Header | Asked::HeaderAfterLarge, _) => Asked::Body,
+            // The rest of the same record.
+            (body, _) => body,
+        }
+    }
+
+    fn is_large(self) -> bool {
+        matches!(self, Asked::HeaderAfterLarge | Asked::LargeBody)
+    }
+}
 
 impl TlsSocket {
     pub fn new(socket: ByteStream) -> TlsSocket {
@@ -61,8 +101,8 @@ impl TlsSocket {
             socket,
             reads: 0,
             is_dry: false,
-            is_drained: false,
-            ending: false,
+            left: Left::Unknown,
+            asked: Asked::Header,
             ahead: None,
         }
     }
@@ -88,8 +128,11 @@ impl TlsSocket {
 
     /// Notes an edge: bytes may have arrived. `ending`: so may the peer's end.
     pub fn edge(&mut self, ending: bool) {
-        self.is_drained = false;
-        self.ending |= ending;
+        if ending {
+            self.left = Left::End;
+        } else if self.left == Left::Nothing {
+            self.left = Left::Unknown;
+        }
     }
 
     /// Returns the bytes of memory held.
@@ -99,10 +142,11 @@ impl TlsSocket {
 
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.ahead.is_none() {
-            if std::mem::take(&mut self.is_drained) {
+            if self.left == Left::Nothing {
+                self.left = Left::Unknown;
                 return Err(ErrorKind::WouldBlock.into());
             }
-            if buffer.len() >= DIRECT {
+            if self.asked.is_large() {
                 let n = (&self.socket).read(buffer)?;
                 self.note_read(n, buffer.len());
                 return Ok(n);
@@ -137,7 +181,9 @@ impl TlsSocket {
     }
 
     fn note_read(&mut self, n: usize, asked: usize) {
-        self.is_drained = (1..asked).contains(&n) && !self.ending;
+        if (1..asked).contains(&n) && self.left == Left::Unknown {
+            self.left = Left::Nothing;
+        }
     }
 }
 
@@ -172,6 +218,7 @@ impl Read for TlsSocket {
         if self.reads == READS_PER_CALL {
             return Err(ErrorKind::WouldBlock.into());
         }
+        self.asked = self.asked.then(buffer.len());
         let done = self.fill(buffer);
         self.reads += 1;
         self.is_dry = matches!(&done, Err(error) if error.kind() == ErrorKind::WouldBlock);
@@ -244,6 +291,24 @@ mod tests {
             assert_eq!(read(&mut socket, asked).as_deref(), Some(&b"hello"[..]));
             assert_eq!(read(&mut socket, asked).as_deref(), Some(&b""[..]));
         }
+    }
+
+    #[test]
+    fn large_records_are_not_read_ahead_of() {
+        let (mut socket, mut peer) = pair();
+        let mut ask = |asked: usize| {
+            peer.write_all(&vec![0; AHEAD]).unwrap();
+            socket.edge(false);
+            assert_eq!(read(&mut socket, asked).unwrap().len(), asked);
+            socket.memory() > 0
+        };
+        assert!(ask(HEADER), "a header is read with what follows");
+        // The first part of the record is there already, the rest is read alone.
+        for asked in [AHEAD - HEADER, 22, HEADER, AHEAD, HEADER] {
+            assert!(!ask(asked), "{asked} bytes");
+        }
+        // A small one follows: from here on, everything that has arrived is read at once.
+        assert!(ask(100));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod idle;
 mod load;
 mod measure;
 mod plan;
+mod plot;
 mod relay;
 mod report;
 mod row;
@@ -32,9 +33,9 @@ cargo bench -- [OPTIONS]
   --quick            short rounds: a first look, not for publishing
   --only WORD        only the parts whose name contains WORD:
                      plain, wss or tls, then a cell such as 200x100x1,
-                     or latency, memory, setup (such as 'wss 200x100x1')
+                     or latency, fair, memory, setup (such as 'wss 200x100x1')
   --program FILE     another build of jabsocket beside the others; may be repeated
-  --json FILE        write the numbers there too
+  --json FILE        write the numbers there too, and a picture beside it
 ";
 
 /// What to measure.
@@ -123,11 +124,14 @@ fn main() -> ExitCode {
     };
     let results = measure::all(&plan, Load::new(), start);
     print!("{}", report::markdown(&results));
-    if let Some(file) = json
-        && let Err(error) = std::fs::write(&file, report::json(&results))
-    {
-        eprintln!("{file}: {error}");
-        return ExitCode::FAILURE;
+    if let Some(file) = json.map(PathBuf::from) {
+        let picture = file.with_extension("svg");
+        let written = std::fs::write(&file, report::json(&results))
+            .and_then(|()| std::fs::write(picture, plot::svg(&results)));
+        if let Err(error) = written {
+            eprintln!("{}: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
     }
     ExitCode::SUCCESS
 }

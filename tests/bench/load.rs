@@ -35,6 +35,8 @@ enum State {
     Opening,
     /// A client between stanzas or waiting for answers.
     Ready,
+    /// A client that disturbs others; its answers do not matter.
+    Noise,
     /// The server waits for the stream header and echoes what follows.
     Greeting,
     Echo,
@@ -88,7 +90,8 @@ impl Conn {
             match self.socket.write(&bytes[sent..]) {
                 Ok(n) => sent += n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => panic!("write: {error}"),
+                // The next read finds the end.
+                Err(_) => return bytes.len(),
             }
         }
         sent
@@ -119,6 +122,8 @@ pub struct Load {
     ready: Vec<usize>,
     latencies_ns: Vec<u64>,
     scratch: Vec<u8>,
+    /// Clients that disturb others, and what each sends over and over.
+    noise: Vec<(usize, Vec<u8>)>,
 }
 
 impl Load {
@@ -146,6 +151,7 @@ impl Load {
             ready: Vec::new(),
             latencies_ns: Vec::new(),
             scratch: vec![0; 64 << 10],
+            noise: Vec::new(),
         }
     }
 
@@ -291,6 +297,12 @@ impl Load {
             let due = start + Duration::from_secs_f64(n as f64 / per_second);
             while now() < due {
                 self.turn(None);
+                for (slot, bytes) in &self.noise {
+                    let conn = &mut self.conns[*slot];
+                    if conn.out.is_empty() {
+                        conn.send(bytes);
+                    }
+                }
             }
             if let Some(&slot) = turns.next() {
                 let conn = &mut self.conns[slot];
@@ -304,6 +316,21 @@ impl Load {
         let mut latencies = std::mem::take(&mut self.latencies_ns);
         latencies.sort_unstable();
         latencies
+    }
+
+    /// Makes a session send these bytes over and over while others are paced.
+    pub fn make_noise(&mut self, clients: Clients, bytes: Vec<u8>) {
+        for slot in clients.slots {
+            self.conns[slot].state = State::Noise;
+            self.noise.push((slot, bytes.clone()));
+        }
+    }
+
+    /// Closes the sessions that disturb others.
+    pub fn end_noise(&mut self) {
+        for (slot, _) in std::mem::take(&mut self.noise) {
+            self.conns.remove(slot);
+        }
     }
 
     fn begin(&mut self, clients: &Clients, size: usize) {
@@ -332,7 +359,7 @@ impl Load {
                 TLS_LISTENER => self.accept(true),
                 Token(slot) => {
                     if event.is_readable() {
-                        self.read(slot);
+                        self.read(slot, event.is_read_closed());
                     }
                     // A TLS handshake may have held the queue back.
                     if let Some(conn) = self.conns.get_mut(slot)
@@ -366,16 +393,18 @@ impl Load {
                 Kind::Xmpp => State::Greeting,
             };
             let slot = self.add(socket, state);
-            self.read(slot);
+            self.read(slot, false);
         }
     }
 
-    fn read(&mut self, slot: usize) {
+    /// Reads what has arrived. `to_end`: the end has been announced.
+    fn read(&mut self, slot: usize, to_end: bool) {
         let mut scratch = std::mem::take(&mut self.scratch);
         while let Some(conn) = self.conns.get_mut(slot) {
             match conn.socket.read(&mut scratch) {
                 Ok(n) if n > 0 => {
-                    let last = n < scratch.len() && conn.socket.short_read_is_last();
+                    let short = n < scratch.len() && conn.socket.short_read_is_last();
+                    let last = short && !to_end;
                     self.take(slot, &scratch[..n]);
                     if last {
                         break;
@@ -398,6 +427,7 @@ impl Load {
         let conn = &mut self.conns[slot];
         match conn.state {
             State::Echo => return conn.send(bytes),
+            State::Noise => return,
             State::Ready => {
                 conn.received += bytes.len();
                 let whole = conn.received / self.wire.answer_len;

@@ -8,6 +8,7 @@ use crate::load::Load;
 use crate::plan::{Cell, Plan};
 use crate::relay::{Form, Relay};
 use crate::row::{Row, row};
+use crate::wire;
 
 /// The results.
 #[derive(Default)]
@@ -38,6 +39,9 @@ pub fn all(plan: &Plan, mut load: Load, start: impl Fn(Form, &Load) -> Vec<Relay
         }
         if part.has_latency() && plan.wants(form, "latency") {
             results.rows.extend(latency(plan, &mut load, &relays));
+        }
+        if part.has_latency() && plan.wants(form, "fair") {
+            results.rows.push(fair(plan, &mut load, &relays));
         }
         for &(count, most) in &part.setups {
             if plan.wants(form, "setup") {
@@ -145,4 +149,38 @@ fn latency(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Vec<Row> {
         ..row(relays[0].form, &name("p99"), "us", &high)
     };
     vec![row(relays[0].form, &name("p50"), "us", &middle), p99]
+}
+
+/// How much slower others get beside a session that streams stanzas of nearly 1 MiB both
+/// ways, and one that floods frames of one byte.
+fn fair(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Row {
+    const SIZE: usize = 200;
+    const CLIENTS: usize = 1000;
+    const PER_SECOND: f64 = 2000.0;
+    let time = Duration::from_millis(plan.round_ms);
+    let mut rounds = Vec::new();
+    for _ in 0..plan.rounds {
+        let mut round = Vec::new();
+        for relay in relays {
+            let clients = load.open(relay, CLIENTS);
+            let p99 = |load: &mut Load| {
+                let sorted = load.paced(&clients, SIZE, PER_SECOND, time);
+                sorted[sorted.len() * 99 / 100] as f64
+            };
+            let alone = p99(load);
+            for noise in [wire::large(1_000_000), wire::tiny_frames()] {
+                let clients = load.open(relay, 1);
+                load.make_noise(clients, noise);
+            }
+            round.push(p99(load) / alone);
+            load.end_noise();
+            load.close(clients);
+        }
+        rounds.push(round);
+    }
+    let name = "p99 of 1000 sessions beside a stream of 1 MB stanzas and a flood of tiny frames";
+    Row {
+        most: Some(2.0),
+        ..row(Form::Plain, name, "times that without them", &rounds)
+    }
 }

@@ -46,10 +46,13 @@ impl Plan {
 
     pub fn wants_any(&self, part: &Part) -> bool {
         let cells = part.cells.iter().map(Cell::name);
-        let others = ["memory", "setup", "latency"].map(str::to_owned);
+        let others = ["memory", "setup"].map(str::to_owned);
+        let plain = ["latency", "fair"].map(str::to_owned).into_iter();
+        let plain = plain.filter(|_| part.has_latency());
         cells
             .chain(others)
-            .any(|name| self.wants(part.form, &name) && (name != "latency" || part.has_latency()))
+            .chain(plain)
+            .any(|name| self.wants(part.form, &name))
     }
 }
 

@@ -71,3 +71,20 @@ impl Wire {
         }
     }
 }
+
+/// A stanza of `size` bytes in one frame.
+pub fn large(size: usize) -> Vec<u8> {
+    masked(&stanza(size))
+}
+
+/// Stanzas of 200 bytes in frames of one byte.
+pub fn tiny_frames() -> Vec<u8> {
+    let stanza = stanza(200);
+    let mut frames = Vec::new();
+    for (at, byte) in stanza.iter().enumerate() {
+        let opcode = if at == 0 { 1 } else { 0 };
+        let last = if at + 1 == stanza.len() { 0x80 } else { 0 };
+        frames.extend([last | opcode, 0x81, 0, 0, 0, 0, *byte]);
+    }
+    frames.repeat(10)
+}

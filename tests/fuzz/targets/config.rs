@@ -2,7 +2,7 @@
 //! exists in the file.
 #![no_main]
 
-use jabsocket::config::{self, What};
+use jabsocket::config;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -3,8 +3,9 @@
 //! Owns the reading of certificates and keys, the choice among them by the name that a
 //! browser asks for (SNI; the first is the default), and ALPN. Allows TLS 1.2 and 1.3, or
 //! only the latter, without renegotiation. There is no session cache: tickets keep all data
-//! for resumption at the browser, encrypted with `ticket_keys`. Created before privileges are dropped, and again at every reload.
-//! Existing sessions keep their endpoint.
+//! for resumption at the browser, encrypted with `ticket_keys`. A ticket is good only at
+//! listeners with the same certificates. Created before privileges are dropped, and again at
+//! every reload. Existing sessions keep their endpoint.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -13,8 +14,10 @@ use std::rc::Rc;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
+use openssl::sha::Sha256;
 use openssl::ssl::{
     AlpnError, NameType, Ssl, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslOptions,
     SslRef, SslSessionCacheMode, SslVersion, select_next_proto,
@@ -220,14 +223,30 @@ struct Choice {
 /// The context of a listener. It has the first certificate, and switches to another one by
 /// SNI.
 fn context(rules: &Listener, validities: &mut Vec<Validity>) -> Result<SslContext, String> {
-    let (first, others) = rules.certificates.split_first().ok_or("no certificate")?;
-    let (own_names, mut builder) = single(first, rules, validities)?;
-    let mut choices = Vec::with_capacity(others.len());
-    for pair in others {
-        let (names, builder) = single(pair, rules, validities)?;
-        let context = builder.build().into_context();
-        choices.push(Choice { names, context });
+    let mut singles = Vec::with_capacity(rules.certificates.len());
+    let mut hash = Sha256::new();
+    for pair in &rules.certificates {
+        let (certificate, builder) = single(pair, rules, validities)?;
+        hash.update(
+            &certificate
+                .digest(MessageDigest::sha256())
+                .map_err(failed)?,
+        );
+        singles.push((names(&certificate), builder));
     }
+    // Every listener can decrypt every ticket. Without this, one that resumes the TLS of
+    // another would serve a browser that has never seen its certificate.
+    let listener = hash.finish();
+    for (_, builder) in &mut singles {
+        builder.set_session_id_context(&listener).map_err(failed)?;
+    }
+    let mut singles = singles.into_iter();
+    let (own_names, mut builder) = singles.next().ok_or("no certificate")?;
+    let choice = |(names, builder): (_, SslAcceptorBuilder)| Choice {
+        names,
+        context: builder.build().into_context(),
+    };
+    let choices: Vec<_> = singles.map(choice).collect();
     if !choices.is_empty() {
         builder.set_servername_callback(move |ssl, _| {
             if let Some(context) = chosen(ssl, &own_names, &choices) {
@@ -258,13 +277,12 @@ fn chosen<'a>(ssl: &SslRef, own: &[String], choices: &'a [Choice]) -> Option<&'a
     None
 }
 
-/// Creates a context with one certificate, and returns it with the certificate's names.
+/// Creates a context with one certificate, and returns both.
 fn single(
     pair: &Pair,
     rules: &Listener,
     validities: &mut Vec<Validity>,
-) -> Result<(Vec<String>, SslAcceptorBuilder), String> {
-    let failed = |why: ErrorStack| format!("TLS cannot be set up: {}", words(&why));
+) -> Result<(X509, SslAcceptorBuilder), String> {
     let mut builder =
         SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).map_err(failed)?;
     builder
@@ -292,7 +310,6 @@ fn single(
         .next()
         .ok_or_else(|| format!("{}: contains no PEM certificate", path.display()))?;
     builder.set_certificate(&certificate).map_err(refused)?;
-    let names = names(&certificate);
     for signer in chain {
         builder.add_extra_chain_cert(signer).map_err(refused)?;
     }
@@ -310,7 +327,7 @@ fn single(
     builder
         .set_private_key(&key)
         .map_err(|why| format!("{}: {}", pair.key.display(), words(&why)))?;
-    Ok((names, builder))
+    Ok((certificate, builder))
 }
 
 fn certificates(path: &Path) -> Result<Vec<X509>, String> {
@@ -352,6 +369,10 @@ fn names(certificate: &X509Ref) -> Vec<String> {
     let entries = certificate.subject_name().entries_by_nid(Nid::COMMONNAME);
     let texts = entries.filter_map(|entry| entry.data().to_string().ok());
     texts.map(|text| text.to_ascii_lowercase()).collect()
+}
+
+fn failed(why: ErrorStack) -> String {
+    format!("TLS cannot be set up: {}", words(&why))
 }
 
 /// OpenSSL's reasons, without positions in its source code.

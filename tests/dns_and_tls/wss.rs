@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use crate::common::certificates::{Authority, Content, Identity};
@@ -132,40 +133,89 @@ fn the_certificate_goes_by_the_name_asked_for() {
     stage.daemon.stop();
 }
 
-#[test]
-fn a_client_comes_back_with_a_ticket() {
-    let stage = WssStage::set(&[&["example.com"]], "");
-    for version in VERSIONS {
+/// A client that keeps its tickets.
+struct Returning {
+    connector: SslConnector,
+    tickets: Receiver<SslSession>,
+}
+
+impl Returning {
+    fn new(stage: &WssStage, version: SslVersion) -> Returning {
         let mut builder = stage.connector();
         builder.set_max_proto_version(Some(version)).unwrap();
         builder.set_session_cache_mode(SslSessionCacheMode::CLIENT);
-        let (sender, tickets) = std::sync::mpsc::channel::<SslSession>();
+        let (sender, tickets) = channel();
         builder.set_new_session_callback(move |_, session| {
             let _ = sender.send(session);
         });
         let connector = builder.build();
-        let visit = |ticket: Option<&SslSession>| {
-            let mut ssl = connector
-                .configure()
-                .unwrap()
-                .into_ssl("example.com")
-                .unwrap();
-            if let Some(ticket) = ticket {
-                // SAFETY: the ticket is from the same context.
-                unsafe { ssl.set_session(ticket) }.unwrap();
-            }
-            let mut stream = SslStream::new(ssl, stage.tcp()).unwrap();
-            stream.connect().unwrap();
-            let resumed = stream.ssl().session_reused();
-            let mut client = WsClient::new(stream);
-            client.handshake("/", &[], Some("xmpp")).unwrap();
-            // OpenSSL drops the tickets of connections that are reset.
-            client.stream.shutdown().unwrap();
-            resumed
-        };
-        assert!(!visit(None), "{version:?}");
-        let ticket = tickets.try_recv().expect("a ticket");
-        assert!(visit(Some(&ticket)), "{version:?}");
+        Returning { connector, tickets }
+    }
+
+    fn connect(
+        &self,
+        address: SocketAddr,
+        ticket: Option<&SslSession>,
+    ) -> Result<SslStream<TcpStream>, openssl::ssl::Error> {
+        let settings = self.connector.configure()?;
+        let mut ssl = settings.into_ssl("example.com")?;
+        if let Some(ticket) = ticket {
+            // SAFETY: the ticket is from the same context.
+            unsafe { ssl.set_session(ticket) }?;
+        }
+        let mut stream = SslStream::new(ssl, connected(address))?;
+        stream.connect()?;
+        Ok(stream)
+    }
+
+    /// Opens a WebSocket, and tells whether TLS was resumed.
+    fn visit(&self, address: SocketAddr, ticket: Option<&SslSession>) -> bool {
+        let stream = self.connect(address, ticket).expect("TLS");
+        let resumed = stream.ssl().session_reused();
+        let mut client = WsClient::new(stream);
+        client.handshake("/", &[], Some("xmpp")).unwrap();
+        // OpenSSL drops the tickets of connections that are reset.
+        client.stream.shutdown().unwrap();
+        resumed
+    }
+}
+
+#[test]
+fn a_client_comes_back_with_a_ticket() {
+    let stage = WssStage::set(&[&["example.com"]], "");
+    let address = stage.daemon.address;
+    for version in VERSIONS {
+        let client = Returning::new(&stage, version);
+        assert!(!client.visit(address, None), "{version:?}");
+        let ticket = client.tickets.try_recv().expect("a ticket");
+        assert!(client.visit(address, Some(&ticket)), "{version:?}");
+    }
+    stage.daemon.stop();
+}
+
+/// Otherwise an attacker in the network could lead a browser to another listener.
+#[test]
+fn a_ticket_is_good_only_where_the_certificate_is_the_same() {
+    let unknown = Authority::new();
+    let (certificate, key) = unknown.identity(&["example.com"]).files(&[]);
+    let stage = WssStage::set(
+        &[&["example.com"]],
+        &format!(
+            "listeners:\n  - port: 0\n  - port: 0\n    tls_certificate: {}\n    tls_key: {}\n",
+            certificate.0.display(),
+            key.0.display()
+        ),
+    );
+    let (first, second) = (stage.daemon.address, second_listener(&stage));
+    for version in VERSIONS {
+        let client = Returning::new(&stage, version);
+        assert!(!client.visit(first, None), "{version:?}");
+        let ticket = client.tickets.try_recv().expect("a ticket");
+        // There the client must see the certificate, which it does not trust.
+        assert!(
+            client.connect(second, Some(&ticket)).is_err(),
+            "{version:?}"
+        );
     }
     stage.daemon.stop();
 }
@@ -302,6 +352,15 @@ fn a_trusted_proxy_may_tell_the_address_before_tls() {
     stage.daemon.stop();
 }
 
+/// Returns the address of the second listener.
+fn second_listener(stage: &WssStage) -> SocketAddr {
+    stage.daemon.wait_for_lines("listening on ", 2);
+    let lines = stage.daemon.all_lines();
+    let mut lines = lines.iter().filter(|line| line.contains("listening on "));
+    let line = lines.nth(1).expect("two listeners");
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
 #[test]
 fn listeners_have_rules_of_their_own() {
     let stage = WssStage::set(
@@ -309,16 +368,7 @@ fn listeners_have_rules_of_their_own() {
         "resource: /top\nlisteners:\n  - port: 0\n  - port: 0\n    tls: false\n    \
          resource: /own\n    origin: https://a.example\n",
     );
-    let line = stage.daemon.lines();
-    let mut lines = line.iter().filter(|line| line.contains("listening on "));
-    stage.daemon.wait_for_line_behind(0, "listening on ");
-    let second = lines.nth(1).cloned().unwrap_or_else(|| {
-        let first = line.iter().position(|line| line.contains("listening on "));
-        stage
-            .daemon
-            .wait_for_line_behind(first.unwrap() + 1, "listening on ")
-    });
-    let plain: SocketAddr = second.rsplit(' ').next().unwrap().parse().unwrap();
+    let plain = second_listener(&stage);
     let status = |path: &str, origin: &str| {
         let (_, response) =
             WsClient::open(plain, path, &[("Origin", origin)], Some("xmpp")).unwrap();

@@ -38,6 +38,10 @@ use walk::{Verdict, Walk};
 /// How much longer than a session the trial waits, so that the session can end first.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// Maximum length of a domain (RFC 7622, section 3.2). All that is sent before the session runs
+/// must fit into the socket's buffer.
+const MAX_DOMAIN: usize = 1023;
+
 /// The request of a web page.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: xmpp\r\n\
@@ -49,6 +53,9 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrad
 pub fn run(path: &Path, domain: &str, json: bool) -> bool {
     let report = Report::new(Instant::now(), json);
     let verdict = match check::load(path) {
+        Some(_) if domain.len() > MAX_DOMAIN => Err(format!(
+            "the domain was not tried: it is longer than {MAX_DOMAIN} bytes."
+        )),
         Some(config) => attempt(config.into(), domain, report)
             .unwrap_or_else(|why| Err(format!("{domain} was not tried: {why}."))),
         None => {

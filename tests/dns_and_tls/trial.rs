@@ -429,6 +429,15 @@ fn a_redirect_is_followed() {
     printed.expect_step("redirect", &server.address.to_string());
 }
 
+/// Escaped, the second one is longer than the buffer of a socket.
+#[test]
+fn a_domain_that_is_far_too_long() {
+    for domain in ["a".repeat(1024), "\"".repeat(100_000)] {
+        let sentence = "the domain was not tried: it is longer than 1023 bytes.";
+        Trial::start(&domain, "").expect_failure(sentence);
+    }
+}
+
 /// A server cannot send a terminal or a script anything but text.
 #[test]
 fn what_a_server_sends_is_escaped() {

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 
 use super::{Master, now};
+use crate::net::ticket_keys;
 use crate::shared_memory::{Words, map};
 
 /// The time limit if systemd sets none, as in the unit. A worker that starts has at least this
@@ -98,7 +99,8 @@ impl Silence {
 }
 
 impl Master {
-    /// If a look is due, ends the workers that hang, and sends a heartbeat to systemd.
+    /// If a look is due, ends the workers that hang, sends a heartbeat to systemd, and drops the
+    /// secret of old tickets.
     pub(super) fn watch_workers(&mut self) {
         let Some(watchdog) = &mut self.watchdog else {
             return;
@@ -109,6 +111,7 @@ impl Master {
         }
         // A late look does not bring the next one nearer.
         watchdog.due = now + watchdog.period();
+        ticket_keys::drop_old();
         for (at, slot) in self.slots.iter_mut().enumerate() {
             let Some(running) = &mut slot.running else {
                 continue;

@@ -100,11 +100,22 @@ pub(super) fn prepare() -> Result<(), String> {
 
 /// The keys that are valid now, the current one first; `None` if there are none.
 pub(super) fn valid() -> Option<[TicketKey; 2]> {
+    drop_old();
+    KEYS.with_borrow(|keys| Some(keys.as_ref()?.valid()))
+}
+
+/// Drops the secrets of earlier periods. Must be called now and then in a process that makes no
+/// tickets, such as the master: what it keeps leads to the keys of all tickets since.
+pub fn drop_old() {
+    drop_before(current_period());
+}
+
+fn drop_before(period: u64) {
     KEYS.with_borrow_mut(|keys| {
-        let keys = keys.as_mut()?;
-        keys.advance(current_period());
-        Some(keys.valid())
-    })
+        if let Some(keys) = keys {
+            keys.advance(period);
+        }
+    });
 }
 
 /// What another process needs to have the same keys; `None` if there are none.
@@ -194,6 +205,18 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn secrets_are_dropped_without_a_ticket() {
+        let secret = || KEYS.with_borrow(|keys| keys.as_ref().map(|keys| keys.secret));
+        drop_before(9);
+        assert!(secret().is_none());
+        KEYS.set(Some(at(5)));
+        drop_before(5);
+        assert_eq!(secret(), Some([7; SECRET]));
+        drop_before(6);
+        assert_eq!(secret(), Some(derive(&[7; SECRET], b"next")));
     }
 
     fn server() -> SslContext {

@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Reactor;
 use super::notices::announce;
 use crate::net::notify::Notify;
+use crate::net::ticket_keys;
 use crate::session::{Tick, ticks};
 
 impl Reactor {
     /// Sends a heartbeat to systemd if one is due, or in every turn to the master, because
-    /// that costs no system call.
+    /// that costs no system call. If one is due, also drops the secret of old tickets.
     pub(super) fn send_heartbeat(&mut self) {
         let now = self.shared.now;
         let is_due = self.alive_at.is_some_and(|at| now >= at);
@@ -22,6 +23,7 @@ impl Reactor {
             None => {}
         }
         if is_due {
+            ticket_keys::drop_old();
             self.alive_at = self.next_heartbeat();
         }
     }

@@ -542,6 +542,7 @@ fn a_file_that_cannot_be_read() {
     ));
 }
 
+/// Not SIGINT: a shell lets the processes that it starts in the background ignore that.
 #[test]
 fn a_signal_ends_a_trial() {
     let server = XmppServer::start();
@@ -551,10 +552,10 @@ fn a_signal_ends_a_trial() {
     let command = command.args(["--try", "example.org", "-c"]).arg(&config.0);
     let mut child = command.stdout(Stdio::null()).spawn().expect("a trial");
     let mut connection = server.accept();
-    signal_to(child.id(), Signal::SIGINT);
+    signal_to(child.id(), Signal::SIGTERM);
     connection.read_end();
     let status = child.wait().expect("the end of it");
-    assert_eq!(status.signal(), Some(Signal::SIGINT as i32));
+    assert_eq!(status.signal(), Some(Signal::SIGTERM as i32));
 }
 
 /// A user without privileges may try too, as far as this user can read the files.

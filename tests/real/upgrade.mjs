@@ -125,7 +125,7 @@ function knock() {
   };
 }
 
-const first = held();
+const first = await held();
 await runner.test(`log ${2 * PAIRS} clients in`, async () => {
   for (let n = 0; n < PAIRS; n++) await openPair();
 });

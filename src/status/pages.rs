@@ -12,7 +12,7 @@ use crate::buf::Buf;
 use crate::log::{Escaped, Log};
 use crate::metrics::{Gauges, Metrics, Publisher};
 use crate::proto::http::response::TEXT;
-use crate::proto::http::{Head, Refusal, Response};
+use crate::proto::http::{Head, Refusal, Response, Target};
 
 /// Minimum time between log lines about requests for another host.
 const WARNING_PERIOD_MS: u64 = 60_000;
@@ -54,20 +54,15 @@ impl View<'_> {
         warned_at: &mut Option<u64>,
         out: &mut Buf,
     ) -> Option<Job> {
-        let host = head.host().and_then(|host| {
-            let host = host.map(str::from_utf8).transpose();
-            host.map_err(|_| Refusal::HostInvalid)
-        });
-        let host = match host {
-            // No web page reaches a unix socket.
-            Ok(_) if is_local => None,
-            Ok(host) => host,
+        let (Target { path, query, .. }, host) = match target_and_host(head) {
+            Ok(found) => found,
             Err(refusal) => {
                 refusal.write(out);
                 return None;
             }
         };
-        let (path, query) = head.target.split_once('?').unwrap_or((head.target, ""));
+        // No web page reaches a unix socket.
+        let host = host.filter(|_| !is_local);
         let is_foreign = host.is_some_and(|host| !is_ours(host, self.hosts));
         let is_of_sessions = path == "/sessions" || path.starts_with("/sessions/");
         let page = match head.method {
@@ -129,6 +124,15 @@ impl View<'_> {
             ));
         }
     }
+}
+
+/// Returns the target of a request, and the host that it is for, if it names one.
+fn target_and_host<'a>(head: &Head<'a>) -> Result<(Target<'a>, Option<&'a str>), Refusal> {
+    let target = Target::parse(head.target)?;
+    let host = head.host()?.map(str::from_utf8).transpose();
+    let host = host.map_err(|_| Refusal::HostInvalid)?;
+    let host = target.authority.or(host);
+    Ok((target, host))
 }
 
 /// A response with a body.

@@ -19,6 +19,7 @@ mod relay;
 mod report;
 mod row;
 mod socket;
+mod stanza;
 mod wire;
 
 use std::path::PathBuf;

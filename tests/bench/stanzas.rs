@@ -4,12 +4,15 @@
 //! `stanzas PATH SIZE COUNT`: PATH is `up` (unmasks, reads and checks a client's frame)
 //! or `down` (splits the server's stream, adds namespaces and frames the stanza).
 
+mod stanza;
+
 use jabsocket::buf::Buf;
 use jabsocket::meter::Meter;
 use jabsocket::proto::ws::{self, Opcode, frame};
 use jabsocket::proto::xmpp::Parsers;
 use jabsocket::proto::xmpp::client_message::{self, Message};
 use jabsocket::proto::xmpp::server_stream::{Flow, ServerStream, Unit};
+use stanza::stanza;
 
 const HEADER: &[u8] = b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
     xmlns:stream='http://etherx.jabber.org/streams' id='s1' from='example.org' version='1.0'>";
@@ -21,15 +24,6 @@ const LIMITS: ws::Limits = ws::Limits {
     binary: false,
     deflate: false,
 };
-
-/// A chat message of `size` bytes, nearly all of it text.
-fn stanza(size: usize) -> Vec<u8> {
-    let head = "<message xmlns='jabber:client' to='romeo@example.org' type='chat' id='m1'><body>";
-    let tail = "</body></message>";
-    let words = "Wherefore art thou? ".chars().cycle();
-    let text: String = words.take(size - head.len() - tail.len()).collect();
-    format!("{head}{text}{tail}").into_bytes()
-}
 
 /// A client's frame with a zero mask, which takes the same work to unmask.
 fn client_frame(payload: &[u8]) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! The stanzas and the opening exchange, as they are on the wire.
 
 use crate::relay::Kind;
+use crate::stanza::stanza;
 
 pub const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: xmpp\r\n\
@@ -40,15 +41,6 @@ fn header(mask: u8, len: usize) -> Vec<u8> {
         }
     }
     header
-}
-
-/// A chat message of `size` bytes, nearly all of it text.
-fn stanza(size: usize) -> Vec<u8> {
-    let head = "<message xmlns='jabber:client' to='romeo@example.org' type='chat' id='m1'><body>";
-    let tail = "</body></message>";
-    let words = "Wherefore art thou? ".chars().cycle();
-    let text: String = words.take(size - head.len() - tail.len()).collect();
-    format!("{head}{text}{tail}").into_bytes()
 }
 
 /// A stanza on the wire.

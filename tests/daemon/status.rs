@@ -472,6 +472,17 @@ fn who_asks_by_another_name_gets_nothing() {
         assert_eq!(ask(at, request).0, 400, "{request}");
     }
     assert_eq!(ask(at, "GET /metrics HTTP/1.0\r\n\r\n").0, 200);
+    // The host of the absolute form counts instead of the header field (RFC 9112 3.2.2).
+    for (target, expected) in [
+        ("http://localhost:9150/metrics", 200),
+        ("http://evil.example/metrics", 421),
+        ("http://localhost/sessions", 403),
+    ] {
+        for host in ["localhost", "evil.example"] {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(ask(at, &request).0, expected, "{request}");
+        }
+    }
     let line = stage.daemon.wait_for_line("host evil.example; ");
     assert!(line.contains("warning: status_listen: ") && line.contains("'status_host'"));
     // New names apply after a reload.

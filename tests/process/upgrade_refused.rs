@@ -1,7 +1,9 @@
-//! Upgrades in place that do not come about, and files that are gone when they do.
+//! Upgrades in place that do not come about, handovers that nobody has made, and files that are
+//! gone when an upgrade does.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
@@ -9,6 +11,7 @@ use nix::unistd::mkfifo;
 
 use crate::common::background::{children, signal_to, wait_gone};
 use crate::common::certificates::Authority;
+use crate::common::daemon::{PROGRAM, TempFile};
 use crate::common::patiently;
 use crate::upgrade::Upgradable;
 
@@ -98,4 +101,50 @@ fn an_upgrade_names_files_that_were_removed() {
     wait_gone(all.pids[1]);
     drop(all.stage.framed());
     all.stop();
+}
+
+#[test]
+fn a_handover_that_nobody_has_made_keeps_the_daemon_from_starting() {
+    let config = TempFile::new("port: 0\nlisten: 127.0.0.1\ndomains: [example.org]\n");
+    // Standard input is a TCP socket that does not listen.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).expect("a socket");
+    let run = |handover: &str| {
+        let line = "exec 3<&0 4<&0 5</dev/null </dev/null; exec \"$0\" \"$@\"";
+        let mut command = Command::new("timeout");
+        command.args(["60", "sh", "-c", line, PROGRAM, "-n", "-c"]);
+        command.arg(&config.0).env("JABSOCKET_HANDOVER", handover);
+        command.stdin(Stdio::from(std::os::fd::OwnedFd::from(
+            socket.try_clone().expect("a copy"),
+        )));
+        let output = command.output().expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), told)
+    };
+    let damaged = "the variable JABSOCKET_HANDOVER is damaged: ";
+    let refused = [
+        ("rubbish", damaged),
+        ("listener=3", damaged),
+        ("listener=x:0", damaged),
+        ("listener=-1:0", damaged),
+        ("listener=2:0", damaged),
+        ("listener=999:0", damaged),
+        ("listener=99999999999999999999:0", damaged),
+        ("listener=3:70000", damaged),
+        ("status=4: status=4:", damaged),
+        ("pid_file=5:7g", damaged),
+        ("listener=3:0", "listener=3:0: it does not listen"),
+        ("status=3:", "status=3:: it does not listen"),
+        ("listener=5:0", "listener=5:0: it does not listen"),
+        ("predecessor=5:1", "predecessor=5:1: it is not a channel"),
+        ("older=3:1", "older=3:1: it is not a channel"),
+        ("systemd=3:", "systemd=3:: it does not listen"),
+    ];
+    for (handover, why) in refused {
+        let (status, told) = run(handover);
+        assert!(
+            status == Some(1) && told.contains(why),
+            "{handover}: {status:?} {told}"
+        );
+    }
 }

@@ -162,15 +162,17 @@ impl<'a> Head<'a> {
 }
 
 /// The request target (RFC 9112 3.2).
-pub(super) struct Target<'a> {
-    /// Present in the absolute form.
+pub(crate) struct Target<'a> {
+    /// Present in the absolute form. It counts instead of the Host field.
     pub authority: Option<&'a str>,
     /// The path without the query.
     pub path: &'a str,
+    /// Empty if there is none.
+    pub query: &'a str,
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn parse(target: &'a str) -> Result<Target<'a>, Refusal> {
+    pub(crate) fn parse(target: &'a str) -> Result<Target<'a>, Refusal> {
         if target.contains('#') {
             return Err(Refusal::Target);
         }
@@ -185,10 +187,11 @@ impl<'a> Target<'a> {
             let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             (Some(authority), rest)
         };
-        let path = rest.split_once('?').map_or(rest, |(path, _)| path);
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         Ok(Target {
             authority,
             path: if path.is_empty() { "/" } else { path },
+            query,
         })
     }
 }
@@ -207,10 +210,14 @@ mod tests {
 
     #[test]
     fn targets() {
-        let parts = |t| Target::parse(t).ok().map(|t| (t.authority, t.path));
-        assert_eq!(parts("/ws?x=/y"), Some((None, "/ws")));
-        assert_eq!(parts("HTTP://h:1?x"), Some((Some("h:1"), "/")));
-        assert_eq!(parts("ws://h/p/q"), Some((Some("h"), "/p/q")));
+        let parts = |t| {
+            Target::parse(t)
+                .ok()
+                .map(|t| (t.authority, t.path, t.query))
+        };
+        assert_eq!(parts("/ws?x=/y"), Some((None, "/ws", "x=/y")));
+        assert_eq!(parts("HTTP://h:1?x"), Some((Some("h:1"), "/", "x")));
+        assert_eq!(parts("ws://h/p/q"), Some((Some("h"), "/p/q", "")));
         for bad in ["*", "host:80", "/a#b", "ftp://h/", ""] {
             assert_eq!(parts(bad), None, "{bad}");
         }

@@ -15,6 +15,7 @@ pub mod refusal;
 pub mod response;
 
 pub use handshake::{Accept, Policy, Request, Subprotocol};
+pub(crate) use head::Target;
 pub use head::{Head, Limits, worth_parsing};
 pub use refusal::Refusal;
 pub use response::Response;

@@ -132,8 +132,9 @@ missing_library() {
         has "$work/missing.log" 'apt-get install libexpat1-dev libssl-dev'
 }
 
-# Without the system's programs: Debian's cargo is there. $work/bin has the others.
-without_system() {
+# Runs cmake without the programs of the system, among which Debian's cargo is, and expects
+# it to fail. $work/bin has the other programs that it needs.
+fails_without_cargo() {
     ! env CARGO_HOME=/nonexistent HOME=/nonexistent PATH="$work/bin" cmake -D CMAKE_FIND_USE_CMAKE_SYSTEM_PATH=OFF \
         -S "$top" -B "$work/missing" >"$work/missing.log" 2>&1
 }
@@ -142,13 +143,13 @@ missing_cargo() {
     local program
     mkdir "$work/bin"
     for program in sh cc pkg-config make cmake; do ln -s "$(command -v $program)" "$work/bin/" || return 1; done
-    without_system &&
+    fails_without_cargo &&
         has "$work/missing.log" 'cargo: a Rust toolchain, 1.88 or newer' && has "$work/missing.log" 'apt-get install rustc-web cargo-web'
 }
 
 old_cargo() {
     printf '#!/bin/sh\necho cargo 1.65.0\n' >"$work/bin/cargo" && chmod 755 "$work/bin/cargo" || return 1
-    without_system &&
+    fails_without_cargo &&
         has "$work/missing.log" 'cargo: 1.88 or newer; /.*/cargo is 1.65.0' && has "$work/missing.log" 'apt-get install rustc-web cargo-web'
 }
 

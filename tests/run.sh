@@ -81,6 +81,19 @@ counted() {
     failed=$((failed + fail))
 }
 
+# Cargo's tests.
+cargo_tests() {
+    local line='^test result: [A-Za-z]+\. ([0-9]+) passed; ([0-9]+) failed;.*'
+    counted "s/$line/\\1/p" "s/$line/\\2/p" "$@"
+}
+
+# A script whose last line is "NAME: N ok, M not". $1: the name.
+script() {
+    local line="^$1: ([0-9]+) ok, ([0-9]+) not\$"
+    shift
+    counted "s/$line/\\1/p" "s/$line/\\2/p" "$@"
+}
+
 run bash tests/install.sh all || { status=$?; failed=$((failed + 1)); fail $status bash tests/install.sh all; }
 
 step cargo fmt --check
@@ -90,40 +103,20 @@ step mandoc -T lint man/jabsocket.8 man/jabsocket.conf.5
 step cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 step cargo clippy --manifest-path tests/fuzz/Cargo.toml -- -D warnings
 step cargo build --release
-counted 's/^test result: [A-Za-z]+\. ([0-9]+) passed; ([0-9]+) failed;.*/\1/p' \
-        's/^test result: [A-Za-z]+\. ([0-9]+) passed; ([0-9]+) failed;.*/\2/p' \
-        cargo test --no-fail-fast
+cargo_tests cargo test --no-fail-fast
 # Without the fast path around Expat.
-counted 's/^test result: [A-Za-z]+\. ([0-9]+) passed; ([0-9]+) failed;.*/\1/p' \
-        's/^test result: [A-Za-z]+\. ([0-9]+) passed; ([0-9]+) failed;.*/\2/p' \
-        env JABSOCKET_ALL_TO_EXPAT=1 cargo test --no-fail-fast --lib --test sans_io --test daemon
-counted 's/^fuzz: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
-        's/^fuzz: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
-        bash tests/fuzz/smoke.sh
+cargo_tests env JABSOCKET_ALL_TO_EXPAT=1 cargo test --no-fail-fast --lib --test sans_io --test daemon
+script fuzz bash tests/fuzz/smoke.sh
 step bash tests/fail2ban.sh
 step bash tests/metrics.sh
 step bash tests/demo.sh --once
-counted 's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
-        's/^real parts: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
-        node tests/real/main.mjs
-counted 's/^upgrade: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
-        's/^upgrade: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
-        node tests/real/upgrade.mjs
-counted 's/^failover: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
-        's/^failover: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
-        node tests/real/failover.mjs
-counted 's/^drain: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
-        's/^drain: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
-        node tests/real/drain.mjs
-counted 's/^proxies: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
-        's/^proxies: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
-        node tests/real/proxies.mjs
-counted 's/^browser: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
-        's/^browser: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
-        node tests/real/browser.mjs
-counted 's/^package: ([0-9]+) ok, ([0-9]+) not$/\1/p' \
-        's/^package: ([0-9]+) ok, ([0-9]+) not$/\2/p' \
-        bash tests/package.sh
+script 'real parts' node tests/real/main.mjs
+script upgrade node tests/real/upgrade.mjs
+script failover node tests/real/failover.mjs
+script drain node tests/real/drain.mjs
+script proxies node tests/real/proxies.mjs
+script browser node tests/real/browser.mjs
+script package bash tests/package.sh
 
 printf '\n== How long each took\n'
 cat "$work/times"

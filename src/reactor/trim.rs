@@ -8,7 +8,7 @@ use crate::session::Tick;
 
 /// Fewer sessions leave too little memory behind.
 const SOME: usize = 256;
-/// So many leave so much that the call must not wait for more: it would take too long.
+/// So many leave so much memory that the call would take too long if it waited for more.
 const MANY: usize = 2048;
 /// How long to wait after the first [`SOME`].
 const REST_MS: Tick = 1000;

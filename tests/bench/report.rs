@@ -53,7 +53,7 @@ pub fn markdown(results: &Results) -> String {
         let _ = writeln!(text, "{name}: {version}.");
     }
     let names: Vec<_> = results.relays.iter().map(|(name, _)| &name[..]).collect();
-    text += "After a ratio: between which values half of the rounds lie.\n";
+    text += "The range after a ratio covers the middle half of the rounds.\n";
     let _ = writeln!(text, "\n| | unit | {} | ratio | goal |", names.join(" | "));
     let _ = writeln!(text, "|{}", "---|".repeat(names.len() + 4));
     for row in &results.rows {

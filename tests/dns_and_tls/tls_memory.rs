@@ -35,6 +35,19 @@ fn session(stage: &TlsStage, n: usize) -> (WsClient, TlsConnection) {
     session
 }
 
+/// A ticket of the server was the last to arrive that needs a buffer.
+#[test]
+fn a_session_that_has_only_been_opened_costs_as_little() {
+    let stage = TlsStage::set(&["tls: required"], "ping_interval: 0\nlog_level: LOG_ERR\n");
+    let mut sessions: Vec<_> = (0..50).map(|_| stage.session()).collect();
+    let before = stage.daemon.resident();
+    sessions.extend((0..SESSIONS).map(|_| stage.session()));
+    let each = stage.daemon.resident().saturating_sub(before) / SESSIONS;
+    assert!(each < by_openssl(16_384, 30_720), "{each} bytes");
+    sessions.iter_mut().for_each(expect_alive);
+    stage.daemon.stop();
+}
+
 #[test]
 fn an_idle_tls_session_costs_little() {
     let stage = TlsStage::set(&["tls: required"], "ping_interval: 0\nlog_level: LOG_ERR\n");

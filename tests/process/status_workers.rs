@@ -231,7 +231,7 @@ fn each_worker_has_a_socket_for_its_sessions() {
         paths.each_ref().map(|path| {
             let text = ask_local(path, "GET /sessions");
             let lines = text.lines().filter(|line| line.starts_with("{\"number\":"));
-            // Without the times and what follows them.
+            // Leaves out the times, which change, and what follows them.
             let lines = lines.filter_map(|line| line.split_once(",\"age\":"));
             lines.map(|(line, _)| line.to_owned()).collect::<Vec<_>>()
         })

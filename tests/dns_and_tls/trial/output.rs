@@ -129,7 +129,7 @@ fn a_file_that_cannot_be_read() {
     ));
 }
 
-/// Not SIGINT: a shell lets the processes that it starts in the background ignore that.
+/// Not SIGINT: shells make the processes that they start in the background ignore it.
 #[test]
 fn a_signal_ends_a_trial() {
     let server = XmppServer::start();

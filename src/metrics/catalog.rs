@@ -151,6 +151,14 @@ impl Metrics {
         let help = "Sessions that have named their domain, by entry of 'domains'.";
         page.metric("domain_sessions_total", Kind::Counter, help)
             .by_domain(Column::Opened);
+        let help = "Stream limit max-bytes (XEP-0478) that a client was last told, by entry of \
+                    'domains'; 0 if it was told none.";
+        page.metric("domain_stream_max_bytes", Kind::Flag, help)
+            .by_domain(Column::MaxBytes);
+        let help = "Stream limit idle-seconds (XEP-0478) that a client was last told, by entry of \
+                    'domains'; 0 if it was told none.";
+        page.metric("domain_stream_idle_seconds", Kind::Flag, help)
+            .by_domain(Column::IdleSeconds);
         let help = "Open sessions that this configured server serves.";
         page.metric("server_sessions", Kind::Gauge, help)
             .by_server(Column::Sessions);

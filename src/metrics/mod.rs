@@ -25,6 +25,7 @@ use std::time::SystemTime;
 use crate::config::Config;
 use crate::proto::http::Refusal;
 use crate::proto::xmpp::Dialect;
+use crate::proto::xmpp::features::StreamLimits;
 pub use catalog::Gauges;
 pub(crate) use counters::Traffic;
 use counters::{Family, Histogram};
@@ -79,6 +80,8 @@ struct DomainTotals {
     name: String,
     sessions: u64,
     opened: u64,
+    /// For a domain: the stream limits that a client was last told.
+    limits: StreamLimits,
     /// For a server: failed attempts to use it.
     failures: u64,
     /// For a server: whether the last attempt to use it failed.
@@ -200,6 +203,7 @@ impl Metrics {
             name: name.to_owned(),
             sessions: 0,
             opened: 0,
+            limits: StreamLimits::default(),
             failures: 0,
             is_down: false,
         });
@@ -226,6 +230,11 @@ impl Metrics {
         domain.sessions += 1;
         domain.opened += 1;
         at
+    }
+
+    /// Notes the stream limits that a client was told, in the series of its domain.
+    pub(crate) fn note_limits(&mut self, at: u16, limits: StreamLimits) {
+        self.domains[usize::from(at)].limits = limits;
     }
 
     /// Counts a session at a configured server. Returns the index of the series, or 0 if there

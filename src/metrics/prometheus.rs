@@ -212,7 +212,9 @@ mod tests {
         start.per_second(1000);
         let values = [
             &snapshot.values[..],
-            &[1, 2, 0, 0, 1, 3, 4, 0, 0, 0, 5, 6, 1, 7, 1],
+            &[1, 2, 0, 0, 0, 0, 1],
+            &[3, 4, 0, 0, 0, 0, 0],
+            &[5, 6, 1, 7, 0, 0, 1],
         ]
         .concat();
         let names = ["a", "b", "server h:1"].map(str::to_owned);

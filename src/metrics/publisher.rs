@@ -88,6 +88,11 @@ impl Publisher {
             values[snapshot.domain_value(*at, Column::Known)] = 1;
             values[snapshot.domain_value(*at, Column::Failures)] += domain.failures;
             values[snapshot.domain_value(*at, Column::Down)] |= u64::from(domain.is_down);
+            let limits = [Column::MaxBytes, Column::IdleSeconds].into_iter();
+            for (column, limit) in limits.zip(domain.limits) {
+                let value = &mut values[snapshot.domain_value(*at, column)];
+                *value = limit.unwrap_or_default().max(*value);
+            }
         }
         self.shared.write(self.worker, &values);
         if self.history.is_due(now) {
@@ -227,7 +232,7 @@ mod tests {
             "domain_sessions_total{domain=\"a.example\"} 2",
             "domain_sessions_total{domain=\"b.example\"} 0",
         ];
-        assert_eq!(lines(&sum, "domain_"), domains);
+        assert_eq!(lines(&sum, "domain_sessions"), domains);
         let each = publisher.each(&new, &gauges, 0);
         let own = [
             "domain_sessions{worker=\"0\",domain=\"other\"} 0",

@@ -46,6 +46,10 @@ pub(super) enum Column {
     Down,
     /// Failed attempts to use the server.
     Failures,
+    /// The limit on the bytes of a stanza that a client was last told; 0 if none.
+    MaxBytes,
+    /// The limit on the seconds without a byte that a client was last told; 0 if none.
+    IdleSeconds,
     /// Whether this worker has a series for the domain.
     Known,
 }
@@ -160,6 +164,8 @@ impl Snapshot {
                     Kind::Flag,
                     Kind::Counter,
                     Kind::Flag,
+                    Kind::Flag,
+                    Kind::Flag,
                 ];
                 KINDS[(at - self.values.len()) % COLUMNS]
             }
@@ -197,21 +203,32 @@ mod tests {
         }
         let name = snapshot.metric("d", Kind::Gauge, "D.");
         name.by_domain(Column::Sessions);
-        assert_eq!(snapshot.len(2), 5 + 2 * 5);
-        let own = [10, 20, 30, 0, 500, 1, 2, 0, 7, 1, 3, 4, 1, 8, 0];
-        let other = [1, 2, 3, 1, 400, 10, 20, 1, 70, 1, 30, 40, 1, 80, 1];
+        assert_eq!(snapshot.len(2), 5 + 2 * 7);
+        let own = [
+            10, 20, 30, 0, 500, 1, 2, 0, 7, 900, 0, 1, 3, 4, 1, 8, 0, 0, 0,
+        ];
+        let other = [
+            1, 2, 3, 1, 400, 10, 20, 1, 70, 800, 60, 1, 30, 40, 1, 80, 0, 0, 1,
+        ];
         let mut sum = own;
         snapshot.add(&mut sum, &other, true);
         assert_eq!(
             sum,
-            [11, 22, 33, 1, 400, 11, 22, 1, 77, 1, 33, 44, 1, 88, 1]
+            [
+                11, 22, 33, 1, 400, 11, 22, 1, 77, 900, 60, 1, 33, 44, 1, 88, 0, 0, 1
+            ]
         );
         let mut sum = own;
         snapshot.add(&mut sum, &other, false);
-        assert_eq!(sum, [11, 22, 30, 0, 400, 1, 22, 0, 77, 1, 3, 44, 1, 88, 0]);
+        assert_eq!(
+            sum,
+            [
+                11, 22, 30, 0, 400, 1, 22, 0, 77, 900, 0, 1, 3, 44, 1, 88, 0, 0, 0
+            ]
+        );
         // A worker that never started does not change the earliest start.
         let mut sum = own;
-        snapshot.add(&mut sum, &[0; 15], true);
+        snapshot.add(&mut sum, &[0; 19], true);
         assert_eq!(sum, own);
     }
 }

@@ -3,6 +3,7 @@
 use super::machine::Machine;
 use crate::config::{Config, DomainRule};
 use crate::metrics::{Metrics, State};
+use crate::proto::xmpp::features::StreamLimits;
 
 /// How a session is currently counted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +47,13 @@ impl Tally {
                 DomainRule::Any | DomainRule::Unlisted => None,
             };
             self.domain = Some(metrics.enter_domain(entry));
+        }
+    }
+
+    /// Notes the stream limits that the client was told, for the entry of its domain.
+    pub(super) fn note_limits(&self, limits: StreamLimits, metrics: &mut Metrics) {
+        if let Some(domain) = self.domain {
+            metrics.note_limits(domain, limits);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Stream limits (XEP-0478): in both dialects the client receives the lower of the
 //! server's and the daemon's limits, also after login.
 
+use crate::common::prometheus::metrics;
 use crate::common::stage::*;
 
 const OURS: &str = "max_message_size: 100000\nmax_frame_size: 50000\nping_interval: 60\n";
@@ -58,4 +59,26 @@ fn our_limits_are_announced_on_demand() {
     for text in told(&format!("{OURS}announce_limits: true\n"), features) {
         assert_eq!(text, expected);
     }
+}
+
+#[test]
+fn metrics_have_the_limits_that_a_client_was_last_told() {
+    let stage = Stage::set(&format!("{OURS}status_listen: 127.0.0.1:0\n"));
+    let (mut client, mut server) = stage.framed();
+    let large = "<max-bytes>262144</max-bytes><idle-seconds>59</idle-seconds>";
+    let odd = "<max-bytes>many</max-bytes><idle-seconds>soon</idle-seconds>";
+    for (theirs, expected) in [
+        (large, [50000.0, 59.0]),
+        (odd, [50000.0, 60.0]),
+        ("", [0.0; 2]),
+    ] {
+        server.send(&limits(theirs));
+        client.read_text().unwrap();
+        let metrics = metrics(&stage.daemon);
+        let names = ["max_bytes", "idle_seconds"];
+        let told =
+            names.map(|name| metrics[&format!("domain_stream_{name}{{domain=\"example.org\"}}")]);
+        assert_eq!(told, expected, "{theirs}");
+    }
+    stage.daemon.stop();
 }

@@ -60,7 +60,8 @@ pub struct Changes {
 impl Changes {
     /// Appends the features in `element` for a client. If `framed`, the element declares its
     /// namespaces; in the draft it inherits them. A list that loses its last mechanism is
-    /// removed, so that the client tries another list.
+    /// removed, so that the client tries another list. Returns the stream limits that the
+    /// client learns.
     ///
     /// # Errors
     /// The element is not well-formed.
@@ -69,7 +70,7 @@ impl Changes {
         element: &Element<'_>,
         framed: bool,
         out: &mut Vec<u8>,
-    ) -> Result<(), Error> {
+    ) -> Result<StreamLimits, Error> {
         let whole = element.whole();
         let inherited = whole.len() - element.bytes.len();
         let mut rewriting = Rewriting {
@@ -78,10 +79,10 @@ impl Changes {
             edits: Vec::new(),
             mechanisms: Default::default(),
             limits: None,
-            told: [false; 2],
+            told: [None; 2],
         };
         each_child(&whole, |parser, tag, end| rewriting.take(parser, tag, end))?;
-        let mut edits = rewriting.edits;
+        let (mut edits, told) = (rewriting.edits, rewriting.told);
         if !framed {
             let at = element.name_end();
             edits.push(Edit::remove(at..at + inherited));
@@ -97,16 +98,18 @@ impl Changes {
             }
         }
         out.extend_from_slice(&whole[done..]);
-        Ok(())
+        Ok(told)
     }
 
-    /// Returns our limits in the order of [`LIMIT_NAMES`].
-    fn limits(&self) -> [Option<u64>; 2] {
+    /// Returns our limits.
+    fn limits(&self) -> StreamLimits {
         [self.max_bytes, self.idle_seconds]
     }
 }
 
-/// The limits that XEP-0478 defines.
+/// The limits of XEP-0478 in the order of [`LIMIT_NAMES`]; `None` where there is no limit.
+pub type StreamLimits = [Option<u64>; 2];
+
 const LIMIT_NAMES: [&str; 2] = ["max-bytes", "idle-seconds"];
 
 /// Replaces some bytes with others.
@@ -131,8 +134,8 @@ struct Rewriting<'a> {
     mechanisms: [(u32, u32); MAX_DEPTH as usize + 1],
     /// The server's limits: the start tag and the end of the element.
     limits: Option<(Tag, usize)>,
-    /// Which limits the server announces.
-    told: [bool; 2],
+    /// The limits that the client learns.
+    told: StreamLimits,
 }
 
 impl Rewriting<'_> {
@@ -173,11 +176,13 @@ impl Rewriting<'_> {
         else {
             return;
         };
-        self.told[at] = true;
         let value = content(self.features, tag, end);
         let number = std::str::from_utf8(value.trim_ascii()).unwrap_or_default();
-        let theirs = number.parse().unwrap_or(u64::MAX);
-        if let Some(ours) = self.changes.limits()[at].filter(|&ours| ours < theirs) {
+        let theirs = number.parse().ok();
+        self.told[at] = theirs;
+        let ours = self.changes.limits()[at];
+        if let Some(ours) = ours.filter(|&ours| theirs.is_none_or(|theirs| ours < theirs)) {
+            self.told[at] = Some(ours);
             let start = tag.end as usize;
             let range = start..start + value.len();
             let text = ours.to_string();
@@ -188,12 +193,13 @@ impl Rewriting<'_> {
     /// Adds those of our limits that the server does not announce, to the end of its limits or
     /// of the features.
     fn announce(&mut self, tag: &Tag, end: usize) {
-        let missing = |at: usize| self.changes.limits()[at].filter(|_| !self.told[at]);
-        let limit = |at: usize| {
-            let name = LIMIT_NAMES[at];
-            missing(at).map(|value| format!("<{name} xmlns='{LIMITS}'>{value}</{name}>"))
-        };
-        let limits: String = (0..LIMIT_NAMES.len()).filter_map(limit).collect();
+        let mut limits = String::new();
+        for (at, name) in LIMIT_NAMES.iter().enumerate() {
+            if let (None, Some(ours)) = (self.told[at], self.changes.limits()[at]) {
+                self.told[at] = Some(ours);
+                limits += &format!("<{name} xmlns='{LIMITS}'>{ours}</{name}>");
+            }
+        }
         if limits.is_empty() {
             return;
         }

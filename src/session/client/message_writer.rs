@@ -7,7 +7,7 @@ use crate::buf::Buf;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::deflate::Codec;
 use crate::proto::ws::{Opcode, frame};
-use crate::proto::xmpp::features::{Changes, MAX_FEATURES};
+use crate::proto::xmpp::features::{Changes, MAX_FEATURES, StreamLimits};
 use crate::proto::xmpp::framing::Element;
 use crate::proto::xmpp::header::Header;
 
@@ -54,16 +54,16 @@ impl MessageWriter<'_> {
         self.write(head, tail)
     }
 
-    /// Queues stream features with the changes for the client. Returns their length in bytes,
-    /// or `None` if they are not well-formed or too long.
-    pub fn features(&mut self, element: &Element<'_>) -> Option<usize> {
+    /// Queues stream features with the changes for the client. Returns their length in bytes and
+    /// the limits in them, or `None` if they are not well-formed or too long.
+    pub fn features(&mut self, element: &Element<'_>) -> Option<(usize, StreamLimits)> {
         if element.bytes.len() > MAX_FEATURES {
             return None;
         }
         self.text.clear();
         let changed = self.changes.write(element, self.framed, self.text);
-        changed.ok()?;
-        Some(self.write(&[], &[]))
+        let limits = changed.ok()?;
+        Some((self.write(&[], &[]), limits))
     }
 
     /// Queues one message, `text` between `head` and `tail`, compressed if that was negotiated

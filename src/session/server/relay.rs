@@ -3,7 +3,7 @@
 use crate::meter::PARSER;
 use crate::metrics::Traffic;
 use crate::proto::xmpp::error;
-use crate::proto::xmpp::features::{Changes, MAX_FEATURES};
+use crate::proto::xmpp::features::{Changes, MAX_FEATURES, StreamLimits};
 use crate::proto::xmpp::framing::Element;
 use crate::proto::xmpp::server_stream::{self, Flow, Unit};
 use crate::proto::xmpp::{Dialect, ns};
@@ -41,6 +41,8 @@ struct Found {
     see_other: Option<String>,
     end: bool,
     bad_features: bool,
+    /// The limits in the last stream features.
+    limits: Option<StreamLimits>,
     /// Units of the meter for elements that were parsed again.
     parsed: usize,
 }
@@ -94,15 +96,18 @@ impl UnitRelay<'_> {
         found.authenticated |= element.is(ns::SASL, "success");
         if element.is(ns::STREAMS, "features") {
             found.parsed += PARSER + element.bytes.len();
-            let sent = self.writer.features(element);
-            found.bad_features = sent.is_none();
-            if sent.is_some() && self.observer.is_some() {
+            let Some((sent, limits)) = self.writer.features(element) else {
+                found.bad_features = true;
+                return None;
+            };
+            found.limits = Some(limits);
+            if self.observer.is_some() {
                 self.observer.tell(&Step::Features {
                     received: &element.whole(),
                     relayed: self.writer.text,
                 });
             }
-            return sent;
+            return Some(sent);
         }
         Some(self.writer.element(element))
     }
@@ -139,6 +144,9 @@ impl Session {
         let found = relay.found;
         self.stream_paused = result == Ok(Flow::Pause);
         shared.meter.draw(found.parsed + compressing);
+        if let Some(limits) = found.limits {
+            self.tally.note_limits(limits, &mut shared.metrics);
+        }
         self.tell_machine(found, result.err(), shared);
     }
 

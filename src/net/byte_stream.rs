@@ -3,17 +3,19 @@
 //! Owns the descriptor and its calls: read, write, peek, shutdown. The socket is
 //! non-blocking, and its readiness is edge-triggered. Has no deadlines.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
 use nix::errno::Errno;
+use nix::libc::MSG_MORE;
 use nix::sys::socket::{
     MsgFlags, Shutdown, SockaddrStorage, getpeername, getsockname, getsockopt, recv, send,
     setsockopt, shutdown, sockopt,
 };
+use nix::sys::uio::readv;
 
 /// Maximum time that a host may leave the kernel's probes unanswered.
 const MAX_SILENCE: Duration = Duration::from_secs(180);
@@ -28,6 +30,18 @@ impl ByteStream {
     /// Reads bytes and leaves them on the socket.
     pub(super) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(recv(self.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?)
+    }
+
+    /// Fills `first`, then `second`, as far as bytes have arrived.
+    pub(super) fn read_both(&self, first: &mut [u8], second: &mut [u8]) -> io::Result<usize> {
+        let mut both = [IoSliceMut::new(first), IoSliceMut::new(second)];
+        Ok(readv(&self.0, &mut both)?)
+    }
+
+    /// Writes bytes that others will follow at once: the kernel may wait to send all together.
+    pub(super) fn write_first(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::from_bits_retain(MSG_MORE);
+        Ok(send(self.as_raw_fd(), bytes, flags)?)
     }
 
     /// Ends the direction to the peer.

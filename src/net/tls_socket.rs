@@ -2,9 +2,9 @@
 //!
 //! The library asks for the header of a record, then for the rest of it, and then for the
 //! next header, which has usually not arrived. Reads ahead instead: one system call takes all
-//! that has arrived, and a short read tells that nothing is left. Holds memory only while it
-//! holds bytes. Limits how often one call of the library may read: further reads look to it
-//! as if they would block.
+//! that has arrived, and a short read tells that nothing is left. Large records are read in
+//! place, each with the next header. Holds memory only while it holds bytes. Limits how
+//! often one call of the library may read: further reads look to it as if they would block.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,7 +21,7 @@ const AHEAD: usize = 16 << 10;
 /// Bytes of a record's header.
 const HEADER: usize = 5;
 
-/// Records from this size on, in bytes, are read without a copy, and the next header alone.
+/// Records from this size on, in bytes, are read without a copy.
 const LARGE: usize = AHEAD / 2;
 
 /// Maximum number of unused buffers that a worker keeps.
@@ -48,9 +48,19 @@ pub struct TlsSocket {
     reads: u8,
     /// The last read of the TLS library would have blocked.
     is_dry: bool,
+    /// Another call that writes follows this one at once.
+    writes_more: bool,
     left: Left,
     asked: Asked,
+    next: NextHeader,
     ahead: Option<Box<Ahead>>,
+}
+
+/// The first bytes of a header that came with the record before it.
+#[derive(Debug, Default)]
+struct NextHeader {
+    bytes: [u8; HEADER],
+    len: u8,
 }
 
 /// What a system call may still read.
@@ -64,7 +74,7 @@ enum Left {
 }
 
 /// Each TLS object has one of these on the heap.
-const _: () = assert!(size_of::<TlsSocket>() <= 16);
+const _: () = assert!(size_of::<TlsSocket>() <= 24);
 
 /// What the library asked for last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +111,10 @@ impl TlsSocket {
             socket,
             reads: 0,
             is_dry: false,
+            writes_more: false,
             left: Left::Unknown,
             asked: Asked::Header,
+            next: NextHeader::default(),
             ahead: None,
         }
     }
@@ -113,7 +125,12 @@ impl TlsSocket {
 
     /// Must be called before each call of the TLS library.
     pub fn begin_call(&mut self) {
-        (self.reads, self.is_dry) = (0, false);
+        (self.reads, self.is_dry, self.writes_more) = (0, false, false);
+    }
+
+    /// Tells that another call that writes will follow this one at once.
+    pub fn expect_more_writes(&mut self) {
+        self.writes_more = true;
     }
 
     /// Whether the last call of the TLS library has read all that the socket had.
@@ -141,15 +158,16 @@ impl TlsSocket {
     }
 
     fn fill(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.next.len > 0 {
+            return Ok(self.next.take(buffer));
+        }
         if self.ahead.is_none() {
             if self.left == Left::Nothing {
                 self.left = Left::Unknown;
                 return Err(ErrorKind::WouldBlock.into());
             }
             if self.asked.is_large() {
-                let n = (&self.socket).read(buffer)?;
-                self.note_read(n, buffer.len());
-                return Ok(n);
+                return self.read_large(buffer);
             }
             self.read_ahead()?;
         }
@@ -163,6 +181,19 @@ impl TlsSocket {
             self.ahead.take().into_iter().for_each(recycle);
         }
         Ok(n)
+    }
+
+    /// Reads a large record, or the header of one, without a copy.
+    fn read_large(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.asked == Asked::HeaderAfterLarge {
+            let n = (&self.socket).read(buffer)?;
+            self.note_read(n, buffer.len());
+            return Ok(n);
+        }
+        let n = self.socket.read_both(buffer, &mut self.next.bytes)?;
+        self.note_read(n, buffer.len() + HEADER);
+        self.next.len = n.saturating_sub(buffer.len()) as u8;
+        Ok(n.min(buffer.len()))
     }
 
     /// Fills a buffer from the socket. There is none at the end of the stream.
@@ -184,6 +215,17 @@ impl TlsSocket {
         if (1..asked).contains(&n) && self.left == Left::Unknown {
             self.left = Left::Nothing;
         }
+    }
+}
+
+impl NextHeader {
+    /// Moves the bytes, as far as they fit.
+    fn take(&mut self, buffer: &mut [u8]) -> usize {
+        let n = buffer.len().min(self.len.into());
+        buffer[..n].copy_from_slice(&self.bytes[..n]);
+        self.bytes.rotate_left(n);
+        self.len -= n as u8;
+        n
     }
 }
 
@@ -228,7 +270,10 @@ impl Read for TlsSocket {
 
 impl Write for TlsSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.socket).write(bytes)
+        match self.writes_more {
+            true => self.socket.write_first(bytes),
+            false => (&self.socket).write(bytes),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -238,6 +283,7 @@ impl Write for TlsSocket {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -260,6 +306,31 @@ mod tests {
                 None
             }
         }
+    }
+
+    #[test]
+    fn a_write_waits_for_those_that_follow_at_once() {
+        // If this thread has to wait for long, the kernel sends anyway: try again.
+        let waits = (0..50).any(|_| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let mut ours = TlsSocket::new(mio::net::TcpStream::from_std(ours).into());
+            let (mut peer, _) = listener.accept().unwrap();
+            peer.set_nonblocking(true).unwrap();
+            ours.begin_call();
+            ours.expect_more_writes();
+            ours.write_all(b"first").unwrap();
+            let waits = peer.peek(&mut [0]).is_err();
+            ours.begin_call();
+            ours.write_all(b"last").unwrap();
+            peer.set_nonblocking(false).unwrap();
+            let mut all = [0; 9];
+            peer.read_exact(&mut all).unwrap();
+            assert_eq!(&all, b"firstlast");
+            waits
+        });
+        assert!(waits);
     }
 
     #[test]
@@ -309,6 +380,30 @@ mod tests {
         }
         // A small one follows: from here on, everything that has arrived is read at once.
         assert!(ask(100));
+    }
+
+    #[test]
+    fn a_large_record_is_read_with_the_next_header() {
+        for arrived in 0..=HEADER {
+            let (mut socket, mut peer) = pair();
+            socket.asked = Asked::HeaderAfterLarge;
+            peer.write_all(&vec![7; LARGE]).unwrap();
+            peer.write_all(&[1, 2, 3, 4, 5][..arrived]).unwrap();
+            assert_eq!(read(&mut socket, LARGE), Some(vec![7; LARGE]));
+            assert!(
+                socket.socket.peek(&mut [0]).is_err(),
+                "{arrived} bytes left"
+            );
+            peer.write_all(&[1, 2, 3, 4, 5, 6][arrived..]).unwrap();
+            socket.edge(false);
+            let mut header = Vec::new();
+            while header.len() < HEADER {
+                header.extend(read(&mut socket, HEADER - header.len()).unwrap());
+            }
+            assert_eq!(header, [1, 2, 3, 4, 5]);
+            // The first byte of a small record.
+            assert_eq!(read(&mut socket, 1), Some(vec![6]));
+        }
     }
 
     #[test]

@@ -23,6 +23,9 @@ use super::tls_raw::{free_buffers, free_key_shares};
 use super::tls_socket::TlsSocket;
 use crate::meter::{self, Meter};
 
+/// Maximum payload of a record, in bytes.
+const MAX_RECORD: usize = 16 << 10;
+
 /// Maximum number of records with payload in one read.
 const RECORDS_PER_READ: usize = 16;
 
@@ -177,7 +180,7 @@ impl Transport {
         }
     }
 
-    /// Writes once.
+    /// Writes once. With TLS, the rest of `bytes` must follow at once.
     ///
     /// # Errors
     /// `WouldBlock` if nothing can be written, `Interrupted` if TLS had much to read first.
@@ -185,8 +188,7 @@ impl Transport {
     pub fn write(&mut self, bytes: &[u8], meter: &mut Meter) -> io::Result<usize> {
         match self {
             Transport::Plain(socket) => retry(|| (&*socket).write(bytes)),
-            Transport::Tls(stream) => call(stream, meter, |stream| stream.ssl_write(bytes))
-                .map_err(|error| from_tls(stream, error)),
+            Transport::Tls(stream) => write_record(stream, bytes, meter),
             #[cfg(test)]
             Transport::Simulated(wire) => wire.write(bytes),
         }
@@ -272,6 +274,20 @@ fn read_records(
         }
     }
     Ok(n)
+}
+
+fn write_record(
+    stream: &mut SslStream<TlsSocket>,
+    bytes: &[u8],
+    meter: &mut Meter,
+) -> io::Result<usize> {
+    let written = call(stream, meter, |stream| {
+        if bytes.len() > MAX_RECORD {
+            stream.get_mut().expect_more_writes();
+        }
+        stream.ssl_write(bytes)
+    });
+    written.map_err(|error| from_tls(stream, error))
 }
 
 /// Calls the TLS library, and draws on the meter for the records that it read in addition

@@ -33,13 +33,15 @@ const MAX_DECLARATIONS: usize = 2048;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declarations {
     default: Vec<u8>,
+    /// The default namespace as an attribute; empty if there is none.
+    default_attribute: Vec<u8>,
     prefixes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// The usual declarations, shared by all sessions.
-static USUAL: LazyLock<Declarations> = LazyLock::new(|| Declarations {
-    default: ns::CLIENT.into(),
-    prefixes: vec![(b"stream".to_vec(), ns::STREAMS.into())],
+static USUAL: LazyLock<Declarations> = LazyLock::new(|| {
+    let prefixes = vec![(b"stream".to_vec(), ns::STREAMS.into())];
+    Declarations::new(ns::CLIENT.into(), prefixes)
 });
 
 impl Declarations {
@@ -49,31 +51,38 @@ impl Declarations {
         &USUAL
     }
 
+    fn new(default: Vec<u8>, prefixes: Vec<(Vec<u8>, Vec<u8>)>) -> Declarations {
+        let mut default_attribute = Vec::new();
+        if !default.is_empty() {
+            attribute(&mut default_attribute, b"xmlns", &default);
+        }
+        Declarations {
+            default,
+            default_attribute,
+            prefixes,
+        }
+    }
+
     /// Reads the declarations on `tag`, a root. Returns `None` if they are too long to repeat
     /// them in each element.
     pub fn read(parser: &Parser, tag: &Tag) -> Option<Declarations> {
-        let mut declarations = Declarations {
-            default: Vec::new(),
-            prefixes: Vec::new(),
-        };
+        let (mut default, mut prefixes) = (Vec::new(), Vec::new());
         let mut added = 0;
         for (prefix, uri) in parser.declarations(tag) {
             // An escaped byte takes at most six bytes.
             added += b" xmlns:=''".len() + prefix.len() + 6 * uri.len();
             match prefix.is_empty() {
-                true => declarations.default = uri.to_vec(),
-                false => declarations.prefixes.push((prefix.to_vec(), uri.to_vec())),
+                true => default = uri.to_vec(),
+                false => prefixes.push((prefix.to_vec(), uri.to_vec())),
             }
         }
-        (added <= MAX_DECLARATIONS).then_some(declarations)
+        (added <= MAX_DECLARATIONS).then(|| Declarations::new(default, prefixes))
     }
 
     /// Appends a start tag of a root with these declarations.
     pub(super) fn write_root(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<r");
-        if !self.default.is_empty() {
-            attribute(out, b"xmlns", &self.default);
-        }
+        out.extend_from_slice(&self.default_attribute);
         for (prefix, uri) in &self.prefixes {
             attribute(out, &[b"xmlns:", &prefix[..]].concat(), uri);
         }
@@ -123,12 +132,15 @@ impl<'a> Element<'a> {
     }
 
     /// Whether the element has this namespace and local name.
+    #[inline]
     pub fn is(&self, namespace: &str, name: &str) -> bool {
-        let (own_namespace, own_name) = match self.name {
-            Name::Seen(parser, tag) => parser.name(tag),
-            Name::Plain(name, namespace) => (namespace.unwrap_or(&self.declarations.default), name),
-        };
-        own_name == name.as_bytes() && own_namespace == namespace.as_bytes()
+        match self.name {
+            Name::Seen(parser, tag) => parser.name(tag) == (namespace.as_bytes(), name.as_bytes()),
+            Name::Plain(own, own_namespace) => {
+                own == name.as_bytes()
+                    && own_namespace.unwrap_or(&self.declarations.default) == namespace.as_bytes()
+            }
+        }
     }
 
     /// Returns the offset in `bytes` after the element's name, where attributes begin.
@@ -142,10 +154,10 @@ impl<'a> Element<'a> {
     /// Appends the declarations that the element inherits and uses, to be inserted at
     /// [`Element::name_end`]. Appends nothing if the element is complete in itself.
     pub fn inherited(&self, out: &mut Vec<u8>) {
-        let Declarations { default, prefixes } = self.declarations;
-        if !default.is_empty() && !self.declares(b"") {
-            attribute(out, b"xmlns", default);
+        if !self.declares(b"") {
+            out.extend_from_slice(&self.declarations.default_attribute);
         }
+        let prefixes = &self.declarations.prefixes;
         if matches!(self.name, Name::Plain(..)) || prefixes.is_empty() {
             return;
         }

@@ -3,6 +3,8 @@
 //! Holds bytes that wait for a socket or for the rest of a unit. An empty queue frees its
 //! memory, so an idle session holds none.
 
+use std::borrow::Cow;
+
 /// Initial capacity: enough for the frame header and stanza of a short message.
 const FIRST_ROOM: usize = 1000;
 
@@ -45,14 +47,38 @@ impl Buf {
         }
     }
 
+    /// Gives an empty queue room for this many bytes, which are about to be appended.
+    pub fn expect(&mut self, room: usize) {
+        if self.0.is_none() {
+            self.0.insert(Box::default()).make_room(room);
+        }
+    }
+
     /// Appends `bytes`. Reuses the space of consumed bytes before it grows.
     pub fn extend(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
         let queue = self.0.get_or_insert_default();
-        queue.make_room(bytes.len());
+        if queue.data.capacity() - queue.data.len() < bytes.len() {
+            queue.make_room(bytes.len());
+        }
         queue.data.extend_from_slice(bytes);
+    }
+
+    /// Appends `bytes`, without a copy if they are owned and the queue is empty. An empty queue
+    /// gets at least this much `room`.
+    pub fn append(&mut self, bytes: Cow<'_, [u8]>, room: usize) {
+        match bytes {
+            Cow::Owned(data) if self.0.is_none() && data.capacity() < 2 * data.len() => {
+                self.0 = Some(Box::new(Bytes { data, start: 0 }));
+            }
+            _ if bytes.is_empty() => {}
+            _ => {
+                self.expect(room.max(bytes.len()));
+                self.extend(&bytes);
+            }
+        }
     }
 
     /// Removes `n` bytes from the front.
@@ -86,17 +112,18 @@ impl Buf {
 }
 
 impl Bytes {
-    /// Moves the waiting bytes to the front, if that avoids growing and copies no more bytes
-    /// than it frees.
+    /// Makes room for `extra` bytes. Moves the waiting bytes to the front, if that copies no more
+    /// bytes than it frees.
+    #[cold]
     fn make_room(&mut self, extra: usize) {
         let waiting = self.data.len() - self.start;
-        let spare = self.data.capacity() - self.data.len();
-        if self.start > 0 && spare < extra && self.start >= waiting {
+        if self.start > 0 && self.start >= waiting {
             self.data.drain(..self.start);
             self.start = 0;
         }
-        if self.data.capacity() == 0 {
-            self.data.reserve_exact(extra.max(FIRST_ROOM));
+        match self.data.capacity() {
+            0 => self.data.reserve_exact(extra.max(FIRST_ROOM)),
+            _ => self.data.reserve(extra),
         }
     }
 }
@@ -118,6 +145,39 @@ mod tests {
         buf.extend(&[7; 4096]);
         buf.consume(4096);
         assert_eq!((buf.len(), buf.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_expected_is_appended_without_growing() {
+        let mut buf = Buf::new();
+        buf.expect(3000);
+        assert_eq!((buf.len(), buf.capacity()), (0, 3000));
+        for _ in 0..3 {
+            buf.extend(&[1; 1000]);
+            buf.expect(10_000);
+        }
+        assert_eq!((buf.len(), buf.capacity()), (3000, 3000));
+        buf.consume(3000);
+        assert_eq!(buf.capacity(), 0);
+    }
+
+    #[test]
+    fn takes_owned_bytes_without_a_copy() {
+        let bytes = vec![1; 3000];
+        let address = bytes.as_ptr();
+        let mut buf = Buf::new();
+        buf.append(Vec::new().into(), 5000);
+        assert_eq!(buf.capacity(), 0);
+        buf.append(bytes.into(), 5000);
+        assert_eq!((buf.as_slice().as_ptr(), buf.capacity()), (address, 3000));
+        buf.append(vec![2].into(), 5000);
+        assert_eq!((buf.len(), buf.take().pop()), (3001, Some(2)));
+        // Memory for far more bytes is not kept.
+        buf.append(Vec::with_capacity(9000).into(), 0);
+        let mut wide = Vec::with_capacity(9000);
+        wide.extend([1; 4000]);
+        buf.append(wide.into(), 5000);
+        assert_eq!((buf.len(), buf.capacity()), (4000, 5000));
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod simulation;
 pub(crate) mod step;
 mod tally;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -318,13 +319,13 @@ impl Session {
 
     /// Does the same for bytes from the client to the server. Returns whether they were
     /// relayed.
-    fn pass_on(&mut self, event: Event, bytes: &[u8], shared: &mut Shared) -> bool {
+    fn pass_on(&mut self, event: Event, bytes: Cow<'_, [u8]>, shared: &mut Shared) -> bool {
         let greeted = self.machine.phase().reads_stream();
         let actions = self.decide(event, "", shared);
         if actions.relay {
             match &mut self.route {
-                Some(route) if !greeted => route.queue.extend(bytes),
-                _ => self.server.out.extend(bytes),
+                Some(route) if !greeted => route.queue.append(bytes, 0),
+                _ => self.server.out.append(bytes, shared.taken.0),
             }
         }
         self.carry_out(&actions, shared);

@@ -48,7 +48,7 @@ fn up(size: usize, count: usize) -> usize {
             panic!("no message: {event:?}");
         };
         meter.refill();
-        match client_message::read(&mut parsers, text, &mut None, &mut meter) {
+        match client_message::read(&mut parsers, &text, &mut None, &mut meter) {
             Ok(Some(Message::Element(element))) => out.extend(element.as_bytes()),
             other => panic!("{other:?}"),
         }

@@ -235,13 +235,13 @@ fn answer(
     };
     match event {
         Event::Text(text) => echo(codec, Opcode::Text, text.as_bytes()),
-        Event::Binary(bytes) => echo(codec, Opcode::Binary, bytes),
+        Event::Binary(bytes) => echo(codec, Opcode::Binary, &bytes),
         Event::Compressed { text, payload } => {
             let (mut begun, mut meter) = (None, Meter::default());
             let message = loop {
                 meter.refill();
                 let limit = limits.max_message_size;
-                if let Some(message) = codec.inflate(payload, limit, &mut begun, &mut meter)? {
+                if let Some(message) = codec.inflate(&payload, limit, &mut begun, &mut meter)? {
                     break message;
                 }
             };

@@ -3,6 +3,9 @@
 use super::text::Text;
 use super::{Error, Event};
 
+/// Memory for the rest of a frame, at most, in multiples of what has arrived.
+const GROWTH: usize = 3;
+
 /// The current message.
 #[derive(Debug, Default)]
 pub enum Message {
@@ -17,20 +20,27 @@ pub enum Message {
 }
 
 impl Message {
-    /// Appends bytes; `ends` marks the last ones.
+    /// Appends bytes; `ends` marks the last ones. `remaining` bytes of the frame follow.
     ///
     /// # Errors
     /// The text is not UTF-8.
-    pub fn push(&mut self, piece: &[u8], ends: bool) -> Result<(), Error> {
+    pub fn push(&mut self, piece: &[u8], remaining: u64, ends: bool) -> Result<(), Error> {
+        let (len, capacity) = self.size();
+        let room = match capacity.saturating_sub(len) < piece.len() {
+            true => piece.len() + remaining.min((GROWTH * (len + piece.len())) as u64) as usize,
+            false => 0,
+        };
         match self {
             Message::None => {}
             Message::Text(text) => {
+                text.valid.reserve(room);
                 text.push(piece)?;
                 if ends && text.is_cut() {
                     return Err(Error::TextNotUtf8);
                 }
             }
             Message::Binary(bytes) | Message::Compressed { bytes, .. } => {
+                bytes.reserve(room);
                 bytes.extend_from_slice(piece);
             }
         }
@@ -38,14 +48,14 @@ impl Message {
     }
 
     /// Returns the event for a complete message.
-    pub fn event(&self) -> Option<Event<'_>> {
+    pub fn into_event(self) -> Option<Event<'static>> {
         match self {
             Message::None => None,
-            Message::Text(text) => Some(Event::Text(&text.valid)),
-            Message::Binary(bytes) => Some(Event::Binary(bytes)),
+            Message::Text(text) => Some(Event::Text(text.valid.into())),
+            Message::Binary(bytes) => Some(Event::Binary(bytes.into())),
             Message::Compressed { text, bytes } => Some(Event::Compressed {
-                text: *text,
-                payload: bytes,
+                text,
+                payload: bytes.into(),
             }),
         }
     }

@@ -38,16 +38,8 @@ pub struct Reader {
     /// Payload of a control frame that arrives in pieces.
     control: Vec<u8>,
     fragments: u32,
-    lent: Lent,
-}
-
-/// The memory of the reader that the last event borrowed.
-#[derive(Debug, Default)]
-enum Lent {
-    #[default]
-    Nothing,
-    Message,
-    Control,
+    /// Whether the last event borrowed `control`.
+    lent: bool,
 }
 
 #[derive(Debug)]
@@ -111,13 +103,13 @@ impl Reader {
             }
             self.keep(&piece)?;
             if piece.is_last && is_control {
-                self.lent = Lent::Control;
+                self.lent = true;
                 let event = control_event(piece.opcode, &self.control)?;
                 return Ok((consumed, Some(event)));
             }
             if piece.ends_message {
-                self.lent = Lent::Message;
-                return Ok((consumed, self.message.event()));
+                let message = std::mem::take(&mut self.message);
+                return Ok((consumed, message.into_event()));
             }
             if !piece.is_last {
                 break;
@@ -171,14 +163,14 @@ impl Reader {
     fn lend<'a>(&mut self, bytes: &'a [u8]) -> Result<Event<'a>, Error> {
         match std::mem::take(&mut self.message) {
             Message::Text(_) => match std::str::from_utf8(bytes) {
-                Ok(text) => Ok(Event::Text(text)),
+                Ok(text) => Ok(Event::Text(text.into())),
                 Err(_) => Err(Error::TextNotUtf8),
             },
             Message::Compressed { text, .. } => Ok(Event::Compressed {
                 text,
-                payload: bytes,
+                payload: bytes.into(),
             }),
-            Message::None | Message::Binary(_) => Ok(Event::Binary(bytes)),
+            Message::None | Message::Binary(_) => Ok(Event::Binary(bytes.into())),
         }
     }
 
@@ -188,16 +180,19 @@ impl Reader {
             self.control.extend_from_slice(piece.bytes);
             return Ok(());
         }
-        self.message.push(piece.bytes, piece.ends_message)
+        let remaining = match self.step {
+            Step::Payload(payload) => payload.remaining,
+            Step::Header(..) => 0,
+        };
+        self.message
+            .push(piece.bytes, remaining, piece.ends_message)
     }
 
     /// Frees the memory that the last event borrowed, once it has been handled.
     /// [`Reader::next`] does the same, but may not be called for long if the client is idle.
     pub fn release(&mut self) {
-        match std::mem::take(&mut self.lent) {
-            Lent::Nothing => {}
-            Lent::Message => self.message = Message::None,
-            Lent::Control => self.control = Vec::new(),
+        if std::mem::take(&mut self.lent) {
+            self.control = Vec::new();
         }
     }
 
@@ -356,7 +351,7 @@ mod tests {
         let Some(Event::Text(text)) = event else {
             panic!("{event:?}");
         };
-        assert_eq!((n, text), (12, "h\u{e9}llo"));
+        assert_eq!((n, &*text), (12, "h\u{e9}llo"));
         assert!(here.contains(&text.as_ptr()));
         assert!(reader.is_idle());
     }
@@ -384,6 +379,33 @@ mod tests {
             panic!("{:?}", reader.message);
         };
         assert!(bytes.capacity() < 1024);
+    }
+
+    #[test]
+    fn grows_a_few_times_and_to_four_times_the_bytes_at_most() {
+        const LEN: usize = 1 << 20;
+        let mut reader = Reader::default();
+        let header = [0x81, 0xff, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0];
+        reader.next(&mut header.clone(), &NO_LIMITS).unwrap();
+        let (mut sizes, mut held) = (vec![0], 0);
+        for piece in "\u{20ac}".repeat(LEN / 3 + 1).as_bytes()[..LEN - 1].chunks(10_000) {
+            assert_eq!(
+                reader.next(&mut piece.to_vec(), &NO_LIMITS).unwrap().1,
+                None
+            );
+            held += piece.len();
+            assert!(
+                reader.memory() <= 4 * held,
+                "{} for {held}",
+                reader.memory()
+            );
+            sizes.push(reader.memory());
+        }
+        sizes.dedup();
+        assert!(sizes.len() <= 6, "{sizes:?}");
+        let mut last = *b"x";
+        let (_, event) = reader.next(&mut last, &NO_LIMITS).unwrap();
+        assert!(matches!(event, Some(Event::Text(text)) if text.len() == LEN));
     }
 
     #[test]

@@ -100,8 +100,7 @@ impl Session {
                     self.take_compressed(payload.into(), Some(inflation), shared)
                 }
                 UnfinishedMessage::Judging { text, judgement } => {
-                    let judgement = self.take_message(&text, Some(judgement), shared);
-                    judgement.map(|judgement| UnfinishedMessage::Judging { text, judgement })
+                    self.take_text(text.into(), Some(judgement), shared)
                 }
             };
         }
@@ -171,19 +170,26 @@ impl Session {
     ) -> Option<UnfinishedMessage> {
         let open = self.machine.phase().is_open();
         match event {
-            ws::Event::Text(text) if open => {
-                let judgement = self.take_message(text, None, shared)?;
-                let text = text.to_owned();
-                Some(UnfinishedMessage::Judging { text, judgement })
-            }
+            ws::Event::Text(text) if open => self.take_text(text, None, shared),
             ws::Event::Compressed { payload, .. } if open => {
-                self.take_compressed(payload.into(), None, shared)
+                self.take_compressed(payload, None, shared)
             }
             control => {
                 self.take_control_frame(control, shared);
                 None
             }
         }
+    }
+
+    fn take_text(
+        &mut self,
+        mut text: Cow<'_, str>,
+        begun: Option<Judgement>,
+        shared: &mut Shared,
+    ) -> Option<UnfinishedMessage> {
+        let judgement = self.take_message(&mut text, begun, shared)?;
+        let text = text.into_owned();
+        Some(UnfinishedMessage::Judging { text, judgement })
     }
 
     fn take_compressed(
@@ -206,7 +212,7 @@ impl Session {
             }
         };
         let message = match message {
-            Ok(text) => match self.take_message(&text, None, shared) {
+            Ok(text) => match self.take_message(&mut text.as_str().into(), None, shared) {
                 Some(judgement) => return Some(UnfinishedMessage::Judging { text, judgement }),
                 None => text.into_bytes(),
             },

@@ -6,6 +6,7 @@
 use crate::buf::Buf;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::deflate::Codec;
+use crate::proto::ws::frame::MAX_SERVER_HEADER;
 use crate::proto::ws::{Opcode, frame};
 use crate::proto::xmpp::features::{Changes, MAX_FEATURES, StreamLimits};
 use crate::proto::xmpp::framing::Element;
@@ -31,6 +32,8 @@ pub(in crate::session) struct MessageWriter<'a> {
     pub changes: Changes,
     /// Number of bytes that were compressed.
     pub compressed: usize,
+    /// Number of bytes that an empty queue gets room for.
+    pub room: usize,
 }
 
 impl MessageWriter<'_> {
@@ -71,6 +74,7 @@ impl MessageWriter<'_> {
     fn write(&mut self, head: &[u8], tail: &[u8]) -> usize {
         let parts = [head, self.text, tail];
         let len = parts.iter().map(|part| part.len()).sum();
+        self.out.expect(self.room.max(len + MAX_SERVER_HEADER));
         let pays = (MIN_COMPRESSED..=MAX_COMPRESSED).contains(&len);
         let Some(deflate) = self.deflate.filter(|_| pays) else {
             write_message(self.out, &parts);

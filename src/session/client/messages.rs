@@ -4,6 +4,8 @@
 //! be one complete element before it is relayed. In the draft, later messages are relayed
 //! unchanged, except for the stream header after authentication.
 
+use std::borrow::Cow;
+
 use crate::config::DomainRule;
 use crate::config::server_access::ChannelBinding;
 use crate::expat::{Judgement, MAX_TAG};
@@ -21,10 +23,10 @@ use crate::session::step::Step;
 
 impl Session {
     /// Handles a message, part of which may already be checked. Returns what remains to be
-    /// checked in another turn.
+    /// checked in another turn. May take the message out of `text`.
     pub(super) fn take_message(
         &mut self,
-        text: &str,
+        text: &mut Cow<'_, str>,
         mut begun: Option<Judgement>,
         shared: &mut Shared,
     ) -> Option<Judgement> {
@@ -84,7 +86,7 @@ impl Session {
         };
         self.step(event, "", shared);
         if !follows.is_empty() {
-            self.pass_on(Event::Unit, follows.as_bytes(), shared);
+            self.pass_on(Event::Unit, follows.as_bytes().into(), shared);
         }
         Ok(())
     }
@@ -115,7 +117,7 @@ impl Session {
 
     fn take_element(
         &mut self,
-        text: &str,
+        text: &mut Cow<'_, str>,
         begun: &mut Option<Judgement>,
         shared: &mut Shared,
     ) -> Result<(), StreamError> {
@@ -136,9 +138,15 @@ impl Session {
             Message::Open(header) => {
                 let mut stream = Vec::new();
                 header.write_stream(&mut stream);
-                self.pass_on(self.restart(&header), &stream, shared);
+                self.pass_on(self.restart(&header), stream.into(), shared);
             }
-            Message::Element(element) => self.relay_up(Event::Unit, element, shared),
+            Message::Element(element) => {
+                let element = match element.len() == text.len() {
+                    true => std::mem::take(text),
+                    false => element.into(),
+                };
+                self.relay_up(Event::Unit, element, shared);
+            }
         }
         Ok(())
     }
@@ -151,11 +159,16 @@ impl Session {
     }
 
     /// Relays a message to the server, and counts it.
-    fn relay_up(&mut self, event: Event, text: &str, shared: &mut Shared) {
-        if self.pass_on(event, text.as_bytes(), shared) {
+    fn relay_up(&mut self, event: Event, text: Cow<'_, str>, shared: &mut Shared) {
+        let len = text.len();
+        let bytes = match text {
+            Cow::Borrowed(text) => text.as_bytes().into(),
+            Cow::Owned(text) => text.into_bytes().into(),
+        };
+        if self.pass_on(event, bytes, shared) {
             self.note_activity(shared);
-            self.log.up.count(text.len());
-            shared.metrics.up.count(text.len());
+            self.log.up.count(len);
+            shared.metrics.up.count(len);
         }
     }
 
@@ -175,7 +188,7 @@ impl Session {
         };
         let text = rest.unwrap_or(text);
         if !text.is_empty() {
-            self.relay_up(event, text, shared);
+            self.relay_up(event, text.into(), shared);
         }
         Ok(())
     }
@@ -189,7 +202,8 @@ impl Session {
         shared.meter.draw(PARSER + text.len().min(2 * MAX_TAG));
         match client_message::first(&shared.parsers, text) {
             Ok(First::Draft { header, tag, rest }) => {
-                if self.pass_on(self.restart(&header), &stream_header(tag, rest), shared) {
+                let stream = stream_header(tag, rest);
+                if self.pass_on(self.restart(&header), stream.into(), shared) {
                     self.draft_root = unusual_root(tag);
                 }
             }

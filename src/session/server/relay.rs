@@ -128,6 +128,8 @@ impl Session {
                 framed: self.machine.dialect() != Some(Dialect::Draft),
                 changes,
                 compressed: 0,
+                // Messages are a little longer than what is in the stream.
+                room: bytes.len() + bytes.len() / 8,
             },
             domain: self.domain.as_deref().unwrap_or_default(),
             passes_header: self.machine.passes_header(),

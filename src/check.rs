@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Error, ErrorKind};
+use std::io::{Error, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -20,10 +20,9 @@ use crate::net::bind;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::{self, Endpoint};
 
-/// Checks the configuration file at `path` and everything that it names, and prints all
-/// findings. Returns the line for a configuration that can be used; `None` otherwise.
-pub fn run(path: &Path) -> Option<String> {
-    let file = path.display();
+/// Checks the configuration file at `path` and everything that it names, and prints the
+/// result. Returns whether the configuration can be used, and that could be printed.
+pub fn run(path: &Path) -> bool {
     let config = load(path);
     let mut check = Check {
         path,
@@ -34,22 +33,24 @@ pub fn run(path: &Path) -> Option<String> {
     }
     if check.failed {
         refuse(path);
-        return None;
+        return false;
     }
-    Some(format!("{file}: the configuration is good\n"))
+    let file = path.display();
+    writeln!(std::io::stdout(), "{file}: the configuration is good").is_ok()
 }
 
 /// Reads the configuration file at `path`, and prints all errors and warnings. Returns
 /// `None` if there are errors.
 pub(crate) fn load(path: &Path) -> Option<Config> {
-    let (problems, config) = match config::load(path) {
-        Ok(Loaded { config, warnings }) => (warnings, Some(config)),
-        Err(problems) => (problems, None),
-    };
-    for problem in &problems {
+    let loaded = config::load(path);
+    let (Ok(Loaded {
+        warnings: problems, ..
+    })
+    | Err(problems)) = &loaded;
+    for problem in problems {
         eprintln!("{problem}");
     }
-    config
+    Some(loaded.ok()?.config)
 }
 
 pub(crate) fn refuse(path: &Path) {

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_two_files_counts() {
+    fn the_last_of_two_files_applies() {
         assert_eq!(
             parsed("-c a.conf -n -n --config b.conf"),
             run("b.conf", true)

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let done = match cli::parse(&arguments) {
         Ok(Command::Help) => print(&cli::usage_text(&program)),
         Ok(Command::Version) => print(&cli::version_text(&program)),
-        Ok(Command::CheckConfig { config }) => check::run(&config).is_some_and(|text| print(&text)),
+        Ok(Command::CheckConfig { config }) => check::run(&config),
         Ok(Command::Try {
             config,
             domain,

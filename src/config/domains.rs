@@ -91,19 +91,19 @@ fn folded(domain: &str) -> String {
 
 /// Reads the value of `domains`. Returns `None` if the value as a whole is refused.
 pub(super) fn read(setting: &mut Setting<'_>) -> Option<Domains> {
+    const NOT_EMPTY: &str = "a list of one or more domains (every browser would be refused); \
+                             without the key any domain may be reached";
+    const LIST: &str = "a list, each domain on its own line after '- '; without the key any \
+                        domain may be reached";
     let nodes = match &setting.node.value {
-        Value::List(nodes) if !nodes.is_empty() => nodes,
+        Value::List(nodes) if nodes.is_empty() => {
+            setting.not_allowed("an empty list", NOT_EMPTY);
+            return None;
+        }
+        Value::List(nodes) => nodes,
         value => {
-            let is_empty = matches!(value, Value::List(_) | Value::Null);
-            let allowed = match is_empty {
-                true => "a list of one or more domains (every browser would be refused)",
-                false => "a list, each domain on its own line after '- '",
-            };
-            let allowed = format!("{allowed}; without the key any domain may be reached");
-            match value {
-                Value::List(_) => setting.not_allowed("an empty list", &allowed),
-                _ => setting.refuse(setting.node, &allowed),
-            }
+            let is_null = matches!(value, Value::Null);
+            setting.refuse(setting.node, if is_null { NOT_EMPTY } else { LIST });
             return None;
         }
     };

@@ -235,21 +235,18 @@ pub(super) fn apply(entries: Vec<Entry>, config: &mut Config, report: &mut Repor
 fn join_lists(entries: Vec<Entry>) -> Vec<Entry> {
     let mut joined: Vec<Entry> = Vec::new();
     for mut entry in entries {
-        let is_list = |key: &str| ["domains", "listeners"].contains(&key);
-        let earlier = joined
-            .iter_mut()
-            .rev()
-            .find(|other| is_list(&other.key) && other.key == entry.key);
-        match (
-            earlier.map(|earlier| (earlier.place.file, &mut earlier.node.value)),
-            &mut entry.node.value,
-        ) {
-            (Some((file, Value::List(all))), Value::List(more))
-                if file != entry.place.file && !all.is_empty() && !more.is_empty() =>
-            {
-                all.append(more);
-            }
-            _ => joined.push(entry),
+        let mut before = joined.iter_mut().rev();
+        if ["domains", "listeners"].contains(&entry.key.as_str())
+            && let Some(earlier) = before.find(|earlier| earlier.key == entry.key)
+            && earlier.place.file != entry.place.file
+            && let Value::List(all) = &mut earlier.node.value
+            && let Value::List(more) = &mut entry.node.value
+            && !all.is_empty()
+            && !more.is_empty()
+        {
+            all.append(more);
+        } else {
+            joined.push(entry);
         }
     }
     joined

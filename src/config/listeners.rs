@@ -94,21 +94,24 @@ impl Listener {
 
     /// A name, socket or port that both listeners claim, if any.
     fn conflict(&self, other: &Listener) -> Option<String> {
-        if let Some(name) = self.name.as_ref().filter(|_| self.name == other.name) {
+        if let Some(name) = &self.name
+            && self.name == other.name
+        {
             return Some(format!("name '{name}'"));
         }
-        let mut shared = self
-            .listen
-            .iter()
-            .filter(|place| other.listen.contains(place));
-        if let Some(unix) = shared.clone().find(|address| address.ip().is_none()) {
-            return Some(unix.to_string());
+        let mut is_shared = self.listen.is_empty() || other.listen.is_empty();
+        for address in &self.listen {
+            if other.listen.contains(address) {
+                if address.ip().is_none() {
+                    return Some(address.to_string());
+                }
+                is_shared = true;
+            }
         }
         if self.port != other.port || self.port == 0 || self.is_unix() || other.is_unix() {
             return None;
         }
-        let anywhere = self.listen.is_empty() || other.listen.is_empty();
-        (anywhere || shared.next().is_some()).then(|| format!("port {}", self.port))
+        is_shared.then(|| format!("port {}", self.port))
     }
 
     fn socket(&self) -> (u16, &[ListenAddress], u32) {
@@ -116,18 +119,18 @@ impl Listener {
     }
 }
 
-/// Whether the sockets of two configurations differ, other than through top-level keys.
-/// Their order does not matter.
+/// Whether the sockets of two configurations differ although their top-level keys are the
+/// same. The order of the sockets does not matter.
 pub(super) fn sockets_differ(old: &Config, new: &Config) -> bool {
-    let is_new = |socket| new.listeners.iter().any(|other| other.socket() == socket);
-    let same = old.listeners.len() == new.listeners.len()
-        && old
-            .listeners
-            .iter()
-            .all(|listener| is_new(listener.socket()));
-    old.top.socket() == new.top.socket() && !same
+    if old.top.socket() != new.top.socket() {
+        return false;
+    }
+    let is_known = |socket| new.listeners.iter().any(|other| other.socket() == socket);
+    let mut sockets = old.listeners.iter().map(Listener::socket);
+    old.listeners.len() != new.listeners.len() || !sockets.all(is_known)
 }
 
+/// The files of `tls_certificate` and `tls_key`, before they are joined to pairs.
 #[derive(Default)]
 pub(super) struct PairFiles {
     certificates: Vec<PathBuf>,
@@ -138,8 +141,8 @@ pub(super) struct PairFiles {
 }
 
 impl PairFiles {
-    fn read(&mut self, setting: &mut Setting<'_>) -> Vec<PathBuf> {
-        let files = setting.paths("/etc/ssl/xmpp-ca.pem");
+    fn read(&mut self, setting: &mut Setting<'_>, example: &str) -> Vec<PathBuf> {
+        let files = setting.paths(example);
         self.refused |= files.len() < setting.nodes().len();
         let place = setting.node.place;
         self.place = Some(self.place.map_or(place, |first| first.min(place)));
@@ -184,16 +187,15 @@ pub(super) fn read(node: &Node, config: &Config, report: &mut Report) -> Vec<Lis
             continue;
         };
         let listener = entry(node, config, setting.report);
-        let mut others = listeners.iter().zip(&places);
-        if let Some((what, place)) =
-            others.find_map(|(other, place)| Some((other.conflict(&listener)?, place)))
-        {
-            let earlier = setting.report.earlier(*place, node.place);
-            let found = format!("{what}, which the entry on {earlier} already uses,");
-            let allowed = "a different port, different addresses in 'listen', or another name";
-            setting
-                .report
-                .not_allowed(node.place, "listeners", &found, allowed);
+        for (other, place) in listeners.iter().zip(&places) {
+            if let Some(what) = other.conflict(&listener) {
+                let report = &mut *setting.report;
+                let earlier = report.earlier(*place, node.place);
+                let found = format!("{what}, which the entry on {earlier} already uses,");
+                let allowed = "a different port, different addresses in 'listen', or another name";
+                report.not_allowed(node.place, "listeners", &found, allowed);
+                break;
+            }
         }
         listeners.push(listener);
         places.push(node.place);
@@ -261,8 +263,10 @@ pub(super) fn set(
         "port" => listener.port = setting.whole("", &(0..=65535), "") as u16,
         "listen" => listener.listen = listen(setting),
         "socket_mode" => listener.socket_mode = socket_mode(setting),
-        "tls_certificate" => files.certificates = files.read(setting),
-        "tls_key" => files.keys = files.read(setting),
+        "tls_certificate" => {
+            files.certificates = files.read(setting, "/etc/jabsocket-tls/fullchain.pem")
+        }
+        "tls_key" => files.keys = files.read(setting, "/etc/jabsocket-tls/privkey.pem"),
         "tls_min_version" => listener.tls_min_version = setting.choice(tls_version::NAMES),
         "host" => {
             let allowed = "the value of the Host header, such as example.com:5000";

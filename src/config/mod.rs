@@ -1,14 +1,12 @@
 //! The configuration: reads files into plain immutable data.
 //!
 //! Owns [`Config`], its defaults and the searches in it. `sources` reads the files, `yaml`
-//! parses their text, `keys` has the table of keys, and `value` reads values. `domains` is
-//! the `domains` list, `servers` has the addresses of XMPP servers and `server_access` the
-//! properties of connections to them. `listeners` has the ports for browsers,
-//! `listen_address` their addresses, `tls_version` the versions of TLS, `addresses` other addresses, `network` address ranges,
-//! `forwarded_header` the header with a client's address, `glob` patterns, and `problem`
-//! the messages. A configuration is accepted or refused as a whole, and all its errors are
-//! reported at once. It never changes after it was read. This module resolves no names and
-//! opens no certificates.
+//! parses their text, `keys` has the table of keys, `value` reads values, and `problem` has
+//! the messages. The other files have the types of values: `domains` the list of domains,
+//! `servers` the addresses of XMPP servers, `server_access` the properties of connections to
+//! them, `listeners` the ports for browsers, and so on. A configuration is accepted or refused
+//! as a whole, and all its errors are reported at once. It never changes after it was read.
+//! This module resolves no names and opens no certificates.
 
 mod addresses;
 mod domains;

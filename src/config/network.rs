@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contains_what_begins_with_its_bits() {
+    fn contains_addresses_with_the_same_prefix() {
         for (network, inside, outside) in [
             ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
             ("192.0.2.0/24", "192.0.2.255", "192.0.3.0"),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_was_not_meant() {
+    fn refuses_probable_mistakes() {
         for text in [
             "",
             "localhost",

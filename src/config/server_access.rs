@@ -66,10 +66,9 @@ impl ChannelBinding {
     /// Whether these mechanisms are removed for a client with this Origin header.
     pub fn strips_for(self, origin: Option<&str>) -> bool {
         let is_page = |origin: &str| {
-            let scheme = origin.split_once("://").map_or("", |(scheme, _)| scheme);
-            ["http", "https"]
-                .iter()
-                .any(|web| scheme.eq_ignore_ascii_case(web))
+            origin.split_once("://").is_some_and(|(scheme, _)| {
+                scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+            })
         };
         match self {
             ChannelBinding::Auto => origin.is_some_and(is_page),
@@ -150,7 +149,7 @@ mod tests {
     use super::ChannelBinding;
 
     #[test]
-    fn only_web_pages_have_channel_binding_taken_out_by_default() {
+    fn by_default_only_web_pages_lose_channel_binding() {
         for (origin, page) in [
             (Some("https://example.com"), true),
             (Some("HTTP://localhost:8080"), true),

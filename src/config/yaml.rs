@@ -276,14 +276,14 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
 
     /// Reports an anchor or a tag; returns whether there was one.
     fn refuse_extras(&mut self, line: usize, anchor: usize, tag: Option<&Tag>) -> bool {
-        let anchor = (anchor > 0).then(|| unquoted('&', "anchor"));
-        let found = anchor.into_iter().chain(tag.map(|_| unquoted('!', "tag")));
-        let mut refused = false;
-        for found in found {
-            self.refuse(line, &found, "the same text in quotes");
-            refused = true;
+        let allowed = "the same text in quotes";
+        if anchor > 0 {
+            self.refuse(line, &unquoted('&', "anchor"), allowed);
         }
-        refused
+        if tag.is_some() {
+            self.refuse(line, &unquoted('!', "tag"), allowed);
+        }
+        anchor > 0 || tag.is_some()
     }
 
     /// The line of a missing value. The parser's mark is on the next text, after blank

@@ -77,8 +77,8 @@ const LEVELS: [(Level, &str, Severity); 8] = [
 impl Level {
     /// The level with this number, as in syslog(3).
     pub(crate) fn from_number(number: u64) -> Option<Level> {
-        let levels = LEVELS.iter().map(|(level, ..)| *level);
-        levels.into_iter().find(|level| *level as u64 == number)
+        let (level, ..) = LEVELS.get(usize::try_from(number).ok()?)?;
+        Some(*level)
     }
 
     /// The name in lower case, as on standard error: `err`.
@@ -166,6 +166,8 @@ struct Sinks {
     line: Vec<u8>,
     syslog: Syslog,
     stderr: Stderr,
+    lost_by_syslog: u64,
+    lost_by_stderr: u64,
 }
 
 impl Log {
@@ -196,10 +198,11 @@ impl Log {
                     },
                     socket: None,
                     retry_at: now,
-                    lost_lines: 0,
                     local_time: None,
                 },
-                stderr: Stderr::new(stderr),
+                stderr: Stderr { stand_in: stderr },
+                lost_by_syslog: 0,
+                lost_by_stderr: 0,
             }),
         }
     }
@@ -250,7 +253,7 @@ impl Log {
 
     /// Lines that syslog did not accept, and that no line has reported yet.
     pub fn lost_lines(&self) -> u64 {
-        self.sinks.borrow().syslog.lost_lines
+        self.sinks.borrow().lost_by_syslog
     }
 
     /// Writes a line, if its level is enabled. Warnings and errors are kept in any case.
@@ -297,47 +300,46 @@ impl Log {
         let Ok(mut sinks) = self.sinks.try_borrow_mut() else {
             return;
         };
-        let Sinks {
-            recent,
-            text: buffer,
-            line,
-            syslog,
-            stderr,
-        } = &mut *sinks;
-        buffer.set(text);
+        let sinks = &mut *sinks;
+        sinks.text.set(text);
+        let (text, line) = (sinks.text.0.as_str(), &mut sinks.line);
         if level <= LEAST_KEPT {
-            recent.push(level, &buffer.text);
+            sinks.recent.push(level, text);
         }
         if !enabled {
             return;
         }
-        let taken = syslog.write(level, &buffer.text, line, self.now.get());
+        let (syslog, now) = (&mut sinks.syslog, self.now.get());
+        let taken = send_after_losses(&mut sinks.lost_by_syslog, level, text, |level, text| {
+            syslog.send_line(level, text, line, now)
+        });
         if on_stderr && !(taken && self.is_journal.get()) {
-            stderr.write(level, &buffer.text, line, syslog.formatter.pid);
+            let pid = syslog.formatter.pid;
+            send_after_losses(&mut sinks.lost_by_stderr, level, text, |level, text| {
+                sinks.stderr.send_line(level, text, line, pid)
+            });
         }
     }
 }
 
 /// The text of a line, escaped and cut at [`TEXT_CAP_BYTES`].
 #[derive(Debug, Default)]
-struct Text {
-    text: String,
-}
+struct Text(String);
 
 impl Text {
     fn set(&mut self, text: fmt::Arguments<'_>) {
-        self.text.clear();
+        self.0.clear();
         if self.write_fmt(text).is_err() {
-            self.text.push_str(CUT_MARK);
+            self.0.push_str(CUT_MARK);
         }
     }
 
     /// Appends all of `piece`, or fails and appends nothing.
     fn push(&mut self, piece: &str) -> fmt::Result {
-        if self.text.len() + piece.len() > TEXT_CAP_BYTES - CUT_MARK.len() {
+        if self.0.len() + piece.len() > TEXT_CAP_BYTES - CUT_MARK.len() {
             return Err(fmt::Error);
         }
-        self.text.push_str(piece);
+        self.0.push_str(piece);
         Ok(())
     }
 }
@@ -361,7 +363,8 @@ impl fmt::Write for Text {
 /// the line was accepted.
 fn send_after_losses(
     lost_lines: &mut u64,
-    (level, text): (Level, &str),
+    level: Level,
+    text: &str,
     mut send: impl FnMut(Level, &str) -> bool,
 ) -> bool {
     if *lost_lines > 0 && send(Level::Warning, &format!("{lost_lines} log lines were lost")) {
@@ -381,33 +384,22 @@ struct Syslog {
     socket: Option<UnixDatagram>,
     /// Earliest time of the next attempt to open the socket.
     retry_at: Instant,
-    lost_lines: u64,
     local_time: Option<LocalTime>,
 }
 
 impl Syslog {
-    /// Returns whether the line was accepted.
-    fn write(&mut self, level: Level, text: &str, line: &mut Vec<u8>, now: Instant) -> bool {
-        let mut lost_lines = self.lost_lines;
-        let accepted = send_after_losses(&mut lost_lines, (level, text), |level, text| {
-            self.send_line(level, text, line, now)
-        });
-        self.lost_lines = lost_lines;
-        accepted
-    }
-
+    /// Formats a line in `line` and sends it. Returns whether it was accepted.
     fn send_line(&mut self, level: Level, text: &str, line: &mut Vec<u8>, now: Instant) -> bool {
         if self.socket.is_none() && !self.open(now) {
             return false;
         }
         line.clear();
-        let formatted = self
-            .formatter
-            .format(line, LEVELS[level as usize].2, text)
-            .is_ok();
+        let (.., severity) = LEVELS[level as usize];
+        if self.formatter.format(line, severity, text).is_err() {
+            return false;
+        }
         self.stamp(line);
-        formatted
-            && (self.send(line) || (self.socket.is_none() && self.open(now) && self.send(line)))
+        self.send(line) || (self.socket.is_none() && self.open(now) && self.send(line))
     }
 
     /// Replaces the formatter's time, which is UTC, with local time in the format of RFC

@@ -4,8 +4,8 @@
 //! reported an error; what systemd passes in the environment; the PID file (`pid_file`);
 //! dropping root privileges (`privileges`); and local time for the log. `unsafe` is allowed
 //! in this file for fork, the environment, descriptors by number and the C library's time
-//! zones. Other places with `unsafe` are `expat`, `net/tls_client.rs` and
-//! `shared_memory.rs`. Reads no configuration and serves no clients.
+//! zones; tests/house.rs lists the other places. Reads no configuration and serves no
+//! clients.
 
 pub mod pid_file;
 pub mod privileges;
@@ -172,9 +172,9 @@ impl Environment {
         socket.into_iter().chain(watchdog).collect()
     }
 
-    /// Takes ownership of a descriptor that the previous generation passed by number. Must
-    /// be called only once per number, before this process opens a descriptor that it might
-    /// close again.
+    /// Takes ownership of a descriptor that systemd or the previous generation passed by
+    /// number; `None` if it is not open. Must be called only once per number, before this
+    /// process opens a descriptor that it might close again.
     #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
     pub fn claim(&self, fd: RawFd) -> Option<OwnedFd> {
         // SAFETY: the call takes a number, and an invalid one is only an error.
@@ -206,7 +206,6 @@ impl Environment {
     ///
     /// # Errors
     /// Names the descriptor that is not a listening socket.
-    #[expect(unsafe_code, reason = "descriptors by number: see SAFETY")]
     pub fn listeners(&mut self) -> Result<Vec<(OwnedFd, String)>, String> {
         let count = std::mem::take(&mut self.inherited);
         let mut listeners = Vec::new();
@@ -215,14 +214,11 @@ impl Environment {
             let name = usize::try_from(at).ok().and_then(|at| self.names.get(at));
             let name = name.map_or("", String::as_str);
             let refused = |why: &str| Err(format!("descriptor {fd} ({name}) of LISTEN_FDS {why}"));
-            // SAFETY: the call takes a number, and an invalid one is only an error.
-            if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-                return refused("is not open");
-            }
-            // SAFETY: the check above shows that it is open. By the protocol of
-            // sd_listen_fds(3) it belongs to this process, which takes it here only, and
+            // By the protocol of sd_listen_fds(3) it belongs to this process. It is claimed
             // only once, because the count is reset.
-            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            let Some(fd) = self.claim(fd) else {
+                return refused("is not open");
+            };
             let family = getsockname::<SockaddrStorage>(fd.as_raw_fd());
             let family = family.ok().and_then(|address| address.family());
             use AddressFamily::{Inet, Inet6, Unix};

@@ -14,7 +14,7 @@ use nix::unistd::{
 
 /// The user and group that the daemon runs as.
 pub struct Identity {
-    user: Option<(String, CString, Uid)>,
+    user: Option<User>,
     group: Option<Gid>,
 }
 
@@ -28,11 +28,11 @@ impl Identity {
         let identity = Identity::look_up(user, group)?;
         match identity.is_reachable() {
             true => Ok(identity),
-            false => Err(
-                "keys 'user' and 'group': only root can change user or group; \
-                          start the daemon as root, or remove the keys"
-                    .to_owned(),
-            ),
+            false => {
+                let why = "keys 'user' and 'group': only root can change user or group; start \
+                           the daemon as root, or remove the keys";
+                Err(why.to_owned())
+            }
         }
     }
 
@@ -55,9 +55,8 @@ impl Identity {
             let account = found
                 .map_err(|error| failed(error.desc()))?
                 .ok_or_else(|| failed("there is no such user"))?;
-            let c_name = CString::new(account.name.as_str()).map_err(|_| failed("bad name"))?;
-            identity.user = Some((account.name, c_name, account.uid));
             identity.group = Some(account.gid);
+            identity.user = Some(account);
         }
         if let Some(name) = group {
             let failed = |why: &str| format!("key 'group': '{name}': {why}");
@@ -75,7 +74,7 @@ impl Identity {
 
     /// Whether this process has this identity or can switch to it.
     pub fn is_reachable(&self) -> bool {
-        let is_user = self.user.as_ref().is_none_or(|user| user.2 == geteuid());
+        let is_user = self.user.as_ref().is_none_or(|user| user.uid == geteuid());
         geteuid().is_root() || (is_user && self.group.is_none_or(|group| group == getegid()))
     }
 
@@ -89,8 +88,10 @@ impl Identity {
         };
         if geteuid().is_root() {
             match (&self.user, self.group) {
-                (Some((_, name, _)), Some(group)) => {
-                    initgroups(name, group).map_err(failed("initgroups"))?;
+                (Some(user), Some(group)) => {
+                    let name = CString::new(user.name.as_str()).map_err(|_| Errno::EINVAL);
+                    let done = name.and_then(|name| initgroups(&name, group));
+                    done.map_err(failed("initgroups"))?;
                 }
                 (None, Some(group)) => setgroups(&[group]).map_err(failed("setgroups"))?,
                 _ => {}
@@ -98,8 +99,8 @@ impl Identity {
             if let Some(group) = self.group {
                 setresgid(group, group, group).map_err(failed("setresgid"))?;
             }
-            if let Some((_, _, user)) = self.user {
-                setresuid(user, user, user).map_err(failed("setresuid"))?;
+            if let Some(User { uid, .. }) = self.user {
+                setresuid(uid, uid, uid).map_err(failed("setresuid"))?;
             }
         }
         nix::sys::prctl::set_no_new_privs().map_err(failed("no-new-privs"))?;
@@ -109,12 +110,12 @@ impl Identity {
     /// Asks the kernel for the current identity, and checks that root cannot be regained.
     fn verify(&self) -> Result<(), String> {
         let failed = |why: &str| Err(format!("privileges were not fully dropped: {why}"));
-        if let Some((_, _, user)) = self.user {
+        if let Some(User { uid, .. }) = self.user {
             let now = getresuid().map_err(|error| error.desc().to_owned())?;
-            if [now.real, now.effective, now.saved] != [user; 3] {
+            if [now.real, now.effective, now.saved] != [uid; 3] {
                 return failed("the user id did not change");
             }
-            if !user.is_root() {
+            if !uid.is_root() {
                 let root = Uid::from_raw(0);
                 if setresuid(root, root, root).is_ok() {
                     return failed("root privileges can be regained");
@@ -138,7 +139,7 @@ impl Identity {
     /// root, because the files then belong to the right user from the start.
     pub fn file_owner(&self) -> (Option<Uid>, Option<Gid>) {
         match geteuid().is_root() {
-            true => (self.user.as_ref().map(|(_, _, user)| *user), self.group),
+            true => (self.user.as_ref().map(|user| user.uid), self.group),
             false => (None, None),
         }
     }
@@ -149,6 +150,6 @@ impl Identity {
     }
 
     pub fn user(&self) -> Option<&str> {
-        self.user.as_ref().map(|(name, ..)| name.as_str())
+        self.user.as_ref().map(|user| user.name.as_str())
     }
 }

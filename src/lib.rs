@@ -10,7 +10,7 @@
 //!
 //! ```text
 //! main -> { cli, start, trial } -> { check, master } -> reactor -> { status, upgrade }
-//!     -> session -> { daemon, metrics } -> { net, proto } -> { buf, config, expat }
+//!     -> session -> { daemon, metrics } -> { net, proto } -> { buf, config, expat, json }
 //!     -> { log, meter } -> shared_memory
 //! ```
 //!
@@ -30,6 +30,7 @@
 //! - [`expat`]: a safe interface to the XML parser.
 //! - [`buf`]: a byte queue.
 //! - [`config`]: the configuration file.
+//! - `json`: strings for JSON.
 //! - `shared_memory`: numbers and texts that several processes share.
 //! - [`log`]: syslog and standard error, without waiting.
 //! - [`meter`]: the work that one session may cause in a turn.
@@ -42,6 +43,7 @@ pub mod cli;
 pub mod config;
 mod daemon;
 pub mod expat;
+mod json;
 pub mod log;
 mod master;
 pub mod meter;

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may use. A room may always use itself.
-const KNOWS: [(&str, &[&str]); 20] = [
+const KNOWS: [(&str, &[&str]); 21] = [
     ("main", &["check", "cli", "start", "trial"]),
     (
         "start",
@@ -28,7 +28,7 @@ const KNOWS: [(&str, &[&str]); 20] = [
     (
         "trial",
         &[
-            "check", "config", "log", "net", "proto", "reactor", "session",
+            "check", "config", "json", "log", "net", "proto", "reactor", "session",
         ],
     ),
     (
@@ -72,13 +72,14 @@ const KNOWS: [(&str, &[&str]); 20] = [
     ),
     (
         "status",
-        &["buf", "log", "metrics", "net", "proto", "session"],
+        &["buf", "json", "log", "metrics", "net", "proto", "session"],
     ),
     ("metrics", &["config", "proto", "shared_memory"]),
     ("net", &["config", "log", "buf", "meter"]),
     ("proto", &["expat", "buf", "meter"]),
     ("expat", &["meter"]),
     ("buf", &[]),
+    ("json", &[]),
     ("meter", &[]),
     ("shared_memory", &[]),
 ];

@@ -5,8 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use super::sessions::{Job, Sessions, Slice};
 use crate::buf::Buf;
 use crate::net::byte_stream::ByteStream;
-use crate::proto::http::response::TEXT;
-use crate::proto::http::{Head, Limits, Refusal, Response, worth_parsing};
+use crate::proto::http::{Head, Limits, Refusal, worth_parsing};
 
 /// Maximum lifetime of a connection, except while it takes a long list.
 const DEADLINE_MS: u64 = 5_000;
@@ -22,7 +21,7 @@ const MAX_DROPPED: usize = 64 << 10;
 
 pub(super) struct Connection {
     socket: ByteStream,
-    /// Whether the client came by a unix socket.
+    /// Whether the client is connected over a Unix socket.
     pub is_local: bool,
     head: Vec<u8>,
     out: Buf,
@@ -33,7 +32,7 @@ pub(super) struct Connection {
     /// When the connection is closed.
     pub deadline: u64,
     last_deadline: u64,
-    /// Whether there was an edge, or there is work left.
+    /// Whether there was an edge, or work is left.
     pub ready: bool,
 }
 
@@ -80,29 +79,13 @@ impl Connection {
         let slice = self.job.as_mut()?.slice(sessions, &mut self.out);
         // The next turn writes.
         self.ready = true;
-        let (found, status, text) = match (slice, self.job.as_ref()?) {
-            (Slice::Unfinished, _) => return None,
-            (Slice::Finished, Job::List(_)) => {
+        match slice {
+            Slice::Unfinished => None,
+            Slice::Finished(to_close) => {
                 self.job = None;
-                return None;
+                to_close
             }
-            (Slice::Finished, Job::Close(number, _)) => {
-                (None, 404, format!("there is no session {number}\n"))
-            }
-            (Slice::Found(slot), Job::Close(number, _)) => {
-                (Some(slot), 200, format!("closing session {number}\n"))
-            }
-            (Slice::Found(_), Job::List(_)) => return None,
-        };
-        self.job = None;
-        let response = Response {
-            status,
-            fields: super::pages::FIELDS,
-            content: Some((TEXT, text.as_bytes())),
-            head_only: false,
-        };
-        response.write(&mut self.out);
-        found
+        }
     }
 
     fn is_written(&self) -> bool {

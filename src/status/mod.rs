@@ -8,6 +8,7 @@
 
 mod connection;
 mod overview;
+mod page;
 mod pages;
 mod query;
 mod sessions;

@@ -6,20 +6,16 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::overview;
+use super::page::{HTML, Page};
 use super::query::Query;
 use super::sessions::{Job, Listing};
 use crate::buf::Buf;
 use crate::log::{Escaped, Log};
 use crate::metrics::{Gauges, Metrics, Publisher};
-use crate::proto::http::response::TEXT;
 use crate::proto::http::{Head, Refusal, Response, Target};
 
 /// Minimum time between log lines about requests for another host.
 const WARNING_PERIOD_MS: u64 = 60_000;
-
-const HTML: &str = "text/html; charset=utf-8";
-/// Header lines of every response.
-pub(super) const FIELDS: &str = "Connection: close\r\nCache-Control: no-store\r\n";
 
 /// The beginning of a list, which ends with the connection.
 const LIST: Response<'_> = Response {
@@ -45,7 +41,7 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     /// Appends the response to a request, or returns what has to be done for it. `is_local`:
-    /// the client came by a unix socket.
+    /// the client is connected over a Unix socket.
     pub(super) fn answer(
         &self,
         head: &Head<'_>,
@@ -61,7 +57,7 @@ impl View<'_> {
                 return None;
             }
         };
-        // No web page reaches a unix socket.
+        // Web pages cannot reach a Unix socket.
         let host = host.filter(|_| !is_local);
         let is_foreign = host.is_some_and(|host| !is_ours(host, self.hosts));
         let is_of_sessions = path == "/sessions" || path.starts_with("/sessions/");
@@ -133,47 +129,6 @@ fn target_and_host<'a>(head: &Head<'a>) -> Result<(Target<'a>, Option<&'a str>),
     let host = host.map_err(|_| Refusal::HostInvalid)?;
     let host = target.authority.or(host);
     Ok((target, host))
-}
-
-/// A response with a body.
-struct Page {
-    status: u16,
-    content_type: &'static str,
-    body: String,
-}
-
-impl Page {
-    fn new(content_type: &'static str, body: String) -> Page {
-        Page {
-            status: 200,
-            content_type,
-            body,
-        }
-    }
-
-    fn text(status: u16, line: &str) -> Page {
-        Page {
-            status,
-            content_type: TEXT,
-            body: format!("{line}\n"),
-        }
-    }
-
-    fn write(&self, head_only: bool, out: &mut Buf) {
-        let mut fields = FIELDS.to_owned();
-        match self.content_type {
-            HTML => fields += overview::header_lines(),
-            _ if self.status == 405 => fields += "Allow: GET, HEAD\r\n",
-            _ => {}
-        }
-        let response = Response {
-            status: self.status,
-            fields: &fields,
-            content: Some((self.content_type, self.body.as_bytes())),
-            head_only,
-        };
-        response.write(out);
-    }
 }
 
 /// Returns N of `/sessions/N/close`.

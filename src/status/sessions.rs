@@ -3,10 +3,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fmt::Write;
 
+use super::page::Page;
 use super::query::{Query, Sort};
 use crate::buf::Buf;
+use crate::json;
 use crate::proto::xmpp::Dialect;
 use crate::session::facts::Facts;
 
@@ -36,9 +37,8 @@ pub(super) enum Job {
 /// The result of a slice.
 pub(super) enum Slice {
     Unfinished,
-    Finished,
-    /// The session in this slot is to be closed.
-    Found(usize),
+    /// The response is complete. If there is a slot, the session in it is to be closed.
+    Finished(Option<usize>),
 }
 
 impl Job {
@@ -50,18 +50,20 @@ impl Job {
                 let found = scan(sessions, next, |slot, facts| {
                     (facts.number == *number).then_some(slot)
                 });
-                match found {
-                    Some(slot) => Slice::Found(slot),
-                    None if *next >= sessions.slots() => Slice::Finished,
-                    None => Slice::Unfinished,
-                }
+                let page = match found {
+                    Some(_) => Page::text(200, &format!("closing session {number}")),
+                    None if *next < sessions.slots() => return Slice::Unfinished,
+                    None => Page::text(404, &format!("there is no session {number}")),
+                };
+                page.write(false, out);
+                Slice::Finished(found)
             }
         }
     }
 }
 
 /// Looks at the sessions from the slot `next` on until `look` returns something or the slice
-/// is over. Moves `next` behind the last slot.
+/// is over. Moves `next` past the last slot.
 fn scan<T>(
     sessions: &dyn Sessions,
     next: &mut usize,
@@ -118,7 +120,7 @@ impl Listing {
             }
         };
         match is_over {
-            true => Slice::Finished,
+            true => Slice::Finished(None),
             false => Slice::Unfinished,
         }
     }
@@ -199,24 +201,10 @@ fn write_line(facts: &Facts<'_>, out: &mut Buf) {
     out.extend(line.as_bytes());
 }
 
-/// Returns a text for JSON, in ASCII, or `null`.
+/// Returns a text for JSON, or `null`.
 fn json(text: Option<&str>) -> String {
-    let Some(text) = text else {
-        return "null".to_owned();
-    };
-    let mut written = String::from("\"");
-    for c in text.chars().take(MAX_TEXT) {
-        match c {
-            '"' | '\\' => written.extend(['\\', c]),
-            ' '..='~' => written.push(c),
-            c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
-                let done = write!(written, "\\u{unit:04x}");
-                debug_assert!(done.is_ok());
-            }),
-        }
-    }
-    written.push('"');
-    written
+    let quoted = text.map(|text| json::quoted(text.chars().take(MAX_TEXT)));
+    quoted.unwrap_or_else(|| "null".to_owned())
 }
 
 #[cfg(test)]
@@ -307,8 +295,7 @@ mod tests {
             let found = loop {
                 match job.slice(&sessions, &mut Buf::new()) {
                     Slice::Unfinished => slices += 1,
-                    Slice::Found(slot) => break Some(slot),
-                    Slice::Finished => break None,
+                    Slice::Finished(found) => break found,
                 }
             };
             assert_eq!(found, expected);

@@ -114,21 +114,8 @@ fn object(members: &[Member]) -> String {
     format!("{{{}}}\n", members.collect::<Vec<_>>().join(","))
 }
 
-/// Returns a string of JSON in ASCII (RFC 8259, section 7).
 pub(super) fn json(text: &str) -> String {
-    let mut quoted = String::from('"');
-    for c in cut(text).chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            ' '..='~' => quoted.push(c),
-            _ => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    quoted += &format!("\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    quoted + "\""
+    crate::json::quoted(cut(text).chars())
 }
 
 pub(super) fn json_list(texts: &[String]) -> String {

@@ -34,22 +34,20 @@ impl Notice {
     }
 }
 
-/// Returns the severity of the most urgent notice.
+/// Returns the severity of the first and most urgent notice.
 pub(super) fn worst(notices: &[Notice]) -> &'static str {
-    let any = |severity| notices.iter().any(|notice| notice.severity == severity);
-    match () {
-        () if any(BAD) => BAD,
-        () if any(WARN) => WARN,
-        () => GOOD,
-    }
+    // They are sorted.
+    notices.first().map_or(GOOD, |notice| notice.severity)
 }
 
 /// Returns the severity of a certificate with this time left.
 pub(super) fn of_certificate(left_secs: u64) -> &'static str {
-    match left_secs {
-        _ if left_secs < EXPIRES_NOW_SECS => BAD,
-        _ if left_secs < EXPIRES_SOON_SECS => WARN,
-        _ => GOOD,
+    if left_secs < EXPIRES_NOW_SECS {
+        BAD
+    } else if left_secs < EXPIRES_SOON_SECS {
+        WARN
+    } else {
+        GOOD
     }
 }
 
@@ -81,12 +79,10 @@ fn of_process(report: &Report<'_>) -> Vec<Notice> {
                     'jabsocket --check-config' names the errors.";
         notices.push(Notice::new(BAD, text));
     }
-    match report.total("log_lines_lost", "") {
-        0 => {}
-        lost => {
-            let text = format!("The system log did not accept {} lines.", count(lost));
-            notices.push(Notice::new(WARN, text));
-        }
+    let lost = report.total("log_lines_lost", "");
+    if lost > 0 {
+        let text = format!("The system log did not accept {} lines.", count(lost));
+        notices.push(Notice::new(WARN, text));
     }
     notices
 }
@@ -117,67 +113,43 @@ fn of_certificates(report: &Report<'_>, now: u64) -> Vec<Notice> {
 
 /// Notices about limits that are nearly reached.
 fn of_limits(report: &Report<'_>) -> Vec<Notice> {
-    let memory: fn(u64) -> String = |number| bytes(number as f64);
-    let total = |name| report.total(name, "");
-    let limits = [
-        (
-            "sessions (max_connections)",
-            total("sessions"),
-            total("sessions_max"),
-            count as fn(u64) -> String,
-        ),
-        (
-            "file descriptors (LimitNOFILE)",
-            total("process_open_fds"),
-            total("process_max_fds"),
-            count,
-        ),
-        (
-            "memory for sessions (max_total_memory)",
-            limited_memory::held(report),
-            total("held_bytes_max"),
-            memory,
-        ),
-    ];
-    let near = limits.into_iter().filter(|(_, used, limit, _)| {
+    let mut notices = Vec::new();
+    let mut check = |used: u64, limit: u64, what: &str, write: fn(u64) -> String| {
         // Without overflow: some limits are very large.
-        *limit > 0 && *used > limit - limit / 10
-    });
-    near.map(|(what, used, limit, write)| {
-        let text = format!("{} of {} {what} are in use.", write(used), write(limit));
-        Notice::new(WARN, text)
-    })
-    .collect()
+        if limit > 0 && used > limit - limit / 10 {
+            let text = format!("{} of {} {what} are in use.", write(used), write(limit));
+            notices.push(Notice::new(WARN, text));
+        }
+    };
+    let total = |name| report.total(name, "");
+    let (open, most) = (total("sessions"), total("sessions_max"));
+    check(open, most, "sessions (max_connections)", count);
+    let (open, most) = (total("process_open_fds"), total("process_max_fds"));
+    check(open, most, "file descriptors (LimitNOFILE)", count);
+    let (held, most) = (limited_memory::held(report), total("held_bytes_max"));
+    let what = "memory for sessions (max_total_memory)";
+    check(held, most, what, |number| bytes(number as f64));
+    notices
 }
 
 /// Notices about events in the last minutes.
 fn of_last_minutes(report: &Report<'_>) -> Vec<Notice> {
-    let events = [
-        (
-            "refused_requests_total",
-            "max_connections",
-            "Clients refused because max_connections is reached",
-        ),
-        (
-            "closed_sessions_total",
-            "max_total_memory",
-            "Sessions ended because max_total_memory is reached",
-        ),
-        (
-            "server_insecure_total",
-            "",
-            "Connections to servers given up because TLS failed",
-        ),
-        ("dns_failures_total", "", "DNS queries without an answer"),
-        (
-            "slow_turns_total",
-            "",
-            "Turns of one session longer than 50 ms, while all others waited",
-        ),
-    ];
-    let seen = events.into_iter().filter_map(|(name, part, what)| {
+    let mut notices = Vec::new();
+    let mut check = |name, part, what| {
         let growth = report.growth(name, part);
-        (growth > 0).then(|| format!("{what}: {} in the last 10 minutes.", count(growth)))
-    });
-    seen.map(|text| Notice::new(WARN, text)).collect()
+        if growth > 0 {
+            let text = format!("{what}: {} in the last 10 minutes.", count(growth));
+            notices.push(Notice::new(WARN, text));
+        }
+    };
+    let what = "Clients refused because max_connections is reached";
+    check("refused_requests_total", "max_connections", what);
+    let what = "Sessions ended because max_total_memory is reached";
+    check("closed_sessions_total", "max_total_memory", what);
+    let what = "Connections to servers given up because TLS failed";
+    check("server_insecure_total", "", what);
+    check("dns_failures_total", "", "DNS queries without an answer");
+    let what = "Turns of one session longer than 50 ms, while all others waited";
+    check("slow_turns_total", "", what);
+    notices
 }

@@ -1,7 +1,7 @@
 //! Fills in a template: a small part of Mustache.
 //!
 //! `{{name}}` is a text, which is escaped for HTML. `{{#name}}...{{/name}}` is repeated for
-//! each row of a list, whose own names come first. `{{^name}}...{{/name}}` is there if the list
+//! each row of a list, whose own names come first. `{{^name}}...{{/name}}` appears if the list
 //! is empty.
 
 use std::fmt::Display;
@@ -33,7 +33,7 @@ impl Fields {
     }
 }
 
-/// Fills in a template. A name without a value stands for nothing.
+/// Fills in a template. A name without a value is left out.
 pub(super) fn render(template: &str, fields: &Fields) -> String {
     let mut out = String::new();
     part(template, &[fields], &mut out);

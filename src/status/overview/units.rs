@@ -15,20 +15,22 @@ pub(super) fn count(count: u64) -> String {
 
 /// Formats a number with at most two digits after the point: `0.05`, `1.4`, `85`.
 fn short(number: f64) -> String {
-    let digits = match number {
-        _ if number >= 9.95 || number == 0.0 => 0,
-        _ if number >= 0.095 => 1,
-        _ => 2,
+    let digits = if number >= 9.95 || number == 0.0 {
+        0
+    } else if number >= 0.095 {
+        1
+    } else {
+        2
     };
     format!("{number:.digits$}")
 }
 
 /// Formats the times per second: `0.4`, `350`, `1,200`.
 pub(super) fn rate(rate: f64) -> String {
-    match rate {
-        _ if rate >= 999.5 => count(rate.round() as u64),
-        _ => short(rate),
+    if rate >= 999.5 {
+        return count(rate.round() as u64);
     }
+    short(rate)
 }
 
 /// Formats a number of bytes: `1.4 MiB`.
@@ -48,10 +50,12 @@ pub(super) fn bytes(bytes: f64) -> String {
 
 /// Formats a duration that a computer notices: `85 µs`.
 pub(super) fn latency(seconds: f64) -> String {
-    match seconds {
-        _ if seconds < 0.000_999_5 => format!("{} µs", short(seconds * 1e6)),
-        _ if seconds < 0.999_5 => format!("{} ms", short(seconds * 1e3)),
-        _ => format!("{} s", short(seconds)),
+    if seconds < 0.000_999_5 {
+        format!("{} µs", short(seconds * 1e6))
+    } else if seconds < 0.999_5 {
+        format!("{} ms", short(seconds * 1e3))
+    } else {
+        format!("{} s", short(seconds))
     }
 }
 

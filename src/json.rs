@@ -1,0 +1,18 @@
+//! Strings of JSON.
+
+/// Quotes text as a string of JSON in ASCII (RFC 8259, section 7).
+pub(crate) fn quoted(text: impl Iterator<Item = char>) -> String {
+    let mut quoted = String::from('"');
+    for c in text {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            ' '..='~' => quoted.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    quoted += &format!("\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    quoted + "\""
+}

@@ -452,7 +452,7 @@ impl Master {
             // Its last message may have arrived after the previous read.
             self.read_messages();
             if let Some(metrics) = self.metrics {
-                metrics.vacate(at);
+                metrics.mark_ended(at);
             }
             let slot = &mut self.slots[at];
             let running = slot.running.take();

@@ -4,7 +4,7 @@ use super::counters::{Family, Histogram};
 use super::process::Usage;
 use super::prometheus::{label, seconds};
 use super::shared::{ByMaster, FIXED_VALUES, since_epoch};
-use super::snapshot::{Column, Kind, Snapshot};
+use super::snapshot::{Column, Kind, Samples, Snapshot};
 use super::{DIALECTS, Metrics};
 use crate::proto::xmpp::Dialect;
 
@@ -113,7 +113,7 @@ impl Metrics {
         let expiries = self.certificates.iter();
         let expiries = expiries.map(|(name, time)| (label("name", name), *time));
         page.metric("certificate_expiry_seconds", Kind::Gauge, help)
-            .of_this_worker(expiries.collect());
+            .samples(Samples::Own(expiries.collect()));
     }
 
     fn list_usage(&self, page: &mut Snapshot, usage: Usage) {
@@ -147,31 +147,31 @@ impl Metrics {
         }
         let help = "Open sessions that have named their domain, by entry of 'domains'.";
         page.metric("domain_sessions", Kind::Gauge, help)
-            .by_domain(Column::Sessions);
+            .samples(Samples::Domains(Column::Sessions));
         let help = "Sessions that have named their domain, by entry of 'domains'.";
         page.metric("domain_sessions_total", Kind::Counter, help)
-            .by_domain(Column::Opened);
+            .samples(Samples::Domains(Column::Opened));
         let help = "Stream limit max-bytes (XEP-0478) that a client was last told, by entry of \
                     'domains'; 0 if it was told none.";
         page.metric("domain_stream_max_bytes", Kind::Flag, help)
-            .by_domain(Column::MaxBytes);
+            .samples(Samples::Domains(Column::MaxBytes));
         let help = "Stream limit idle-seconds (XEP-0478) that a client was last told, by entry of \
                     'domains'; 0 if it was told none.";
         page.metric("domain_stream_idle_seconds", Kind::Flag, help)
-            .by_domain(Column::IdleSeconds);
+            .samples(Samples::Domains(Column::IdleSeconds));
         let help = "Open sessions that this configured server serves.";
         page.metric("server_sessions", Kind::Gauge, help)
-            .by_server(Column::Sessions);
+            .samples(Samples::Servers(Column::Sessions));
         let help = "Sessions that this configured server has served.";
         page.metric("server_sessions_total", Kind::Counter, help)
-            .by_server(Column::Opened);
+            .samples(Samples::Servers(Column::Opened));
         let help =
             "Failed attempts to get a connection, TLS or a stream from this configured server.";
         page.metric("server_failures_total", Kind::Counter, help)
-            .by_server(Column::Failures);
+            .samples(Samples::Servers(Column::Failures));
         let help = "1 if a worker's last attempt to use this configured server failed.";
         page.metric("server_down", Kind::Flag, help)
-            .by_server(Column::Down);
+            .samples(Samples::Servers(Column::Down));
         let help = "Connections accepted.";
         page.counter("accepted_connections_total", help, self.accepted);
         let help = "Opening handshakes refused.";

@@ -341,6 +341,16 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
     }
 }
 
+/// Returns the server of a series with this name; `None` for a domain's.
+fn server_of(series: &str) -> Option<&str> {
+    series.strip_prefix(SERVER)
+}
+
+/// Returns the domain of a series with this name; `None` for a server's.
+fn domain_of(series: &str) -> Option<&str> {
+    (!series.starts_with(SERVER)).then_some(series)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,16 +32,14 @@ impl Process {
         let cpu = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
             (usage.user_time() + usage.system_time()).num_microseconds()
         });
-        let open_fds = match told_fds() {
-            0 => {
-                if now >= self.count_at {
-                    self.count_at = now + COUNT_PERIOD_MS;
-                    self.open_fds = counted_fds();
-                }
-                self.open_fds
+        let mut open_fds = reported_fds();
+        if open_fds == 0 {
+            if now >= self.count_at {
+                self.count_at = now + COUNT_PERIOD_MS;
+                self.open_fds = counted_fds();
             }
-            told => told,
-        };
+            open_fds = self.open_fds;
+        }
         Usage {
             cpu_us: u64::try_from(cpu).unwrap_or(0),
             resident_bytes: resident_bytes().unwrap_or(0),
@@ -60,8 +58,8 @@ fn resident_bytes() -> Option<u64> {
     Some(kib << 10)
 }
 
-/// Returns the number of open descriptors, if the kernel reports it (Linux 6.2 and later).
-fn told_fds() -> u64 {
+/// Returns the number of open descriptors as the kernel reports it; 0 before Linux 6.2.
+fn reported_fds() -> u64 {
     fs::metadata("/proc/self/fd").map_or(0, |directory| directory.len())
 }
 
@@ -75,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usage_is_what_the_kernel_tells() {
+    fn usage_is_measured() {
         let mut process = Process::default();
         let usage = process.usage(0);
         assert!(usage.resident_bytes > 1 << 20, "{usage:?}");

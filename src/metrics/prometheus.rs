@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use super::SERVER;
 use super::snapshot::{Column, Kind, Metric, Samples, Snapshot};
+use super::{domain_of, server_of};
 
 const STRING: &str = "writing to a String does not fail";
 
@@ -42,26 +42,21 @@ pub(super) fn page(
                 metric,
                 worker,
             };
+            let value = |at, column| values[snapshot.series_value(at, column)];
             match &metric.samples {
                 Samples::Fixed { first, labels } => writer.fixed(&values[*first..], labels),
-                Samples::Own(values) if worker.is_empty() => {
-                    values.iter().for_each(|(labels, value)| {
-                        writer.sample("", labels, *value);
-                    });
-                }
-                Samples::Own(_) => {}
                 Samples::Domains(column) => {
-                    let names = names.iter().enumerate();
-                    let domains = names.filter(|(_, name)| !name.starts_with(SERVER));
-                    let domains = domains.map(|(at, name)| (at, name.as_str()));
-                    writer.by_name("domain", domains, snapshot, values, *column);
+                    writer.by_name("domain", names, domain_of, *column, value);
                 }
                 Samples::Servers(column) => {
-                    let servers = names.iter().enumerate();
-                    let servers =
-                        servers.filter_map(|(at, name)| Some((at, name.strip_prefix(SERVER)?)));
-                    writer.by_name("server", servers, snapshot, values, *column);
+                    writer.by_name("server", names, server_of, *column, value);
                 }
+                Samples::Own(own) if worker.is_empty() => {
+                    for (labels, value) in own {
+                        writer.sample("", labels, *value);
+                    }
+                }
+                Samples::Own(_) => {}
             }
         }
     }
@@ -106,23 +101,24 @@ impl Writer<'_> {
     }
 
     /// A worker has series for the names that it knows; the sum has series for all names.
-    fn by_name<'a>(
+    fn by_name(
         &mut self,
         label: &str,
-        names: impl Iterator<Item = (usize, &'a str)>,
-        snapshot: &Snapshot,
-        values: &[u64],
+        names: &[String],
+        select: fn(&str) -> Option<&str>,
         column: Column,
+        value: impl Fn(usize, Column) -> u64,
     ) {
         let mut written = String::new();
-        for (at, name) in names {
-            let value = |column| values[snapshot.domain_value(at, column)];
-            if self.worker.is_empty() || value(Column::Known) > 0 {
+        for (at, name) in names.iter().enumerate() {
+            if let Some(name) = select(name)
+                && (self.worker.is_empty() || value(at, Column::Known) > 0)
+            {
                 written.clear();
                 for part in [label, "=\"", &escaped(name), "\""] {
                     written.push_str(part);
                 }
-                self.sample("", &written, value(column));
+                self.sample("", &written, value(at, column));
             }
         }
     }
@@ -204,9 +200,9 @@ mod tests {
         let mut snapshot = Snapshot::default();
         snapshot.histogram("x_seconds", "X.", &histogram);
         let gauge = snapshot.metric("d", Kind::Gauge, "D.");
-        gauge.by_domain(Column::Sessions);
+        gauge.samples(Samples::Domains(Column::Sessions));
         let counter = snapshot.metric("s_total", Kind::Counter, "S.");
-        counter.by_server(Column::Failures);
+        counter.samples(Samples::Servers(Column::Failures));
         let start = snapshot.metric("start_seconds", Kind::Start, "S.");
         start.value(String::new(), 1_700_000_000_123);
         start.per_second(1000);

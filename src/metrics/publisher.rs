@@ -19,8 +19,8 @@ const PERIOD_MS: u64 = 1_000;
 pub struct Publisher {
     shared: SharedMetrics,
     worker: usize,
-    /// The shared index of each domain of this worker.
-    domains: Vec<usize>,
+    /// The shared index of each series of this worker.
+    series: Vec<usize>,
     /// When changed values must be published.
     due: Option<u64>,
     published_at: u64,
@@ -30,8 +30,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Takes the place of this `worker` in the shared memory and publishes its values. The counters of earlier
-    /// workers in this place are kept.
+    /// Takes the slot of this `worker` in the shared memory and publishes its values. The
+    /// counters of earlier workers in this slot are kept.
     pub(crate) fn start(
         shared: SharedMetrics,
         worker: usize,
@@ -41,14 +41,14 @@ impl Publisher {
         let mut publisher = Publisher {
             shared,
             worker,
-            domains: Vec::new(),
+            series: Vec::new(),
             due: None,
             published_at: 0,
             process: Process::default(),
             history: History::default(),
         };
         let snapshot = metrics.snapshot(gauges, Usage::default(), ByMaster::default());
-        let before = shared.read(worker, snapshot.len(shared.domains()));
+        let before = shared.read(worker, snapshot.len(shared.series()));
         let mut kept = vec![0; before.kept.len()];
         for values in [before.kept, before.own] {
             snapshot.add(&mut kept, &values, false);
@@ -77,20 +77,20 @@ impl Publisher {
     fn snapshot(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> Snapshot {
         self.due = None;
         self.published_at = now;
-        self.find_domains(metrics);
+        self.find_series(metrics);
         let usage = self.process.usage(now);
         let snapshot = metrics.snapshot(gauges, usage, self.shared.by_master());
         let mut values = snapshot.values.clone();
-        values.resize(snapshot.len(self.shared.domains()), 0);
-        for (domain, at) in metrics.domains.iter().zip(&self.domains) {
-            values[snapshot.domain_value(*at, Column::Sessions)] += domain.sessions;
-            values[snapshot.domain_value(*at, Column::Opened)] += domain.opened;
-            values[snapshot.domain_value(*at, Column::Known)] = 1;
-            values[snapshot.domain_value(*at, Column::Failures)] += domain.failures;
-            values[snapshot.domain_value(*at, Column::Down)] |= u64::from(domain.is_down);
+        values.resize(snapshot.len(self.shared.series()), 0);
+        for (series, at) in metrics.domains.iter().zip(&self.series) {
+            values[snapshot.series_value(*at, Column::Sessions)] += series.sessions;
+            values[snapshot.series_value(*at, Column::Opened)] += series.opened;
+            values[snapshot.series_value(*at, Column::Known)] = 1;
+            values[snapshot.series_value(*at, Column::Failures)] += series.failures;
+            values[snapshot.series_value(*at, Column::Down)] |= u64::from(series.is_down);
             let limits = [Column::MaxBytes, Column::IdleSeconds].into_iter();
-            for (column, limit) in limits.zip(domain.limits) {
-                let value = &mut values[snapshot.domain_value(*at, column)];
+            for (column, limit) in limits.zip(series.limits) {
+                let value = &mut values[snapshot.series_value(*at, column)];
                 *value = limit.unwrap_or_default().max(*value);
             }
         }
@@ -121,10 +121,10 @@ impl Publisher {
         })
     }
 
-    /// Finds the shared index of each domain that is new in this worker.
-    fn find_domains(&mut self, metrics: &Metrics) {
-        let new = metrics.domains[self.domains.len()..].iter();
-        let new = new.map(|domain| domain.name.as_str());
+    /// Finds the shared index of each series that is new in this worker.
+    fn find_series(&mut self, metrics: &Metrics) {
+        let new = metrics.domains[self.series.len()..].iter();
+        let new = new.map(|series| series.name.as_str());
         if new.len() == 0 {
             return;
         }
@@ -133,19 +133,19 @@ impl Publisher {
         }
         let names = self.shared.names();
         let index: HashMap<_, _> = names.iter().map(String::as_str).zip(0..).collect();
-        // Domains that are not found count as `other`.
-        self.domains
+        // A series that is not found counts as `other`.
+        self.series
             .extend(new.map(|name| index.get(name).copied().unwrap_or(0)));
     }
 
     /// Publishes for the last time, and marks the worker as ended.
     pub(crate) fn leave(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) {
         self.publish(metrics, gauges, now);
-        self.shared.vacate(self.worker);
+        self.shared.mark_ended(self.worker);
     }
 
     /// Returns the page with the sums over all workers.
-    pub(crate) fn sum(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> String {
+    pub(crate) fn sum_page(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> String {
         let snapshot = self.snapshot(metrics, gauges, now);
         let names = self.shared.names();
         let sum = self.add_up(&snapshot, snapshot.len(names.len()));
@@ -153,7 +153,7 @@ impl Publisher {
     }
 
     /// Returns the page with the values of each running worker.
-    pub(crate) fn each(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> String {
+    pub(crate) fn workers_page(&mut self, metrics: &Metrics, gauges: &Gauges, now: u64) -> String {
         let snapshot = self.snapshot(metrics, gauges, now);
         let names = self.shared.names();
         let running = self.running(snapshot.len(names.len()));
@@ -210,18 +210,18 @@ mod tests {
         let (config, mut new) = counters("b.example");
         shared.add_domains(&config);
         for alive in [2, 1] {
-            let sum = other.sum(&old, &gauges, 0);
+            let sum = other.sum_page(&old, &gauges, 0);
             assert_eq!(lines(&sum, "workers"), [format!("workers {alive}")]);
-            shared.vacate(0);
+            shared.mark_ended(0);
         }
         new.accepted = 1;
         for _ in 0..2 {
             Publisher::start(shared, 0, &new, &gauges);
-            shared.vacate(0);
+            shared.mark_ended(0);
         }
         let (_, new) = counters("b.example");
         let mut publisher = Publisher::start(shared, 0, &new, &gauges);
-        let sum = publisher.sum(&new, &gauges, 0);
+        let sum = publisher.sum_page(&new, &gauges, 0);
         // The other worker also published three.
         assert_eq!(lines(&sum, "accepted"), ["accepted_connections_total 8"]);
         let domains = [
@@ -233,7 +233,7 @@ mod tests {
             "domain_sessions_total{domain=\"b.example\"} 0",
         ];
         assert_eq!(lines(&sum, "domain_sessions"), domains);
-        let each = publisher.each(&new, &gauges, 0);
+        let each = publisher.workers_page(&new, &gauges, 0);
         let own = [
             "domain_sessions{worker=\"0\",domain=\"other\"} 0",
             "domain_sessions{worker=\"0\",domain=\"b.example\"} 0",
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn publishes_once_per_second_at_most_and_only_after_a_turn() {
+    fn publishes_at_most_once_per_second_and_only_after_a_turn() {
         let (gauges, (_, metrics)) = (Gauges::default(), counters("a.example"));
         let mut publisher = Publisher::start(SharedMetrics::new(1).unwrap(), 0, &metrics, &gauges);
         assert_eq!(publisher.due(), None);

@@ -3,9 +3,9 @@
 //! A metric is named as in `catalog`. A `part` selects the values with that label value; an
 //! empty one selects all.
 
-use super::SERVER;
-use super::history::{History, KEPT_MS};
+use super::history::{History, KEPT_MS, Sample};
 use super::snapshot::{Column, Samples, Snapshot};
+use super::{domain_of, server_of};
 use crate::shared_memory::recent_lines::Line;
 
 /// The newest sample for a current rate is at least this old.
@@ -118,7 +118,7 @@ impl Report<'_> {
         let indices = self.indices(name, part);
         let before = self.history.before(self.now, RATE_MS);
         before.map_or(0.0, |(at, values)| {
-            per_second(&indices, (*at, values), (self.now, &self.sum))
+            per_second(&indices, (at, values), (self.now, &self.sum))
         })
     }
 
@@ -161,8 +161,8 @@ impl Report<'_> {
     /// Returns the values of a gauge in the last minutes.
     pub fn levels(&self, name: &str, part: &str) -> Vec<Point> {
         let indices = self.indices(name, part);
-        let level = |(at, values): (u64, &[u64])| (self.now - at, add(values, &indices) as f64);
-        self.steps().map(level).collect()
+        let level = |(at, values): Sample| (self.now - at, add(values, &indices) as f64);
+        self.samples_until_now().map(level).collect()
     }
 
     /// Returns the growth of a counter per second in the last minutes.
@@ -177,45 +177,51 @@ impl Report<'_> {
     }
 
     /// Returns the samples of the last minutes and the current values.
-    fn steps(&self) -> impl Iterator<Item = (u64, &[u64])> {
-        let before = self.history.until(self.now);
-        let before = before.map(|(at, values)| (*at, values.as_slice()));
-        before.chain([(self.now, self.sum.as_slice())])
+    fn samples_until_now(&self) -> impl Iterator<Item = Sample<'_>> {
+        let now = (self.now, self.sum.as_slice());
+        self.history.until(self.now).chain([now])
     }
 
-    fn changes(&self, value: impl Fn((u64, &[u64]), (u64, &[u64])) -> Option<f64>) -> Vec<Point> {
-        // The current values may follow the last sample at once, and say little then.
-        let steps = self.steps().zip(self.steps().skip(1));
-        let long = steps.filter(|((from, _), (to, _))| to - from >= RATE_MS);
-        long.filter_map(|(from, to)| Some((self.now - to.0, value(from, to)?)))
-            .collect()
+    /// Returns `value` for each two successive samples, if it has one.
+    fn changes(&self, value: impl Fn(Sample<'_>, Sample<'_>) -> Option<f64>) -> Vec<Point> {
+        let mut points = Vec::new();
+        let pairs = self
+            .samples_until_now()
+            .zip(self.samples_until_now().skip(1));
+        for (from, to) in pairs {
+            // The current values may follow the last sample at once, and say little then.
+            if to.0 - from.0 >= RATE_MS
+                && let Some(value) = value(from, to)
+            {
+                points.push((self.now - to.0, value));
+            }
+        }
+        points
     }
 
     /// Returns the configured servers.
     pub fn servers(&self) -> Vec<Named<'_>> {
-        self.named(|name| name.strip_prefix(SERVER))
+        self.named(server_of)
     }
 
     /// Returns the configured domains, and `other`.
     pub fn domains(&self) -> Vec<Named<'_>> {
-        self.named(|name| (!name.starts_with(SERVER)).then_some(name))
+        self.named(domain_of)
     }
 
-    fn named<'a>(&'a self, name: impl Fn(&'a str) -> Option<&'a str>) -> Vec<Named<'a>> {
+    fn named(&self, select: fn(&str) -> Option<&str>) -> Vec<Named<'_>> {
         let names = self.names.iter().enumerate();
-        let names = names.filter_map(|(at, full)| Some((at, name(full)?)));
-        names
-            .map(|(at, name)| {
-                let value = |column| self.sum[self.snapshot.domain_value(at, column)];
-                Named {
-                    name,
-                    sessions: value(Column::Sessions),
-                    opened: value(Column::Opened),
-                    failures: value(Column::Failures),
-                    is_down: value(Column::Down) > 0,
-                }
+        let named = names.filter_map(|(at, name)| {
+            let value = |column| self.sum[self.snapshot.series_value(at, column)];
+            Some(Named {
+                name: select(name)?,
+                sessions: value(Column::Sessions),
+                opened: value(Column::Opened),
+                failures: value(Column::Failures),
+                is_down: value(Column::Down) > 0,
             })
-            .collect()
+        });
+        named.collect()
     }
 }
 
@@ -223,7 +229,7 @@ fn add(values: &[u64], indices: &[usize]) -> u64 {
     indices.iter().map(|at| values[*at]).sum()
 }
 
-fn per_second(indices: &[usize], from: (u64, &[u64]), to: (u64, &[u64])) -> f64 {
+fn per_second(indices: &[usize], from: Sample<'_>, to: Sample<'_>) -> f64 {
     let growth = add(to.1, indices).saturating_sub(add(from.1, indices));
     growth as f64 / (to.0 - from.0).max(1) as f64 * 1000.0
 }

@@ -1,10 +1,10 @@
 //! The metrics of all workers, in shared memory.
 //!
-//! The memory has the names of the domains, then a slot for each worker, then the last log
-//! lines of the master and of each worker. A slot has two
-//! records, one of them current. A record has the values of the worker, and the kept values of
-//! earlier workers in this slot. Each value is written atomically, so nothing is lost or torn
-//! if a worker is killed. Only the master adds domains, or the worker if there is no master.
+//! The memory has the names of the series, then a slot for each worker, then the last log lines
+//! of the master and of each worker. A slot has two records, one of them current. A record has
+//! the values of the worker, and the kept values of earlier workers in this slot. Each value is
+//! written atomically, so nothing is lost or torn if a worker is killed. Only the master adds
+//! series, or the worker if there is no master.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -19,15 +19,22 @@ use crate::config::Config;
 use crate::shared_memory::recent_lines::{LINES, Line, RecentLines};
 use crate::shared_memory::{Words, map, read_bytes, words_for, write_bytes};
 
-/// Words for the name of a domain. Configured names are shorter than 1 KiB.
+/// Words for the name of a series. Configured names are shorter than 1 KiB.
 const NAME: usize = words_for(1 << 10);
-/// Maximum number of values other than those of domains.
+/// Maximum number of values other than those of series.
 pub(super) const FIXED_VALUES: usize = 1024;
 /// Maximum number of values of a worker.
 const VALUES: usize = FIXED_VALUES + COLUMNS * (MAX_DOMAINS + 1);
-/// The time when the master refused the last reload, the number of domains, the number of older
-/// generations, and the names of the domains.
-const HEADER: usize = 3 + (MAX_DOMAINS + 1) * NAME;
+/// The word with the time when the master refused the last reload.
+const RELOAD_REFUSED: usize = 0;
+/// The word with the number of series.
+const SERIES: usize = 1;
+/// The word with the number of older generations.
+const OLDER_GENERATIONS: usize = 2;
+/// The word where the names of the series begin.
+const NAMES: usize = 3;
+/// The words above and the names of the series.
+const HEADER: usize = NAMES + (MAX_DOMAINS + 1) * NAME;
 /// Whether the worker is alive, the generation, and two records.
 const SLOT: usize = 2 + 2 * RECORD;
 /// The worker's own values and the kept values.
@@ -105,24 +112,23 @@ impl SharedMetrics {
                 && !known.contains(name)
                 && write_bytes(self.name(at), name.as_bytes())
             {
-                self.0[1].store(at as u64 + 1, Release);
+                self.0[SERIES].store(at as u64 + 1, Release);
                 known.insert(name.to_owned());
             }
         }
     }
 
     fn name(self, at: usize) -> &'static [AtomicU64] {
-        &self.0[3 + at * NAME..][..NAME]
+        &self.0[NAMES + at * NAME..][..NAME]
     }
 
-    /// Returns the number of domains with a series.
-    pub(super) fn domains(self) -> usize {
-        usize::try_from(self.0[1].load(Acquire)).unwrap_or(0)
+    pub(super) fn series(self) -> usize {
+        usize::try_from(self.0[SERIES].load(Acquire)).unwrap_or(0)
     }
 
-    /// Returns the names of all domains with a series; the first is `other`.
+    /// Returns the names of all series; the first is `other`.
     pub(super) fn names(self) -> Vec<String> {
-        let names = (0..self.domains()).map(|at| read_bytes(self.name(at)));
+        let names = (0..self.series()).map(|at| read_bytes(self.name(at)));
         names
             .map(|name| String::from_utf8_lossy(&name).into_owned())
             .collect()
@@ -130,19 +136,19 @@ impl SharedMetrics {
 
     /// Notes when the master refused the last reload, if it did.
     pub fn set_reload_refused(self, refused: Option<SystemTime>) {
-        self.0[0].store(refused.map_or(0, since_epoch), Relaxed);
+        self.0[RELOAD_REFUSED].store(refused.map_or(0, since_epoch), Relaxed);
     }
 
     /// Notes how many older generations of the master still have sessions.
     pub fn set_older_generations(self, older: usize) {
-        self.0[2].store(older as u64, Relaxed);
+        self.0[OLDER_GENERATIONS].store(older as u64, Relaxed);
     }
 
     /// Returns what the master has noted.
     pub(super) fn by_master(self) -> ByMaster {
         ByMaster {
-            reload_refused: self.0[0].load(Relaxed),
-            older_generations: self.0[2].load(Relaxed),
+            reload_refused: self.0[RELOAD_REFUSED].load(Relaxed),
+            older_generations: self.0[OLDER_GENERATIONS].load(Relaxed),
         }
     }
 
@@ -161,7 +167,7 @@ impl SharedMetrics {
     }
 
     /// Notes that a worker has ended. Its counters are kept.
-    pub fn vacate(self, worker: usize) {
+    pub fn mark_ended(self, worker: usize) {
         self.set_alive(worker, false);
     }
 
@@ -214,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_apart_and_a_new_generation_keeps_what_it_is_given() {
+    fn slots_are_separate_and_a_new_generation_keeps_its_values() {
         let shared = SharedMetrics::new(3).unwrap();
         assert_eq!(shared.slots(), 3);
         shared.begin(1, &[0; 2]);
@@ -225,7 +231,7 @@ mod tests {
             let expected = [vec![0, 0], vec![1, 2]][usize::from(worker == 1)].clone();
             assert_eq!((alive, own, kept), (worker == 1, expected, vec![0, 0]));
         }
-        shared.vacate(1);
+        shared.mark_ended(1);
         let Record { alive, own, .. } = shared.read(1, 2);
         assert_eq!((alive, own), (false, vec![1, 2]));
         for n in 3..6 {
@@ -234,7 +240,7 @@ mod tests {
             assert_eq!((alive, own, kept), (false, vec![0, 0], vec![n, n]));
             shared.write(1, &[n + 1, 0]);
             assert_eq!(shared.read(1, 2).own, [n + 1, 0]);
-            shared.vacate(1);
+            shared.mark_ended(1);
         }
     }
 
@@ -254,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_that_was_refused_shows() {
+    fn a_refused_reload_is_noted() {
         let shared = SharedMetrics::new(1).unwrap();
         let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1500);
         for (refused, millis) in [(None, 0), (Some(time), 1500), (None, 0)] {

@@ -1,8 +1,8 @@
 //! The metrics and their values at one moment.
 //!
 //! Combines the values of several workers. Names, help texts and labels are the same in all
-//! workers, so an index identifies a value. The values of domains follow the others,
-//! [`COLUMNS`] for each domain.
+//! workers, so an index identifies a value. The values of series follow the others, [`COLUMNS`]
+//! for each domain and server.
 
 /// How the values of several workers are combined, and whether a value is kept when its worker
 /// ends.
@@ -35,7 +35,7 @@ impl Kind {
     }
 }
 
-/// The values of a domain.
+/// The values of a series: of a domain or of a configured server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
     /// Open sessions.
@@ -50,12 +50,23 @@ pub(super) enum Column {
     MaxBytes,
     /// The limit on the seconds without a byte that a client was last told; 0 if none.
     IdleSeconds,
-    /// Whether this worker has a series for the domain.
+    /// Whether this worker has the series.
     Known,
 }
 
-/// The number of values of a domain.
+/// The number of values of a series.
 pub(super) const COLUMNS: usize = Column::Known as usize + 1;
+
+/// The kind of each [`Column`], in their order.
+const COLUMN_KINDS: [Kind; COLUMNS] = [
+    Kind::Gauge,
+    Kind::Counter,
+    Kind::Flag,
+    Kind::Counter,
+    Kind::Flag,
+    Kind::Flag,
+    Kind::Flag,
+];
 
 /// The values of a metric.
 #[derive(Debug)]
@@ -64,11 +75,11 @@ pub(super) enum Samples {
     Fixed { first: usize, labels: Vec<String> },
     /// One value for each domain.
     Domains(Column),
+    /// One value for each configured server.
+    Servers(Column),
     /// Values that are the same in all workers. They are not shared, and only appear on the
     /// page of sums.
     Own(Vec<(String, u64)>),
-    /// One value for each configured server.
-    Servers(Column),
 }
 
 /// A metric without its values.
@@ -82,7 +93,7 @@ pub(super) struct Metric {
     pub samples: Samples,
 }
 
-/// The metrics in the order of the page, and the values of this worker except those of domains.
+/// The metrics in the order of the page, and the values of this worker except those of series.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
     pub metrics: Vec<Metric>,
@@ -123,52 +134,27 @@ impl Snapshot {
         }
     }
 
-    /// Gives the last metric a value for each domain.
-    pub fn by_domain(&mut self, column: Column) {
+    /// Gives the last metric other samples than values that follow.
+    pub fn samples(&mut self, samples: Samples) {
         if let Some(metric) = self.metrics.last_mut() {
-            metric.samples = Samples::Domains(column);
+            metric.samples = samples;
         }
     }
 
-    /// Gives the last metric these values, which are not shared.
-    pub fn of_this_worker(&mut self, values: Vec<(String, u64)>) {
-        if let Some(metric) = self.metrics.last_mut() {
-            metric.samples = Samples::Own(values);
-        }
+    /// Returns the index of a value of a series.
+    pub fn series_value(&self, series: usize, column: Column) -> usize {
+        self.values.len() + COLUMNS * series + column as usize
     }
 
-    /// Gives the last metric a value for each configured server.
-    pub fn by_server(&mut self, column: Column) {
-        if let Some(metric) = self.metrics.last_mut() {
-            metric.samples = Samples::Servers(column);
-        }
-    }
-
-    /// Returns the index of a value of a domain.
-    pub fn domain_value(&self, domain: usize, column: Column) -> usize {
-        self.values.len() + COLUMNS * domain + column as usize
-    }
-
-    /// Returns the number of values if there are `domains` domains.
-    pub fn len(&self, domains: usize) -> usize {
-        self.domain_value(domains, Column::Sessions)
+    /// Returns the number of values if there are `series` series.
+    pub fn len(&self, series: usize) -> usize {
+        self.series_value(series, Column::Sessions)
     }
 
     fn kind(&self, at: usize) -> Kind {
         match self.kinds.get(at) {
             Some(kind) => *kind,
-            None => {
-                const KINDS: [Kind; COLUMNS] = [
-                    Kind::Gauge,
-                    Kind::Counter,
-                    Kind::Flag,
-                    Kind::Counter,
-                    Kind::Flag,
-                    Kind::Flag,
-                    Kind::Flag,
-                ];
-                KINDS[(at - self.values.len()) % COLUMNS]
-            }
+            None => COLUMN_KINDS[(at - self.values.len()) % COLUMNS],
         }
     }
 
@@ -189,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_living_add_up_and_of_the_dead_counters_stay() {
+    fn live_workers_add_up_and_counters_of_dead_workers_stay() {
         let mut snapshot = Snapshot::default();
         let kinds = [
             Kind::Counter,
@@ -202,7 +188,7 @@ mod tests {
             snapshot.metric("x", kind, "X.").value(String::new(), 0);
         }
         let name = snapshot.metric("d", Kind::Gauge, "D.");
-        name.by_domain(Column::Sessions);
+        name.samples(Samples::Domains(Column::Sessions));
         assert_eq!(snapshot.len(2), 5 + 2 * 7);
         let own = [
             10, 20, 30, 0, 500, 1, 2, 0, 7, 900, 0, 1, 3, 4, 1, 8, 0, 0, 0,

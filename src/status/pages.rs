@@ -97,8 +97,8 @@ impl View<'_> {
                 let report = publisher.report(metrics, gauges, now);
                 Page::new(HTML, overview::page(&report, &host_name()))
             }
-            "/metrics" => Page::new(METRICS, publisher.sum(metrics, gauges, now)),
-            "/metrics/workers" => Page::new(METRICS, publisher.each(metrics, gauges, now)),
+            "/metrics" => Page::new(METRICS, publisher.sum_page(metrics, gauges, now)),
+            "/metrics/workers" => Page::new(METRICS, publisher.workers_page(metrics, gauges, now)),
             "/healthz" => Page::text(200, "ok"),
             "/readyz" if metrics.draining => Page::text(503, "draining"),
             "/readyz" => Page::text(200, "ready"),

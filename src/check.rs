@@ -95,7 +95,6 @@ impl Check<'_> {
             self.try_listener(listener);
         }
         for worker in 0..config.workers {
-            let worker = u16::try_from(worker).unwrap_or(u16::MAX);
             for address in config.status_addresses(worker) {
                 match &address {
                     StatusAddress::Tcp(tcp) => {

@@ -29,11 +29,11 @@ use crate::net::notify::{self, Channel, Message, Notify, Order};
 use crate::net::orphans;
 use crate::net::signals::Signals;
 use crate::net::tls_server::{self, Endpoint};
-use crate::reactor::Membership;
 use crate::reactor::notices::{
     announce, log_expiring, log_refused, log_reloaded, log_without_rules,
 };
 use crate::reactor::reload::{Reloaded, monotonic_us, read_again};
+use crate::reactor::{Membership, Setup};
 use crate::shared_memory::SharedText;
 use crate::upgrade::{self, Generations};
 use watchdog::{Silence, Watchdog};
@@ -50,22 +50,17 @@ const GRACE: Duration = Duration::from_secs(2);
 /// The role of this process after [`Master::run`] has returned.
 pub enum Role {
     /// A forked worker, which has to serve.
-    Worker(WorkerSetup),
+    Worker(Box<WorkerSetup>),
     /// The master, after all workers have ended, or why it never served.
-    Over(Result<(), String>),
+    Master(Result<(), String>),
 }
 
 /// What the master gives to a worker.
 pub struct WorkerSetup {
-    pub membership: Membership,
     pub config: Rc<Config>,
     pub endpoints: Vec<Rc<Endpoint>>,
     pub listeners: Vec<Socket>,
-    pub notify: Notify,
-    /// The shared metrics, if `status_listen` is set.
-    pub metrics: Option<SharedMetrics>,
-    pub status: Vec<Socket>,
-    pub generation: u32,
+    pub setup: Setup,
 }
 
 struct WorkerSlot {
@@ -169,10 +164,10 @@ impl Master {
             for at in 0..self.slots.len() {
                 if self.slots[at].due.is_some_and(|due| now() >= due) {
                     self.slots[at].due = None;
-                    match self.fill(at) {
+                    match self.start_worker(at) {
                         Ok(None) => {}
-                        Ok(Some(setup)) => return Role::Worker(setup),
-                        Err(error) if self.serves => self.vacate(at, &error),
+                        Ok(Some(setup)) => return Role::Worker(Box::new(setup)),
+                        Err(error) if self.serves => self.replace_later(at, &error),
                         Err(error) => return self.fail(error),
                     }
                 }
@@ -194,7 +189,7 @@ impl Master {
             self.watch_workers();
             self.handle_generation_events();
             if self.end_late_workers() {
-                return Role::Over(Ok(()));
+                return Role::Master(Ok(()));
             }
         }
     }
@@ -241,7 +236,7 @@ impl Master {
     }
 
     /// Forks a worker. Returns its setup in the worker, and `None` in the master.
-    fn fill(&mut self, at: usize) -> Result<Option<WorkerSetup>, String> {
+    fn start_worker(&mut self, at: usize) -> Result<Option<WorkerSetup>, String> {
         let words = |error: Errno| format!("cannot start a worker: {}", error.desc());
         let (parent_end, child_end) = notify::channel().map_err(words)?;
         let master = getpid();
@@ -269,20 +264,25 @@ impl Master {
                 }
                 let workers = self.slots.len();
                 let watchdog = self.watchdog.as_ref();
-                Ok(Some(WorkerSetup {
-                    membership: Membership {
+                let setup = Setup {
+                    path: self.path.clone(),
+                    notify: Notify::to_master(child_end, watchdog.map(Watchdog::period)),
+                    membership: Some(Membership {
                         worker: at,
                         workers,
                         text: self.text,
                         heartbeat: watchdog.map(|watchdog| watchdog.heartbeat(at)),
-                    },
-                    config: Rc::new(self.config.share(at, workers)),
-                    endpoints: self.endpoints.clone(),
-                    listeners: std::mem::take(&mut self.slots[at].listeners),
-                    notify: Notify::to_master(child_end, watchdog.map(Watchdog::period)),
+                    }),
                     metrics: self.metrics,
                     status: std::mem::take(&mut self.slots[at].status),
                     generation: self.generations.number(),
+                    generations: None,
+                };
+                Ok(Some(WorkerSetup {
+                    config: Rc::new(self.config.share(at, workers)),
+                    endpoints: self.endpoints.clone(),
+                    listeners: std::mem::take(&mut self.slots[at].listeners),
+                    setup,
                 }))
             }
         }
@@ -297,7 +297,7 @@ impl Master {
             }
         }
         self.notify.failed(&why);
-        Role::Over(Err(why))
+        Role::Master(Err(why))
     }
 
     /// Waits for a signal, a message or a deadline.
@@ -333,9 +333,10 @@ impl Master {
             }
             Signal::SIGUSR2 if self.kill_at.is_some() => upgrade::log_stopping(&self.log),
             Signal::SIGUSR2 => match self.generations.begin(now()) {
-                Ok(()) => self
-                    .log
-                    .notice(format_args!("upgrade: starting the new process")),
+                Ok(()) => {
+                    let text = format_args!("upgrade: starting the new process");
+                    self.log.notice(text);
+                }
                 Err(why) => upgrade::log_failed(&self.log, &why),
             },
             _ => {}
@@ -353,7 +354,7 @@ impl Master {
         self.notify.reloading(monotonic_us());
         let mut taken = false;
         if let Some((text, reloaded)) = read_again(&self.path, &self.log)
-            && self.show(&text)
+            && self.publish(&text)
         {
             let Reloaded {
                 config, endpoints, ..
@@ -384,9 +385,8 @@ impl Master {
 
     /// Publishes the text of a configuration for the workers. On failure it logs a line and
     /// returns false.
-    fn show(&self, text: &str) -> bool {
-        let shown = self.text.map(|shared| shared.write(text));
-        if let Some(Err(error)) = shown {
+    fn publish(&self, text: &str) -> bool {
+        if let Some(Err(error)) = self.text.map(|shared| shared.write(text)) {
             let why = format!("cannot pass it to the workers: {error}");
             log_refused(&why, &self.log);
             return false;
@@ -468,15 +468,15 @@ impl Master {
             if !self.serves {
                 return Err(what);
             }
-            self.vacate(at, &format!("process {pid} {what}"));
+            self.replace_later(at, &format!("process {pid} {what}"));
         }
         let pid = |slot: &WorkerSlot| slot.running.as_ref().map(|running| running.pid);
         orphans::reap(|child| self.slots.iter().any(|slot| pid(slot) == Some(child)));
         Ok(())
     }
 
-    /// Schedules a replacement for a slot.
-    fn vacate(&mut self, at: usize, why: &str) {
+    /// Schedules the start of another worker in a slot.
+    fn replace_later(&mut self, at: usize, why: &str) {
         let slot = &mut self.slots[at];
         let delay = slot.delay;
         slot.due = Some(now() + delay);

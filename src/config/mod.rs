@@ -243,7 +243,7 @@ impl Config {
     }
 
     /// The addresses at which a worker serves metrics and health; the first worker is 0.
-    pub fn status_addresses(&self, worker: u16) -> Vec<StatusAddress> {
+    pub fn status_addresses(&self, worker: usize) -> Vec<StatusAddress> {
         let addresses = self.status_listen.iter();
         addresses.map(|address| address.of_worker(worker)).collect()
     }

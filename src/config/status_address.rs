@@ -40,10 +40,11 @@ impl StatusAddress {
 
     /// Returns the address of a worker. The first worker (0) uses the configured one. Each
     /// further worker uses the next port, or its number in the name: `status-1.sock`.
-    pub(super) fn of_worker(&self, worker: u16) -> StatusAddress {
+    pub(super) fn of_worker(&self, worker: usize) -> StatusAddress {
         match self {
             StatusAddress::Tcp(address) if address.port() != 0 => {
                 let mut address = *address;
+                let worker = u16::try_from(worker).unwrap_or(u16::MAX);
                 address.set_port(address.port().saturating_add(worker));
                 StatusAddress::Tcp(address)
             }

@@ -74,6 +74,10 @@ impl PidFile {
         PidFile { path, file, lock }
     }
 
+    pub fn copy_of_file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Returns the path, and copies of the descriptors of the file and its lock.
     pub fn to_hand_over(&self) -> io::Result<(&Path, File, File)> {
         Ok((&self.path, self.file.try_clone()?, self.lock.try_clone()?))

@@ -11,12 +11,11 @@ mod warnings;
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::config::{self, Config, Loaded, StatusAddress};
+use crate::config::{self, Config, Loaded};
 use crate::daemon::pid_file::PidFile;
 use crate::daemon::privileges::Identity;
 use crate::daemon::{self, Environment, Process};
@@ -43,29 +42,13 @@ pub fn serve(path: &Path, foreground: bool) -> bool {
     start(path, foreground).is_ok()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the log is older than the reactor's clock"
-)]
 fn start(path: &Path, foreground: bool) -> Result<(), ()> {
     let mut environment = Environment::take();
     if !foreground {
         environment.close_others();
     }
-    let log = Rc::new(Log::new(Instant::now()));
-    log.set_local_time(daemon::local_time);
-    match daemon::stderr_is_journal() {
-        true => log.set_journal(),
-        false => log.set_stderr(foreground),
-    }
-    let mut notify = Notify::new(environment.watchdog);
-    if let Some(socket) = &environment.notify_socket
-        && let Err(error) = notify.add_systemd(socket)
-    {
-        let (socket, why) = (socket.display(), error.desc());
-        let text = format_args!("NOTIFY_SOCKET={socket}: {why}: not notifying systemd");
-        log.startup(Level::Warning, text);
-    }
+    let log = new_log(foreground);
+    let mut notify = new_notify(&environment, &log);
     let handover = Handover::take(&mut environment);
     let handover = handover.map_err(|why| log.startup(Level::Err, format_args!("{why}")))?;
     let is_upgrade = handover.generation() > 1;
@@ -73,19 +56,27 @@ fn start(path: &Path, foreground: bool) -> Result<(), ()> {
         notify.hold_back();
         notify.add_starter(before);
     }
-    let plan = Plan::make(path, foreground, &mut environment, handover, &log);
-    let plan = plan.map_err(|why| {
-        let told = match why.as_str() {
-            // The log already has a line for each error.
-            "" => "the configuration has errors, see the log",
-            why => {
-                log.startup(Level::Err, format_args!("{why}"));
-                why
-            }
-        };
+    let failed = |why: &str| {
         if is_upgrade {
-            notify.failed(told);
+            notify.failed(why);
         }
+    };
+    let config = load(path, &log);
+    let config = config.map_err(|()| failed("the configuration has errors, see the log"))?;
+    let mut files = OwnedFiles::default();
+    let plan = Plan::make(
+        config,
+        path,
+        foreground,
+        &mut environment,
+        handover,
+        &mut files,
+        &log,
+    );
+    let plan = plan.map_err(|why| {
+        files.remove();
+        log.startup(Level::Err, format_args!("{why}"));
+        failed(&why);
     })?;
     if !foreground || is_upgrade {
         match daemon::detach(is_upgrade) {
@@ -105,6 +96,33 @@ fn start(path: &Path, foreground: bool) -> Result<(), ()> {
         log.forked();
     }
     plan.carry_out(notify, &log)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the log is older than the reactor's clock"
+)]
+fn new_log(foreground: bool) -> Rc<Log> {
+    let log = Log::new(Instant::now());
+    log.set_local_time(daemon::local_time);
+    match daemon::stderr_is_journal() {
+        true => log.set_journal(),
+        false => log.set_stderr(foreground),
+    }
+    Rc::new(log)
+}
+
+/// Returns reports to systemd, if it wants them.
+fn new_notify(environment: &Environment, log: &Log) -> Notify {
+    let mut notify = Notify::new(environment.watchdog);
+    if let Some(socket) = &environment.notify_socket
+        && let Err(error) = notify.add_systemd(socket)
+    {
+        let (socket, why) = (socket.display(), error.desc());
+        let text = format_args!("NOTIFY_SOCKET={socket}: {why}: not notifying systemd");
+        log.startup(Level::Warning, text);
+    }
+    notify
 }
 
 /// The files of this generation, and those that it has inherited.
@@ -129,14 +147,17 @@ struct Plan {
 }
 
 impl Plan {
+    /// Opens the listeners and the PID file, except those from systemd or from the previous
+    /// generation. Adds new files to `files`; the caller removes them after an error.
     fn make(
+        config: Config,
         path: &Path,
         foreground: bool,
         environment: &mut Environment,
         mut handover: Handover,
+        files: &mut OwnedFiles,
         log: &Log,
     ) -> Result<Plan, String> {
-        let config = load(path, log)?;
         expat::check_library()?;
         let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
         let mut from_systemd = environment.listeners()?;
@@ -146,26 +167,17 @@ impl Plan {
         // The daemon changes its directory, and a reload needs the file again.
         let absolute = std::path::absolute(path);
         let absolute = absolute.map_err(|error| format!("{}: {error}", path.display()))?;
-        let mut files = OwnedFiles::default();
-        let made = open(
-            &config,
-            &identity,
-            &endpoints,
-            &from_systemd,
-            &mut handover,
-            &mut files,
-        );
-        let Opened {
-            sets,
-            endpoints,
-            status,
-        } = match made {
-            Ok(made) => made,
-            Err(why) => {
-                files.remove();
-                return Err(why);
-            }
+        let sets = match from_systemd.is_empty() {
+            true => bind(&config, &mut handover.listeners, files)?,
+            false => share(&from_systemd, config.workers)
+                .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}"))?,
         };
+        let endpoints = tls_server::of_sockets(&sets[0], &config, &endpoints)?;
+        let status = bind_status(&config, &mut handover.status, files)?;
+        files.give_to(&identity)?;
+        if handover.pid_file.is_none() {
+            files.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
+        }
         warnings::of_domains(&config, path, log);
         warnings::of_unserved_listeners(&endpoints, &config, log);
         log_expiring(&endpoints, log);
@@ -181,7 +193,7 @@ impl Plan {
             config,
             endpoints,
             identity,
-            files,
+            files: std::mem::take(files),
             generation,
             inherited_files,
             older: handover.older,
@@ -196,7 +208,7 @@ impl Plan {
             Some(Err(why)) => Err(why),
             _ => self.identity.assume(),
         };
-        let ready = ready.and_then(|()| self.generations());
+        let ready = ready.and_then(|()| self.prepare_upgrades());
         let (generations, files) = match ready {
             Ok(ready) => ready,
             Err(why) => {
@@ -210,12 +222,17 @@ impl Plan {
         let result = match self.config.workers {
             1 => self.serve_alone(generations, notify, log),
             _ => match self.serve_as_master(generations, notify, log) {
-                Role::Over(result) => result,
-                Role::Worker(setup) => {
-                    // The files and the listeners of other workers belong to the master.
-                    let path = std::mem::take(&mut self.path);
-                    drop((self, files));
-                    return work(setup, path, log);
+                Role::Master(result) => result,
+                Role::Worker(worker) => {
+                    // They belong to the master, which also logs any failure.
+                    drop(files);
+                    let WorkerSetup {
+                        config,
+                        endpoints,
+                        listeners,
+                        setup,
+                    } = *worker;
+                    return run(config, endpoints, listeners, setup, log).map_err(drop);
                 }
             },
         };
@@ -235,13 +252,13 @@ impl Plan {
     }
 
     fn serve_alone(
-        &mut self,
+        mut self,
         generations: Generations,
         notify: Notify,
         log: &Rc<Log>,
     ) -> Result<(), String> {
         let setup = Setup {
-            path: std::mem::take(&mut self.path),
+            path: self.path,
             notify,
             membership: None,
             metrics: None,
@@ -249,20 +266,18 @@ impl Plan {
             generation: generations.number(),
             generations: Some(generations),
         };
-        let config = Rc::new(std::mem::take(&mut self.config));
-        let endpoints = std::mem::take(&mut self.endpoints);
-        run(config, endpoints, self.sets.swap_remove(0), setup, log)
+        let listeners = self.sets.swap_remove(0);
+        run(Rc::new(self.config), self.endpoints, listeners, setup, log)
     }
 
-    fn serve_as_master(&mut self, generations: Generations, notify: Notify, log: &Rc<Log>) -> Role {
-        let sets = std::mem::take(&mut self.sets).into_iter();
+    fn serve_as_master(self, generations: Generations, notify: Notify, log: &Rc<Log>) -> Role {
         let mut master = Master::new(
-            std::mem::take(&mut self.config),
-            self.path.clone(),
+            self.config,
+            self.path,
             Rc::clone(log),
             notify,
-            sets.zip(std::mem::take(&mut self.status)).collect(),
-            std::mem::take(&mut self.endpoints),
+            self.sets.into_iter().zip(self.status).collect(),
+            self.endpoints,
             generations,
         );
         master.run()
@@ -270,16 +285,16 @@ impl Plan {
 
     /// Prepares upgrades: collects what this process would hand over. Also returns its
     /// files; none are left once the next generation serves.
-    fn generations(&mut self) -> Result<(Generations, Files), String> {
+    fn prepare_upgrades(&mut self) -> Result<(Generations, Files), String> {
         let failed = |error: io::Error| format!("cannot copy descriptors: {error}");
         let mut items = HandoverItem::of_listeners(&self.sets, &self.status).map_err(failed)?;
         for files in [&self.files, &self.inherited_files] {
             let more = HandoverItem::of_files(files.pid_file.as_ref(), &files.sockets);
             items.extend(more.map_err(failed)?);
         }
-        let handed_over = self.inherited_files.pid_file.as_ref();
-        let pid_file = handed_over.map(PidFile::to_hand_over).transpose();
-        let pid_file = pid_file.map_err(failed)?.map(|(_, file, _)| file);
+        let pid_file = self.inherited_files.pid_file.as_ref();
+        let pid_file = pid_file.map(PidFile::copy_of_file).transpose();
+        let pid_file = pid_file.map_err(failed)?;
         let older = std::mem::take(&mut self.older);
         let program = self.program.clone();
         let files = [&mut self.files, &mut self.inherited_files].map(std::mem::take);
@@ -298,49 +313,12 @@ impl Plan {
 }
 
 /// Reads the configuration, sets the log's level, and logs all problems.
-fn load(path: &Path, log: &Log) -> Result<Config, String> {
-    let Loaded { config, warnings } = config::load(path).map_err(|problems| {
-        report(log, &problems);
-        String::new()
-    })?;
+fn load(path: &Path, log: &Log) -> Result<Config, ()> {
+    let loaded = config::load(path).map_err(|problems| report(log, &problems))?;
+    let Loaded { config, warnings } = loaded;
     report(log, &warnings);
     log.set_level(config.log_level);
     Ok(config)
-}
-
-/// Everything that is opened before the daemon goes into the background.
-struct Opened {
-    sets: Vec<Vec<Socket>>,
-    endpoints: Vec<Rc<Endpoint>>,
-    status: Vec<Vec<Socket>>,
-}
-
-/// Opens the listeners and the PID file, except those from systemd or from the previous
-/// generation. Adds new files to `files`, even if it fails later.
-fn open(
-    config: &Config,
-    identity: &Identity,
-    endpoints: &[Rc<Endpoint>],
-    from_systemd: &[(OwnedFd, String)],
-    handover: &mut Handover,
-    files: &mut OwnedFiles,
-) -> Result<Opened, String> {
-    let sets = match from_systemd.is_empty() {
-        true => bind(config, &mut handover.listeners, files)?,
-        false => share(from_systemd, config.workers)
-            .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}"))?,
-    };
-    let endpoints = tls_server::of_sockets(&sets[0], config, endpoints)?;
-    let status = bind_status(config, &mut handover.status, files)?;
-    files.give_to(identity)?;
-    if handover.pid_file.is_none() {
-        files.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
-    }
-    Ok(Opened {
-        sets,
-        endpoints,
-        status,
-    })
 }
 
 /// Binds the sockets of all listeners, except those that are `inherited`; one set per
@@ -365,41 +343,20 @@ fn bind_status(
     inherited: &mut Vec<Socket>,
     files: &mut OwnedFiles,
 ) -> Result<Vec<Vec<Socket>>, String> {
-    let mut listener_at = |address: StatusAddress| {
-        let mut found = inherited.iter();
-        match found.position(|socket| socket.bound().is_for_status(&address)) {
-            Some(at) => Ok(inherited.remove(at)),
-            None => bind::bind_status(&address, &mut files.sockets)
-                .map_err(|why| format!("status_listen: {why}")),
+    let mut sets = Vec::new();
+    for worker in 0..config.workers {
+        let mut set = Vec::new();
+        for address in config.status_addresses(worker) {
+            let is_bound = |socket: &Socket| socket.bound().is_for_status(&address);
+            set.push(match inherited.iter().position(is_bound) {
+                Some(at) => inherited.remove(at),
+                None => bind::bind_status(&address, &mut files.sockets)
+                    .map_err(|why| format!("status_listen: {why}"))?,
+            });
         }
-    };
-    let mut of_worker = |worker: usize| {
-        let worker = u16::try_from(worker).unwrap_or(u16::MAX);
-        let addresses = config.status_addresses(worker);
-        addresses.into_iter().map(&mut listener_at).collect()
-    };
-    (0..config.workers).map(&mut of_worker).collect()
-}
-
-/// Serves as one of several workers. The master logs any failure.
-fn work(worker: WorkerSetup, path: PathBuf, log: &Rc<Log>) -> Result<(), ()> {
-    let setup = Setup {
-        path,
-        notify: worker.notify,
-        membership: Some(worker.membership),
-        metrics: worker.metrics,
-        status: worker.status,
-        generation: worker.generation,
-        generations: None,
-    };
-    let served = run(
-        worker.config,
-        worker.endpoints,
-        worker.listeners,
-        setup,
-        log,
-    );
-    served.map_err(drop)
+        sets.push(set);
+    }
+    Ok(sets)
 }
 
 fn run(

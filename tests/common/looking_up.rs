@@ -104,7 +104,7 @@ impl LookingUp {
     }
 
     /// Waits for the first address that a look-up finds.
-    pub fn place(&mut self, id: u64, now_ms: u64) -> String {
+    pub fn address(&mut self, id: u64, now_ms: u64) -> String {
         let answer = self.answer(id, now_ms);
         let targets = answer
             .targets

@@ -66,7 +66,7 @@ fn many_dead_names_of_one_asker_do_not_delay_another() {
     let held = looking_up.locator.held_bytes();
     assert!((100_000..MOST_BYTES).contains(&held), "{held} bytes");
     looking_up.look_up(MANY, "good.example", OTHER, 0);
-    assert_eq!(looking_up.place(MANY, 0), GOOD_PLACE);
+    assert_eq!(looking_up.address(MANY, 0), GOOD_PLACE);
     // The dead names were not asked first.
     let asked = dead_asked(&dns);
     assert!(asked <= MOST_OF_ASKER, "{asked} dead names asked");
@@ -82,11 +82,11 @@ fn a_domain_that_worked_does_not_wait_behind_unknown_ones_of_the_same_asker() {
     let dns = dns();
     let mut looking_up = LookingUp::asking(&dns);
     looking_up.look_up(MANY, "good.example", ONE, 0);
-    assert_eq!(looking_up.place(MANY, 0), GOOD_PLACE);
+    assert_eq!(looking_up.address(MANY, 0), GOOD_PLACE);
     flood(&mut looking_up, ONE, 0..MANY);
     // Its records have a TTL of 0, so they are asked for again.
     looking_up.look_up(MANY + 1, "good.example", ONE, 0);
-    assert_eq!(looking_up.place(MANY + 1, 0), GOOD_PLACE);
+    assert_eq!(looking_up.address(MANY + 1, 0), GOOD_PLACE);
     let asked = dead_asked(&dns);
     assert!(asked <= MOST_OF_ASKER, "{asked} dead names asked");
     assert_eq!(dns.asked("_xmpp-client._tcp.good.example", SRV), 2);
@@ -111,7 +111,7 @@ fn what_nobody_waits_for_is_dropped_and_not_asked_again_at_a_reload() {
     let held = looking_up.locator.held_bytes();
     assert!(held < 1000, "{held} bytes");
     looking_up.look_up(MANY, "good.example", ONE, 0);
-    assert_eq!(looking_up.place(MANY, 0), GOOD_PLACE);
+    assert_eq!(looking_up.address(MANY, 0), GOOD_PLACE);
     // One in ten still has a waiter.
     flood(&mut looking_up, ONE, 0..10);
     for id in 0..9 {
@@ -120,7 +120,7 @@ fn what_nobody_waits_for_is_dropped_and_not_asked_again_at_a_reload() {
     let second = dns();
     looking_up.reload(&second, 0);
     looking_up.look_up(MANY + 1, "good.example", ONE, 0);
-    assert_eq!(looking_up.place(MANY + 1, 0), GOOD_PLACE);
+    assert_eq!(looking_up.address(MANY + 1, 0), GOOD_PLACE);
     looking_up.until("the one", 0, |_| (dead_asked(&second) >= 2).then_some(()));
     let all = second.all_asked();
     let others = all.iter().filter(|(name, ..)| name.contains("dead"));
@@ -140,7 +140,7 @@ fn what_several_wait_for_is_dropped_with_the_last() {
             looking_up.locator.forget(id);
         }
     }
-    assert_eq!(looking_up.place(202, 0), GOOD_PLACE);
+    assert_eq!(looking_up.address(202, 0), GOOD_PLACE);
 }
 
 #[test]

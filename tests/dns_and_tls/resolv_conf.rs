@@ -113,7 +113,7 @@ fn other_servers_are_asked_once_the_file_has_changed() {
     let file = TempFile::new(&format!("nameserver {old_address}\n"));
     let mut looking_up = LookingUp::following(file.0.clone());
     looking_up.look_up(1, "x.example", Source::Unix, 0);
-    assert_eq!(looking_up.place(1, 0), "192.0.2.1:5269");
+    assert_eq!(looking_up.address(1, 0), "192.0.2.1:5269");
     // In progress during the change.
     old.say_nothing_on("silent.example");
     new.add("silent.example A 192.0.2.3");
@@ -122,17 +122,17 @@ fn other_servers_are_asked_once_the_file_has_changed() {
     fs::write(&file.0, format!("nameserver {new_address}\n")).unwrap();
     // At most one look per second.
     looking_up.look_up(3, "x.example", Source::Unix, 999);
-    assert_eq!(looking_up.place(3, 999), "192.0.2.1:5269");
+    assert_eq!(looking_up.address(3, 999), "192.0.2.1:5269");
     looking_up.look_up(4, "x.example", Source::Unix, 1000);
-    assert_eq!(looking_up.place(4, 1000), "192.0.2.2:5269");
-    assert_eq!(looking_up.place(2, 1000), "192.0.2.3:5222");
+    assert_eq!(looking_up.address(4, 1000), "192.0.2.2:5269");
+    assert_eq!(looking_up.address(2, 1000), "192.0.2.3:5222");
     let note = looking_up.locator.resolver.next_note().expect("a note");
     assert!(note.ends_with("has changed and was read again"), "{note}");
     // While the file is missing, the old servers stay in use.
     fs::remove_file(&file.0).unwrap();
     looking_up.look_up(5, "x.example", Source::Unix, 2000);
-    assert_eq!(looking_up.place(5, 2000), "192.0.2.2:5269");
+    assert_eq!(looking_up.address(5, 2000), "192.0.2.2:5269");
     fs::write(&file.0, format!("nameserver {old_address}\n")).unwrap();
     looking_up.look_up(6, "x.example", Source::Unix, 3000);
-    assert_eq!(looking_up.place(6, 3000), "192.0.2.1:5269");
+    assert_eq!(looking_up.address(6, 3000), "192.0.2.1:5269");
 }

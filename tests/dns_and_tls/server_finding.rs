@@ -315,7 +315,7 @@ fn a_lost_packet_is_no_silence() {
     }
     let mut looking_up = LookingUp::asking(&dns);
     looking_up.look_up(1, "x.example", Source::Unix, 0);
-    assert_eq!(looking_up.place(1, 1499), "192.0.2.7:5269");
+    assert_eq!(looking_up.address(1, 1499), "192.0.2.7:5269");
 }
 
 /// A server without answers for both services. The domain itself has an address.
@@ -342,7 +342,7 @@ fn the_domain_is_asked_for_beside_and_counts_after_a_second_and_a_half() {
         looking_up.turn(1499);
     }
     assert!(looking_up.answers.is_empty(), "{:?}", looking_up.answers);
-    assert_eq!(looking_up.place(1, 1500), "192.0.2.9:5222");
+    assert_eq!(looking_up.address(1, 1500), "192.0.2.9:5222");
     assert_eq!(looking_up.locator.due_ms(), None, "nothing is to come");
 }
 
@@ -360,7 +360,7 @@ fn records_that_come_late_count_before_the_domain_itself() {
     dns.release(&format!(
         "{CLEAR} SRV 1 1 5269 a.example\na.example A 192.0.2.7"
     ));
-    assert_eq!(looking_up.place(1, 1499), "192.0.2.7:5269");
+    assert_eq!(looking_up.address(1, 1499), "192.0.2.7:5269");
 }
 
 #[test]
@@ -371,7 +371,7 @@ fn services_that_wait_for_their_turn_are_not_silent() {
     let mut looking_up = LookingUp::asking(&dns);
     // Another look-up has cached the address.
     looking_up.look_up(0, "y.example", Source::Unix, 0);
-    assert_eq!(looking_up.place(0, 0), "192.0.2.9:5269");
+    assert_eq!(looking_up.address(0, 0), "192.0.2.9:5269");
     for id in 1..100 {
         let domain = format!("x{id}.dead.example");
         looking_up.look_up(id, &domain, Source::Unix, 0);
@@ -392,7 +392,7 @@ fn services_that_wait_for_their_turn_are_not_silent() {
         looking_up.turn(3499);
     }
     assert!(looking_up.answers.is_empty(), "{:?}", looking_up.answers);
-    assert_eq!(looking_up.place(200, 3500), "192.0.2.9:5222");
+    assert_eq!(looking_up.address(200, 3500), "192.0.2.9:5222");
 }
 
 #[test]

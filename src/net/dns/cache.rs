@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_run_out_goes_without_the_cache_being_full() {
+    fn expired_answers_are_removed_before_the_cache_is_full() {
         let mut cache = DnsCache::default();
         for at in 0..100 {
             cache.keep(&question(at), large(), 0, 1000 + at);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn large_answers_do_not_pass_the_bound() {
+    fn large_answers_do_not_exceed_the_limit() {
         let mut cache = DnsCache::default();
         for at in 0..5000 {
             cache.keep(&question(at), large(), 0, 60_000 + at);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_answer_takes_the_place_of_the_old() {
+    fn a_new_answer_replaces_the_old_one() {
         let mut cache = DnsCache::default();
         cache.keep(&question(1), large(), 0, 10);
         cache.keep(&question(1), Err(Error::NotFound), 5, 10);

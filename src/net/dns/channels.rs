@@ -61,18 +61,29 @@ struct Reports {
     replies: VecDeque<(Sent, Reply)>,
 }
 
+/// A channel and its questions.
 struct Lane {
     channel: Channel,
     open: Vec<(Socket, Interest)>,
     /// Number of questions with waiters.
     live: usize,
+    /// Number of questions without.
     dropped: usize,
+    /// Number of times that it has been emptied.
     round: u64,
+}
+
+impl Lane {
+    /// Whether any of its questions is in flight or answered.
+    fn is_busy(&self) -> bool {
+        self.live + self.dropped > 0
+    }
 }
 
 /// The channels of a worker.
 pub struct Channels {
     lanes: Vec<Lane>,
+    /// The lane for new questions.
     current: usize,
     reports: Arc<Mutex<Reports>>,
     /// Questions with waiters: their channel and text, by ticket.
@@ -232,10 +243,12 @@ impl Channels {
         lock(&self.reports)
             .replies
             .retain(|(sent, _)| sent.channel != at || sent.round == round);
-        let inside = self.live.iter().filter(|(_, (lane, _))| *lane == at);
-        let again: Vec<_> = inside
-            .map(|(ticket, (_, question))| (*ticket, Arc::clone(question)))
-            .collect();
+        let mut again = Vec::new();
+        for (ticket, (lane, question)) in &self.live {
+            if *lane == at {
+                again.push((*ticket, Arc::clone(question)));
+            }
+        }
         for (ticket, question) in again {
             self.send(ticket, at, &question);
         }
@@ -246,16 +259,16 @@ impl Channels {
     pub fn next_reply(&mut self) -> Option<(Arc<Question>, Reply, Option<u64>)> {
         let (sent, reply) = lock(&self.reports).replies.pop_front()?;
         let lane = &mut self.lanes[sent.channel];
-        let live = self.live.remove(&sent.ticket).is_some();
-        match live {
-            true => lane.live -= 1,
-            false => lane.dropped -= 1,
+        if self.live.remove(&sent.ticket).is_none() {
+            lane.dropped -= 1;
+            return Some((sent.question, reply, None));
         }
-        if live && lane.live == 0 && lane.dropped > 0 {
+        lane.live -= 1;
+        if lane.live == 0 && lane.dropped > 0 {
             self.empty(sent.channel);
             self.register(false);
         }
-        Some((sent.question, reply, live.then_some(sent.ticket)))
+        Some((sent.question, reply, Some(sent.ticket)))
     }
 
     /// Whether an answer is ready.
@@ -276,16 +289,13 @@ impl Channels {
 
     /// The time within which `process` must be called again.
     pub fn timeout(&self) -> Option<Duration> {
-        let busy = self
-            .lanes
-            .iter()
-            .filter(|lane| lane.live + lane.dropped > 0);
+        let busy = self.lanes.iter().filter(|lane| lane.is_busy());
         busy.filter_map(|lane| lane.channel.timeout(None)).min()
     }
 
     /// Whether any question is in flight or answered.
     pub fn are_busy(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.live + lane.dropped > 0)
+        self.lanes.iter().any(Lane::is_busy)
     }
 
     /// Number of questions in c-ares without waiters.
@@ -394,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_stays_bounded_and_what_is_waited_for_is_answered() {
+    fn dropped_questions_are_bounded_and_the_others_are_answered() {
         const ROUNDS: usize = 5000;
         let poll = mio::Poll::new().unwrap();
         let dns = UdpSocket::bind("127.0.0.1:0").unwrap();

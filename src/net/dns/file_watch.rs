@@ -46,7 +46,7 @@ impl FileWatch {
     }
 
     /// Whether the file existed at the last check.
-    pub fn is_there(&self) -> bool {
+    pub fn exists(&self) -> bool {
         self.stamp.is_some()
     }
 }

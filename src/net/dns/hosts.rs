@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn names_as_hosts_5_has_them() {
+    fn names_are_found_as_in_hosts_5() {
         let text = "# 192.0.2.9 a\n\
             192.0.2.1\ta b\tC.Example # d\n\
             \n\
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_largest_size_does_not_count() {
+    fn the_part_beyond_the_maximum_size_is_ignored() {
         let mut text = "192.0.2.1 first\n".to_owned();
         text.extend(std::iter::repeat_n("#\n", MAX_SIZE / 2));
         text.push_str("192.0.2.2 last\n");

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_that_worked_last_are_remembered_for_a_while() {
+    fn recent_domains_are_remembered_for_a_while() {
         let name = |at: usize| Rc::<str>::from(format!("a{at}.example"));
         let mut known = KnownDomains::default();
         for at in 0..MOST + 10 {

@@ -53,7 +53,7 @@ fn look_up(clear: ServiceAnswer) -> LookUp {
 }
 
 #[test]
-fn what_the_services_say() {
+fn the_answers_of_both_services_are_combined() {
     let servfail = DnsError::Failed(c_ares::Error::ESERVFAIL);
     let known = |clear, direct| {
         let mut look_up = look_up(Some(clear));
@@ -97,7 +97,7 @@ fn what_the_services_say() {
 }
 
 #[test]
-fn silence_of_services_counts_as_no_record() {
+fn silence_counts_as_no_record() {
     let servfail = DnsError::Failed(c_ares::Error::ESERVFAIL);
     let none = || Err(DnsError::NotFound);
     let some = || Ok(vec![service(1, 1, "h")]);

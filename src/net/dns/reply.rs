@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_services_than_are_of_use_those_of_the_best_priority() {
+    fn the_services_with_the_best_priorities_are_kept() {
         // The name of each record points to the name in the question.
         let all: Vec<_> = (0..1000).rev().map(|at| srv(at, b"\xc0\x0c")).collect();
         let (records, _) = records(&service(), &message(33, &all)).unwrap();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_addresses_than_are_of_use() {
+    fn the_number_of_addresses_is_limited() {
         let a: Vec<_> = (0..200).map(|at| (300, vec![192, 0, 2, at])).collect();
         let aaaa: Vec<_> = (0..200).map(|at| (300, vec![at; 16])).collect();
         for (family, kind, all) in [(Family::V4, 1, a), (Family::V6, 28, aaaa)] {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_no_name_is_refused_and_is_not_the_lack_of_a_record() {
+    fn a_host_that_is_not_a_name_is_a_bad_answer_not_a_missing_record() {
         // c-ares writes these bytes as `\000`, with four characters each.
         let long = [&[63][..], &[0; 63], &[63], &[0; 63], &[0]].concat();
         let only = message(33, &[srv(1, &long)]);

@@ -169,36 +169,36 @@ impl Resolver {
             self.queue_answer(waiter, question, result);
             return None;
         }
-        let key = self.keys.get(&question).copied();
-        let place = key.unwrap_or_else(|| self.pending.vacant_key());
-        if self.waiters.contains_key(&(place, waiter.id)) {
-            return Some(place);
+        let known = self.keys.get(&question).copied();
+        let key = known.unwrap_or_else(|| self.pending.vacant_key());
+        if self.waiters.contains_key(&(key, waiter.id)) {
+            return Some(key);
         }
         let kind = match self.known.contains(&waiter.domain, now_ms) {
             true => SlotKind::Known,
             false => SlotKind::General,
         };
-        let flies = key.is_some_and(|key| self.pending[key].flight.is_some());
-        if !flies {
+        let is_in_flight = known.is_some_and(|key| self.pending[key].flight.is_some());
+        if !is_in_flight {
             let turns = &mut self.turns[kind as usize];
             if !turns.have_room_for(waiter.asker) {
                 self.queue_answer(waiter, question, Err(Error::TooMany));
                 return None;
             }
-            turns.push(waiter.asker, &waiter.domain, place);
+            turns.push(waiter.asker, &waiter.domain, key);
         }
-        if key.is_none() {
+        if known.is_none() {
             self.bytes += QUESTION_BYTES + question.name().len();
             let question = Arc::new(question);
-            self.keys.insert(Arc::clone(&question), place);
+            self.keys.insert(Arc::clone(&question), key);
             let flight = None;
             self.pending.insert(Pending { question, flight });
         }
         self.bytes += WAITER_BYTES;
         self.waiters
-            .insert((place, waiter.id), (waiter.clone(), kind));
-        self.go_on(now_ms);
-        Some(place)
+            .insert((key, waiter.id), (waiter.clone(), kind));
+        self.send_due(now_ms);
+        Some(key)
     }
 
     fn queue_answer(
@@ -327,7 +327,7 @@ impl Resolver {
         let Some(watch) = &mut self.resolv_conf else {
             return;
         };
-        if !watch.has_changed(now_ms) || !watch.is_there() {
+        if !watch.has_changed(now_ms) || !watch.exists() {
             return;
         }
         let path = watch.path().to_owned();
@@ -405,7 +405,7 @@ impl Resolver {
             let Some((question, reply, ticket)) = self.channels.next_reply() else {
                 // Only after all finished look-ups were removed: one may have waited for a
                 // turn.
-                self.go_on(now_ms);
+                self.send_due(now_ms);
                 return None;
             };
             let keep_ms = match &reply {
@@ -418,18 +418,14 @@ impl Resolver {
             if keep_ms > 0 {
                 self.cache.keep(&question, result.clone(), now_ms, keep_ms);
             }
-            let key = ticket.and_then(|ticket| self.in_flight.get(&ticket).copied());
-            let Some(key) = key else {
+            let Some(&key) = ticket.and_then(|ticket| self.in_flight.get(&ticket)) else {
                 continue;
             };
             self.counts.failures += u64::from(matches!(result, Err(Error::Failed(_))));
-            let mut waiters = Vec::new();
-            while let Some((&(other, id), _)) = self.waiters.range((key, 0)..).next()
-                && other == key
-            {
-                self.waiters.remove(&(key, id));
+            let waiters: Vec<u64> = self.waiters_of(key).map(|(waiter, _)| waiter.id).collect();
+            for id in &waiters {
+                self.waiters.remove(&(key, *id));
                 self.bytes -= WAITER_BYTES;
-                waiters.push(id);
             }
             self.remove(key);
             return Some(DnsAnswer {
@@ -442,7 +438,7 @@ impl Resolver {
     }
 
     /// Sends the questions whose turn it is, as far as the slots allow.
-    fn go_on(&mut self, now_ms: u64) {
+    fn send_due(&mut self, now_ms: u64) {
         let mut asked = false;
         while let Some((key, kind, asker)) = self.next_turn() {
             if !asked {
@@ -479,10 +475,10 @@ impl Resolver {
             (SlotKind::General, SlotKind::General),
         ] {
             let turns = &mut self.turns[queue as usize];
-            if turns.is_empty() || !self.slots.are_left(kind) {
+            if turns.is_empty() || !self.slots.has_free(kind) {
                 continue;
             }
-            let may = |asker| self.slots.are_left_for(kind, asker);
+            let may = |asker| self.slots.has_free_for(kind, asker);
             if let Some((asker, key)) = turns.next(may) {
                 return Some((key, kind, asker));
             }

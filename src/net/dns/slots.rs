@@ -35,7 +35,7 @@ pub struct Slots {
 
 impl Slots {
     /// Whether any slot is free.
-    pub fn are_left(&self, kind: SlotKind) -> bool {
+    pub fn has_free(&self, kind: SlotKind) -> bool {
         self.taken[kind as usize]
             < match kind {
                 SlotKind::General => MOST,
@@ -44,12 +44,12 @@ impl Slots {
     }
 
     /// Whether a slot is free for this asker.
-    pub fn are_left_for(&self, kind: SlotKind, asker: Source) -> bool {
+    pub fn has_free_for(&self, kind: SlotKind, asker: Source) -> bool {
         let own = self
             .of_asker
             .get(&asker)
             .map_or(0, |own| own[kind as usize]);
-        self.are_left(kind)
+        self.has_free(kind)
             && match kind {
                 SlotKind::General => {
                     own < FEW
@@ -82,7 +82,7 @@ mod tests {
 
     fn take_all(slots: &mut Slots, kind: SlotKind, asker: Source) -> usize {
         let mut taken = 0;
-        while slots.are_left_for(kind, asker) {
+        while slots.has_free_for(kind, asker) {
             slots.take(kind, asker);
             taken += 1;
         }
@@ -90,25 +90,25 @@ mod tests {
     }
 
     #[test]
-    fn a_few_askers_do_not_take_all() {
+    fn a_few_askers_cannot_take_all_slots() {
         let mut slots = Slots::default();
         let greedy = (0..10).map(Source::V4);
         let taken: Vec<_> = greedy
             .map(|asker| take_all(&mut slots, SlotKind::General, asker))
             .collect();
         assert_eq!(taken, [16, 16, 4, 4, 4, 4, 0, 0, 0, 0]);
-        assert!(!slots.are_left(SlotKind::General));
+        assert!(!slots.has_free(SlotKind::General));
         // The slots for known domains are separate.
         assert_eq!(take_all(&mut slots, SlotKind::Known, Source::Unix), 8);
         assert_eq!(take_all(&mut slots, SlotKind::Known, Source::V6(1)), 8);
-        assert!(!slots.are_left(SlotKind::Known));
+        assert!(!slots.has_free(SlotKind::Known));
         slots.give_back(SlotKind::Known, Source::Unix);
-        assert!(!slots.are_left_for(SlotKind::Known, Source::V6(1)));
-        assert!(slots.are_left_for(SlotKind::Known, Source::V6(2)));
+        assert!(!slots.has_free_for(SlotKind::Known, Source::V6(1)));
+        assert!(slots.has_free_for(SlotKind::Known, Source::V6(2)));
     }
 
     #[test]
-    fn what_is_given_back_is_forgotten() {
+    fn askers_without_slots_are_forgotten() {
         let mut slots = Slots::default();
         for _ in 0..2 {
             assert_eq!(take_all(&mut slots, SlotKind::General, Source::Unix), 16);

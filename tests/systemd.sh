@@ -236,7 +236,7 @@ replaces_hung_worker() {
     local pid worker
     pid=$(main_pid) && worker=$(last_worker) && signal STOP "$worker" && await has_other_worker "$worker" && browse / &&
         [ "$(main_pid)" = "$pid" ] && [ "$(property ActiveState)" = active ] || return 1
-    inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service >"$work/journal" && has "$work/journal" 'gave no sign of life for 2 s'
+    inside journalctl --sync && inside journalctl --quiet --unit jabsocket.service >"$work/journal" && has "$work/journal" 'sent no heartbeat for 2 s'
 }
 has_other_worker() { [ "$(workers_of_main | wc -w)" = 2 ] && ! workers_of_main | grep -qw "$1"; }
 

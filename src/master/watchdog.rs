@@ -123,7 +123,7 @@ impl Master {
             };
             if signal == Signal::SIGABRT {
                 self.log.err(format_args!(
-                    "worker {at}: process {} gave no sign of life for {} s: killing it",
+                    "worker {at}: process {} sent no heartbeat for {} s: killing it",
                     running.pid,
                     (watchdog.period() * looks).as_secs_f64()
                 ));
@@ -154,7 +154,7 @@ mod tests {
             Some(Signal::SIGKILL),
         ];
         assert_eq!(looks(7), expected);
-        // Any other value is a sign of life.
+        // Any other value is a new heartbeat.
         assert_eq!(looks(6), expected);
     }
 

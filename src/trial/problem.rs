@@ -78,10 +78,10 @@ impl Problem {
         )
     }
 
-    pub(super) fn inside(address: &Address) -> Problem {
+    pub(super) fn internal(address: &Address) -> Problem {
         Problem::new(
             Stage::LookUp,
-            format!("it leads to {address}, an inside address"),
+            format!("it leads to {address}, an internal address"),
             "add it to 'domains', or see 'private_addresses'",
         )
     }
@@ -143,7 +143,7 @@ impl Problem {
         Problem::new(
             Stage::Security,
             format!("{address} offers no STARTTLS, and plain text is not allowed"),
-            "enable TLS there, or say 'tls: direct' if it expects TLS at once",
+            "enable TLS there, or set 'tls: direct' if it expects TLS at once",
         )
     }
 

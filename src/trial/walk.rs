@@ -32,7 +32,7 @@ pub(super) struct Walk {
     domain: String,
     client: UnixStream,
     report: Report,
-    /// Some files of the configuration cannot be used.
+    /// Whether some files of the configuration cannot be used.
     some_files_unusable: bool,
     /// Questions whose answers were reported.
     answered: Vec<Question>,
@@ -45,9 +45,9 @@ pub(super) struct Walk {
     tls: &'static str,
     /// Doubts about a server that works.
     doubts: Vec<String>,
-    /// What is wrong with the connection is already known.
+    /// Whether a problem with the connection has been noted.
     explained: bool,
-    /// Of several problems the one that the session met last on its way.
+    /// Of several problems, the one that is furthest along the way.
     problem: Option<Problem>,
     pub(super) verdict: Option<Verdict>,
 }
@@ -119,6 +119,7 @@ impl Walk {
         }
     }
 
+    /// Keeps a problem, unless one further along the way is known.
     fn note(&mut self, problem: Problem) {
         let before = self.problem.as_ref().map(|problem| problem.stage);
         if before.is_none_or(|stage| stage <= problem.stage) {
@@ -242,10 +243,10 @@ impl Walk {
         };
         if let Some(first) = refused.first() {
             let refused: Vec<_> = refused.iter().map(words).collect();
-            let text = format!("{}: refused as inside addresses", list(&refused));
+            let text = format!("{}: refused as internal addresses", list(&refused));
             let refused = [("refused", json_list(&refused))];
             self.report.step(Bad, "addresses", &text, &refused);
-            self.note(Problem::inside(&first.address));
+            self.note(Problem::internal(&first.address));
         }
         if !allowed.is_empty() {
             let allowed: Vec<_> = allowed.iter().map(words).collect();
@@ -260,10 +261,9 @@ impl Walk {
         if succeeded {
             self.tls = ssl.version_str();
             let cipher = ssl.current_cipher().map_or("?", |cipher| cipher.name());
-            let by = if self.direct {
-                "at once"
-            } else {
-                "by STARTTLS"
+            let by = match self.direct {
+                true => "at once",
+                false => "by STARTTLS",
             };
             let text = format!("{}, {cipher}, {by}", self.tls);
             let members = [
@@ -374,8 +374,8 @@ impl Walk {
         if let Some(problem) = latest {
             self.note(problem);
         }
-        let problem = self.problem.as_ref();
-        let sentence = problem.map(|problem| problem.sentence(&self.domain));
-        self.verdict = sentence.map(Err);
+        if let Some(problem) = &self.problem {
+            self.verdict = Some(Err(problem.sentence(&self.domain)));
+        }
     }
 }

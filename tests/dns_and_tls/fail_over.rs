@@ -172,7 +172,7 @@ fn the_servers_of_the_file_serve_all_domains_that_name_none() {
     drop(reach(&daemon, "x.example", "all"));
     drop(reach(&daemon, "y.example", "own"));
     daemon.stop();
-    // Without a list, any domain; and an inside address is no obstacle.
+    // Without a list, any domain; and an internal address is no obstacle.
     let config = format!("server: {}\nprivate_addresses: refuse\n", all.address);
     let daemon = Daemon::start(&config);
     drop(reach(&daemon, "z.example", "all"));

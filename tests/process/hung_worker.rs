@@ -46,7 +46,7 @@ fn a_stopped_worker_is_replaced_and_the_other_serves_on() {
     assert!(0.0 < kept && kept < all, "{kept} of {all} on worker 0");
     signal_to(stopped, Signal::SIGSTOP);
     daemon.wait_for_line(&format!(
-        "err: worker 1: process {stopped} gave no sign of life for 2 s: killing it"
+        "err: worker 1: process {stopped} sent no heartbeat for 2 s: killing it"
     ));
     // It is stopped, so SIGABRT does not reach it.
     daemon.wait_for_line(&format!(
@@ -83,7 +83,7 @@ fn a_worker_that_a_system_call_holds_is_aborted() {
     fs::remove_file(&ca_file).expect("removed");
     mkfifo(&ca_file, Mode::S_IRWXU).expect("a pipe");
     signal_to(hung, Signal::SIGHUP);
-    daemon.wait_for_line(&format!("process {hung} gave no sign of life for 2 s"));
+    daemon.wait_for_line(&format!("process {hung} sent no heartbeat for 2 s"));
     let good = directory.path("good.pem");
     fs::write(&good, &pem).expect("a file");
     fs::rename(good, &ca_file).expect("renamed");

@@ -140,7 +140,7 @@ fn a_watchdog_of_another_process_is_not_ours() {
     socket
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
-    assert!(socket.recv(&mut [0; 100]).is_err(), "a sign of life");
+    assert!(socket.recv(&mut [0; 100]).is_err(), "a heartbeat");
     daemon.signal(Signal::SIGTERM);
     child.wait().unwrap();
 }

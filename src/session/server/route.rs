@@ -183,7 +183,7 @@ impl Route {
         if let Some(target) = refused.first() {
             let address = &target.address;
             self.failure = Some(format!(
-                "{address} is an inside address (see 'private_addresses')"
+                "{address} is an internal address (see 'private_addresses')"
             ));
         }
         let any = !allowed.is_empty();

@@ -183,7 +183,7 @@ fn a_server_without_starttls() {
     let config = listing(server.address, &["tls: required"]);
     Trial::start("example.org", &config).expect_failure(&format!(
         "example.org does not work: {} offers no STARTTLS, and plain text is not allowed; enable \
-         TLS there, or say 'tls: direct' if it expects TLS at once.",
+         TLS there, or set 'tls: direct' if it expects TLS at once.",
         server.address
     ));
 }
@@ -222,12 +222,12 @@ fn an_inside_address() {
         DnsServer::start("_xmpp-client._tcp.example.org SRV 5 6 7 a.example\na.example A 10.0.0.1");
     let printed = Trial::start("example.org", &format!("dns_servers: {}\n", dns.address))
         .expect_failure(
-            "example.org does not work: it leads to 10.0.0.1:7, an inside address; add it to \
+            "example.org does not work: it leads to 10.0.0.1:7, an internal address; add it to \
              'domains', or see 'private_addresses'.",
         );
     printed.expect_step(
         "rule",
         "there is no 'domains' list, any domain may be reached",
     );
-    printed.expect_step("addresses", "10.0.0.1:7: refused as inside addresses");
+    printed.expect_step("addresses", "10.0.0.1:7: refused as internal addresses");
 }

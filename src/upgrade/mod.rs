@@ -138,15 +138,19 @@ impl Generations {
 
     /// The descriptors to poll for events.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let newer = match &self.newer {
+        let older = self.older.iter().map(|older| &older.channel);
+        older.chain(self.newer_channel()).map(AsFd::as_fd)
+    }
+
+    /// The channel to the next generation, as long as it is read.
+    fn newer_channel(&self) -> Option<&Channel> {
+        match &self.newer {
             Newer::None => None,
-            // Nothing is read from such a channel, so polling it would never wait.
+            // A poll would always report the end of such a channel.
             Newer::Starting(starting) if starting.progress != Progress::Unknown => None,
             Newer::Starting(starting) => Some(&starting.channel),
             Newer::Serving(channel) => Some(channel),
-        };
-        let older = self.older.iter().map(|older| &older.channel);
-        older.chain(newer).map(AsFd::as_fd)
+        }
     }
 
     /// When to call `next_event` even if no descriptor is readable.
@@ -191,6 +195,7 @@ impl Generations {
         Ok(())
     }
 
+    /// Reads the channels, and returns the next event if there is one.
     pub fn next_event(&mut self, now: Instant) -> Option<Event> {
         self.children
             .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
@@ -229,14 +234,7 @@ impl Generations {
 
     fn read_newer(&mut self) -> Option<Event> {
         loop {
-            let message = match &self.newer {
-                Newer::None => return None,
-                Newer::Starting(starting) if starting.progress != Progress::Unknown => {
-                    return None;
-                }
-                Newer::Starting(starting) => starting.channel.next(false),
-                Newer::Serving(channel) => channel.next(false),
-            };
+            let message = self.newer_channel()?.next(false);
             match (message, &mut self.newer) {
                 (Err(Errno::EAGAIN), _) => return None,
                 (Ok(Some(Message::Ready(Some(pid)))), Newer::Starting(starting)) => {
@@ -306,8 +304,10 @@ impl Generations {
             _ => starting.child.try_wait().ok().flatten(),
         };
         if let Progress::Ready(pid) = starting.progress {
-            let is_due = ended.is_some() || now >= starting.give_up_at;
-            return is_due.then(|| self.retire(pid)).flatten();
+            return match ended.is_some() || now >= starting.give_up_at {
+                true => self.retire(pid),
+                false => None,
+            };
         }
         let why = match ended {
             Some(status) => {

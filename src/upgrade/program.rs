@@ -59,23 +59,24 @@ impl Program {
 /// may point them to another version.
 fn find(name: &Path) -> PathBuf {
     let itself = PathBuf::from("/proc/self/exe");
-    let own = std::fs::metadata(&itself).map(|data| (data.dev(), data.ino()));
-    let is_own = |path: &PathBuf| {
-        let data = std::fs::metadata(path).map(|data| (data.dev(), data.ino()));
-        data.is_ok_and(|data| own.as_ref().is_ok_and(|own| *own == data))
+    let id = |path: &Path| {
+        let data = std::fs::metadata(path).ok()?;
+        Some((data.dev(), data.ino()))
     };
-    let candidates: Vec<PathBuf> = match name.components().count() {
-        1 if !name.as_os_str().as_encoded_bytes().contains(&b'/') => {
-            let directories = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&directories)
-                .map(|directory| directory.join(name))
-                .collect()
+    let own = id(&itself);
+    let mut candidates = vec![name.to_owned()];
+    if !name.as_os_str().as_encoded_bytes().contains(&b'/') {
+        let directories = std::env::var_os("PATH").unwrap_or_default();
+        let directories = std::env::split_paths(&directories);
+        candidates = directories.map(|directory| directory.join(name)).collect();
+    }
+    for candidate in candidates {
+        if let Ok(path) = std::path::absolute(candidate)
+            && own.is_some()
+            && id(&path) == own
+        {
+            return path;
         }
-        _ => vec![name.to_owned()],
-    };
-    let absolute = candidates
-        .into_iter()
-        .filter_map(|path| std::path::absolute(path).ok());
-    let found = absolute.into_iter().find(is_own);
-    found.unwrap_or_else(|| std::fs::read_link(&itself).unwrap_or(itself))
+    }
+    std::fs::read_link(&itself).unwrap_or(itself)
 }

@@ -15,6 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::background::descriptors;
 use super::ws_client::WsClient;
 use super::{PATIENCE, patiently};
 
@@ -164,7 +165,7 @@ impl Daemon {
         self.configure(config);
         let seen = self.lines().len();
         self.signal(Signal::SIGHUP);
-        self.wait_for_line_behind(seen, "configuration reloaded");
+        self.wait_for_line_after(seen, "configuration reloaded");
     }
 
     /// Replaces the configuration by this text alone.
@@ -188,17 +189,11 @@ impl Daemon {
 
     /// Waits for the first line with `text`, unless it was logged before.
     pub fn wait_for_line(&self, text: &str) -> String {
-        let found = |said: &Said| said.lines.iter().any(|line| line.contains(text));
-        drop(self.wait_until(|said| found(said) || said.ended));
-        let lines = self.lines();
-        match lines.iter().find(|line| line.contains(text)) {
-            Some(line) => line.clone(),
-            None => panic!("no line with {text:?} in {lines:#?}"),
-        }
+        self.wait_for_line_after(0, text)
     }
 
     /// Waits for a line with `text` after the first `seen` lines.
-    pub fn wait_for_line_behind(&self, seen: usize, text: &str) -> String {
+    pub fn wait_for_line_after(&self, seen: usize, text: &str) -> String {
         let find = |said: &Said| {
             let mut lines = said.lines.iter().skip(seen);
             lines.find(|line| line.contains(text)).cloned()
@@ -222,7 +217,7 @@ impl Daemon {
     pub fn all_lines(&self) -> Vec<String> {
         let seen = self.lines().len();
         self.signal(Signal::SIGUSR1);
-        self.wait_for_line_behind(seen, ": status: ");
+        self.wait_for_line_after(seen, ": status: ");
         self.lines()
     }
 
@@ -263,10 +258,7 @@ impl Daemon {
 
     /// The number of the daemon's open descriptors.
     pub fn descriptors(&self) -> usize {
-        let path = format!("/proc/{}/fd", self.pid());
-        fs::read_dir(path)
-            .expect("the daemon's descriptors")
-            .count()
+        descriptors(self.pid())
     }
 
     /// Waits until the daemon has `count` descriptors.

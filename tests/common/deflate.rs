@@ -1,5 +1,5 @@
-//! Compressed messages for tests. The inflater (RFC 1951) is made to be simple: it
-//! shares no code with the server's, and tells how far back a message refers.
+//! Compressed messages for tests. The inflater (RFC 1951) is simple. It shares no code with
+//! the server's, and reports how far back a message refers.
 
 use flate2::{Compress, Compression, FlushCompress};
 
@@ -22,8 +22,8 @@ pub struct Inflated {
     pub distance: usize,
 }
 
-/// The message of a compressed payload (RFC 7692 7.2.2); panics if it is not
-/// DEFLATE, or has bytes behind its end.
+/// The message of a compressed payload (RFC 7692, section 7.2.2); panics if it is not
+/// DEFLATE, or has bytes after its end.
 pub fn inflate(payload: &[u8]) -> Inflated {
     let input = [payload, &[0, 0, 0xff, 0xff]].concat();
     let mut bits = Bits { input, at: 0 };
@@ -43,20 +43,9 @@ pub fn inflate(payload: &[u8]) -> Inflated {
                 }
             }
             1 => {
-                let lengths: Vec<u8> = (0..288)
-                    .map(|symbol| match symbol {
-                        0..144 => 8,
-                        144..256 => 9,
-                        256..280 => 7,
-                        _ => 8,
-                    })
-                    .collect();
-                block(
-                    &mut bits,
-                    &Code::new(&lengths),
-                    &Code::new(&[5; 30]),
-                    &mut out,
-                );
+                let lengths = [vec![8; 144], vec![9; 112], vec![7; 24], vec![8; 8]].concat();
+                let (literals, distances) = (Code::new(&lengths), Code::new(&[5; 30]));
+                block(&mut bits, &literals, &distances, &mut out);
             }
             2 => {
                 let (literals, distances) = dynamic(&mut bits);
@@ -85,8 +74,8 @@ impl Bits {
     }
 }
 
-/// A Huffman code: for each length how many symbols have it, and the symbols in
-/// the order of their codes (RFC 1951 3.2.2).
+/// A Huffman code: for each length the number of symbols that have it, and the symbols in
+/// the order of their codes (RFC 1951, section 3.2.2).
 struct Code {
     counts: [usize; 16],
     symbols: Vec<usize>,

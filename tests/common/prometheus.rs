@@ -12,12 +12,12 @@ use super::daemon::Daemon;
 pub type Series = BTreeMap<String, f64>;
 
 /// The status address of a daemon with one worker.
-pub fn place(daemon: &Daemon) -> SocketAddr {
+pub fn status_address(daemon: &Daemon) -> SocketAddr {
     address(&daemon.wait_for_line("status at http://"))
 }
 
 /// The status address of a worker.
-pub fn place_of(daemon: &Daemon, pid: u32) -> SocketAddr {
+pub fn worker_status_address(daemon: &Daemon, pid: u32) -> SocketAddr {
     address(&daemon.wait_for_line(&format!("[{pid}]: info: status at http://")))
 }
 
@@ -54,7 +54,7 @@ pub fn get(at: SocketAddr, path: &str) -> (u16, String, String) {
 
 /// The metrics of a daemon with one worker.
 pub fn metrics(daemon: &Daemon) -> Series {
-    sum(place(daemon))
+    sum(status_address(daemon))
 }
 
 /// The page with the sum over all workers. Each worker serves it.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::common::certificates::Authority;
 use crate::common::daemon::Daemon;
 use crate::common::documents::{read, spans_of};
-use crate::common::prometheus::{get, place};
+use crate::common::prometheus::{get, status_address};
 
 /// The text of the page with each metric in use.
 fn page() -> String {
@@ -17,7 +17,7 @@ fn page() -> String {
         key.0.display()
     );
     let daemon = Daemon::start(&config);
-    let (status, _, page) = get(place(&daemon), "/metrics");
+    let (status, _, page) = get(status_address(&daemon), "/metrics");
     assert_eq!(status, 200);
     page
 }

@@ -9,7 +9,7 @@ use crate::common::certificates::Authority;
 use crate::common::daemon::Daemon;
 use crate::common::dns_server::{DnsServer, SRV};
 use crate::common::patiently;
-use crate::common::prometheus::{place, sum};
+use crate::common::prometheus::{status_address, sum};
 use crate::common::stage::*;
 use crate::common::tls_server::{TlsServer, entry, expect_greeted, expect_no_way};
 use crate::common::ws_client::WsClient;
@@ -68,7 +68,7 @@ fn included_files_are_read_again_too() {
         include(text);
         stage.daemon.signal(Signal::SIGHUP);
         let kept = "configuration not reloaded, keeping the old one";
-        stage.daemon.wait_for_line_behind(seen, kept);
+        stage.daemon.wait_for_line_after(seen, kept);
         assert!(
             stage.daemon.lines()[seen..]
                 .iter()
@@ -133,7 +133,7 @@ fn a_refused_reload_is_in_the_metrics_until_one_is_taken() {
     for workers in [1, 2] {
         let base = format!("workers: {workers}\nstatus_listen: 127.0.0.1:0\n");
         let daemon = Daemon::start(&base);
-        let at = place(&daemon);
+        let at = status_address(&daemon);
         let start = sum(at);
         assert_eq!(start["config_reload_refused"], 0.0);
         let last = "config_last_reload_time_seconds";

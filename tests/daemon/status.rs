@@ -13,7 +13,7 @@ use crate::common::certificates::Authority;
 use crate::common::daemon::{Daemon, TempFile};
 use crate::common::dns_server::DnsServer;
 use crate::common::prometheus::{
-    Series, ask, changes, dial, get, metrics, of_each, place, response,
+    Series, ask, changes, dial, get, metrics, of_each, response, status_address,
 };
 use crate::common::stage::*;
 use crate::common::tls_server::TlsStage;
@@ -275,7 +275,7 @@ fn without_other_workers_both_pages_say_the_same() {
     let stage = Stage::set(STATUS);
     let session = stage.framed();
     let sum = metrics(&stage.daemon);
-    let own = of_each(place(&stage.daemon)).into_iter();
+    let own = of_each(status_address(&stage.daemon)).into_iter();
     let own = own
         .map(|(key, value)| {
             let key = key.replacen("worker=\"0\",", "", 1);
@@ -386,7 +386,7 @@ fn tls_with_browsers_is_counted_by_version() {
 #[test]
 fn paths_and_methods() {
     let stage = Stage::set(STATUS);
-    let at = place(&stage.daemon);
+    let at = status_address(&stage.daemon);
     let before = stage.daemon.descriptors();
     assert_eq!(get(at, "/healthz").2, "ok\n");
     assert_eq!(get(at, "/readyz").2, "ready\n");
@@ -428,7 +428,7 @@ fn paths_and_methods() {
 fn who_asks_by_another_name_gets_nothing() {
     let config = format!("{STATUS}status_host: [Metrics.example, xmpp.example.com]\n");
     let mut stage = Stage::set(&config);
-    let at = place(&stage.daemon);
+    let at = status_address(&stage.daemon);
     let status = |host: &str, path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
         let (status, _, body) = ask(at, &request);
@@ -501,7 +501,7 @@ fn who_asks_by_another_name_gets_nothing() {
 #[test]
 fn the_slow_are_cut_and_nobody_else_waits() {
     let stage = Stage::set(&format!("{STATUS}max_connections: 1\n"));
-    let at = place(&stage.daemon);
+    let at = status_address(&stage.daemon);
     let before = stage.daemon.descriptors();
     // The maximum number of concurrent status requests. They do not count as sessions.
     let mut slow: Vec<TcpStream> = (0..16).map(|_| dial(at)).collect();
@@ -533,7 +533,7 @@ fn the_slow_are_cut_and_nobody_else_waits() {
 #[test]
 fn not_ready_while_draining_but_alive_to_the_end() {
     let mut stage = Stage::set(STATUS);
-    let at = place(&stage.daemon);
+    let at = status_address(&stage.daemon);
     let (mut client, server) = stage.framed();
     stage.daemon.signal(Signal::SIGTERM);
     assert_eq!(client.read_close().unwrap().0, Some(1001));

@@ -6,13 +6,13 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::common::certificates::Authority;
 use crate::common::daemon::Daemon;
-use crate::common::prometheus::{ask, get, place};
+use crate::common::prometheus::{ask, get, status_address};
 use crate::common::stage::*;
 
 const STATUS: &str = "status_listen: 127.0.0.1:0\n";
 
 fn page(daemon: &Daemon) -> String {
-    let (status, head, body) = get(place(daemon), "/");
+    let (status, head, body) = get(status_address(daemon), "/");
     assert_eq!(status, 200);
     let kind = "Content-Type: text/html; charset=utf-8\r\n";
     assert!(head.contains(kind), "{head}");
@@ -123,7 +123,7 @@ fn its_numbers_are_those_of_the_sessions() {
 #[test]
 fn it_loads_nothing_and_runs_only_its_own_script_and_style() {
     let daemon = Daemon::start(STATUS);
-    let (status, head, body) = get(place(&daemon), "/");
+    let (status, head, body) = get(status_address(&daemon), "/");
     assert_eq!(status, 200);
     let hash = |text: &str| BASE64_STANDARD.encode(openssl::sha::sha256(text.as_bytes()));
     let style = hash(between(&body, "", "<style>", "</style>"));
@@ -145,7 +145,10 @@ fn it_loads_nothing_and_runs_only_its_own_script_and_style() {
     for elsewhere in ["http:", "https:", "src=", "url(", "@import", "style="] {
         assert!(!body.contains(elsewhere), "{elsewhere}");
     }
-    let (status, head, body) = ask(place(&daemon), "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let (status, head, body) = ask(
+        status_address(&daemon),
+        "HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    );
     assert_eq!((status, body.as_str()), (200, ""));
     assert!(head.contains(&policy), "{head}");
     daemon.stop();
@@ -155,7 +158,7 @@ fn it_loads_nothing_and_runs_only_its_own_script_and_style() {
 #[test]
 fn it_has_the_last_lines_of_the_log_and_what_peers_wrote_is_escaped() {
     let stage = Stage::set(&format!("{STATUS}log_level: LOG_CRIT\n"));
-    let at = place(&stage.daemon);
+    let at = status_address(&stage.daemon);
     let evil = "<script>alert(1)</script>&\"'";
     let request = format!("GET / HTTP/1.1\r\nHost: {evil}\r\n\r\n");
     assert_eq!(ask(at, &request).0, 421);

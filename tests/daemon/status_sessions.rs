@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::common::PATIENCE;
 use crate::common::background::TempDir;
 use crate::common::daemon::Daemon;
-use crate::common::prometheus::{ask, get, metrics, place};
+use crate::common::prometheus::{ask, get, metrics, status_address};
 use crate::common::stage::*;
 use crate::common::ws_client::{WsClient, request};
 
@@ -159,7 +159,7 @@ fn nothing_of_sessions_is_told_or_done_by_tcp() {
     let dir = TempDir::new();
     let (config, _) = config(&dir);
     let stage = Stage::set(&config);
-    let at = place(&stage.daemon);
+    let at = status_address(&stage.daemon);
     let session = stage.framed();
     let why = "sessions are served by a unix socket only (status_listen: unix:/path)\n";
     for target in ["/sessions", "/sessions?limit=1", "/sessions/1/close"] {

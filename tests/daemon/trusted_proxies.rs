@@ -19,7 +19,7 @@ fn logged(daemon: &Daemon, before: &[u8], fields: &[(&str, &str)]) -> String {
     let response = client.handshake("/", fields, Some("xmpp")).unwrap();
     assert_eq!(response.status, 101, "{fields:?}");
     drop(client);
-    let line = daemon.wait_for_line_behind(seen, " ended by client");
+    let line = daemon.wait_for_line_after(seen, " ended by client");
     let address = line.split("session ").nth(1).expect("a session's line");
     let address = address.split(' ').nth(1).unwrap_or_default();
     // If the proxy reports no port, the line has the port of the connection.

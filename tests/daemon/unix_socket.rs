@@ -70,7 +70,7 @@ impl Scene {
         let (client, response) = self.open(before, fields);
         assert_eq!(response.status, 101, "{fields:?}");
         drop(client);
-        let line = self.daemon.wait_for_line_behind(seen, " ended by client");
+        let line = self.daemon.wait_for_line_after(seen, " ended by client");
         let rest = line.split("session ").nth(1).expect("a session's line");
         rest.split(' ').nth(1).unwrap_or_default().to_owned()
     }
@@ -342,10 +342,10 @@ fn a_reload_changes_the_rules_and_leaves_the_socket() {
     scene.daemon.signal(Signal::SIGHUP);
     let line = scene
         .daemon
-        .wait_for_line_behind(seen, "configuration reloaded");
+        .wait_for_line_after(seen, "configuration reloaded");
     assert!(line.ends_with("to apply: listen"), "{line}");
     let named = format!("the socket unix:{} has no listener", scene.path.display());
-    scene.daemon.wait_for_line_behind(seen, &named);
+    scene.daemon.wait_for_line_after(seen, &named);
     assert_eq!(scene.open(b"", &[]).1.status, 404, "the rules that it had");
     assert!(!other.exists(), "bound without a restart");
     scene.daemon.stop();

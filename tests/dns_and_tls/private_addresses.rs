@@ -261,7 +261,7 @@ fn a_public_address_of_this_host_is_inside() {
     patiently("the new address", || {
         let seen = daemon.lines().len();
         reach_nothing(&daemon, "w.example", "remote-connection-failed");
-        let line = daemon.wait_for_line_behind(seen, "cannot reach the server of w.example");
+        let line = daemon.wait_for_line_after(seen, "cannot reach the server of w.example");
         line.contains("'private_addresses'").then_some(())
     });
     daemon.stop();

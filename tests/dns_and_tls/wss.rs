@@ -347,7 +347,7 @@ fn a_trusted_proxy_may_tell_the_address_before_tls() {
         let mut client = WsClient::new(stream);
         client.handshake("/", &[], Some("xmpp")).unwrap();
         let line = format!(" {peer}: TLSv1.3 with the client");
-        stage.daemon.wait_for_line_behind(seen, &line);
+        stage.daemon.wait_for_line_after(seen, &line);
     }
     stage.daemon.stop();
 }

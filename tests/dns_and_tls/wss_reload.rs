@@ -76,7 +76,7 @@ fn a_certificate_that_cannot_be_used_changes_nothing() {
         stage.daemon.signal(Signal::SIGHUP);
         let line = stage
             .daemon
-            .wait_for_line_behind(seen, "keeping the old one: ");
+            .wait_for_line_after(seen, "keeping the old one: ");
         assert!(line.contains("err: "), "{line}");
         let told = stage.daemon.lines()[seen..]
             .iter()
@@ -178,7 +178,7 @@ fn a_socket_without_a_listener_keeps_its_rules_and_is_named() {
                     "warning: the socket {address} has no listener in the new configuration; it \
                      keeps its old rules and certificates until a restart"
                 );
-                stage.daemon.wait_for_line_behind(seen, &text);
+                stage.daemon.wait_for_line_after(seen, &text);
             }
             assert_eq!(status(secure, true, "/secure"), Some(101));
             assert_eq!(status(secure, false, "/secure"), None);

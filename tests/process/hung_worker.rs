@@ -12,7 +12,7 @@ use nix::unistd::mkfifo;
 use crate::common::background::{TempDir, signal_to, state, workers};
 use crate::common::certificates::Authority;
 use crate::common::daemon::Daemon;
-use crate::common::prometheus::{of_each, place_of, sum};
+use crate::common::prometheus::{of_each, sum, worker_status_address};
 use crate::common::stage::*;
 use crate::common::ws_client::{PING, WsClient};
 use crate::common::{PATIENCE, patiently};
@@ -36,7 +36,7 @@ fn a_stopped_worker_is_replaced_and_the_other_serves_on() {
     let config = "workers: 2\nstatus_listen: 127.0.0.1:0\n";
     let Stage { server: _, daemon } = Stage::set_in(config, &[("WATCHDOG_USEC", "2000000")]);
     let [staying, stopped] = workers(daemon.pid(), 2).try_into().expect("two");
-    let status = place_of(&daemon, staying);
+    let status = worker_status_address(&daemon, staying);
     let mut clients: Vec<WsClient> = (0..24).map(|_| daemon.client()).collect();
     let all = clients.len() as f64;
     patiently("all clients in the sum", || {
@@ -54,7 +54,7 @@ fn a_stopped_worker_is_replaced_and_the_other_serves_on() {
     ));
     let new = successor(&daemon, stopped);
     assert!(new != staying, "only one worker is left");
-    place_of(&daemon, new);
+    worker_status_address(&daemon, new);
     let alive = clients
         .iter_mut()
         .filter_map(|client| is_alive(client).then_some(()));

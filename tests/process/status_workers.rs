@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use crate::common::background::{TempDir, signal_to, status, workers};
 use crate::common::daemon::Daemon;
 use crate::common::patiently;
-use crate::common::prometheus::{Series, ask, get, of_each, place_of, sum};
+use crate::common::prometheus::{Series, ask, get, of_each, sum, worker_status_address};
 use crate::common::stage::*;
 use crate::common::ws_client::WsClient;
 
@@ -46,7 +46,7 @@ fn assert_grows(before: &Series, after: &Series) {
 /// Waits until the sum has this value.
 fn wait_for_sum(daemon: &Daemon, pid: u32, key: &str, value: f64) -> Series {
     patiently(&format!("{key} {value}"), || {
-        Some(sum(place_of(daemon, pid))).filter(|sum| sum.get(key) == Some(&value))
+        Some(sum(worker_status_address(daemon, pid))).filter(|sum| sum.get(key) == Some(&value))
     })
 }
 
@@ -55,7 +55,7 @@ fn wait_for_sum(daemon: &Daemon, pid: u32, key: &str, value: f64) -> Series {
 fn replaced(daemon: &Daemon, staying: u32, old: u32, mut last: Series) -> (Series, u32) {
     signal_to(old, Signal::SIGKILL);
     let pid = patiently("another worker", || {
-        let next = sum(place_of(daemon, staying));
+        let next = sum(worker_status_address(daemon, staying));
         assert_grows(&last, &next);
         last = next;
         let there = workers(daemon.pid(), 2);
@@ -87,7 +87,7 @@ fn each_worker_tells_the_sum_and_what_each_has() {
         let sum = wait_for_sum(&daemon, *pid, ACCEPTED, clients.len() as f64);
         assert_eq!(sum[WAITING], clients.len() as f64);
         assert_eq!(sum["workers"], 2.0);
-        let each = of_each(place_of(&daemon, *pid));
+        let each = of_each(worker_status_address(&daemon, *pid));
         for (key, all) in &sum {
             let parts = [0, 1].map(|worker| each[&of(key, worker)]);
             let name = key.split('{').next().unwrap_or_default();
@@ -118,12 +118,12 @@ fn what_a_killed_worker_counted_stays_and_what_it_had_goes() {
     let clients = clients(&daemon);
     let all = clients.len() as f64;
     let before = wait_for_sum(&daemon, pids[0], WAITING, all);
-    let left = of_each(place_of(&daemon, pids[0]))[&of(WAITING, 0)];
+    let left = of_each(worker_status_address(&daemon, pids[0]))[&of(WAITING, 0)];
     let (after, second) = replaced(&daemon, pids[0], pids[1], before);
     assert_eq!(after[ACCEPTED], all);
     assert_eq!(after[WAITING], left);
     // The new worker starts at zero but serves the same sum.
-    let place = place_of(&daemon, second);
+    let place = worker_status_address(&daemon, second);
     assert_eq!(of_each(place)[&of(ACCEPTED, 1)], 0.0);
     let told = sum(place);
     assert_grows(&after, &told);
@@ -134,7 +134,7 @@ fn what_a_killed_worker_counted_stays_and_what_it_had_goes() {
     let left = of_each(place)[&of(WAITING, 0)];
     let (after, third) = replaced(&daemon, pids[0], second, both);
     for pid in [pids[0], third] {
-        let told = sum(place_of(&daemon, pid));
+        let told = sum(worker_status_address(&daemon, pid));
         assert_eq!((told[ACCEPTED], told[WAITING]), (all + 24.0, left));
         assert_grows(&after, &told);
     }
@@ -147,7 +147,7 @@ fn what_a_killed_worker_counted_stays_and_what_it_had_goes() {
 fn domains_of_all_lists_stay_and_a_hostile_to_adds_none() {
     let Stage { server: _, daemon } = Stage::set(CONFIG);
     let pids = workers(daemon.pid(), 2);
-    let before = sum(place_of(&daemon, pids[0]));
+    let before = sum(worker_status_address(&daemon, pids[0]));
     let mut clients = clients(&daemon);
     for (n, client) in clients.iter_mut().enumerate() {
         let hostile = OPEN.replace("example.org", &format!("evil{n}.example"));
@@ -169,11 +169,11 @@ fn domains_of_all_lists_stay_and_a_hostile_to_adds_none() {
     let before = wait_for_sum(&daemon, pids[0], fresh, 0.0);
     // The new worker has only the new list, but serves the metrics of the old one too.
     let (after, next) = replaced(&daemon, pids[0], pids[1], before);
-    let told = sum(place_of(&daemon, next));
+    let told = sum(worker_status_address(&daemon, next));
     assert!(after.keys().eq(told.keys()), "another has other series");
     assert_eq!((told[SESSIONS], told[fresh]), (24.0, 0.0));
     assert_eq!(told[others], 24.0);
-    let own = of_each(place_of(&daemon, next));
+    let own = of_each(worker_status_address(&daemon, next));
     assert!(own.contains_key(&of(SESSIONS, 0)));
     assert!(!own.contains_key(&of(SESSIONS, 1)));
     drop(clients);
@@ -184,7 +184,7 @@ fn domains_of_all_lists_stay_and_a_hostile_to_adds_none() {
 fn the_page_has_all_workers_and_the_warnings_of_all_processes() {
     let Stage { server: _, daemon } = Stage::set(CONFIG);
     let pids = workers(daemon.pid(), 2);
-    let page = || get(place_of(&daemon, pids[0]), "/").2;
+    let page = || get(worker_status_address(&daemon, pids[0]), "/").2;
     let from = |process: &str, level: &str, text: &str| {
         let page = page();
         let start = format!("<td>{process}</td><td>{level}</td><td>");
@@ -192,7 +192,7 @@ fn the_page_has_all_workers_and_the_warnings_of_all_processes() {
         lines.any(|(_, line)| line.contains(text))
     };
     let request = "GET / HTTP/1.1\r\nHost: other.example\r\n\r\n";
-    assert_eq!(ask(place_of(&daemon, pids[1]), request).0, 421);
+    assert_eq!(ask(worker_status_address(&daemon, pids[1]), request).0, 421);
     assert!(from("worker 1", "warning", "the host other.example"));
     assert!(!page().contains("workers are running"));
     signal_to(pids[1], Signal::SIGKILL);
@@ -269,17 +269,20 @@ fn who_has_drained_counts_to_the_end() {
     wait_for_sum(&daemon, pids[0], closed, 24.0);
     let mut client = daemon.client();
     wait_for_sum(&daemon, pids[0], WAITING, 1.0);
-    let each = of_each(place_of(&daemon, pids[0]));
+    let each = of_each(worker_status_address(&daemon, pids[0]));
     let staying = pids[usize::from(each[&of(WAITING, 1)] > 0.0)];
     daemon.signal(Signal::SIGTERM);
     assert_eq!(client.read_close().unwrap().0, Some(1001));
     let after = wait_for_sum(&daemon, staying, "workers", 1.0);
     assert_eq!(after["draining"], 1.0);
     assert_eq!((after[ACCEPTED], after[closed]), (25.0, 24.0));
-    let each = of_each(place_of(&daemon, staying));
+    let each = of_each(worker_status_address(&daemon, staying));
     let there = each.keys().filter(|key| key.starts_with("workers{"));
     assert_eq!(there.count(), 1);
-    assert_eq!(get(place_of(&daemon, staying), "/readyz").0, 503);
+    assert_eq!(
+        get(worker_status_address(&daemon, staying), "/readyz").0,
+        503
+    );
     client.send_close(1001, "").unwrap();
     client.read_eof().unwrap();
     assert_eq!(daemon.wait_exit().code(), Some(0));

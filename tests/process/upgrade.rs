@@ -15,7 +15,7 @@ use nix::unistd::{Pid, geteuid};
 use crate::common::background::*;
 use crate::common::daemon::{Daemon, PROGRAM};
 use crate::common::patiently;
-use crate::common::prometheus::{get, place, sum};
+use crate::common::prometheus::{get, status_address, sum};
 use crate::common::stage::*;
 use crate::common::ws_client::WsClient;
 use crate::common::xmpp_server::Connection;
@@ -76,7 +76,7 @@ impl Upgradable {
     pub fn wait_promoted(&mut self, seen: usize) -> u32 {
         let line = self
             .daemon()
-            .wait_for_line_behind(seen, " serves new clients");
+            .wait_for_line_after(seen, " serves new clients");
         let (_, rest) = line.split_once("upgrade: process ").expect("a process");
         let pid = rest.split(' ').next().unwrap().parse().expect("a number");
         self.pids.push(pid);
@@ -107,7 +107,7 @@ impl Upgradable {
     /// `why`.
     fn fails(&self, why: &str) {
         let seen = self.begin();
-        let line = self.daemon().wait_for_line_behind(seen, "upgrade failed");
+        let line = self.daemon().wait_for_line_after(seen, "upgrade failed");
         assert!(line.contains(why), "{line}");
         assert!(
             line.contains(&format!("jabsocket[{}]", self.main_pid())),
@@ -271,7 +271,7 @@ fn chat_through_upgrades(mut all: Upgradable) {
     patiently("the end of all sessions", || {
         let seen = all.daemon().lines().len();
         all.signal(Signal::SIGUSR1);
-        let line = all.daemon().wait_for_line_behind(seen, ": status: ");
+        let line = all.daemon().wait_for_line_after(seen, ": status: ");
         ["status: 0 sessions", "status: master"]
             .iter()
             .any(|status| line.contains(status))
@@ -306,7 +306,7 @@ fn the_unix_socket_and_the_status_pass_on() {
     let path = all.dir.path("socket");
     let connect = || std::os::unix::net::UnixStream::connect(&path).expect("a listener");
     let before = fs::metadata(&path).expect("a socket").ino();
-    let metrics = place(all.daemon());
+    let metrics = status_address(all.daemon());
     for generation in [2.0, 3.0] {
         connect();
         all.upgrade();
@@ -329,7 +329,7 @@ fn the_metrics_tell_how_many_old_generations_have_sessions() {
     for config in ["", "workers: 2\n"] {
         let config = format!("{config}status_listen: 127.0.0.1:0\n");
         let mut all = Upgradable::start("127.0.0.1", &config);
-        let metrics = place(all.daemon());
+        let metrics = status_address(all.daemon());
         let is = |count: f64| {
             patiently("the older generations", || {
                 (sum(metrics)["older_generations"] == count).then_some(())
@@ -366,9 +366,9 @@ fn a_signal_to_the_newest_process_ends_all() {
         all.signal(Signal::SIGUSR1);
         for generation in 1..4 {
             let text = format!("generation {generation}, retired");
-            all.daemon().wait_for_line_behind(seen, &text);
+            all.daemon().wait_for_line_after(seen, &text);
         }
-        all.daemon().wait_for_line_behind(seen, "generation 4");
+        all.daemon().wait_for_line_after(seen, "generation 4");
         all.signal(Signal::SIGTERM);
         for chat in &mut chats {
             expect_close(&mut chat.client, 1001, "shutting down");
@@ -403,13 +403,13 @@ fn a_new_process_that_is_silent_is_given_up() {
     all.replace_program(&script);
     let seen = all.begin();
     all.daemon()
-        .wait_for_line_behind(seen, "starting the new process");
+        .wait_for_line_after(seen, "starting the new process");
     let child = children(all.main_pid())[0];
     all.begin();
-    let line = all.daemon().wait_for_line_behind(seen, "upgrade failed");
+    let line = all.daemon().wait_for_line_after(seen, "upgrade failed");
     assert!(line.contains("another upgrade is in progress"), "{line}");
     all.daemon()
-        .wait_for_line_behind(seen, "did not serve within 20 s");
+        .wait_for_line_after(seen, "did not serve within 20 s");
     wait_gone(child);
     Chat::open(&all.stage).close();
     all.stop();

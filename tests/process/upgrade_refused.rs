@@ -42,7 +42,7 @@ fn a_master_that_is_stopped_before_it_serves_leaves_everything_to_the_old_one() 
         Some(children(master)).filter(|pids| pids.len() == 2)
     });
     signal_to(master, Signal::SIGTERM);
-    let line = all.daemon().wait_for_line_behind(seen, "upgrade failed");
+    let line = all.daemon().wait_for_line_after(seen, "upgrade failed");
     assert!(
         line.contains(&format!("jabsocket[{old}]"))
             && line.ends_with("this process continues: stopped during the start"),

@@ -2,8 +2,8 @@
 //!
 //! `ffi` declares the functions of the library, `parser` wraps one parser, `memory` counts the
 //! memory of all of them, and `limits` has the limits on a document. `boundary` finds the end
-//! of a unit, `judgement` feeds a unit in slices, and `fast_path` accepts elements that do not
-//! need Expat. `library` checks the linked library, and `pool` keeps idle parsers. This room
+//! of a unit, `judgement` feeds a unit in slices, and `fast_path` accepts elements and root
+//! tags that do not need Expat. `library` checks the linked library, and `pool` keeps idle parsers. This room
 //! knows XML but not XMPP: it reports tags near the root with their byte positions, and refuses
 //! what RFC 6120, section 11.1 forbids.
 
@@ -22,7 +22,7 @@ mod parser;
 mod pool;
 
 pub use boundary::{Boundary, MAX_TAG};
-pub use fast_path::{Plain, plain_element};
+pub use fast_path::{Plain, PlainRoot, plain_element, plain_root};
 pub use judgement::Judgement;
 pub use library::check_library;
 pub use limits::{Error, Limits};

@@ -2,7 +2,7 @@
 //! same error, each unit with its last byte.
 
 use crate::common::chop::chop;
-use jabsocket::expat::{Error as XmlError, MAX_TAG, Parser, Pool, Token, heap_bytes};
+use jabsocket::expat::{Error as XmlError, MAX_TAG, Parser, Pool, Token, heap_bytes, parsers_made};
 use jabsocket::meter::{Meter, UNITS_PER_TURN};
 use jabsocket::proto::xmpp::server_stream::{Error, Flow, ServerStream, Unit};
 use jabsocket::proto::xmpp::{Parsers, ns};
@@ -288,6 +288,12 @@ fn units_are_bounded() {
         assert_eq!(read_in(&endless).1, Some(Error::TooBig));
         let endless = format!("</stream:stream{}", " ".repeat(LIMIT));
         assert_eq!(read_in(&endless).1, Some(Error::TooBig));
+        let header = |len: usize| HEADER.replace("i>d", &"i".repeat(len + 3 - HEADER.len()));
+        for (len, error) in [(LIMIT, None), (LIMIT + 1, Some(Error::TooBig))] {
+            let text = header(len);
+            let pieces: Vec<_> = text.as_bytes().chunks(size).collect();
+            assert_eq!(read(&pieces).1, error);
+        }
     }
 }
 
@@ -299,7 +305,7 @@ fn an_idle_stream_holds_no_parser_and_no_bytes() {
         assert_eq!(result, Ok(Flow::Continue));
         (pool.parked(), stream.held())
     };
-    // A header has its own parser. Elements on the fast path need none.
+    // Usual headers and elements need no parser, and others a header has for itself.
     assert_eq!(say(HEADER), (0, 0));
     let all_to_expat = usize::from(std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some());
     assert_eq!(say("<a/><b/>\r\n "), (all_to_expat, 0));
@@ -309,6 +315,40 @@ fn an_idle_stream_holds_no_parser_and_no_bytes() {
     assert_eq!(say("a"), (1, 2));
     assert_eq!(say("/><a b='"), (1, 6));
     assert_eq!(say("&lt;'/>"), (1, 0));
+}
+
+/// What servers send with each header is recognized without a parser, however it is split.
+#[test]
+fn a_usual_header_needs_no_parser() {
+    let all_to_expat = u64::from(std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some());
+    let streams = "xmlns:stream='http://etherx.jabber.org/streams'";
+    for (text, parsers) in [
+        (HEADER.to_owned(), all_to_expat),
+        (
+            format!("<stream:stream {streams} xmlns='jabber:client'>"),
+            all_to_expat,
+        ),
+        (HEADER.replace('\'', "\""), all_to_expat),
+        (
+            HEADER.replace("h'>", "h' xmlns:db='jabber:server:dialback'>"),
+            1,
+        ),
+        (HEADER.replace("i>d", "i&gt;d"), 1),
+        (
+            HEADER
+                .replace(":stream", ":s")
+                .replace("stream:s ", "s:stream "),
+            1,
+        ),
+    ] {
+        for cut in 0..text.len() {
+            let (first, second) = text.as_bytes().split_at(cut);
+            let before = parsers_made();
+            let (units, error) = read(&[first, second]);
+            assert_eq!(units, [Seen::Header(text.clone())], "{error:?}");
+            assert_eq!(parsers_made() - before, parsers, "{text} at {cut}");
+        }
+    }
 }
 
 #[test]

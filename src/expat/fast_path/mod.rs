@@ -17,8 +17,11 @@ use super::boundary::MAX_TAG;
 use run::{run, share_name, word};
 use text::text_len;
 
+mod root;
 mod run;
 mod text;
+
+pub use root::{PlainRoot, plain_root};
 
 static ALL_TO_EXPAT: LazyLock<bool> =
     LazyLock::new(|| std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some());

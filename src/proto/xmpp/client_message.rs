@@ -2,8 +2,8 @@
 //!
 //! The first message determines the dialect. In RFC 7395, every message must be exactly one
 //! complete element that is well-formed on its own (section 3.3.3). The parser starts without
-//! namespaces, so a prefix that only the stream header declares is an error. Elements that are
-//! certainly well-formed need no parser.
+//! namespaces, so a prefix that only the stream header declares is an error. Messages that
+//! are certainly well-formed need no parser.
 
 use super::error::StreamError;
 use super::framing::tag_name;
@@ -57,6 +57,9 @@ pub fn first<'a>(parsers: &Parsers, text: &'a str) -> Result<First<'a>, (Dialect
         let rule = "the first character of a message must be '<'";
         return Err(framed(StreamError::BadFormat(rule)));
     }
+    if let Some(header) = plain_open(text) {
+        return Ok(First::Framed(header));
+    }
     let (head, rest) = split_start_tag(&parsers.message, text).map_err(framed)?;
     let mut parser = parsers.message.fresh();
     let verdict = parser.feed(head.as_bytes());
@@ -83,6 +86,13 @@ pub fn first<'a>(parsers: &Parsers, text: &'a str) -> Result<First<'a>, (Dialect
     let verdict = parser.finish(rest.as_bytes());
     verdict.map_err(|error| framed(error.into()))?;
     first.map_err(framed)
+}
+
+/// Returns the header in `text` if it is an `<open/>` that needs no parser.
+fn plain_open(text: &str) -> Option<Header> {
+    let root = expat::plain_root(text.as_bytes(), "open")?;
+    let is_all = root.is_empty && root.bytes.len() == text.len();
+    (is_all && root.declares(ns::FRAMING, None)).then(|| Header::of_plain(&root))
 }
 
 /// Splits `text`, which begins with a `<`, after its first start tag; an XML declaration
@@ -229,6 +239,9 @@ fn classify<'a>(
 }
 
 fn open_header(pool: &Pool, element: &str) -> Result<Header, StreamError> {
+    if let Some(header) = plain_open(element) {
+        return Ok(header);
+    }
     let (head, _) = split_start_tag(pool, element)?;
     let mut parser = pool.fresh();
     parser.feed(head.as_bytes())?;

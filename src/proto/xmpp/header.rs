@@ -5,7 +5,7 @@
 //! escaped when written.
 
 use super::{attribute, ns};
-use crate::expat::{Parser, Tag};
+use crate::expat::{Parser, PlainRoot, Tag};
 
 /// The attributes of a stream header.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,23 @@ impl Header {
     /// Reads the attributes of `tag`, a root. Skips attributes of other namespaces, because
     /// their prefixes could mean anything in the new header.
     pub fn read(parser: &Parser, tag: &Tag) -> Header {
+        Header::collect(parser.attributes(tag))
+    }
+
+    /// Reads the attributes of a root that needed no parser.
+    pub fn of_plain(root: &PlainRoot<'_>) -> Header {
+        let attributes = root.attributes().filter_map(|(name, value)| match name {
+            b"xml:lang" => Some(((XML, &b"lang"[..]), value)),
+            b"xmlns" | b"xmlns:stream" => None,
+            _ => Some(((&b""[..], name), value)),
+        });
+        Header::collect(attributes)
+    }
+
+    /// Collects attributes: namespace and local name, and value.
+    fn collect<'a>(attributes: impl Iterator<Item = ((&'a [u8], &'a [u8]), &'a [u8])>) -> Header {
         let mut header = Header::default();
-        for ((namespace, name), value) in parser.attributes(tag) {
+        for ((namespace, name), value) in attributes {
             let value = String::from_utf8_lossy(value).into_owned();
             match (namespace, name) {
                 (b"", b"to") => header.to = Some(value),

@@ -1,9 +1,9 @@
 //! Splits the server's stream into units: header, first-level elements, end.
 //!
-//! Holds the bytes of an unfinished unit. An element that is complete and certainly well-formed
-//! needs no parser ([`expat::plain_element`]). Any other unit is kept until it is complete
-//! ([`expat::Boundary`]), and then checked by Expat, over several turns if it is large
-//! ([`expat::Judgement`]). The bytes of a unit are passed on unchanged. White space between
+//! Holds the bytes of an unfinished unit. A unit that is complete and certainly well-formed needs
+//! no parser ([`expat::plain_element`], [`expat::plain_root`]). Any other unit is kept until it
+//! is complete ([`expat::Boundary`]), and then checked by Expat, over several turns if it is
+//! large ([`expat::Judgement`]). The bytes of a unit are passed on unchanged. White space between
 //! elements is dropped. A SASL success ends the document: the next unit is a new header (RFC
 //! 6120, section 4.3.3). A success of SASL2 (XEP-0388) does not end it.
 
@@ -17,7 +17,7 @@ use crate::expat::{self, Boundary, Judgement, Parser, Pool, Token};
 use crate::meter::{LOOKED_AT_BYTES, Meter, PARSER};
 
 /// The usual name of the root.
-const USUAL_ROOT: &[u8] = b"stream:stream";
+const USUAL_ROOT: &str = "stream:stream";
 
 /// The work for a unit in addition to its bytes, for the meter.
 const UNIT_WORK: usize = 4;
@@ -243,8 +243,7 @@ impl ServerStream {
         }
     }
 
-    /// Passes on the element at the start of `bytes`, if it is complete and certainly
-    /// well-formed.
+    /// Passes on the unit at the start of `bytes`, if it is complete and certainly well-formed.
     fn plain(
         &mut self,
         bytes: &[u8],
@@ -252,8 +251,10 @@ impl ServerStream {
         meter: &mut Meter,
         each: &mut impl FnMut(Unit<'_>) -> Flow,
     ) -> Result<Option<Progress>, Error> {
-        if self.state != State::Content {
-            return Ok(None);
+        match self.state {
+            State::Header => return Ok(self.plain_header(bytes, limit, meter, each)),
+            State::Content => {}
+            State::Ended => return Ok(None),
         }
         let Some(plain) = expat::plain_element(bytes) else {
             return Ok(None);
@@ -263,6 +264,28 @@ impl ServerStream {
         let (state, flow) = hand_out(element, limit, each)?;
         self.state = state;
         Ok(Some(Progress::Done(plain.bytes.len(), flow)))
+    }
+
+    /// Passes on the header at the start of `bytes`, if it is usual, complete and certainly
+    /// well-formed.
+    fn plain_header(
+        &mut self,
+        bytes: &[u8],
+        limit: usize,
+        meter: &mut Meter,
+        each: &mut impl FnMut(Unit<'_>) -> Flow,
+    ) -> Option<Progress> {
+        let root = expat::plain_root(bytes, USUAL_ROOT)?;
+        let len = root.bytes.len();
+        let usual = root.declares(ns::CLIENT, Some(ns::STREAMS)) && !root.is_empty;
+        if !usual || len > limit {
+            return None;
+        }
+        meter.draw(UNIT_WORK + len / LOOKED_AT_BYTES);
+        self.root = None;
+        self.state = State::Content;
+        let (bytes, header) = (root.bytes, Header::of_plain(&root));
+        Some(Progress::Done(len, each(Unit::Header { bytes, header })))
     }
 
     /// Finds the end of `unit`, which starts with `bytes`, and then checks it.
@@ -354,7 +377,7 @@ impl ServerStream {
         }
         let declarations = Declarations::read(parser, tag).ok_or(Error::Declarations)?;
         let name = tag_name(&bytes[tag.start as usize..]);
-        let usual = name == USUAL_ROOT && declarations == *Declarations::usual();
+        let usual = name == USUAL_ROOT.as_bytes() && declarations == *Declarations::usual();
         self.root = (!usual).then(|| {
             Box::new(Root {
                 name: name.to_vec(),
@@ -384,7 +407,7 @@ impl ServerStream {
     ) -> Result<Rest, Error> {
         let name = match &self.root {
             Some(root) => &root.name[..],
-            None => USUAL_ROOT,
+            None => USUAL_ROOT.as_bytes(),
         };
         let tag = &bytes[at..];
         let Some(close) = memchr::memchr(b'>', tag) else {

@@ -1,13 +1,35 @@
-//! The fast path for elements, checked by Expat. If the fast path finds an element, Expat
-//! finds the same element in the same bytes, whatever namespaces it inherits. The bytes
-//! after it do not matter, and an incomplete element is not found.
+//! The fast path for elements and for tags of roots, checked by Expat. If the fast path finds an
+//! element, Expat finds the same element in the same bytes, whatever namespaces it inherits. If
+//! it finds a tag, Expat accepts the tag. The bytes after it do not matter, and an incomplete
+//! element or tag is not found.
 #![no_main]
 
-use jabsocket::expat::{Parser, Token, plain_element};
+use jabsocket::expat::{Parser, Token, plain_element, plain_root};
 use jabsocket_fuzz::{Random, pieces};
 use libfuzzer_sys::fuzz_target;
 
+fn check_root(input: &[u8]) {
+    let Some(root) = plain_root(input, "open") else {
+        return;
+    };
+    assert!(input.starts_with(root.bytes));
+    let cut = Random::seeded(input).below(root.bytes.len());
+    assert!(plain_root(&root.bytes[..cut], "open").is_none());
+    let mut parser = Parser::new(0);
+    for piece in pieces(root.bytes) {
+        parser.feed(piece).unwrap();
+    }
+    assert_eq!(parser.tokens().len(), 1 + usize::from(root.is_empty));
+    let Token::Start(tag) = &parser.tokens()[0] else {
+        panic!("{:?}", parser.tokens());
+    };
+    assert_eq!(tag.end, root.bytes.len() as u64);
+    let attributes = parser.declarations(tag).count() + parser.attributes(tag).count();
+    assert_eq!(root.attributes().count(), attributes);
+}
+
 fuzz_target!(|input: &[u8]| {
+    check_root(input);
     let Some(plain) = plain_element(input) else {
         return;
     };

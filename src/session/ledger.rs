@@ -13,7 +13,7 @@ pub(super) const TLS_BYTES: usize = 40 << 10;
 pub struct Memory {
     /// Queues, incomplete messages, stream headers.
     pub sessions: usize,
-    /// XML parsers, busy or idle.
+    /// XML parsers, busy or idle, and what is remembered of stream features.
     pub parsers: usize,
     /// Compression.
     pub compression: usize,

@@ -26,6 +26,7 @@ use crate::net::source::Source;
 use crate::net::tls_client::Contexts;
 use crate::proto::ws::deflate::Codec;
 use crate::proto::xmpp::Parsers;
+use crate::proto::xmpp::known_features::KnownFeatures;
 
 /// Size of a read from a socket, in bytes.
 pub const READ_SIZE: usize = 16 << 10;
@@ -61,6 +62,8 @@ pub struct Shared {
     pub meter: Meter,
     /// Bytes that the current or last session has taken from its client and from its server.
     pub taken: (usize, usize),
+    /// Stream features that servers have sent.
+    pub(super) known_features: KnownFeatures,
     /// Compresses and inflates messages.
     pub(super) codec: Codec,
     /// The time of this turn of the loop.
@@ -124,6 +127,7 @@ impl Shared {
             tls_budget: TLS_STEPS_PER_TURN,
             meter: Meter::default(),
             taken: (0, 0),
+            known_features: KnownFeatures::default(),
             codec: Codec::default(),
             now: 0,
             scratch: vec![0; READ_SIZE],
@@ -162,7 +166,7 @@ impl Shared {
     /// Returns the memory held for sessions.
     pub fn memory(&self) -> Memory {
         Memory {
-            parsers: heap_bytes(),
+            parsers: heap_bytes() + self.known_features.held_bytes(),
             compression: self.codec.memory(),
             names: self.locator.held_bytes(),
             ..self.ledger.memory()
@@ -199,6 +203,7 @@ impl Shared {
     /// Drops caches.
     pub fn drop_caches(&mut self) {
         self.parsers.set_limits(xml_limits(&self.config));
+        self.known_features = KnownFeatures::default();
         self.codec = Codec::default();
         self.locator.resolver.drop_cache();
     }

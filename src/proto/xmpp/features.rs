@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::framing::{Element, tag_name};
 use super::ns;
-use crate::expat::{Error, Parser, Tag, Token};
+use crate::expat::{self, Error, Parser, Tag, Token};
 
 /// Maximum length of stream features, in bytes. They are parsed in one turn.
 pub const MAX_FEATURES: usize = 64 << 10;
@@ -225,6 +225,18 @@ impl Rewriting<'_> {
         let at = tag.end as usize + content(self.features, tag, end).len();
         let (range, text) = (at..at, text.to_owned());
         Edit { range, text }
+    }
+}
+
+/// Returns the features at the front of `bytes`, in a stream with the usual root, if they are
+/// complete and certainly well-formed.
+pub(super) fn plain(bytes: &[u8]) -> Option<&[u8]> {
+    let mut rest = bytes.strip_prefix(b"<stream:features>")?;
+    loop {
+        if let Some(after) = rest.strip_prefix(b"</stream:features>") {
+            return Some(&bytes[..bytes.len() - after.len()]);
+        }
+        rest = &rest[expat::plain_element(rest)?.bytes.len()..];
     }
 }
 

@@ -106,6 +106,8 @@ enum Name<'a> {
     Seen(&'a Parser, &'a Tag),
     /// The name and default namespace of an element that uses no prefixes and declares none.
     Plain(&'a [u8], Option<&'a [u8]>),
+    /// Stream features in the usual stream, with a tag that has no attributes.
+    Features,
 }
 
 impl<'a> Element<'a> {
@@ -131,11 +133,26 @@ impl<'a> Element<'a> {
         }
     }
 
+    /// Creates stream features that needed no parser, in a stream with the usual root.
+    pub(super) fn features(bytes: &'a [u8]) -> Element<'a> {
+        Element {
+            bytes,
+            name: Name::Features,
+            declarations: Declarations::usual(),
+        }
+    }
+
+    /// Whether the root of the stream is the usual one.
+    pub fn is_in_usual_stream(&self) -> bool {
+        std::ptr::eq(self.declarations, Declarations::usual())
+    }
+
     /// Whether the element has this namespace and local name.
     #[inline]
     pub fn is(&self, namespace: &str, name: &str) -> bool {
         match self.name {
             Name::Seen(parser, tag) => parser.name(tag) == (namespace.as_bytes(), name.as_bytes()),
+            Name::Features => (namespace, name) == (ns::STREAMS, "features"),
             Name::Plain(own, own_namespace) => {
                 own == name.as_bytes()
                     && own_namespace.unwrap_or(&self.declarations.default) == namespace.as_bytes()
@@ -146,7 +163,7 @@ impl<'a> Element<'a> {
     /// Returns the offset in `bytes` after the element's name, where attributes begin.
     pub fn name_end(&self) -> usize {
         match self.name {
-            Name::Seen(..) => 1 + tag_name(self.bytes).len(),
+            Name::Seen(..) | Name::Features => 1 + tag_name(self.bytes).len(),
             Name::Plain(name, _) => 1 + name.len(),
         }
     }
@@ -186,6 +203,7 @@ impl<'a> Element<'a> {
         match self.name {
             Name::Seen(parser, tag) => parser.declarations(tag).any(|(own, _)| own == prefix),
             Name::Plain(_, namespace) => prefix.is_empty() && namespace.is_some(),
+            Name::Features => false,
         }
     }
 }

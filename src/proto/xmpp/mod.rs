@@ -3,7 +3,8 @@
 //!
 //! `header` reads and writes stream headers, including `<open/>`. `server_stream` splits the
 //! server's stream into units, and `client_message` checks the client's messages. `framing`
-//! makes an element of the server complete in itself, and `features` edits stream features.
+//! makes an element of the server complete in itself, and `features` edits stream features, and
+//! `known_features` remembers the result.
 //! `starttls` negotiates TLS with the server. `address` checks the `to` of a stream header, and
 //! `error` has the stream errors.
 
@@ -13,6 +14,7 @@ pub mod error;
 pub mod features;
 pub mod framing;
 pub mod header;
+pub mod known_features;
 pub mod server_stream;
 pub mod starttls;
 

@@ -11,7 +11,7 @@ use std::fmt;
 
 use super::framing::{Declarations, Element, tag_name};
 use super::header::Header;
-use super::{is_space, ns};
+use super::{features, is_space, ns};
 use crate::buf::Buf;
 use crate::expat::{self, Boundary, Judgement, Parser, Pool, Token};
 use crate::meter::{LOOKED_AT_BYTES, Meter, PARSER};
@@ -256,14 +256,17 @@ impl ServerStream {
             State::Content => {}
             State::Ended => return Ok(None),
         }
-        let Some(plain) = expat::plain_element(bytes) else {
+        let plain = expat::plain_element(bytes);
+        let element = plain.map(|plain| Element::plain(plain, self.declarations()));
+        let features = || features::plain(bytes).filter(|_| self.root.is_none());
+        let Some(element) = element.or_else(|| features().map(Element::features)) else {
             return Ok(None);
         };
-        meter.draw(UNIT_WORK + plain.bytes.len() / LOOKED_AT_BYTES);
-        let element = Element::plain(plain, self.declarations());
+        let len = element.bytes.len();
+        meter.draw(UNIT_WORK + len / LOOKED_AT_BYTES);
         let (state, flow) = hand_out(element, limit, each)?;
         self.state = state;
-        Ok(Some(Progress::Done(plain.bytes.len(), flow)))
+        Ok(Some(Progress::Done(len, flow)))
     }
 
     /// Passes on the header at the start of `bytes`, if it is usual, complete and certainly

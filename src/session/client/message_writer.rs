@@ -4,6 +4,7 @@
 //! server's own bytes. Messages are compressed if that was negotiated and helps.
 
 use crate::buf::Buf;
+use crate::meter::PARSER;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::deflate::Codec;
 use crate::proto::ws::frame::MAX_SERVER_HEADER;
@@ -11,6 +12,7 @@ use crate::proto::ws::{Opcode, frame};
 use crate::proto::xmpp::features::{Changes, MAX_FEATURES, StreamLimits};
 use crate::proto::xmpp::framing::Element;
 use crate::proto::xmpp::header::Header;
+use crate::proto::xmpp::known_features::KnownFeatures;
 
 /// Shorter messages are not compressed: they would shrink by at most half, and fit in one
 /// packet anyway.
@@ -30,10 +32,13 @@ pub(in crate::session) struct MessageWriter<'a> {
     pub framed: bool,
     /// The changes to stream features.
     pub changes: Changes,
+    pub known: &'a mut KnownFeatures,
     /// Number of bytes that were compressed.
     pub compressed: usize,
     /// Number of bytes that an empty queue gets room for.
     pub room: usize,
+    /// Units of the meter for features that were parsed again.
+    pub parsed: usize,
 }
 
 impl MessageWriter<'_> {
@@ -64,8 +69,12 @@ impl MessageWriter<'_> {
             return None;
         }
         self.text.clear();
-        let changed = self.changes.write(element, self.framed, self.text);
-        let limits = changed.ok()?;
+        let (changes, framed) = (self.changes, self.framed);
+        let written = self.known.write(changes, element, framed, self.text);
+        if !matches!(written, Ok((_, false))) {
+            self.parsed += PARSER + element.bytes.len();
+        }
+        let (limits, _) = written.ok()?;
         Some((self.write(&[], &[]), limits))
     }
 

@@ -43,7 +43,7 @@ struct Found {
     bad_features: bool,
     /// The limits in the last stream features.
     limits: Option<StreamLimits>,
-    /// Units of the meter for elements that were parsed again.
+    /// Units of the meter for stream errors that were parsed again.
     parsed: usize,
 }
 
@@ -72,7 +72,8 @@ impl UnitRelay<'_> {
             traffic.count(sent);
         }
         // Pause after the work of a parser, so that it is drawn before the next unit.
-        match self.writer.out.len() >= self.high_water || self.found.parsed > 0 {
+        let parsed = self.found.parsed + self.writer.parsed;
+        match self.writer.out.len() >= self.high_water || parsed > 0 {
             true => Flow::Pause,
             false => Flow::Continue,
         }
@@ -95,7 +96,6 @@ impl UnitRelay<'_> {
         found.element = true;
         found.authenticated |= element.is(ns::SASL, "success");
         if element.is(ns::STREAMS, "features") {
-            found.parsed += PARSER + element.bytes.len();
             let Some((sent, limits)) = self.writer.features(element) else {
                 found.bad_features = true;
                 return None;
@@ -127,9 +127,11 @@ impl Session {
                 deflate: self.deflate,
                 framed: self.machine.dialect() != Some(Dialect::Draft),
                 changes,
+                known: &mut shared.known_features,
                 compressed: 0,
                 // Messages are a little longer than what is in the stream.
                 room: bytes.len() + bytes.len() / 8,
+                parsed: 0,
             },
             domain: self.domain.as_deref().unwrap_or_default(),
             passes_header: self.machine.passes_header(),
@@ -142,10 +144,10 @@ impl Session {
         let limit = self.config.max_stanza_bytes;
         let each = |unit: Unit<'_>| relay.take(unit);
         let result = self.stream.feed(pool, bytes, limit, meter, each);
-        let compressing = relay.writer.compressed / COMPRESSED_BYTES;
+        let work = relay.writer.parsed + relay.writer.compressed / COMPRESSED_BYTES;
         let found = relay.found;
         self.stream_paused = result == Ok(Flow::Pause);
-        shared.meter.draw(found.parsed + compressing);
+        shared.meter.draw(found.parsed + work);
         if let Some(limits) = found.limits {
             self.tally.note_limits(limits, &mut shared.metrics);
         }

@@ -291,7 +291,10 @@ fn how_many_parsers_a_turn_makes_is_bounded() {
         let from_client = if from_server == 0 { &frames[..] } else { &[] };
         let mut run = Run::with_frames(from_client, &mut shared);
         run.session.deflate = None;
-        run.server_says("<stream:features/>".repeat(from_server).as_bytes());
+        // The same features would be remembered.
+        let features = |n: usize| format!("<stream:features><f{n}/></stream:features>");
+        let features: String = (0..from_server).map(features).collect();
+        run.server_says(features.as_bytes());
         let (mut all, mut taken, mut still) = (0, run.peers_take(), 0);
         while still < 3 {
             let before = parsers_made();

@@ -24,6 +24,8 @@ const KEYS: [&str; 3] = ["address", "weight", "backup"];
 pub struct Server {
     /// Where it listens.
     pub address: ServerAddress,
+    /// The text of its address, for metrics and log.
+    pub name: Arc<str>,
     /// The server's share of the sessions, relative to the other weights.
     pub weight: u16,
     /// Used only while all other servers fail.
@@ -65,6 +67,7 @@ impl fmt::Display for Host {
 impl From<ServerAddress> for Server {
     fn from(address: ServerAddress) -> Server {
         Server {
+            name: address.to_string().into(),
             address,
             weight: 1,
             backup: false,
@@ -133,9 +136,9 @@ fn mapping(entries: &[Entry], setting: &mut Setting<'_>) -> Option<Server> {
         setting.not_allowed("an entry without 'address'", &allowed);
     }
     Some(Server {
-        address: address?,
         weight,
         backup,
+        ..Server::from(address?)
     })
 }
 

@@ -19,7 +19,6 @@ mod shared;
 mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
 use std::time::SystemTime;
 
 use crate::config::Config;
@@ -137,6 +136,7 @@ pub struct Metrics {
     sessions: Vec<[u64; DIALECTS.len()]>,
     domains: Vec<DomainTotals>,
     domain_index: HashMap<String, u16>,
+    server_index: HashMap<String, u16>,
     closed: Vec<(End, u64)>,
     time_to_open: Histogram,
     connect: Histogram,
@@ -172,6 +172,7 @@ impl Metrics {
             sessions: vec![Default::default(); phases.len()],
             domains: Vec::new(),
             domain_index: HashMap::new(),
+            server_index: HashMap::new(),
             closed: causes.iter().map(|cause| (*cause, 0)).collect(),
             time_to_open: Histogram::new(OPENING_MS, 1000),
             connect: Histogram::new(OPENING_MS, 1000),
@@ -192,7 +193,11 @@ impl Metrics {
 
     /// Returns the series with this name, or `other` if there is no room for it.
     fn domain(&mut self, name: &str) -> u16 {
-        if let Some(at) = self.domain_index.get(name) {
+        let (index, key) = match name.strip_prefix(SERVER) {
+            Some(server) => (&mut self.server_index, server),
+            None => (&mut self.domain_index, name),
+        };
+        if let Some(at) = index.get(key) {
             return *at;
         }
         let at = u16::try_from(self.domains.len()).unwrap_or(u16::MAX);
@@ -207,7 +212,7 @@ impl Metrics {
             failures: 0,
             is_down: false,
         });
-        self.domain_index.insert(name.to_owned(), at);
+        index.insert(key.to_owned(), at);
         at
     }
 
@@ -250,8 +255,7 @@ impl Metrics {
     }
 
     fn server(&self, server: &str) -> u16 {
-        let at = self.domain_index.get(&server_name(server));
-        at.copied().unwrap_or(0)
+        self.server_index.get(server).copied().unwrap_or(0)
     }
 
     /// Counts an attempt to use a configured server.
@@ -303,17 +307,12 @@ impl Metrics {
 /// The prefix of the name of a server's series. Domains do not contain a space.
 const SERVER: &str = "server ";
 
-/// Returns the name of a server's series, which differs from all domains.
-fn server_name(server: impl Display) -> String {
-    format!("{SERVER}{server}")
-}
-
 /// Returns the names of all series for `config`: its servers and domains.
 fn series_names(config: &Config) -> impl Iterator<Item = String> {
     let entries = || config.domains.iter().flat_map(|domains| domains.iter());
     let own = entries().flat_map(|domain| domain.servers.iter());
     let servers = config.servers.iter().chain(own);
-    let servers = servers.map(|server| server_name(&server.address));
+    let servers = servers.map(|server| format!("{SERVER}{}", server.name));
     servers.chain(entries().map(|domain| domain.name.clone()))
 }
 

@@ -51,14 +51,14 @@ impl ByteStream {
 
     /// The result of a connect; `None` while it is in progress.
     pub(super) fn connected(&self) -> Option<io::Result<()>> {
-        match getsockopt(&self.0, sockopt::SocketError) {
-            Ok(0) => {}
-            Ok(code) => return Some(Err(io::Error::from_raw_os_error(code))),
+        match getpeername::<SockaddrStorage>(self.as_raw_fd()) {
+            Ok(_) => return Some(Ok(())),
+            Err(Errno::ENOTCONN) => {}
             Err(error) => return Some(Err(error.into())),
         }
-        match getpeername::<SockaddrStorage>(self.as_raw_fd()) {
-            Ok(_) => Some(Ok(())),
-            Err(Errno::ENOTCONN) => None,
+        match getsockopt(&self.0, sockopt::SocketError) {
+            Ok(0) => None,
+            Ok(code) => Some(Err(io::Error::from_raw_os_error(code))),
             Err(error) => Some(Err(error.into())),
         }
     }

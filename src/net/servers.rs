@@ -2,6 +2,7 @@
 //! slots.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::address::Address;
 pub use super::connect_queue::Caller;
@@ -13,7 +14,7 @@ use super::step::Observer;
 pub struct Servers {
     failed: FailedAddresses,
     queue: ConnectQueue,
-    results: Vec<(Rc<str>, bool)>,
+    results: Vec<(Arc<str>, bool)>,
     pub(crate) observer: Observer,
 }
 
@@ -62,13 +63,13 @@ impl Servers {
 
     fn note(&mut self, target: &Target, answered: bool) {
         if let Some(server) = &target.server {
-            self.results.push((Rc::clone(server), answered));
+            self.results.push((Arc::clone(server), answered));
         }
     }
 
     /// Returns what happened at configured servers since the last call, and whether each
     /// answered.
-    pub(crate) fn take_results(&mut self) -> Vec<(Rc<str>, bool)> {
+    pub(crate) fn take_results(&mut self) -> Vec<(Arc<str>, bool)> {
         std::mem::take(&mut self.results)
     }
 

@@ -209,14 +209,22 @@ impl Shared {
     }
 
     /// Starts a look-up for the session with this token, whose client is `source`. Returns the
-    /// id of the look-up.
-    pub(super) fn look_up(&mut self, token: usize, wanted: &Wanted, source: Source) -> u64 {
+    /// id of the look-up, and the answer if it is known.
+    pub(super) fn look_up(
+        &mut self,
+        token: usize,
+        wanted: &Wanted,
+        source: Source,
+    ) -> (u64, Option<Answer>) {
         self.meter.draw(LOOK_UP);
         let query = self.next_query;
         self.next_query += 1;
-        self.queries.insert(query, token);
         self.locator.look_up(query, wanted, source, self.now);
-        query
+        let answer = self.locator.take_answer(query);
+        if answer.is_none() {
+            self.queries.insert(query, token);
+        }
+        (query, answer)
     }
 
     /// Cancels a look-up, whose answer nobody waits for.

@@ -17,7 +17,7 @@ use super::look_up::{
 use super::question::{Error as DnsError, Family, Question};
 use super::resolver::{DnsAnswer, Resolver, Waiter};
 pub use super::target::{Error, PORT, Target};
-use crate::config::Server;
+use crate::config::{Host, Server, ServerAddress};
 use crate::net::source::Source;
 use crate::net::step::{Observer, Step};
 
@@ -42,8 +42,6 @@ pub enum Wanted {
     },
     /// Servers that the configuration or another server names.
     Servers {
-        /// Their hosts, for the log.
-        name: String,
         /// The servers.
         servers: Arc<[Server]>,
         /// Whether they expect TLS from the first byte.
@@ -99,12 +97,11 @@ impl Locator {
 
     /// Starts a look-up for `asker`. Its answers carry `id`.
     pub fn look_up(&mut self, id: u64, wanted: &Wanted, asker: Source, now_ms: u64) {
-        let (Wanted::Domain { name, .. } | Wanted::Servers { name, .. }) = wanted;
-        let waiter = Waiter {
-            id,
-            asker,
-            domain: name.as_str().into(),
+        let domain = match wanted {
+            Wanted::Domain { name, .. } => name.as_str().into(),
+            Wanted::Servers { servers, .. } => names(servers).into(),
         };
+        let waiter = Waiter { id, asker, domain };
         let mut look_up = LookUp::new(waiter);
         match wanted {
             Wanted::Servers {
@@ -183,6 +180,13 @@ impl Locator {
     pub fn due_ms(&self) -> Option<u64> {
         let look_up = self.due.first().map(|(due, _)| *due);
         look_up.into_iter().chain(self.resolver.due_ms()).min()
+    }
+
+    /// Returns the last result of a look-up that has just been started, if it has one already.
+    pub fn take_answer(&mut self, id: u64) -> Option<Answer> {
+        let newest = self.ready.back();
+        let is_it = newest.is_some_and(|answer| answer.id == id && answer.last);
+        is_it.then(|| self.ready.pop_back()).flatten()
     }
 
     /// Returns the next result, if there is one.
@@ -293,7 +297,9 @@ impl Locator {
         let (targets, complete) = look_up.give(overdue);
         if !targets.is_empty() && !look_up.found {
             look_up.found = true;
-            self.resolver.has_worked(&look_up.waiter.domain, now_ms);
+            if !look_up.waiter.domain.is_empty() {
+                self.resolver.has_worked(&look_up.waiter.domain, now_ms);
+            }
         }
         if complete {
             let result = match look_up.found {
@@ -366,4 +372,17 @@ impl Locator {
     fn answer(&mut self, id: u64, targets: Result<Vec<Target>, Error>, last: bool) {
         self.ready.push_back(Answer { id, targets, last });
     }
+}
+
+/// Returns the names of servers, which must be looked up; empty if there are none.
+fn names(servers: &[Server]) -> String {
+    let name = |server: &Server| match &server.address {
+        ServerAddress::Tcp {
+            host: Host::Name(name),
+            ..
+        } => Some(name.clone()),
+        _ => None,
+    };
+    let names: Vec<_> = servers.iter().filter_map(name).collect();
+    names.join(", ")
 }

@@ -4,7 +4,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::question::{Error as DnsError, Question, Records, Service};
@@ -31,13 +30,14 @@ pub(super) enum ServiceKind {
 /// A server whose addresses are being looked up.
 #[derive(Clone, Debug)]
 pub(super) struct ServerHost {
+    /// The name to look up; empty if there is none.
     pub(super) host: String,
     port: u16,
     direct: bool,
     by_srv: bool,
     backup: bool,
     /// The configured server, as the file names it.
-    server: Option<Rc<str>>,
+    server: Option<Arc<str>>,
     /// The path of a unix socket, which has no host and is not looked up.
     socket: Option<Arc<Path>>,
     /// Addresses not yet used, by family; `None` while the question is open.
@@ -110,7 +110,14 @@ impl ServerHost {
         let host = match &server.address {
             ServerAddress::Tcp { host, port } => match host {
                 Host::Name(name) => new(name.clone(), *port),
-                Host::Address(address) => new(address.to_string(), *port),
+                Host::Address(address) => {
+                    let of_family =
+                        |here: bool| Some(here.then_some(*address).into_iter().collect());
+                    ServerHost {
+                        found: [address.is_ipv6(), address.is_ipv4()].map(of_family),
+                        ..new(String::new(), *port)
+                    }
+                }
             },
             ServerAddress::Unix(path) => ServerHost {
                 socket: Some(Arc::clone(path)),
@@ -120,7 +127,7 @@ impl ServerHost {
         };
         ServerHost {
             backup: server.backup,
-            server: Some(server.address.to_string().into()),
+            server: Some(Arc::clone(&server.name)),
             ..host
         }
     }

@@ -1,6 +1,6 @@
 //! The result of a look-up: a server to connect to, or why there is none.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::question::Error as DnsError;
 use crate::net::address::Address;
@@ -21,7 +21,7 @@ pub struct Target {
     /// Whether it is used only while all others fail.
     pub backup: bool,
     /// The configured server, as the file names it; `None` if it was found in the DNS.
-    pub server: Option<Rc<str>>,
+    pub server: Option<Arc<str>>,
 }
 
 /// Why there is no server to connect to.

@@ -24,8 +24,19 @@ impl Session {
         self.on_route(shared, |route, _, shared| route.take_answer(answer, shared));
     }
 
+    /// Whether the look-up has an answer that is not handled yet.
+    pub(super) fn knows_server(&self) -> bool {
+        self.route
+            .as_ref()
+            .is_some_and(|route| route.answer.is_some())
+    }
+
     /// Continues to connect to the server, as far as possible without waiting for its bytes.
     pub(super) fn connect(&mut self, shared: &mut Shared) {
+        let answer = self.route.as_mut().and_then(|route| route.answer.take());
+        if let Some(answer) = answer {
+            self.located(answer, shared);
+        }
         let Some(route) = &mut self.route else {
             return;
         };

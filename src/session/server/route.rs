@@ -76,6 +76,8 @@ pub(in crate::session) struct Route {
     /// Messages that wait for the server.
     pub queue: Buf,
     query: Option<u64>,
+    /// The answer, if it was known at once.
+    pub(super) answer: Option<Answer>,
     dial: Dial,
     /// The lane of the dial that connected.
     pub(super) lane: u8,
@@ -138,6 +140,7 @@ impl Route {
             header_sent: false,
             queue: Buf::new(),
             query: None,
+            answer: None,
             dial: Dial::new(caller),
             lane: 0,
             missed: false,
@@ -157,7 +160,8 @@ impl Route {
         let Caller {
             session, source, ..
         } = *self.dial.caller();
-        self.query = Some(shared.look_up(session, &self.wanted, source));
+        let (query, answer) = shared.look_up(session, &self.wanted, source);
+        (self.query, self.answer) = (Some(query), answer);
     }
 
     /// Takes the locator's answer.
@@ -326,9 +330,8 @@ impl Route {
     /// longer needed.
     pub(super) fn lead_to(&mut self, name: String, port: u16) -> Option<u64> {
         self.configured = false;
-        let host = Host::Name(name.clone());
+        let host = Host::Name(name);
         self.wanted = Wanted::Servers {
-            name,
             servers: [ServerAddress::Tcp { host, port }.into()].into(),
             direct: self.tls == Tls::Direct,
         };
@@ -341,12 +344,16 @@ impl Route {
         self.header_sent = false;
         self.waits_until = NEVER;
         self.failure = None;
+        self.answer = None;
         self.query.take()
     }
 
     /// Describes the look-up and the DNS servers for the log.
     pub fn asked(&self, locator: &Locator) -> String {
-        let (Wanted::Domain { name, .. } | Wanted::Servers { name, .. }) = &self.wanted;
+        let name = match &self.wanted {
+            Wanted::Domain { name, .. } => name,
+            Wanted::Servers { servers, .. } => &hosts(servers),
+        };
         let servers = locator.resolver.servers().join(", ");
         format!("asked DNS server {servers} for {}", Escaped(name))
     }
@@ -372,7 +379,6 @@ impl Route {
 fn wanted(name: &str, servers: &Arc<[Server]>, tls: Tls) -> Wanted {
     match servers.is_empty() {
         false => Wanted::Servers {
-            name: hosts(servers),
             servers: Arc::clone(servers),
             direct: tls == Tls::Direct,
         },

@@ -12,6 +12,7 @@ mod script;
 
 use std::collections::BTreeMap;
 
+use super::machine::Phase;
 use super::shared::Shared;
 use crate::config;
 use crate::expat::parsers_made;
@@ -26,10 +27,11 @@ use script::frame;
 
 const SCHEDULES: u64 = 4000;
 
+/// The server has a name: a numeric address would be dialled without the simulation.
 const CONFIG: &str = "\
 domains:
   - name: example.com
-    server: 127.0.0.1:9
+    server: localhost:9
     tls: none
 handshake_timeout: 100
 open_timeout: 100
@@ -76,8 +78,8 @@ impl Random {
     clippy::disallowed_methods,
     reason = "the log wants to know when it began"
 )]
-fn shared() -> (mio::Poll, Shared) {
-    let config = config::parse("simulation", CONFIG).expect("a good file");
+fn shared_with(config: &str) -> (mio::Poll, Shared) {
+    let config = config::parse("simulation", config).expect("a good file");
     let log = Log::with_sinks("/nonexistent".as_ref(), None, std::time::Instant::now());
     let poll = mio::Poll::new().expect("a poll");
     let registry = || poll.registry().try_clone().expect("a registry");
@@ -91,6 +93,28 @@ fn shared() -> (mio::Poll, Shared) {
         registry(),
     );
     (poll, shared)
+}
+
+fn shared() -> (mio::Poll, Shared) {
+    shared_with(CONFIG)
+}
+
+/// A numeric address needs no look-up, and thus no further turn.
+#[test]
+fn a_numeric_address_is_dialled_in_the_turn_of_the_first_message() {
+    for (server, phase) in [
+        ("localhost:9", Phase::Locating),
+        ("127.0.0.1:9", Phase::Connecting),
+        ("'[::1]:9'", Phase::Connecting),
+    ] {
+        let (_poll, mut shared) = shared_with(&CONFIG.replace("localhost:9", server));
+        let mut run = Run::new(0, &mut shared);
+        while run.session.phase() < Phase::Locating {
+            run.client_sends(usize::MAX);
+            run.turn();
+        }
+        assert_eq!(run.session.phase(), phase, "{server}");
+    }
 }
 
 #[test]

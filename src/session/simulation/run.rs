@@ -277,7 +277,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn client_sends(&mut self, n: usize) {
+    pub(super) fn client_sends(&mut self, n: usize) {
         if self.client.send(n) {
             self.client_edge(true, false, false);
         }
@@ -330,7 +330,7 @@ impl<'a> Run<'a> {
 
     /// Does what the reactor does with a session on the run list. Returns whether it stays
     /// there.
-    fn turn(&mut self) -> bool {
+    pub(super) fn turn(&mut self) -> bool {
         if self.over || !self.listed {
             return false;
         }

@@ -40,6 +40,16 @@ pub(crate) struct Named<'a> {
     pub is_down: bool,
 }
 
+/// The values of a metric with certain labels.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Part<'a> {
+    /// The values of the labels.
+    pub labels: Vec<&'a str>,
+    pub total: u64,
+    /// How much it has grown in the last minutes.
+    pub recent: u64,
+}
+
 impl Report<'_> {
     fn samples(&self, name: &str) -> Option<&Samples> {
         let mut metrics = self.snapshot.metrics.iter();
@@ -76,19 +86,19 @@ impl Report<'_> {
         add(&self.sum, &indices).saturating_sub(before)
     }
 
-    /// Returns the label values of each value of a metric, the value, and how much it has grown
-    /// in the last minutes.
-    pub fn parts(&self, name: &str) -> Vec<(Vec<&str>, u64, u64)> {
+    /// Returns each value of a metric.
+    pub fn parts(&self, name: &str) -> Vec<Part<'_>> {
         let before = self.history.before(self.now, KEPT_MS);
-        let labels = self.labels(name);
-        labels
-            .map(|(labels, at)| {
-                let value = self.sum[at];
-                let before = before.map_or(0, |(_, values)| values[at]);
-                let words = labels.split('"').skip(1).step_by(2).collect();
-                (words, value, value.saturating_sub(before))
-            })
-            .collect()
+        let parts = self.labels(name).map(|(labels, at)| {
+            let total = self.sum[at];
+            let before = before.map_or(0, |(_, values)| values[at]);
+            Part {
+                labels: labels.split('"').skip(1).step_by(2).collect(),
+                total,
+                recent: total.saturating_sub(before),
+            }
+        });
+        parts.collect()
     }
 
     /// Returns the values that only this worker has, by name.
@@ -237,6 +247,7 @@ fn per_second(indices: &[usize], from: Sample<'_>, to: Sample<'_>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::super::{Gauges, Metrics, Publisher, SharedMetrics};
+    use super::Part;
 
     /// A worker that relays `per_second` messages per second up to `end`, in milliseconds.
     fn run(
@@ -286,8 +297,12 @@ mod tests {
         assert!((median - 0.000_375).abs() < 1e-9, "{median}");
         let points = report.quantiles(latency, 1.0);
         assert_eq!((points[0].1, points[59].1), (0.001, 0.000_5));
-        let ended = report.parts("closed_sessions_total");
-        assert_eq!(ended, [(vec!["client", "lost"], 1, 1)]);
+        let ended = Part {
+            labels: vec!["client", "lost"],
+            total: 1,
+            recent: 1,
+        };
+        assert_eq!(report.parts("closed_sessions_total"), [ended]);
         // A minute without messages: the quantile looks back further.
         run(&mut publisher, &mut metrics, &mut now, 1_100_000, 0);
         let report = publisher.report(&metrics, &gauges, now);

@@ -43,8 +43,8 @@ const AAAA: u16 = 28;
 const SRV: u16 = 33;
 
 struct Sent {
-    channel: usize,
-    /// Number of times that its channel had been emptied when it was asked.
+    lane: usize,
+    /// Number of times that its lane had been emptied when it was asked.
     round: u64,
     ticket: u64,
     question: Arc<Question>,
@@ -52,12 +52,19 @@ struct Sent {
 
 type Reply = Result<Timed, Error>;
 
+/// What c-ares waits for on a socket; for nothing once it closes the socket.
+struct SocketState {
+    lane: usize,
+    socket: Socket,
+    reads: bool,
+    writes: bool,
+}
+
 /// The reports of c-ares from its callbacks. They must be `Send`, although only this thread
 /// calls them.
 #[derive(Default)]
 struct Reports {
-    /// Channel, descriptor, and whether to wait for reads and for writes.
-    sockets: Vec<(usize, Socket, bool, bool)>,
+    sockets: Vec<SocketState>,
     replies: VecDeque<(Sent, Reply)>,
 }
 
@@ -86,7 +93,7 @@ pub struct Channels {
     /// The lane for new questions.
     current: usize,
     reports: Arc<Mutex<Reports>>,
-    /// Questions with waiters: their channel and text, by ticket.
+    /// Questions with waiters: their lane and text, by ticket.
     live: HashMap<u64, (usize, Arc<Question>)>,
     next_ticket: u64,
     servers: Vec<String>,
@@ -138,8 +145,13 @@ impl Channels {
             .set_flags(Flags::NOSEARCH | Flags::NOALIASES)
             .set_timeout(TRY_TIMEOUT)
             .set_tries(TRIES)
-            .set_socket_state_callback(move |socket, read, write| {
-                lock(&reports).sockets.push((lane, socket, read, write));
+            .set_socket_state_callback(move |socket, reads, writes| {
+                lock(&reports).sockets.push(SocketState {
+                    lane,
+                    socket,
+                    reads,
+                    writes,
+                });
             });
         options.set_resolvconf_path(&self.resolv_conf)?;
         // The library's own cache could keep answers for more than a minute.
@@ -188,7 +200,7 @@ impl Channels {
         lane.live += 1;
         self.live.insert(ticket, (at, Arc::clone(question)));
         let sent = Sent {
-            channel: at,
+            lane: at,
             round: lane.round,
             ticket,
             question: Arc::clone(question),
@@ -242,7 +254,7 @@ impl Channels {
         let round = lane.round;
         lock(&self.reports)
             .replies
-            .retain(|(sent, _)| sent.channel != at || sent.round == round);
+            .retain(|(sent, _)| sent.lane != at || sent.round == round);
         let mut again = Vec::new();
         for (ticket, (lane, question)) in &self.live {
             if *lane == at {
@@ -258,14 +270,14 @@ impl Channels {
     /// for it.
     pub fn next_reply(&mut self) -> Option<(Arc<Question>, Reply, Option<u64>)> {
         let (sent, reply) = lock(&self.reports).replies.pop_front()?;
-        let lane = &mut self.lanes[sent.channel];
+        let lane = &mut self.lanes[sent.lane];
         if self.live.remove(&sent.ticket).is_none() {
             lane.dropped -= 1;
             return Some((sent.question, reply, None));
         }
         lane.live -= 1;
         if lane.live == 0 && lane.dropped > 0 {
-            self.empty(sent.channel);
+            self.empty(sent.lane);
             self.register(false);
         }
         Some((sent.question, reply, Some(sent.ticket)))
@@ -309,21 +321,21 @@ impl Channels {
         let changes = std::mem::take(&mut lock(&self.reports).sockets);
         // c-ares may already have closed the socket. The kernel has then removed its
         // registration, so these calls may fail harmlessly.
-        for (at, socket, read, write) in changes {
-            let Some(lane) = self.lanes.get_mut(at) else {
+        for state in changes {
+            let Some(lane) = self.lanes.get_mut(state.lane) else {
                 continue;
             };
-            lane.open.retain(|(open, _)| *open != socket);
-            let _ = self.registry.deregister(&mut SourceFd(&socket));
-            if !read && !write {
+            lane.open.retain(|(open, _)| *open != state.socket);
+            let _ = self.registry.deregister(&mut SourceFd(&state.socket));
+            if !state.reads && !state.writes {
                 continue;
             }
-            let interest = match write {
+            let interest = match state.writes {
                 true => Interest::READABLE | Interest::WRITABLE,
                 false => Interest::READABLE,
             };
-            lane.open.push((socket, interest));
-            let mut source = SourceFd(&socket);
+            lane.open.push((state.socket, interest));
+            let mut source = SourceFd(&state.socket);
             let _ = self.registry.register(&mut source, self.token, interest);
         }
         if again {

@@ -30,8 +30,8 @@ pub(super) fn add(report: &Report<'_>, now_ms: u64, fields: Fields) -> Fields {
 fn phases(report: &Report<'_>) -> Vec<Fields> {
     let parts = report.parts("sessions");
     let mut rows: Vec<(&str, [u64; 3])> = Vec::new();
-    for (words, value, _) in &parts {
-        let [phase, dialect] = words.as_slice() else {
+    for part in &parts {
+        let [phase, dialect] = part.labels.as_slice() else {
             continue;
         };
         if rows.last().is_none_or(|(last, _)| last != phase) {
@@ -40,7 +40,7 @@ fn phases(report: &Report<'_>) -> Vec<Fields> {
         let column = ["none", "rfc7395", "draft"];
         let column = column.iter().position(|known| known == dialect);
         if let (Some((_, counts)), Some(column)) = (rows.last_mut(), column) {
-            counts[column] += value;
+            counts[column] += part.total;
         }
     }
     let used = rows
@@ -58,19 +58,19 @@ fn phases(report: &Report<'_>) -> Vec<Fields> {
 
 fn closed(report: &Report<'_>) -> Vec<Fields> {
     let mut parts = report.parts("closed_sessions_total");
-    parts.retain(|(_, total, _)| *total > 0);
-    parts.sort_by_key(|(_, total, recent)| std::cmp::Reverse((*recent, *total)));
+    parts.retain(|part| part.total > 0);
+    parts.sort_by_key(|part| std::cmp::Reverse((part.recent, part.total)));
     parts.truncate(MOST_ROWS);
-    let rows = parts.into_iter().map(|(words, total, recent)| {
-        let [by, why] = words.as_slice() else {
+    let rows = parts.into_iter().map(|part| {
+        let [by, why] = part.labels.as_slice() else {
             return Fields::default();
         };
         Fields::default()
-            .text("severity", if recent > 0 { GOOD } else { "quiet" })
+            .text("severity", if part.recent > 0 { GOOD } else { "quiet" })
             .text("by", by)
             .text("why", why.replace('_', " "))
-            .text("recent", count(recent))
-            .text("total", count(total))
+            .text("recent", count(part.recent))
+            .text("total", count(part.total))
     });
     rows.collect()
 }

@@ -39,11 +39,11 @@ const TEXT_CAP_BYTES: usize = LINE_CAP_BYTES - 64;
 /// The end of a text that was too long.
 const CUT_MARK: &str = "...";
 
-/// The least important level whose last lines are kept if they are enabled.
-const LEAST_KEPT: Level = Level::Notice;
+/// The last lines up to this level are kept if they are enabled.
+const KEPT_IF_ENABLED: Level = Level::Notice;
 
-/// The least important level whose last lines are kept in any case.
-const LEAST_IMPORTANT: Level = Level::Warning;
+/// The last lines up to this level are kept in any case.
+const ALWAYS_KEPT: Level = Level::Warning;
 
 /// The time between two attempts to open the socket.
 const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
@@ -259,7 +259,7 @@ impl Log {
     /// Writes a line, if its level is enabled. Warnings and errors are kept in any case.
     pub fn line(&self, level: Level, text: fmt::Arguments<'_>) {
         let enabled = self.enabled(level);
-        if enabled || level <= LEAST_IMPORTANT {
+        if enabled || level <= ALWAYS_KEPT {
             self.write(level, text, enabled, self.on_stderr.get());
         }
     }
@@ -303,7 +303,7 @@ impl Log {
         let sinks = &mut *sinks;
         sinks.text.set(text);
         let (text, line) = (sinks.text.0.as_str(), &mut sinks.line);
-        if level <= LEAST_KEPT {
+        if level <= KEPT_IF_ENABLED {
             sinks.recent.push(level, text);
         }
         if !enabled {

@@ -70,9 +70,12 @@ impl Domains {
             return None;
         }
         let domain = folded(domain);
-        let exact = self.indexes.get(&domain);
-        let exact = exact.filter(|_| !domain.starts_with('.'));
-        let index = exact.or_else(|| self.cover(&domain))?;
+        let mut index = None;
+        // An index that begins with a dot is that of a pattern.
+        if !domain.starts_with('.') {
+            index = self.indexes.get(&domain);
+        }
+        let index = index.or_else(|| self.cover(&domain))?;
         Some(&self.entries[*index])
     }
 

@@ -1,7 +1,8 @@
 //! The values of keys: numbers, times, words, lists, files.
 //!
 //! Owns the conversion from text to values, and the choice of the entries of a mapping that
-//! apply. A refused value is an error, so any value may replace it. Knows no keys.
+//! apply. After a refused value nothing of the configuration is used, so a reader may return
+//! any value in its place. Knows no keys.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -36,6 +37,7 @@ pub(super) struct Setting<'a> {
 }
 
 impl<'a> Setting<'a> {
+    /// Refuses the value of a node, which the message shows.
     pub fn refuse(&mut self, node: &Node, allowed: &str) {
         if let Some(found) = node.value.shown() {
             self.report
@@ -66,6 +68,7 @@ impl<'a> Setting<'a> {
         value
     }
 
+    /// Reads a value that is not a list.
     pub fn one<T>(&mut self, allowed: &str, read: impl FnOnce(&'a str) -> Option<T>) -> Option<T> {
         self.read(self.node, allowed, read)
     }

@@ -149,17 +149,31 @@ fn an_unknown_key_of_a_domain_is_an_error() {
 
 #[test]
 fn a_domains_list_that_would_lock_everybody_out_is_an_error() {
-    for text in [
-        "domains:",
-        "domains: []",
-        "domains: ~",
-        "domains: any",
-        "domains: {name: a}",
+    for (text, found, allowed) in [
+        ("domains:", "nothing", "a list of one or more domains ("),
+        (
+            "domains: []",
+            "an empty list",
+            "a list of one or more domains (",
+        ),
+        ("domains: ~", "nothing", "a list of one or more domains ("),
+        (
+            "domains: any",
+            "'any'",
+            "a list, each domain on its own line",
+        ),
+        (
+            "domains: {name: a}",
+            "a mapping",
+            "a list, each domain on its own line",
+        ),
     ] {
         let messages = refused(text);
         assert_eq!(messages.len(), 1, "{text}");
+        let start = format!("x.conf:1: key 'domains': {found} is not allowed; allowed: {allowed}");
+        let end = "; without the key any domain may be reached";
         assert!(
-            messages[0].contains("without the key any domain may be reached"),
+            messages[0].starts_with(&start) && messages[0].ends_with(end),
             "{text} gave {messages:?}"
         );
     }

@@ -222,6 +222,10 @@ fn what_yaml_has_beyond_text_lists_and_mappings_is_refused() {
         );
     }
     assert_eq!(refused("domains:\n  - *.a.b\n  - *.c.d\n").len(), 2);
+    // Only these are told, not also that the text is no port.
+    for (text, count) in [("port: !x y", 1), ("port: &x y", 1), ("port: &x !x y", 2)] {
+        assert_eq!(refused(text).len(), count, "{text}");
+    }
 }
 
 #[test]

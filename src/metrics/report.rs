@@ -278,6 +278,7 @@ mod tests {
         assert_eq!(start.rate(name, "up"), 0.0);
         assert_eq!(start.quantile(latency, 0.5), None);
         let mut now = 0;
+        metrics.count_end(("client", "lost"));
         run(&mut publisher, &mut metrics, &mut now, 900_000, 4);
         metrics.count_end(("client", "lost"));
         run(&mut publisher, &mut metrics, &mut now, 1_000_000, 2);
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!((points[0].1, points[59].1), (0.001, 0.000_5));
         let ended = Part {
             labels: vec!["client", "lost"],
-            total: 1,
+            total: 2,
             recent: 1,
         };
         assert_eq!(report.parts("closed_sessions_total"), [ended]);

@@ -49,7 +49,7 @@ use ledger::Share;
 use machine::{Actions, Cause, EndTag, Event, Machine, Phase, ServerAction};
 use session_log::{Name, SessionLog};
 use settings::Settings;
-use shared::Shared;
+use shared::{READ_SIZE, Shared};
 use side::Side;
 use step::Step;
 use tally::Tally;
@@ -328,7 +328,10 @@ impl Session {
         if actions.relay {
             match &mut self.route {
                 Some(route) if !greeted => route.queue.append(bytes, 0),
-                _ => self.server.out.append(bytes, shared.taken.0),
+                _ => {
+                    let room = shared.taken.0.min(READ_SIZE);
+                    self.server.out.append(bytes, room);
+                }
             }
         }
         self.carry_out(&actions, shared);

@@ -2,9 +2,9 @@
 //!
 //! A small parser that accepts only elements that are certainly well-formed: names of ASCII
 //! letters without a prefix, attributes with plain values (including `xmlns` and `xml:lang`),
-//! plain text (`text`), few levels. Most chat traffic is like that. It never rejects anything:
-//! every other element goes to Expat from its first byte. XML 1.0, sections 2.2 to 3.1;
-//! Namespaces in XML.
+//! plain text (`text`), few levels; `run` looks at eight bytes at once. Most chat traffic is like
+//! that. It never rejects anything: every other element goes to Expat from its first byte. XML
+//! 1.0, sections 2.2 to 3.1; Namespaces in XML.
 //!
 //! It saves five sixths of the instructions for a stanza of 200 bytes (2,400 instead of 15,600
 //! from a client, 2,200 instead of 18,500 from a server) and nine tenths for a stanza of 4 KiB

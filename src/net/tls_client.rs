@@ -7,13 +7,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
-use openssl::ex_data::Index;
 use openssl::ssl::{
-    Ssl, SslConnector, SslMethod, SslOptions, SslSession, SslSessionCacheMode, SslVerifyMode,
-    SslVersion,
+    NameType, Ssl, SslConnector, SslMethod, SslOptions, SslSession, SslSessionCacheMode,
+    SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
@@ -30,10 +29,6 @@ const ALPN: &[u8] = b"\x0bxmpp-client";
 /// Resumption tickets, by domain and by whether the certificate was verified. OpenSSL's
 /// interface requires a type that threads can share, although there is only one thread.
 type Tickets = Arc<Mutex<HashMap<(String, bool), SslSession>>>;
-
-/// The place in a connection for the key of its tickets.
-static TICKET_KEY: LazyLock<Option<Index<Ssl, (String, bool)>>> =
-    LazyLock::new(|| Ssl::new_ex_index().ok());
 
 /// The properties of a new connection.
 pub struct TlsRequest<'a> {
@@ -73,7 +68,6 @@ impl Contexts {
     pub(crate) fn of_usable<'a>(
         ca_files: impl Iterator<Item = &'a Path>,
     ) -> Result<(Contexts, Vec<String>), String> {
-        let words = |error: ErrorStack| format!("TLS cannot be set up: {error}");
         let (mut files, mut unusable) = (HashMap::new(), Vec::new());
         for path in ca_files.collect::<BTreeSet<_>>() {
             match Context::new(Some(path)) {
@@ -81,9 +75,6 @@ impl Contexts {
                 Err(why) => unusable.push(why),
             }
         }
-        TICKET_KEY
-            .as_ref()
-            .ok_or_else(|| words(ErrorStack::get()))?;
         let system = Context::new(None)?;
         Ok((Contexts { system, files }, unusable))
     }
@@ -132,8 +123,9 @@ impl Context {
         let mode = SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL;
         builder.set_session_cache_mode(mode);
         builder.set_new_session_callback(move |ssl, session| {
-            if let Some(key) = TICKET_KEY.as_ref().and_then(|index| ssl.ex_data(*index)) {
-                keep(&kept, key.clone(), session);
+            if let Some(domain) = ssl.servername(NameType::HOST_NAME) {
+                let verified = ssl.verify_mode() != SslVerifyMode::NONE;
+                keep(&kept, (domain.to_owned(), verified), session);
             }
         });
         Ok(Context {
@@ -160,9 +152,6 @@ impl Context {
         let tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(ticket) = tickets.get(&key) {
             resume(&mut ssl, ticket);
-        }
-        if let Some(index) = TICKET_KEY.as_ref() {
-            ssl.set_ex_data(*index, key);
         }
         Ok(ssl)
     }

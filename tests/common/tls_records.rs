@@ -25,6 +25,8 @@ unsafe extern "C" {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
     KeyUpdate,
+    /// Asks the peer for one as well.
+    KeyUpdateRequest,
     /// Sent by a server.
     Ticket,
     /// Sent by a server to ask the client to renegotiate.
@@ -35,11 +37,13 @@ impl Idle {
     /// Sends one.
     pub fn send<S: Read + Write>(self, stream: &mut SslStream<S>) {
         const NOT_REQUESTED: c_int = 0;
+        const REQUESTED: c_int = 1;
         let ssl = std::ptr::from_ref::<SslRef>(stream.ssl()).cast_mut().cast();
         // SAFETY: the connection is alive, and nobody else uses it.
         let done = unsafe {
             match self {
                 Idle::KeyUpdate => SSL_key_update(ssl, NOT_REQUESTED),
+                Idle::KeyUpdateRequest => SSL_key_update(ssl, REQUESTED),
                 Idle::Ticket => SSL_new_session_ticket(ssl),
                 Idle::HelloRequest => SSL_renegotiate(ssl),
             }

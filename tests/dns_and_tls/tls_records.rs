@@ -2,7 +2,7 @@
 //! refused renegotiations. However many a peer sends, one call handles only a few, and
 //! other sessions get their turns in between.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -161,6 +161,33 @@ fn one_call_takes_one_of_them() {
         let drawn = (pair.meter.drawn() - before) as usize / TLS_RECORD;
         assert!((FEW..=FEW + 2).contains(&drawn), "{idle:?}: {drawn} drawn");
         drop(pair.poll);
+    }
+}
+
+/// After the handshake the daemon frees what only the handshake needs.
+#[test]
+fn keys_and_tickets_change_in_turns_on_several_connections() {
+    let mut pairs = [
+        (Pair::with_browser(SslVersion::TLS1_3), Idle::KeyUpdate),
+        (Pair::with_server(SslVersion::TLS1_3), Idle::Ticket),
+        (Pair::with_server(SslVersion::TLS1_3), Idle::KeyUpdate),
+    ];
+    for round in 0..5 {
+        for (pair, idle) in &mut pairs {
+            idle.send(&mut pair.peer);
+            Idle::KeyUpdateRequest.send(&mut pair.peer);
+            let message = format!("<a n='{round}'/>");
+            pair.peer.write_all(message.as_bytes()).expect("write");
+            pair.read_to_the_end(message.as_bytes());
+        }
+        for (pair, _) in &mut pairs {
+            // The library sends its own KeyUpdate first.
+            let written = pair.transport.write(b"<b/>", &mut pair.meter);
+            assert_eq!(written.expect("written"), 4);
+            let mut answer = [0; 4];
+            pair.peer.read_exact(&mut answer).expect("an answer");
+            assert_eq!(&answer, b"<b/>");
+        }
     }
 }
 

@@ -4,9 +4,13 @@
 //! subscriber has). The log lines about exceeded limits have a form that fail2ban can read, and
 //! are limited to a few per second. Addresses without connections are forgotten. Clients on a
 //! Unix socket have no address and are not counted. Never closes a connection.
+//!
+//! The addresses are in several tables, because one table of a million would take many
+//! milliseconds when it grows or is swept.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 use super::Tick;
@@ -22,8 +26,10 @@ const WHOLE: u64 = 1000;
 /// Maximum number of connections over a limit that may stay to get the refusal, per address at
 /// a time.
 const MAX_REFUSED: u32 = 4;
-/// Minimum number of addresses before unused ones are forgotten.
-const MIN_SWEEP: usize = 1024;
+/// Number of tables of addresses.
+const TABLES: usize = 32;
+/// Minimum number of addresses in a table before unused ones are forgotten.
+const MIN_SWEEP: usize = 32;
 
 /// Whether this is a proxy that is trusted to report the client's address.
 pub fn is_trusted_proxy(peer: Peer, config: &Config) -> bool {
@@ -78,11 +84,19 @@ struct Account {
     as_of: Tick,
 }
 
+/// The counts of some of the addresses.
+#[derive(Debug, Default)]
+struct Table {
+    accounts: HashMap<Source, Account>,
+    sweep_at: usize,
+}
+
 /// The counts of all addresses in a worker.
 #[derive(Debug, Default)]
 pub struct Admission {
-    accounts: HashMap<Source, Account>,
-    sweep_at: usize,
+    tables: [Table; TABLES],
+    /// Chooses the table of an address. Clients cannot predict it.
+    keys: RandomState,
     /// The second that `lines` counts in.
     second: Tick,
     lines: u32,
@@ -96,16 +110,15 @@ impl Admission {
     /// # Errors
     /// The connection exceeds this limit, and is not counted.
     pub fn admit(&mut self, address: IpAddr, config: &Config, now: Tick) -> Result<(), Excess> {
-        self.sweep(config, now);
-        let account = self
-            .accounts
-            .entry(Some(address).into())
-            .or_insert(Account {
-                connections: 0,
-                refused: 0,
-                used: 0,
-                as_of: now,
-            });
+        let source = Some(address).into();
+        let table = self.table(source);
+        table.sweep(config, now);
+        let account = table.accounts.entry(source).or_insert(Account {
+            connections: 0,
+            refused: 0,
+            used: 0,
+            as_of: now,
+        });
         if let Some(most) = config.max_connections_per_address
             && account.connections >= most
         {
@@ -125,14 +138,14 @@ impl Admission {
     /// Whether a refused connection from `address` may stay to get the refusal. If so, it is
     /// counted, and [`Admission::leave`] must be called at its end, as refused.
     pub fn keep(&mut self, address: IpAddr) -> bool {
-        let account = self.accounts.get_mut(&Some(address).into());
+        let account = self.account(address);
         let account = account.filter(|account| account.refused < MAX_REFUSED);
         account.map(|account| account.refused += 1).is_some()
     }
 
     /// Removes a connection from `address` that was counted with this standing.
     pub fn leave(&mut self, address: IpAddr, standing: Standing) {
-        let Some(account) = self.accounts.get_mut(&Some(address).into()) else {
+        let Some(account) = self.account(address) else {
             return;
         };
         let count = match standing {
@@ -143,26 +156,14 @@ impl Admission {
         *count = count.saturating_sub(1);
     }
 
-    #[cfg(test)]
-    fn known(&self) -> usize {
-        self.accounts.len()
+    fn table(&mut self, source: Source) -> &mut Table {
+        let at = self.keys.hash_one(source) as usize % TABLES;
+        &mut self.tables[at]
     }
 
-    /// Forgets addresses without connections and with a full allowance, each time the number of
-    /// addresses has doubled.
-    fn sweep(&mut self, config: &Config, now: Tick) {
-        if self.accounts.len() < self.sweep_at.max(MIN_SWEEP) {
-            return;
-        }
-        self.accounts.retain(|_, account| {
-            if let Some(rate) = config.max_handshakes_per_address {
-                account.settle(rate, now);
-            } else {
-                account.used = 0;
-            }
-            account.connections > 0 || account.refused > 0 || account.used > 0
-        });
-        self.sweep_at = 2 * self.accounts.len();
+    fn account(&mut self, address: IpAddr) -> Option<&mut Account> {
+        let source = Some(address).into();
+        self.table(source).accounts.get_mut(&source)
     }
 
     /// Logs the limit that `peer` exceeded when it connected.
@@ -203,6 +204,25 @@ impl Admission {
     }
 }
 
+impl Table {
+    /// Forgets addresses without connections and with a full allowance, each time the number of
+    /// addresses has doubled.
+    fn sweep(&mut self, config: &Config, now: Tick) {
+        if self.accounts.len() < self.sweep_at.max(MIN_SWEEP) {
+            return;
+        }
+        self.accounts.retain(|_, account| {
+            if let Some(rate) = config.max_handshakes_per_address {
+                account.settle(rate, now);
+            } else {
+                account.used = 0;
+            }
+            account.connections > 0 || account.refused > 0 || account.used > 0
+        });
+        self.sweep_at = 2 * self.accounts.len();
+    }
+}
+
 impl Account {
     /// Restores the allowance for the time since `as_of`, at `rate` per second.
     fn settle(&mut self, rate: u32, now: Tick) {
@@ -222,6 +242,29 @@ mod tests {
             max_handshakes_per_address: (handshakes > 0).then_some(handshakes),
             ..Config::default()
         }
+    }
+
+    /// The number of addresses in each table.
+    fn sizes(admission: &Admission) -> impl Iterator<Item = usize> {
+        admission.tables.iter().map(|table| table.accounts.len())
+    }
+
+    #[test]
+    fn addresses_are_evenly_spread_over_the_tables() {
+        let mut admission = Admission::default();
+        let (config, count) = (limits(0, 0), 64_000);
+        for n in 0..count / 2 {
+            for address in [
+                IpAddr::V4(n.into()),
+                IpAddr::V6((u128::from(n) << 64).into()),
+            ] {
+                admission.admit(address, &config, 0).unwrap();
+            }
+        }
+        // Five standard deviations.
+        let average = count as usize / TABLES;
+        let is_near = |size: usize| size.abs_diff(average) < average / 8;
+        assert!(sizes(&admission).all(is_near));
     }
 
     #[test]
@@ -293,7 +336,8 @@ mod tests {
             if n > 0 {
                 admission.leave(address, Standing::Admitted);
             }
-            assert!(admission.known() <= 2 * MIN_SWEEP, "{}", admission.known());
+            let known: usize = sizes(&admission).sum();
+            assert!(known <= 2 * TABLES * MIN_SWEEP, "{known}");
         }
         let first = admission.admit(IpAddr::V4(0.into()), &config, 100_000);
         assert_eq!(first, Err(Excess::AddressConnections));

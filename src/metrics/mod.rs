@@ -227,6 +227,13 @@ impl Metrics {
         }
     }
 
+    /// Returns the number of open sessions in each phase.
+    pub(crate) fn sessions_by_phase(&self) -> impl Iterator<Item = u64> {
+        self.sessions
+            .iter()
+            .map(|by_dialect| by_dialect.iter().sum())
+    }
+
     /// Counts a session that named its domain. `entry` is the matching entry of `domains`, if
     /// any. Returns the index of the series.
     pub(crate) fn enter_domain(&mut self, entry: Option<&str>) -> u16 {

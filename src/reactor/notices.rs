@@ -1,6 +1,5 @@
 //! Log lines about the process as a whole.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Reactor;
@@ -8,6 +7,7 @@ use crate::config::{Config, Problem};
 use crate::log::{Level, Log};
 use crate::net::listener::Socket;
 use crate::net::tls_server::{self, Endpoint};
+use crate::session::Phase;
 
 /// Logs the errors and warnings of a configuration file.
 pub fn report(log: &Log, problems: &[Problem]) {
@@ -72,16 +72,11 @@ pub fn announce(listeners: &[Socket], log: &Log) {
 impl Reactor {
     /// Logs what the process is doing, whatever the level.
     pub(super) fn log_status(&self) {
-        let mut phases = BTreeMap::new();
-        for (_, slot) in &self.sessions {
-            let phase = slot.session.phase();
-            *phases
-                .entry((phase.index(), phase.name()))
-                .or_insert(0_usize) += 1;
-        }
-        let phases: Vec<String> = phases
-            .iter()
-            .map(|((_, phase), count)| format!("{count} {phase}"))
+        // The metrics count the sessions of each phase; to look at all would take too long.
+        let counts = self.shared.metrics.sessions_by_phase().enumerate();
+        let phases: Vec<String> = counts
+            .filter(|(_, count)| *count > 0)
+            .map(|(phase, count)| format!("{count} {}", Phase::NAMES[phase]))
             .collect();
         let parsers = &self.shared.parsers;
         let held = self.shared.memory().bounded();

@@ -24,7 +24,7 @@ mod settings;
 pub mod shared;
 mod side;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 pub(crate) mod step;
 mod tally;
 
@@ -46,7 +46,8 @@ use crate::proto::xmpp::server_stream::ServerStream;
 use admission::{Excess, Standing};
 use back_pressure::BackPressure;
 use ledger::Share;
-use machine::{Actions, Cause, EndTag, Event, Machine, Phase, ServerAction};
+pub(crate) use machine::Phase;
+use machine::{Actions, Cause, EndTag, Event, Machine, ServerAction};
 use session_log::{Name, SessionLog};
 use settings::Settings;
 use shared::{READ_SIZE, Shared};

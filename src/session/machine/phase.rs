@@ -45,6 +45,21 @@ impl Phase {
         "gone",
     ];
 
+    /// The names for the log, by index.
+    pub const NAMES: &[&str; Phase::COUNT] = &[
+        "Accepting",
+        "Opening",
+        "AwaitOpen",
+        "Locating",
+        "Connecting",
+        "Securing",
+        "Greeting",
+        "Relaying",
+        "Closing",
+        "Lingering",
+        "Gone",
+    ];
+
     /// Returns the index in the order of phases.
     pub fn index(self) -> usize {
         match self {
@@ -63,19 +78,7 @@ impl Phase {
     }
 
     pub fn name(self) -> &'static str {
-        [
-            "Accepting",
-            "Opening",
-            "AwaitOpen",
-            "Locating",
-            "Connecting",
-            "Securing",
-            "Greeting",
-            "Relaying",
-            "Closing",
-            "Lingering",
-            "Gone",
-        ][self.index()]
+        Phase::NAMES[self.index()]
     }
 
     /// Whether the client may still send messages.

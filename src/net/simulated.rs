@@ -51,7 +51,7 @@ impl Wire {
     pub fn send(&self, bytes: &[u8]) {
         let mut state = self.0.borrow_mut();
         assert!(!state.ended, "sent after the end");
-        state.incoming.extend(bytes);
+        append(&mut state.incoming, bytes);
     }
 
     pub fn end(&self) {
@@ -66,7 +66,9 @@ impl Wire {
     pub fn take(&self, n: usize) -> Vec<u8> {
         let mut state = self.0.borrow_mut();
         let n = n.min(state.outgoing.len());
-        state.outgoing.drain(..n).collect()
+        let taken = state.outgoing.drain(..n).collect();
+        put_away_if_empty(&mut state.outgoing);
+        taken
     }
 
     /// Whether a full connection has room again. Returns true once, like an edge.
@@ -86,6 +88,7 @@ impl Wire {
         let n = buffer.len().min(state.incoming.len());
         // `VecDeque` may have two parts; `read_exact` reads both.
         io::Read::read_exact(&mut state.incoming, &mut buffer[..n])?;
+        put_away_if_empty(&mut state.incoming);
         match n {
             0 if state.reset => Err(io::ErrorKind::ConnectionReset.into()),
             0 if !state.ended => Err(io::ErrorKind::WouldBlock.into()),
@@ -105,12 +108,31 @@ impl Wire {
         if n == 0 {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        state.outgoing.extend(&bytes[..n]);
+        append(&mut state.outgoing, &bytes[..n]);
         Ok(n)
     }
 
     /// Works like shutdown(2) for our direction.
     pub fn finish(&self) {
         self.0.borrow_mut().finished = true;
+    }
+}
+
+thread_local! {
+    /// Buffers for reuse. An idle connection holds none, and tests may have a million of them:
+    /// the work of the allocator would hide that of the code under test.
+    static SPARE: RefCell<Vec<VecDeque<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn append(queue: &mut VecDeque<u8>, bytes: &[u8]) {
+    if queue.capacity() == 0 {
+        *queue = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    }
+    queue.extend(bytes);
+}
+
+fn put_away_if_empty(queue: &mut VecDeque<u8>) {
+    if queue.is_empty() && queue.capacity() > 0 {
+        SPARE.with_borrow_mut(|spare| spare.push(std::mem::take(queue)));
     }
 }

@@ -6,6 +6,7 @@
 //! new clients are accepted. The slots of sessions that have ended are freed only after all
 //! events of the turn, so no event can reach a new session in an old slot.
 
+mod accept;
 mod drain;
 mod generations;
 mod latency;
@@ -13,6 +14,8 @@ pub mod notices;
 mod open_files;
 mod random;
 pub mod reload;
+#[cfg(test)]
+mod scale;
 mod setup;
 mod shed;
 mod signals;
@@ -24,6 +27,7 @@ mod trial;
 mod trim;
 mod watchdog;
 
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -33,11 +37,9 @@ use slab::Slab;
 
 use crate::config::Config;
 use crate::log::Log;
-use crate::net::byte_stream::ByteStream;
 use crate::net::dns::locator::Locator;
 use crate::net::dns::resolver::Resolver;
-use crate::net::listener::{Accepted, Socket};
-use crate::net::peer::Peer;
+use crate::net::listener::Socket;
 use crate::net::signals::Signals;
 use crate::net::tls_client::Contexts;
 use crate::net::tls_server::Endpoint;
@@ -55,16 +57,15 @@ use trim::Trim;
 
 /// Maximum number of events taken from the kernel at once.
 const EVENTS: usize = 1024;
+/// Maximum number of sessions that work in one turn, and of deadlines that expire in it: many
+/// may be due at once, and each takes microseconds. The others go on in the next turn.
+const SESSIONS_PER_TURN: usize = 1024;
 /// Number of sessions for which tables reserve memory at the start. Reserved memory costs
 /// nothing until it is used; tables that grow would leave their old copies behind.
 const ROOM: usize = 1 << 17;
-/// Maximum number of clients accepted in one turn.
-const ACCEPTS_PER_TURN: usize = 64;
 /// Maximum number of simultaneous clients over a limit that get a refusal; others wait or
 /// are dropped.
 const REFUSALS: usize = 64;
-/// How long the loop stops accepting when no descriptor is left.
-const ACCEPT_REST_MS: Tick = 1000;
 
 /// A session with its timer and its place on the run list.
 struct ScheduledSession {
@@ -89,7 +90,7 @@ pub struct Reactor {
     sampler: Sampler,
     slow_turns: SlowTurns,
     sessions: Slab<ScheduledSession>,
-    run_list: Vec<usize>,
+    run_list: VecDeque<usize>,
     timers: Timers,
     trim: Trim,
     max_sessions: usize,
@@ -170,7 +171,7 @@ impl Reactor {
             sampler: Sampler::NEW,
             slow_turns: SlowTurns::new(started),
             sessions: Slab::with_capacity(max_sessions.min(ROOM)),
-            run_list: Vec::new(),
+            run_list: VecDeque::new(),
             timers: Timers::with_capacity(max_sessions.min(ROOM)),
             trim: Trim::default(),
             max_sessions,
@@ -269,7 +270,8 @@ impl Reactor {
 
     /// How long the poll may wait.
     fn timeout(&self) -> Option<Duration> {
-        if !self.run_list.is_empty() || (self.accept_due && self.may_accept()) {
+        let may_accept = self.accept_due && self.may_accept();
+        if !self.run_list.is_empty() || self.is_behind() || may_accept {
             return Some(Duration::ZERO);
         }
         let deadlines = [
@@ -291,6 +293,12 @@ impl Reactor {
         })
     }
 
+    /// Whether sessions are due that the turn has left for the next one.
+    fn is_behind(&self) -> bool {
+        let due = [self.timers.next(), self.drain_schedule.due()];
+        due.into_iter().flatten().any(|at| at <= self.shared.now)
+    }
+
     fn read_clock(&mut self) -> Instant {
         let now = now();
         let age = now.duration_since(self.started).as_millis();
@@ -305,7 +313,7 @@ impl Reactor {
             tell(&mut entry.session, &mut self.shared);
             if !entry.listed {
                 entry.listed = true;
-                self.run_list.push(slot);
+                self.run_list.push_back(slot);
             }
         }
     }
@@ -326,12 +334,15 @@ impl Reactor {
         }
     }
 
-    /// Runs a turn of every session on the run list. Sessions that want more go on the list
-    /// of the next turn.
+    /// Runs a turn of the sessions on the run list, at most [`SESSIONS_PER_TURN`]. Sessions that
+    /// want more go to its end.
     fn work_off(&mut self, woken: Instant) {
         self.shared.tls_budget = TLS_STEPS_PER_TURN;
-        let list = std::mem::take(&mut self.run_list);
-        for slot in list {
+        let count = self.run_list.len().min(SESSIONS_PER_TURN);
+        for _ in 0..count {
+            let Some(slot) = self.run_list.pop_front() else {
+                break;
+            };
             let Some(entry) = self.sessions.get_mut(slot) else {
                 continue;
             };
@@ -354,7 +365,7 @@ impl Reactor {
                 }
                 Turn::Again => {
                     entry.listed = true;
-                    self.run_list.push(slot);
+                    self.run_list.push_back(slot);
                 }
                 Turn::Idle => {}
             }
@@ -363,8 +374,12 @@ impl Reactor {
         }
     }
 
+    /// Handles expired deadlines, at most [`SESSIONS_PER_TURN`].
     fn expire(&mut self) {
-        while let Some((slot, generation)) = self.timers.pop(self.shared.now) {
+        for _ in 0..SESSIONS_PER_TURN {
+            let Some((slot, generation)) = self.timers.pop(self.shared.now) else {
+                return;
+            };
             let Some(entry) = self.sessions.get_mut(slot) else {
                 continue;
             };
@@ -376,102 +391,6 @@ impl Reactor {
                 self.poke(slot, Session::expire);
             } else {
                 self.timers.arm(slot, deadline, &mut entry.armed);
-            }
-        }
-    }
-
-    fn may_accept(&self) -> bool {
-        self.drain_deadline.is_none()
-            && self.accept_rest.is_none()
-            && (!self.is_full() || self.refusals < REFUSALS)
-    }
-
-    /// Whether there is no room for another session.
-    fn is_full(&self) -> bool {
-        self.sessions.len() - self.refusals >= self.max_sessions
-    }
-
-    fn accept(&mut self) {
-        if self
-            .accept_rest
-            .is_some_and(|until| self.shared.now >= until)
-        {
-            self.accept_rest = None;
-        }
-        if !self.accept_due || !self.may_accept() {
-            return;
-        }
-        for _ in 0..ACCEPTS_PER_TURN {
-            if !self.may_accept() {
-                return;
-            }
-            let mut nobody = true;
-            for at in 0..self.listeners.len() {
-                nobody &= !self.accept_one(at);
-            }
-            if nobody {
-                self.accept_due = false;
-                return;
-            }
-        }
-    }
-
-    /// Accepts a client from a listener. Returns false if no client is waiting there.
-    fn accept_one(&mut self, at: usize) -> bool {
-        if !self.may_accept() {
-            return true;
-        }
-        match self.listeners[at].accept() {
-            Accepted::Nobody => false,
-            Accepted::Left => true,
-            Accepted::Exhausted(error) => {
-                self.accept_rest = Some(self.shared.now + ACCEPT_REST_MS);
-                if !std::mem::replace(&mut self.exhausted, true) {
-                    self.shared.log.err(format_args!(
-                        "cannot accept with {} sessions open: {error}",
-                        self.sessions.len()
-                    ));
-                }
-                true
-            }
-            Accepted::Client(socket, peer) => {
-                self.exhausted = false;
-                let endpoint = Rc::clone(&self.endpoints[at]);
-                self.begin(socket, peer, &endpoint);
-                true
-            }
-        }
-    }
-
-    /// Begins the session of a new client.
-    fn begin(&mut self, socket: ByteStream, peer: Peer, endpoint: &Rc<Endpoint>) {
-        self.shared.metrics.accepted += 1;
-        let full = self.is_full();
-        let entry = self.sessions.vacant_entry();
-        let slot = entry.key();
-        let first_token = token::of_session(slot);
-        let shared = &mut self.shared;
-        match Session::new(socket, peer, endpoint, first_token, full, shared) {
-            Ok(mut session) => {
-                let refusal = session.is_excess();
-                if refusal && (self.refusals >= REFUSALS || !session.may_be_told(shared)) {
-                    // Dropping the session closes its socket.
-                    shared.metrics.refused.count("unanswered");
-                    return;
-                }
-                session.tally(shared);
-                self.refusals += usize::from(refusal);
-                entry.insert(ScheduledSession {
-                    refusal,
-                    session,
-                    armed: Armed::NOT,
-                    listed: true,
-                });
-                self.run_list.push(slot);
-            }
-            Err(error) => {
-                let text = format_args!("session {peer}: cannot be polled: {error}");
-                self.shared.log.err(text);
             }
         }
     }

@@ -21,8 +21,13 @@ pub(super) struct Trim {
 }
 
 impl Trim {
-    /// Takes the number of sessions. Returns true if the call is due, and then begins anew.
-    fn note(&mut self, sessions: usize, now: Tick) -> bool {
+    /// Takes the number of sessions. Returns true if the call is due, and then begins anew. While
+    /// the sessions are drained, the memory waits for the end of the process.
+    fn note(&mut self, sessions: usize, draining: bool, now: Tick) -> bool {
+        if draining {
+            *self = Trim::default();
+            return false;
+        }
         self.most = self.most.max(sessions);
         let ended = self.most - sessions;
         if ended >= MANY {
@@ -46,7 +51,9 @@ impl Trim {
 impl Reactor {
     /// Returns memory, if that is due.
     pub(super) fn trim(&mut self) {
-        if self.trim.note(self.sessions.len(), self.shared.now) {
+        let draining = self.drain_deadline.is_some();
+        let (sessions, now) = (self.sessions.len(), self.shared.now);
+        if self.trim.note(sessions, draining, now) {
             return_memory();
         }
     }
@@ -54,7 +61,7 @@ impl Reactor {
 
 /// Returns all freed pages to the system.
 #[expect(unsafe_code, reason = "a call of the C library: see SAFETY")]
-fn return_memory() {
+pub(super) fn return_memory() {
     // SAFETY: the call takes a number and no pointer, and changes only free memory.
     #[cfg(target_env = "gnu")]
     unsafe {
@@ -71,7 +78,7 @@ mod tests {
         let mut trim = Trim::default();
         let mut times = Vec::new();
         for &(now, sessions) in numbers {
-            if trim.note(sessions, now) {
+            if trim.note(sessions, false, now) {
                 times.push(now);
             }
         }
@@ -89,6 +96,16 @@ mod tests {
             (3000, 0),
         ];
         assert_eq!(calls(&crowd), [1020]);
+    }
+
+    #[test]
+    fn a_drain_returns_no_memory() {
+        let mut trim = Trim::default();
+        assert!(!trim.note(5000, false, 0) && !trim.note(4000, false, 1));
+        for (now, sessions) in [(2, 2900), (3, 800), (2000, 0)] {
+            assert!(!trim.note(sessions, true, now));
+            assert_eq!(trim.due(), None);
+        }
     }
 
     #[test]

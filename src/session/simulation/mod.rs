@@ -5,7 +5,10 @@
 //! the properties are checked (`judge`). Whatever the order, there must be no panic, all bounds
 //! must hold, and nothing may be lost, duplicated or reordered on either side. A failure prints
 //! its seed; `SEED=n` runs only that session.
+//!
+//! `crowd` is for tests of the event loop with many sessions.
 
+pub(crate) mod crowd;
 mod judge;
 mod run;
 mod script;

@@ -2,17 +2,13 @@
 
 use super::Random;
 use super::script::{HEADER, Heard, Script, frame};
-use crate::net::address::Address;
-use crate::net::dns::locator::Target;
 use crate::net::simulated::{ADDRESS, Wire};
 use crate::net::tls_server::Endpoint;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::xmpp::Dialect;
 use crate::session::machine::{Event, Phase};
-use crate::session::server::route::Route;
 use crate::session::shared::Shared;
-use crate::session::side::Side;
 use crate::session::{Session, Tick, Turn};
 
 /// How a session ends.
@@ -383,18 +379,7 @@ impl<'a> Run<'a> {
             self.session.step(Event::Located, "", self.shared);
             self.listed = true;
         } else if self.session.phase() == Phase::Connecting {
-            let route = self.session.route.as_mut().expect("a route");
-            route.target = Some(Target {
-                address: Address::Tcp(ADDRESS),
-                direct: false,
-                by_srv: true,
-                backup: false,
-                server: None,
-            });
-            let transport = Transport::Simulated(self.server.wire.clone());
-            self.session.server = Side::connected(transport, true, self.shared.now);
-            self.session.step(Event::Connected, "", self.shared);
-            self.session.on_route(self.shared, Route::secure);
+            self.session.reach(&self.server.wire, self.shared);
             self.listed = true;
         }
     }

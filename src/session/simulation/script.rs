@@ -5,12 +5,12 @@ use crate::proto::xmpp::Dialect;
 
 pub const HEADER: &str = "<?xml version='1.0'?><stream:stream id='i' version='1.0' \
     xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:client' from='example.com'>";
-const OPEN: &str =
+pub const OPEN: &str =
     "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='example.com' version='1.0'/>";
 const TAG: &str = "<stream:stream xmlns='jabber:client' to='example.com' version='1.0' \
     xmlns:stream='http://etherx.jabber.org/streams'>";
 const CLOSE: &str = "<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>";
-const REQUEST: &str = "GET /xmpp-websocket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+pub const REQUEST: &str = "GET /xmpp-websocket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: xmpp\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 

@@ -1,0 +1,121 @@
+//! Tests of the event loop with many sessions: what a turn does is bounded, and what it costs.
+
+mod cost;
+mod crowd;
+
+use super::SESSIONS_PER_TURN;
+use super::trim::return_memory;
+use crowd::{Crowd, DRAIN_SPREAD, PING_INTERVAL, STANZA, seat};
+
+/// Sessions set up before the memory is measured: the first allocate parsers and buffers.
+const FIRST: usize = 100;
+
+/// The resident memory of this process in bytes, without what is free.
+fn resident() -> usize {
+    return_memory();
+    let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").expect("our memory");
+    let line = rollup.lines().find(|line| line.starts_with("Rss:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    kib.and_then(|kib| kib.parse::<usize>().ok()).expect("Rss") * 1024
+}
+
+const MANY: usize = 2500;
+
+/// A loop with this many sessions that relay.
+fn relaying(sessions: usize) -> Crowd {
+    let mut crowd = Crowd::new(sessions);
+    crowd.set_up(sessions);
+    crowd
+}
+
+/// What [`Crowd::told`] returns if all are reached in turns that are full, after one in which
+/// nobody was.
+fn full_turns() -> Vec<usize> {
+    let rest = MANY - 2 * SESSIONS_PER_TURN;
+    vec![0, SESSIONS_PER_TURN, SESSIONS_PER_TURN, rest]
+}
+
+#[test]
+fn many_deadlines_at_once_expire_in_several_turns() {
+    let mut crowd = relaying(MANY);
+    crowd.pass(PING_INTERVAL);
+    assert_eq!(crowd.told(), full_turns());
+}
+
+#[test]
+fn many_sessions_with_work_take_several_turns() {
+    let mut crowd = relaying(MANY);
+    for at in 0..MANY {
+        crowd.servers[at].send(STANZA);
+        crowd
+            .reactor
+            .poke(at, |session, _| session.server_edge(false));
+    }
+    assert_eq!(crowd.told(), full_turns()[1..]);
+}
+
+#[test]
+fn a_late_drain_takes_several_turns() {
+    let mut crowd = relaying(MANY);
+    crowd.reactor.drain("test");
+    let soon: usize = crowd.told().iter().sum();
+    crowd.pass(DRAIN_SPREAD);
+    crowd.reactor.drain_those_due();
+    let most = SESSIONS_PER_TURN.min(MANY - soon);
+    assert_eq!(crowd.reactor.run_list.len(), most);
+    assert_eq!(soon + crowd.told().iter().sum::<usize>(), MANY);
+}
+
+#[test]
+fn sessions_without_a_stream_are_drained_in_several_turns() {
+    let mut crowd = Crowd::new(MANY);
+    for at in 0..MANY {
+        seat(&mut crowd.reactor, at, &crowd.clients[at]);
+    }
+    crowd.told();
+    crowd.reactor.drain("test");
+    assert_eq!(crowd.reactor.run_list.len(), SESSIONS_PER_TURN);
+    assert_eq!(crowd.told().iter().sum::<usize>(), MANY);
+}
+
+/// Looking at all slots would take long even if they are free.
+#[test]
+fn a_drain_looks_at_the_slots_in_several_turns() {
+    let mut crowd = relaying(1);
+    crowd.reactor.sessions.reserve(100_000);
+    crowd.reactor.drain("test");
+    let told = crowd.told();
+    assert!(told.len() > 4, "{told:?}");
+    assert_eq!(told.last(), Some(&1));
+}
+
+/// For `cargo bench -- scale`: writes what the number of sessions in `SESSIONS` costs.
+#[test]
+#[ignore = "a benchmark"]
+fn what_many_sessions_cost() {
+    let sessions = std::env::var("SESSIONS").expect("SESSIONS");
+    let sessions: usize = sessions.parse().expect("a number");
+    let mut crowd = Crowd::new(sessions);
+    crowd.open_status();
+    let print = |name: &str, cost: cost::Cost| println!("scale {name}: {cost}");
+    crowd.set_up(FIRST);
+    let before = resident();
+    print("set-up", crowd.set_up(sessions));
+    let after = resident();
+    println!("scale memory: {}", (after - before) / (sessions - FIRST));
+    crowd.relay();
+    print("relay", crowd.relay());
+    print("ping", crowd.ping());
+    for path in [
+        "/metrics",
+        "/",
+        "/sessions?limit=100",
+        "/sessions?sort=queued&limit=20",
+    ] {
+        print(path, crowd.get(path));
+    }
+    print("report", crowd.report());
+    print("reload", crowd.reload());
+    print("leave", crowd.leave());
+    print("drain", crowd.drain());
+}

@@ -353,7 +353,7 @@ impl Master {
     fn reload(&mut self) {
         self.notify.reloading(monotonic_us());
         let mut taken = false;
-        if let Some((text, reloaded)) = read_again(&self.path, &self.log)
+        if let Some((text, reloaded)) = read_again(&self.path, None, &self.log)
             && self.publish(&text)
         {
             let Reloaded {

@@ -8,8 +8,9 @@
 //! Connections: `transport` is a connected socket with or without TLS, `byte_stream` the
 //! socket itself, and `tls_socket` the layer between it and the TLS library. `tls_client`
 //! has the TLS settings for servers, `ticket_keys` the keys of browsers'
-//! tickets, and `tls_raw` the calls that the library's crate lacks. `peer` is a client's
-//! address, and `source` the part of it that limits count by.
+//! tickets, and `tls_raw` the calls that the library's crate lacks. `file_stamp` tells whether
+//! a file has changed. `peer` is a client's address, and `source` the part of it that limits
+//! count by.
 //!
 //! Servers: `dns` finds their addresses, `private_addresses` knows which are not public,
 //! and `dial` connects. `servers` remembers which ones failed recently
@@ -27,6 +28,7 @@ mod connect_queue;
 pub(crate) mod dial;
 pub mod dns;
 mod failed_addresses;
+mod file_stamp;
 pub(crate) mod inherited;
 pub(crate) mod listener;
 pub(crate) mod listener_choice;

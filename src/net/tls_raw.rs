@@ -1,6 +1,8 @@
 //! Calls of OpenSSL that its crate leaves out or marks as unsafe.
 
-use std::ffi::{c_int, c_long, c_uchar};
+use std::ffi::{CStr, OsStr, c_int, c_long, c_uchar};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::ptr::null_mut;
 
 use foreign_types::ForeignTypeRef;
@@ -8,6 +10,7 @@ use openssl::ssl::{Ssl, SslContextBuilder, SslMode, SslRef, SslSession};
 use openssl_sys::{
     EVP_CIPHER_CTX, EVP_CipherInit_ex, EVP_PKEY_RSA, EVP_PKEY_assign, EVP_aes_256_cbc, EVP_sha256,
     HMAC_CTX, HMAC_Init_ex, SSL, SSL_CTX_callback_ctrl__fixed_rust, SSL_CTX_ctrl,
+    X509_get_default_cert_dir, X509_get_default_cert_file,
 };
 
 use super::ticket_keys;
@@ -27,6 +30,19 @@ pub(super) fn stop_at_records_without_payload(builder: &mut SslContextBuilder) {
     let mode = SslMode::AUTO_RETRY.bits() as c_long;
     // SAFETY: the context is alive, and the call takes a number and no pointer.
     unsafe { SSL_CTX_ctrl(builder.as_ptr(), SSL_CTRL_CLEAR_MODE, mode, null_mut()) };
+}
+
+/// The file of the system's authorities, and its directories, unless the environment names
+/// others.
+#[expect(unsafe_code, reason = "the crate leaves the calls out")]
+pub(super) fn default_authorities() -> (PathBuf, PathBuf) {
+    // SAFETY: both calls return constant texts of the library.
+    let [file, directories] = unsafe {
+        let texts = [X509_get_default_cert_file(), X509_get_default_cert_dir()];
+        texts.map(|text| CStr::from_ptr(text))
+    };
+    let path = |text: &CStr| PathBuf::from(OsStr::from_bytes(text.to_bytes()));
+    (path(file), path(directories))
 }
 
 /// Offers the server a ticket. If the server does not accept it, a full handshake follows.

@@ -28,22 +28,28 @@ pub struct Reloaded {
     pub endpoints: Vec<Rc<Endpoint>>,
 }
 
-/// Reads the configuration again, and checks it and the files that it names. Also returns
-/// its text. Logs all errors, and that the old configuration stays.
-pub fn read_again(path: &Path, log: &Log) -> Option<(String, Reloaded)> {
+/// Reads the configuration again, and checks it and the files that it names, except authorities
+/// in `old` whose files have not changed. Also returns its text. Logs all errors, and that the
+/// old configuration stays.
+pub fn read_again(path: &Path, old: Option<&Contexts>, log: &Log) -> Option<(String, Reloaded)> {
     let sources = Sources::read_again(path);
-    let (reloaded, warnings) = judge(path, &sources, log)?;
+    let (reloaded, warnings) = judge(path, &sources, old, log)?;
     report(log, &warnings);
     Some((sources.encode(), reloaded))
 }
 
 /// Checks a configuration and the files that it names; also returns warnings.
-fn judge(path: &Path, sources: &Sources, log: &Log) -> Option<(Reloaded, Vec<Problem>)> {
+fn judge(
+    path: &Path,
+    sources: &Sources,
+    old: Option<&Contexts>,
+    log: &Log,
+) -> Option<(Reloaded, Vec<Problem>)> {
     let judged = sources.judge();
     let Loaded { config, warnings } = judged
         .map_err(|problems| refuse(path, &problems, log))
         .ok()?;
-    let contexts = Contexts::new(config.ca_files());
+    let contexts = Contexts::renew(old, config.ca_files());
     let made = contexts.and_then(|contexts| Ok((contexts, Endpoint::all(&config)?)));
     let (contexts, endpoints) = made.map_err(|why| log_refused(&why, log)).ok()?;
     let reloaded = Reloaded {
@@ -78,14 +84,14 @@ impl Reactor {
     /// Reads the current configuration, if it is valid. With several workers it comes from
     /// the text that the master has read.
     fn read_config(&self, log: &Log) -> Option<Reloaded> {
-        let path = &self.setup.path;
+        let (path, old) = (&self.setup.path, Some(&self.shared.config.tls));
         let Some(membership) = &self.setup.membership else {
-            return read_again(path, log).map(|(_, reloaded)| reloaded);
+            return read_again(path, old, log).map(|(_, reloaded)| reloaded);
         };
         // Without a text, the signal did not come from the master.
         let text = membership.text?.read()?;
         let sources = Sources::decode(&String::from_utf8_lossy(&text));
-        let (reloaded, _) = judge(path, &sources, log)?;
+        let (reloaded, _) = judge(path, &sources, old, log)?;
         let config = reloaded.config.share(membership.worker, membership.workers);
         Some(Reloaded { config, ..reloaded })
     }

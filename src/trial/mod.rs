@@ -73,7 +73,7 @@ pub fn run(path: &Path, domain: &str, json: bool) -> bool {
 /// The trial could not be made.
 #[expect(clippy::disallowed_methods, reason = "the session begins here")]
 fn attempt(config: Rc<Config>, domain: &str, mut report: Report) -> Result<Verdict, String> {
-    let (tls, unusable) = Contexts::of_usable(config.ca_files())?;
+    let (tls, unusable) = Contexts::of_usable(None, config.ca_files())?;
     // Reading certificate authorities is no part of a session.
     report.started = Instant::now();
     for why in &unusable {

@@ -5,6 +5,7 @@ mod crowd;
 
 use super::SESSIONS_PER_TURN;
 use super::trim::return_memory;
+use cost::Cost;
 use crowd::{Crowd, DRAIN_SPREAD, PING_INTERVAL, STANZA, seat};
 
 /// Sessions set up before the memory is measured: the first allocate parsers and buffers.
@@ -97,25 +98,25 @@ fn what_many_sessions_cost() {
     let sessions: usize = sessions.parse().expect("a number");
     let mut crowd = Crowd::new(sessions);
     crowd.open_status();
-    let print = |name: &str, cost: cost::Cost| println!("scale {name}: {cost}");
+    let print = |name: &str, of: usize, cost: Cost| println!("scale {name}: {cost} {of}");
     crowd.set_up(FIRST);
     let before = resident();
-    print("set-up", crowd.set_up(sessions));
+    print("set-up", sessions - FIRST, crowd.set_up(sessions));
     let after = resident();
     println!("scale memory: {}", (after - before) / (sessions - FIRST));
     crowd.relay();
-    print("relay", crowd.relay());
-    print("ping", crowd.ping());
+    print("a stanza each way", sessions, crowd.relay());
+    print("Ping and Pong", sessions, crowd.ping());
     for path in [
         "/metrics",
         "/",
         "/sessions?limit=100",
         "/sessions?sort=queued&limit=20",
     ] {
-        print(path, crowd.get(path));
+        print(path, sessions, crowd.get(path));
     }
-    print("report", crowd.report());
-    print("reload", crowd.reload());
-    print("leave", crowd.leave());
-    print("drain", crowd.drain());
+    print("SIGUSR1", sessions, crowd.report());
+    print("reload", sessions, crowd.reload());
+    print("half of them leave", sessions / 2, crowd.leave());
+    print("drain of the others", sessions / 2, crowd.drain());
 }

@@ -276,26 +276,28 @@ impl Crowd {
     pub fn drain(&mut self) -> Cost {
         let close = frame(0x88, &1001_u16.to_be_bytes());
         let mut cost = Cost::default();
-        self.turn(&mut cost, |reactor| reactor.drain("crowd"));
-        let mut closed = Vec::new();
+        cost.turn(|| self.reactor.drain("crowd"));
+        let mut told: Vec<usize> = self.reactor.run_list.iter().copied().collect();
+        let mut answered = Vec::new();
         while !self.reactor.sessions.is_empty() {
             self.pass(DRAIN_STEP);
             self.turn(&mut cost, |reactor| {
-                for at in closed.drain(..) {
+                for at in answered.drain(..) {
                     reactor.poke(at, |session, _| ends_of_both(session));
                 }
             });
-            // They have been told by now, and flush in the next turn.
-            let told = self.reactor.run_list.clone();
-            self.turn(&mut cost, |_| {});
-            for at in told {
+            // A session is told in one turn, and flushes in the next.
+            told.retain(|&at| {
                 let (client, server) = (&self.clients[at], &self.servers[at]);
-                if client.take(usize::MAX).starts_with(&[0x88]) {
+                let is_closing = client.take(usize::MAX).starts_with(&[0x88]);
+                if is_closing {
                     client.send(&close);
                     end_both(client, server);
-                    closed.push(at);
+                    answered.push(at);
                 }
-            }
+                !is_closing && self.reactor.sessions.contains(at)
+            });
+            told.extend(&self.reactor.run_list);
         }
         self.open.clear();
         cost

@@ -86,7 +86,7 @@ impl Reactor {
         let slot = self.sessions.vacant_key();
         let first_token = token::of_session(slot);
         match Session::new(socket, peer, endpoint, first_token, full, &mut self.shared) {
-            Ok(session) => self.seat(slot, session),
+            Ok(session) => self.schedule(slot, session),
             Err(error) => {
                 let text = format_args!("session {peer}: cannot be polled: {error}");
                 self.shared.log.err(text);
@@ -95,7 +95,7 @@ impl Reactor {
     }
 
     /// Puts a new session in the free `slot`, unless it is over a limit and cannot be told.
-    pub(super) fn seat(&mut self, slot: usize, mut session: Session) {
+    pub(super) fn schedule(&mut self, slot: usize, mut session: Session) {
         let shared = &mut self.shared;
         let refusal = session.is_excess();
         if refusal && (self.refusals >= REFUSALS || !session.may_be_told(shared)) {

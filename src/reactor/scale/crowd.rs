@@ -131,7 +131,7 @@ impl Crowd {
             let (reactor, events) = (&mut self.reactor, &mut self.events);
             cost.turn(|| {
                 for (at, client) in batch.clone().zip(clients) {
-                    seat(reactor, at, client);
+                    accept(reactor, at, client);
                 }
                 reactor.turn(events).expect("a turn");
             });
@@ -342,12 +342,12 @@ fn status_address() -> net::SocketAddr {
 }
 
 /// Begins the session of a client with an address of its own, and announces its first bytes.
-pub fn seat(reactor: &mut Reactor, at: usize, client: &Wire) {
+pub fn accept(reactor: &mut Reactor, at: usize, client: &Wire) {
     let address = SocketAddr::new(Ipv4Addr::from_bits(at as u32).into(), 9);
     let slot = reactor.sessions.vacant_key();
     assert_eq!(slot, at);
     let (endpoint, token) = (Rc::clone(&reactor.endpoints[0]), token::of_session(slot));
     let session = Session::simulated(client, address, &endpoint, token, &mut reactor.shared);
-    reactor.seat(slot, session);
+    reactor.schedule(slot, session);
     reactor.poke(slot, |session, _| session.client_edge(false));
 }

@@ -6,7 +6,7 @@ mod crowd;
 use super::SESSIONS_PER_TURN;
 use super::trim::return_memory;
 use cost::Cost;
-use crowd::{Crowd, DRAIN_SPREAD, PING_INTERVAL, STANZA, seat};
+use crowd::{Crowd, DRAIN_SPREAD, PING_INTERVAL, STANZA, accept};
 
 /// Sessions set up before the memory is measured: the first allocate parsers and buffers.
 const FIRST: usize = 100;
@@ -71,7 +71,7 @@ fn a_late_drain_takes_several_turns() {
 fn sessions_without_a_stream_are_drained_in_several_turns() {
     let mut crowd = Crowd::new(MANY);
     for at in 0..MANY {
-        seat(&mut crowd.reactor, at, &crowd.clients[at]);
+        accept(&mut crowd.reactor, at, &crowd.clients[at]);
     }
     crowd.told();
     crowd.reactor.drain("test");

@@ -216,12 +216,12 @@ impl Session {
         self.connect(shared);
         let mut scratch = std::mem::take(&mut shared.scratch);
         let mut again = self.take_client(shared, &mut scratch);
-        if self.knows_server() {
+        if self.has_answer() {
             self.connect(shared);
         }
         again |= self.take_server(shared, &mut scratch);
         shared.scratch = scratch;
-        again |= self.flush(shared) || self.knows_server();
+        again |= self.flush(shared) || self.has_answer();
         self.enter_in_ledger(shared);
         debug_assert!(self.held() <= self.most_held(), "{} held", self.held());
         debug_assert_eq!(self.machine.is_connected(), self.server.is_connected());

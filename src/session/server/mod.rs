@@ -25,7 +25,7 @@ impl Session {
     }
 
     /// Whether the look-up has an answer that is not handled yet.
-    pub(super) fn knows_server(&self) -> bool {
+    pub(super) fn has_answer(&self) -> bool {
         self.route
             .as_ref()
             .is_some_and(|route| route.answer.is_some())

@@ -26,9 +26,9 @@ pub use root::{PlainRoot, plain_root};
 static ALL_TO_EXPAT: LazyLock<bool> =
     LazyLock::new(|| std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some());
 
-/// Maximum nesting on this path. Inside a root it is within any [`super::Limits`] that can be
-/// configured.
-const MAX_DEPTH: usize = 14;
+/// Maximum nesting on this path, not counting an empty element at the end. Inside stream
+/// features, which are inside a root, it is within any [`super::Limits`] that can be configured.
+const MAX_DEPTH: usize = 13;
 /// Maximum number of attributes on this path, for the same reason.
 const MAX_ATTRIBUTES: usize = 14;
 
@@ -150,7 +150,8 @@ fn start_tag(bytes: &[u8]) -> Option<StartTag<'_>> {
         rest = after;
     };
     let len = bytes.len() - rest.len();
-    (len < MAX_TAG).then_some(StartTag {
+    // The end tag may be a byte longer.
+    (len + 1 < MAX_TAG).then_some(StartTag {
         len,
         name_len,
         namespace,
@@ -289,6 +290,8 @@ mod tests {
         ] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
+        let long = "x".repeat(MAX_TAG - "<>".len());
+        assert_eq!(parse(format!("<{long}></{long}>").as_bytes()), None);
         assert_eq!(parse(b"<a b='\xc3\x28'/>"), None);
         assert_eq!(parse(b"<a b='\xed\xa0\x80'/>"), None);
         assert_eq!(parse(b"<a>\xff</a>"), None);

@@ -1,7 +1,7 @@
 //! Tests of the stream features that a client sees.
 
 use super::*;
-use crate::expat::Pool;
+use crate::expat::{Boundary, Limits, Pool};
 use crate::proto::xmpp::cpu_seconds;
 use crate::proto::xmpp::framing::Declarations;
 
@@ -236,4 +236,21 @@ fn many_changes_are_made_at_once() {
     assert_eq!(changed(&features, strip()), "<f></f>");
     let took = cpu_seconds() - begun;
     assert!(took < 4, "{took} s");
+}
+
+/// Otherwise it would depend on the packets of the server whether they are refused.
+#[test]
+fn plain_features_are_within_the_lowest_max_depth() {
+    let limits = Limits {
+        depth: 16,
+        ..Limits::DEFAULT
+    };
+    for levels in 1..20 {
+        let (start, end) = ("<a>".repeat(levels), "</a>".repeat(levels));
+        let features = format!("<stream:features>{start}<b/>{end}</stream:features>");
+        let features = features.as_bytes();
+        let found = plain(features).map(<[u8]>::len);
+        let expected = Boundary::element(limits).feed(features).ok().flatten();
+        assert_eq!(found, expected, "{levels}");
+    }
 }

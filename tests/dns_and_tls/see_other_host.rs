@@ -5,7 +5,7 @@ use crate::common::answering::*;
 use crate::common::daemon::Daemon;
 use crate::common::dns_server::{DnsServer, SRV};
 use crate::common::stage::{
-    CLIENT_CLOSE, END, HEADER, PRESENCE, expect_close, expect_stream_close,
+    CLIENT_CLOSE, END, HEADER, PRESENCE, SUCCESS, expect_close, expect_stream_close,
 };
 use crate::common::ws_client::{FIN, PING, PONG, WsClient};
 use crate::common::xmpp_server::XmppServer;
@@ -73,6 +73,22 @@ fn it_is_followed_and_not_relayed() {
             daemon.stop();
         }
     }
+}
+
+/// A server may answer pipelined messages with its header.
+#[test]
+fn only_the_first_header_of_the_other_server_is_withheld() {
+    let header = HEADER.replace("id='s1'", "id='second'");
+    let there = Answering::saying("127.0.0.1:0", "there", &format!("{SUCCESS}{header}"));
+    let first = sending_to(&there.address.to_string());
+    let dns = DnsServer::start(&zone(&first));
+    let daemon = daemon_asking(&dns, &format!("{LISTED}server_tls: none\n"));
+    let mut client = opening(&daemon, "x.example");
+    assert_eq!(read_id(&mut client, "x.example"), "first");
+    assert_eq!(client.read_text().unwrap(), SUCCESS);
+    let open = client.read_text().unwrap();
+    assert!(open.contains(" id=\"second\""), "{open}");
+    daemon.stop();
 }
 
 #[test]

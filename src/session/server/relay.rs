@@ -20,7 +20,7 @@ const COMPRESSED_BYTES: usize = 2;
 struct UnitRelay<'a> {
     writer: MessageWriter<'a>,
     domain: &'a str,
-    /// Whether the stream header is passed to the client.
+    /// Whether the next stream header is passed to the client; all later ones are.
     passes_header: bool,
     /// Length of the client's queue at which relaying pauses.
     high_water: usize,
@@ -51,9 +51,9 @@ impl UnitRelay<'_> {
     fn take(&mut self, unit: Unit<'_>) -> Flow {
         let sent = match unit {
             Unit::Header { bytes, header } => {
-                self.found.header = true;
+                let is_first = !std::mem::replace(&mut self.found.header, true);
                 self.observer.tell(&Step::Header(&header));
-                if !self.passes_header {
+                if is_first && !self.passes_header {
                     return Flow::Continue;
                 }
                 Some(self.writer.header(bytes, header, self.domain))

@@ -111,10 +111,14 @@ fn values_move_with_sessions() {
     stage.daemon.stop();
 }
 
-/// The message is so large that relaying it takes long on every machine.
+/// The message is so large that relaying it takes long on every machine. Expat, however, checks
+/// it over many turns.
 #[test]
 fn a_slow_turn_is_told() {
     const SIZE: usize = 150 << 20;
+    if std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some() {
+        return;
+    }
     let limits = "max_message_size: 0\nmax_frame_size: 0\nmax_total_memory: 0\n";
     let stage = Stage::set(&format!("{STATUS}{limits}log_level: LOG_WARNING\n"));
     let (mut client, mut server) = stage.framed();

@@ -134,8 +134,9 @@ if (started) {
   await runner.test('jabsocket stops, and its log has no errors', async () => {
     await jabsocket.stop();
     await impostor.stop();
-    // The warning about root does not matter here.
-    const bad = jabsocket.child.lines.filter((line) => /\]: (warning|err|crit|alert|emerg): (?!serving as root)|panicked/.test(line));
+    // The warning about root does not matter here, and on a busy machine any turn may be slow.
+    const harmless = /\]: warning: (serving as root|session .*: kept all others waiting for )/;
+    const bad = jabsocket.child.lines.filter((line) => /\]: (warning|err|crit|alert|emerg): |panicked/.test(line) && !harmless.test(line));
     equal(bad, [], 'lines');
     const sessions = jabsocket.child.lines.filter((line) => / session .* dialect=rfc7395 /.test(line));
     check(sessions.length > 0, 'no session in the log');

@@ -3,9 +3,9 @@
 //! `ffi` declares the functions of the library, `parser` wraps one parser, `memory` counts the
 //! memory of all of them, and `limits` has the limits on a document. `boundary` finds the end
 //! of a unit, `judgement` feeds a unit in slices, and `fast_path` accepts elements and root
-//! tags that do not need Expat. `library` checks the linked library, and `pool` keeps idle parsers. This room
-//! knows XML but not XMPP: it reports tags near the root with their byte positions, and refuses
-//! what RFC 6120, section 11.1 forbids.
+//! tags that do not need Expat. `library` checks the linked library, and `pool` keeps idle
+//! parsers. This room knows XML but not XMPP: it reports tags near the root with their byte
+//! positions, and refuses what RFC 6120, section 11.1 forbids.
 
 mod boundary;
 mod fast_path;

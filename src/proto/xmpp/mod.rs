@@ -3,10 +3,9 @@
 //!
 //! `header` reads and writes stream headers, including `<open/>`. `server_stream` splits the
 //! server's stream into units, and `client_message` checks the client's messages. `framing`
-//! makes an element of the server complete in itself, and `features` edits stream features, and
-//! `known_features` remembers the result.
-//! `starttls` negotiates TLS with the server. `address` checks the `to` of a stream header, and
-//! `error` has the stream errors.
+//! makes an element of the server complete in itself. `features` edits stream features, and
+//! `known_features` remembers the result. `starttls` negotiates TLS with the server. `address`
+//! checks the `to` of a stream header, and `error` has the stream errors.
 
 pub mod address;
 pub mod client_message;

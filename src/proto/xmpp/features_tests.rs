@@ -249,8 +249,9 @@ fn plain_features_are_within_the_lowest_max_depth() {
         let (start, end) = ("<a>".repeat(levels), "</a>".repeat(levels));
         let features = format!("<stream:features>{start}<b/>{end}</stream:features>");
         let features = features.as_bytes();
-        let found = plain(features).map(<[u8]>::len);
-        let expected = Boundary::element(limits).feed(features).ok().flatten();
-        assert_eq!(found, expected, "{levels}");
+        let end = Boundary::element(limits).feed(features).ok().flatten();
+        if let Some(found) = plain(features) {
+            assert_eq!(Some(found.len()), end, "{levels}");
+        }
     }
 }

@@ -20,6 +20,7 @@ mod report;
 mod row;
 mod socket;
 mod stanza;
+mod svg;
 mod wire;
 
 use std::path::PathBuf;

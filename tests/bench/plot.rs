@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::measure::Results;
 use crate::row::Row;
+use crate::svg::{begin, label, line};
 
 const WIDTH: f64 = 900.0;
 /// Where the bars begin.
@@ -25,11 +26,7 @@ pub fn svg(results: &Results) -> String {
     let group = (names.len() - 1) as f64 * BAR + GAP;
     let bars = 60.0 + rows.len() as f64 * group;
     let height = bars + CURVES + 60.0;
-    let mut text = format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' \
-         font-family='sans-serif' font-size='12'>\n\
-         <rect width='{WIDTH}' height='{height}' fill='#ffffff'/>\n"
-    );
+    let mut text = begin(WIDTH, height);
     label(
         &mut text,
         10.0,
@@ -131,24 +128,4 @@ fn curves(text: &mut String, top: f64, results: &Results) {
 fn sessions(name: &str) -> Option<f64> {
     let rest = name.strip_prefix("200 B, ")?;
     rest.strip_suffix(" sessions, 1 in flight")?.parse().ok()
-}
-
-fn label(text: &mut String, x: f64, y: f64, anchor: &str, words: &str) {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;");
-    let _ = writeln!(
-        text,
-        "<text x='{x:.1}' y='{y:.1}' text-anchor='{anchor}'>{words}</text>"
-    );
-}
-
-fn line(text: &mut String, points: &[(f64, f64)], colour: &str) {
-    let points: Vec<_> = points
-        .iter()
-        .map(|(x, y)| format!("{x:.1},{y:.1}"))
-        .collect();
-    let points = points.join(" ");
-    let _ = writeln!(
-        text,
-        "<polyline points='{points}' fill='none' stroke='{colour}'/>"
-    );
 }

@@ -10,6 +10,7 @@
 mod plot;
 #[path = "scale/result.rs"]
 mod result;
+mod svg;
 
 use std::process::{Command, ExitCode};
 

@@ -9,4 +9,6 @@ mod log;
 mod ws_reader;
 mod xmpp_message;
 mod xmpp_stream;
+mod xmpp_stream_plain;
+mod xmpp_stream_pool;
 mod xmpp_work;

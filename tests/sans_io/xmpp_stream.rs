@@ -2,25 +2,25 @@
 //! same error, each unit with its last byte.
 
 use crate::common::chop::chop;
-use jabsocket::expat::{Error as XmlError, MAX_TAG, Parser, Pool, Token, heap_bytes, parsers_made};
+use jabsocket::expat::{Error as XmlError, MAX_TAG, Parser, Pool, heap_bytes};
 use jabsocket::meter::{Meter, UNITS_PER_TURN};
 use jabsocket::proto::xmpp::server_stream::{Error, Flow, ServerStream, Unit};
 use jabsocket::proto::xmpp::{Parsers, ns};
 
-const HEADER: &str = "<?xml version='1.0'?><stream:stream id='i>d' version='1.0' \
+pub(crate) const HEADER: &str = "<?xml version='1.0'?><stream:stream id='i>d' version='1.0' \
     xml:lang='en' xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:client' from='h'>";
 const LIMIT: usize = 4096;
 
 /// A unit that owns its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Seen {
+pub(crate) enum Seen {
     Header(String),
     /// The element with the declarations that it inherits.
     Element(String),
     End(String),
 }
 
-fn seen(unit: &Unit<'_>) -> Seen {
+pub(crate) fn seen(unit: &Unit<'_>) -> Seen {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     match unit {
         Unit::Header { bytes, .. } => Seen::Header(text(bytes)),
@@ -34,12 +34,12 @@ fn seen(unit: &Unit<'_>) -> Seen {
     }
 }
 
-fn pool() -> Pool {
+pub(crate) fn pool() -> Pool {
     Parsers::default().stream
 }
 
 /// Feeds bytes with a full meter.
-fn feed(
+pub(crate) fn feed(
     stream: &mut ServerStream,
     pool: &mut Pool,
     bytes: &[u8],
@@ -65,7 +65,7 @@ fn timed(pieces: &[&[u8]]) -> (Vec<(Seen, usize)>, Option<Error>) {
     (units, None)
 }
 
-fn read(pieces: &[&[u8]]) -> (Vec<Seen>, Option<Error>) {
+pub(crate) fn read(pieces: &[&[u8]]) -> (Vec<Seen>, Option<Error>) {
     let (units, error) = timed(pieces);
     (units.into_iter().map(|(unit, _)| unit).collect(), error)
 }
@@ -317,85 +317,6 @@ fn an_idle_stream_holds_no_parser_and_no_bytes() {
     assert_eq!(say("&lt;'/>"), (1, 0));
 }
 
-/// What servers send with each header is recognized without a parser, however it is split.
-#[test]
-fn a_usual_header_needs_no_parser() {
-    let all_to_expat = u64::from(std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some());
-    let streams = "xmlns:stream='http://etherx.jabber.org/streams'";
-    for (text, parsers) in [
-        (HEADER.to_owned(), all_to_expat),
-        (
-            format!("<stream:stream {streams} xmlns='jabber:client'>"),
-            all_to_expat,
-        ),
-        (HEADER.replace('\'', "\""), all_to_expat),
-        (
-            HEADER.replace("h'>", "h' xmlns:db='jabber:server:dialback'>"),
-            1,
-        ),
-        (HEADER.replace("i>d", "i&gt;d"), 1),
-        (
-            HEADER
-                .replace(":stream", ":s")
-                .replace("stream:s ", "s:stream "),
-            1,
-        ),
-    ] {
-        for cut in 0..text.len() {
-            let (first, second) = text.as_bytes().split_at(cut);
-            let before = parsers_made();
-            let (units, error) = read(&[first, second]);
-            assert_eq!(units, [Seen::Header(text.clone())], "{error:?}");
-            assert_eq!(parsers_made() - before, parsers, "{text} at {cut}");
-        }
-    }
-}
-
-/// The features of the usual servers are made of plain elements.
-#[test]
-fn usual_features_need_no_parser() {
-    let all_to_expat = u64::from(std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some());
-    for (body, parsers) in [
-        (
-            "<mechanisms xmlns='urn:m'><mechanism>PLAIN</mechanism></mechanisms><ver/>",
-            all_to_expat,
-        ),
-        ("", all_to_expat),
-        ("<a xmlns=''/>", 1),
-        ("<stream:a/>", 1),
-        (" <a/>", 1),
-    ] {
-        let features = format!("<stream:features>{body}</stream:features>");
-        let text = format!("{HEADER}{features}<a/>");
-        let complete = features.replace(
-            "<stream:features",
-            "<stream:features xmlns=\"jabber:client\" \
-             xmlns:stream=\"http://etherx.jabber.org/streams\"",
-        );
-        for cut in HEADER.len()..text.len() {
-            let (first, second) = text.as_bytes().split_at(cut);
-            let before = parsers_made();
-            let (units, error) = read(&[first, second]);
-            assert_eq!((units.len(), error), (3, None), "{body}");
-            assert_eq!(units[1], Seen::Element(complete.clone()));
-            // One for the header.
-            let made = parsers_made() - before - all_to_expat;
-            assert_eq!(made, parsers, "{body} at {cut}");
-        }
-    }
-    for wrong in [
-        "<stream:features><a></b></stream:features>",
-        "<stream:features></stream:feature>",
-        "<stream:features><a/></features>",
-        "<stream:features><a xmlns:stream='urn:x'></stream:features></a>",
-    ] {
-        let text = format!("{HEADER}{wrong}<b/>");
-        let (units, error) = chop(text.as_bytes(), read);
-        assert!(matches!(error, Some(Error::Xml(_))), "{wrong}: {error:?}");
-        assert_eq!(units.len(), 1);
-    }
-}
-
 #[test]
 fn a_pause_keeps_the_rest_and_loses_nothing() {
     let body: String = (0..50).map(|i| format!("<a n='{i}'/>\n")).collect();
@@ -414,95 +335,6 @@ fn a_pause_keeps_the_rest_and_loses_nothing() {
     }
     assert_eq!(units, read(&[text.as_bytes()]).0);
     assert_eq!(units.len(), 52);
-}
-
-/// A small pseudo-random generator, to make failures reproducible.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n as u64) as usize
-    }
-
-    fn element(&mut self, depth: usize) -> String {
-        let names = ["a", "message", "p:x", "stream:y", "iq"];
-        let name = names[self.below(names.len())];
-        let own = ["", " xmlns='o'", " xmlns:p='q'", " b='>&lt;'", "\n"][self.below(5)];
-        if depth == 3 || self.below(3) == 0 {
-            return format!("<{name}{own}/>");
-        }
-        let mut text = format!("<{name}{own}>");
-        for _ in 0..self.below(4) {
-            match self.below(4) {
-                0 => text += "t\u{e4}xt > ]] &amp; ",
-                1 => text += "<![CDATA[ </a> ]]>",
-                _ => text += &self.element(depth + 1),
-            }
-        }
-        text + &format!("</{name}>")
-    }
-}
-
-/// Sessions share one pool of parsers, with their stanzas split at random and
-/// interleaved. Each session gets the same result as with its own namespace-aware parser.
-#[test]
-fn pooled_parsers_equal_dedicated_ones() {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut pool = pool();
-    let header = HEADER.replace("from='h'", "from='h' xmlns:p='urn:p'");
-    let mut sessions: Vec<_> = (0..40)
-        .map(|_| (ServerStream::default(), Vec::new(), 0))
-        .collect();
-    let stanzas: Vec<Vec<String>> = (0..sessions.len())
-        .map(|_| (0..60).map(|_| random.element(0)).collect())
-        .collect();
-    let texts: Vec<String> = stanzas
-        .iter()
-        .map(|stanzas| header.clone() + &stanzas.join(" "))
-        .collect();
-    let mut left = sessions.len();
-    while left > 0 {
-        let at = random.below(sessions.len());
-        let (stream, units, fed) = &mut sessions[at];
-        let bytes = &texts[at].as_bytes()[*fed..];
-        if bytes.is_empty() {
-            continue;
-        }
-        let piece = &bytes[..(1 + random.below(200)).min(bytes.len())];
-        *fed += piece.len();
-        left -= usize::from(piece.len() == bytes.len());
-        let result = feed(stream, &mut pool, piece, |unit| {
-            units.push(seen(&unit));
-            Flow::Continue
-        });
-        assert_eq!(result, Ok(Flow::Continue));
-    }
-    for ((_, units, _), stanzas) in sessions.iter().zip(&stanzas) {
-        assert_eq!(units.len(), 1 + stanzas.len());
-        for (unit, stanza) in units[1..].iter().zip(stanzas) {
-            let Seen::Element(text) = unit else {
-                panic!("no element: {unit:?}")
-            };
-            let inside = format!("{header}{stanza}");
-            let names = |text: &str| {
-                let mut parser = Parser::new(9);
-                parser.feed(text.as_bytes()).unwrap();
-                let name = |token: &Token| match token {
-                    Token::Start(tag) => {
-                        let (space, local) = parser.name(tag);
-                        Some((space.to_vec(), local.to_vec()))
-                    }
-                    Token::End { .. } => None,
-                };
-                parser.tokens().iter().filter_map(name).collect::<Vec<_>>()
-            };
-            assert_eq!(names(text), names(&inside)[1..], "{stanza}");
-        }
-    }
-    assert!(pool.parked() <= sessions.len());
 }
 
 #[test]

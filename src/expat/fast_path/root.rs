@@ -105,6 +105,7 @@ fn attribute(bytes: &[u8]) -> Option<Attribute<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::random::random;
     use super::*;
     use crate::expat::{Parser, Token};
 
@@ -195,13 +196,7 @@ mod tests {
 
     #[test]
     fn expat_agrees() {
-        let mut state = 5u64;
-        let mut random = |n: usize| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (state >> 33) as usize % n
-        };
+        let mut random = random(5);
         let mut plain = 0;
         for _ in 0..200_000 {
             let name = ["open", "stream:stream"][random(2)];

@@ -73,6 +73,7 @@ fn calm_len(text: &[u8], doubtful: impl Fn(u8) -> bool) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::random::random;
     use super::*;
 
     /// Whether `text` is plain, character by character.
@@ -116,13 +117,7 @@ mod tests {
             b"\xf0\x9f",
             b"\xed\xa0\x80",
         ];
-        let mut state = 7u64;
-        let mut random = |n: usize| {
-            state = state
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            (state >> 33) as usize % n
-        };
+        let mut random = random(7);
         let mut count = 0;
         for _ in 0..20_000 {
             let mut text = Vec::new();

@@ -1,8 +1,7 @@
 //! The results as a picture: the cost of a session as the number of sessions grows.
 
-use std::fmt::Write;
-
 use super::result::Result;
+use super::svg::{begin, label, line};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 360.0;
@@ -17,11 +16,7 @@ const COLOURS: [&str; 6] = [
 
 /// An SVG document, with a curve for each row that costs every session something.
 pub fn svg(results: &[Result]) -> String {
-    let mut text = format!(
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' \
-         font-family='sans-serif' font-size='12'>\n\
-         <rect width='{WIDTH}' height='{HEIGHT}' fill='#ffffff'/>\n"
-    );
+    let mut text = begin(WIDTH, HEIGHT);
     let last = &results[results.len() - 1];
     let rows: Vec<usize> = (0..last.rows.len())
         .filter(|at| last.rows[*at].ns_per_session > 200.0)
@@ -34,7 +29,9 @@ pub fn svg(results: &[Result]) -> String {
     let most = all.fold(0.0, f64::max);
     label(
         &mut text,
-        (10.0, 20.0),
+        10.0,
+        20.0,
+        "start",
         &format!("Processor time of a session by the number of sessions, 0 to {most:.0} ns"),
     );
     line(
@@ -46,7 +43,9 @@ pub fn svg(results: &[Result]) -> String {
     for (at, result) in results.iter().enumerate() {
         label(
             &mut text,
-            (x(at) - 20.0, BOTTOM + 16.0),
+            x(at),
+            BOTTOM + 16.0,
+            "middle",
             &result.sessions.to_string(),
         );
     }
@@ -56,24 +55,7 @@ pub fn svg(results: &[Result]) -> String {
         let points: Vec<_> = points.map(|(at, result)| (x(at), y(result))).collect();
         line(&mut text, &points, colour);
         let words = format!("{}: {:.0} ns", last.rows[row].name, value(last, row));
-        label(&mut text, (RIGHT + 8.0, y(last) + 4.0), &words);
+        label(&mut text, RIGHT + 8.0, y(last) + 4.0, "start", &words);
     }
     text + "</svg>\n"
-}
-
-fn label(text: &mut String, (x, y): (f64, f64), words: &str) {
-    let words = words.replace('&', "&amp;").replace('<', "&lt;");
-    let _ = writeln!(text, "<text x='{x:.1}' y='{y:.1}'>{words}</text>");
-}
-
-fn line(text: &mut String, points: &[(f64, f64)], colour: &str) {
-    let points: Vec<_> = points
-        .iter()
-        .map(|(x, y)| format!("{x:.1},{y:.1}"))
-        .collect();
-    let points = points.join(" ");
-    let _ = writeln!(
-        text,
-        "<polyline points='{points}' fill='none' stroke='{colour}'/>"
-    );
 }

@@ -38,7 +38,7 @@ impl ByteStream {
         Ok(readv(&self.0, &mut both)?)
     }
 
-    /// Writes bytes that others will follow at once: the kernel may wait to send all together.
+    /// Writes bytes. More must follow at once: the kernel may wait for them, to send all together.
     pub(super) fn write_first(&self, bytes: &[u8]) -> io::Result<usize> {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::from_bits_retain(MSG_MORE);
         Ok(send(self.as_raw_fd(), bytes, flags)?)

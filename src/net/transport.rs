@@ -180,7 +180,7 @@ impl Transport {
         }
     }
 
-    /// Writes once. With TLS, the rest of `bytes` must follow at once.
+    /// Writes once. With TLS, the caller must write the rest of `bytes` at once.
     ///
     /// # Errors
     /// `WouldBlock` if nothing can be written, `Interrupted` if TLS had much to read first.

@@ -3,7 +3,7 @@
 use super::text::Text;
 use super::{Error, Event};
 
-/// Memory for the rest of a frame, at most, in multiples of what has arrived.
+/// Maximum memory reserved for the rest of a frame, in multiples of what has arrived.
 const GROWTH: usize = 3;
 
 /// The current message.

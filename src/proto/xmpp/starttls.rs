@@ -109,12 +109,7 @@ impl Dialogue {
         if self.step != Step::Proceed {
             self.said.extend(bytes);
         }
-        let (flow, met) = self.next_unit(pool, bytes, meter);
-        let flow = match (flow, &met) {
-            (Err(error), None) => return Err(Error::Stream(error)),
-            (flow, _) => flow,
-        };
-        match met {
+        match self.next_unit(pool, bytes, meter).map_err(Error::Stream)? {
             None => Ok(Progress::Wait),
             Some(Meaning::Offer(true)) => {
                 self.step = Step::Proceed;
@@ -125,11 +120,10 @@ impl Dialogue {
                 }
             }
             Some(Meaning::Offer(false)) => Ok(Progress::NotOffered),
-            Some(Meaning::Proceed) => match flow {
-                // White space is not treated as an injection, although no server should send
-                // it.
-                Ok(_) if self.stream.rest_is_blank() => Ok(Progress::Proceed),
-                _ => Err(Error::Injection),
+            // White space is not treated as an injection, although no server should send it.
+            Some(Meaning::Proceed) => match self.stream.rest_is_blank() {
+                true => Ok(Progress::Proceed),
+                false => Err(Error::Injection),
             },
             Some(Meaning::SeeOther(to)) => Ok(Progress::SeeOther(to)),
             Some(Meaning::Failed(error)) => Err(error),
@@ -142,10 +136,10 @@ impl Dialogue {
         pool: &mut Pool,
         bytes: &[u8],
         meter: &mut Meter,
-    ) -> (Result<Flow, server_stream::Error>, Option<Meaning>) {
+    ) -> Result<Option<Meaning>, server_stream::Error> {
         let (step, stream) = (&mut self.step, &mut self.stream);
         let (mut met, mut judged, mut fresh) = (None, 0, bytes);
-        let flow = loop {
+        loop {
             let flow = stream.feed(pool, fresh, MAX_ELEMENT, meter, |unit| {
                 met = Some(match unit {
                     Unit::Header { header, .. } => {
@@ -163,14 +157,14 @@ impl Dialogue {
                     Unit::End { .. } => Meaning::Failed(Error::Ended("no reason given".to_owned())),
                 });
                 Flow::Pause
-            });
+            })?;
             fresh = &[];
-            if flow != Ok(Flow::Pause) || met.is_some() {
-                break flow;
+            if flow == Flow::Continue || met.is_some() {
+                break;
             }
-        };
+        }
         meter.draw(judged);
-        (flow, met)
+        Ok(met)
     }
 
     /// Returns all bytes from the server, for a session in plain text.

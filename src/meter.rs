@@ -1,9 +1,9 @@
 //! Bounds the work that one session may cause in a turn of the loop.
 //!
-//! A worker has one meter, which counts down units: the reactor refills it before each
-//! session's turn, and all work for the session draws on it. Once it is spent, the session
-//! continues in the next turn, after all other sessions had theirs. The last draw may exceed
-//! the units left, so a large piece of work can still be done.
+//! A worker has one meter, which counts units: it is refilled before each session's turn, and
+//! all work for the session draws on it. Once it is spent, the session continues in the next
+//! turn, after all other sessions had theirs. The last draw may exceed the units left, so a
+//! large piece of work can still be done.
 //!
 //! A unit is the cost of feeding Expat one byte, at most 40 ns.
 
@@ -21,48 +21,31 @@ pub const LOOKED_AT_BYTES: usize = 8;
 /// Inflated bytes per unit.
 pub const INFLATED_BYTES: usize = 4;
 
-/// The units left in a turn.
-#[derive(Debug)]
+/// The work that was done for a session in this turn.
+#[derive(Debug, Default)]
 pub struct Meter {
-    left: usize,
-    drawn: u64,
-}
-
-/// A full meter.
-impl Default for Meter {
-    fn default() -> Meter {
-        Meter {
-            left: UNITS_PER_TURN,
-            drawn: 0,
-        }
-    }
+    drawn: usize,
 }
 
 impl Meter {
-    /// Refills the meter for the next turn.
+    /// Begins a turn.
     pub fn refill(&mut self) {
-        self.left = UNITS_PER_TURN;
+        self.drawn = 0;
     }
 
     /// Counts work that was done or is about to be done.
     pub fn draw(&mut self, units: usize) {
-        self.left = self.left.saturating_sub(units);
-        self.drawn += units as u64;
+        self.drawn += units;
     }
 
-    /// Returns the units drawn in all turns since the start.
-    pub fn drawn(&self) -> u64 {
+    /// Returns the units drawn in this turn.
+    pub fn drawn(&self) -> usize {
         self.drawn
-    }
-
-    /// Returns the units that are left.
-    pub fn left(&self) -> usize {
-        self.left
     }
 
     /// Whether the session has to wait for its next turn.
     pub fn is_spent(&self) -> bool {
-        self.left == 0
+        self.drawn >= UNITS_PER_TURN
     }
 }
 
@@ -77,8 +60,9 @@ mod tests {
         assert!(!meter.is_spent());
         meter.draw(1000);
         assert!(meter.is_spent());
+        assert_eq!(meter.drawn(), UNITS_PER_TURN + 999);
         meter.refill();
-        assert_eq!(meter.left(), UNITS_PER_TURN);
-        assert_eq!(meter.drawn(), UNITS_PER_TURN as u64 + 999);
+        assert!(!meter.is_spent());
+        assert_eq!(meter.drawn(), 0);
     }
 }

@@ -28,7 +28,7 @@ use openssl::ssl::{
 };
 
 /// Maximum number of records per call.
-const MOST_RECORDS: u64 = 32;
+const MOST_RECORDS: usize = 32;
 /// The number of records for one transport: less than a socket buffers.
 const FEW: usize = 100;
 
@@ -110,7 +110,7 @@ impl Pair {
         loop {
             let before = self.meter.drawn();
             let done = self.transport.read(&mut buffer, &mut self.meter);
-            let records = (self.meter.drawn() - before) / TLS_RECORD as u64;
+            let records = (self.meter.drawn() - before) / TLS_RECORD;
             assert!(records <= MOST_RECORDS, "{records} records in a call");
             match done {
                 Ok(n) => {
@@ -158,7 +158,7 @@ fn one_call_takes_one_of_them() {
         let calls = pair.read_to_the_end(b"<a/>");
         // A TLS 1.3 server sends two more tickets.
         assert!((FEW..=FEW + 2).contains(&calls), "{idle:?}: {calls} calls");
-        let drawn = (pair.meter.drawn() - before) as usize / TLS_RECORD;
+        let drawn = (pair.meter.drawn() - before) / TLS_RECORD;
         assert!((FEW..=FEW + 2).contains(&drawn), "{idle:?}: {drawn} drawn");
         drop(pair.poll);
     }
@@ -214,12 +214,9 @@ fn one_call_refuses_a_few_renegotiations() {
             _ => panic!("{error}"),
         }
     }
-    let drawn = (pair.meter.drawn() - before) as usize / TLS_RECORD;
+    let drawn = (pair.meter.drawn() - before) / TLS_RECORD;
     assert_eq!(drawn, FEW, "in {calls} calls");
-    assert!(
-        calls >= FEW.div_ceil(MOST_RECORDS as usize),
-        "{calls} calls"
-    );
+    assert!(calls >= FEW.div_ceil(MOST_RECORDS), "{calls} calls");
 }
 
 /// The number of records for a daemon.

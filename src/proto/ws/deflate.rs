@@ -288,7 +288,7 @@ mod tests {
                     let (payload, begun) = (&payloads[at], &mut begun[at]);
                     inflated[at] = codec.inflate(payload, 0, begun, &mut meter).unwrap();
                     let most = crate::meter::UNITS_PER_TURN + SLICE + MAX_ROOM / INFLATED_BYTES;
-                    assert!(meter.drawn() <= most as u64, "{} units", meter.drawn());
+                    assert!(meter.drawn() <= most, "{} units", meter.drawn());
                     let memory = begun.as_ref().map_or(0, Inflation::memory);
                     assert!(memory == 0 || memory > INFLATER_BYTES);
                 }

@@ -186,14 +186,14 @@ fn what_a_turn_inflates_is_bounded() {
     loop {
         let (units, again) = run.metered_turn();
         let most = meter::UNITS_PER_TURN + each;
-        assert!(units <= most as u64, "{units} units");
+        assert!(units <= most, "{units} units");
         turns += 1;
         all += units;
         if !again {
             break;
         }
     }
-    assert_eq!(all, 40 * each as u64);
+    assert_eq!(all, 40 * each);
     assert!(turns > 10, "{turns} turns");
 }
 
@@ -222,7 +222,7 @@ fn what_a_turn_inflates_of_one_message_is_bounded() {
         let slice = (16 << 10) + (64 << 10) / meter::INFLATED_BYTES;
         let scanned = large.len() / meter::LOOKED_AT_BYTES;
         let most = meter::UNITS_PER_TURN + slice + scanned;
-        assert!(units <= most as u64, "{units} units");
+        assert!(units <= most, "{units} units");
         turns += usize::from(units > 0);
         all += units;
         most_memory = most_memory.max(run.session.memory());
@@ -235,10 +235,7 @@ fn what_a_turn_inflates_of_one_message_is_bounded() {
         };
     }
     assert!(run.got[before..] == *format!("{large}{small}").as_bytes());
-    assert!(
-        all >= whole as u64 && turns > 2,
-        "{all} units, {turns} turns"
-    );
+    assert!(all >= whole && turns > 2, "{all} units, {turns} turns");
     let least = payload.len() + large.len() / 2;
     assert!(most_memory > least, "{most_memory} bytes counted");
 }
@@ -259,14 +256,14 @@ fn what_a_turn_inflates_to_nothing_is_bounded() {
     loop {
         let (units, again) = run.metered_turn();
         // The last draw is for one block.
-        assert!(units <= meter::UNITS_PER_TURN as u64 + 16, "{units} units");
+        assert!(units <= meter::UNITS_PER_TURN + 16, "{units} units");
         all += units;
         if !again {
             break;
         }
     }
     // A block costs more than its two bytes.
-    assert!(all > 160 * LEN as u64, "{all} units");
+    assert!(all > 160 * LEN, "{all} units");
 }
 
 /// Expat checks a large message and a large stanza over several turns, alternately. The bytes
@@ -291,7 +288,7 @@ fn what_a_turn_judges_is_bounded() {
         let (units, again) = run.metered_turn();
         // The last draw of each direction, and one scan of a unit in each.
         let most = meter::UNITS_PER_TURN + 2 * (16 << 10) + unit.len();
-        assert!(units <= most as u64, "{units} units");
+        assert!(units <= most, "{units} units");
         turns += usize::from(units > 0);
         all += units;
         let now = run.peers_take();
@@ -299,7 +296,7 @@ fn what_a_turn_judges_is_bounded() {
         taken = now;
     }
     assert!(taken - before > 4 * unit.len());
-    let judged = 4 * unit.len() as u64;
+    let judged = 4 * unit.len();
     assert!((judged..2 * judged).contains(&all), "{all} units");
     assert!(turns > 4 * unit.len() / meter::UNITS_PER_TURN, "{turns}");
 }

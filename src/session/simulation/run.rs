@@ -166,10 +166,9 @@ impl<'a> Run<'a> {
     }
 
     /// Runs one turn. Returns the units drawn in it, and whether there is more to do.
-    pub fn metered_turn(&mut self) -> (u64, bool) {
-        let before = self.shared.meter.drawn();
+    pub fn metered_turn(&mut self) -> (usize, bool) {
         let again = self.turn();
-        (self.shared.meter.drawn() - before, again)
+        (self.shared.meter.drawn(), again)
     }
 
     fn with(script: Script, fate: Fate, mut random: Random, shared: &'a mut Shared) -> Run<'a> {

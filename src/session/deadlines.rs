@@ -74,7 +74,7 @@ impl Session {
             return String::new();
         };
         match self.machine.phase() {
-            Phase::Relaying { .. } => String::new(),
+            Phase::Relaying => String::new(),
             Phase::Locating => route.asked(&shared.locator),
             Phase::Connecting => route.dialled(shared.servers.awaited_slot(self.token as usize)),
             _ => route
@@ -95,7 +95,7 @@ impl Session {
             Phase::Locating if before == Phase::Securing => return,
             Phase::Locating => config.connect_timeout,
             Phase::Connecting | Phase::Securing | Phase::Greeting => return,
-            Phase::Relaying { .. } => match config.ping_interval {
+            Phase::Relaying => match config.ping_interval {
                 Some(interval) => interval,
                 None => {
                     self.phase_deadline = NEVER;

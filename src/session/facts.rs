@@ -41,7 +41,7 @@ impl Session {
             origin: self.log.origin.as_deref(),
             domain: self.domain.as_deref(),
             dialect: self.machine.dialect(),
-            phase: Phase::LABELS[self.machine.phase().index()],
+            phase: Phase::LABELS[self.machine.phase() as usize],
             age_ms: now.saturating_sub(accepted_at),
             idle_ms: now.saturating_sub(active_at.max(accepted_at)),
             up_bytes: self.log.up.bytes,

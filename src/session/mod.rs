@@ -282,7 +282,7 @@ impl Session {
     /// Whether all relayed bytes are written; `None` if the session does not relay.
     pub fn is_flushed(&self) -> Option<bool> {
         let flushed = self.client.out.is_empty() && self.server.out.is_empty();
-        self.machine.phase().is_relaying().then_some(flushed)
+        (self.machine.phase() == Phase::Relaying).then_some(flushed)
     }
 
     /// Writes on both sides. Returns true if reading can resume, or if writing must continue.
@@ -346,7 +346,7 @@ impl Session {
         if let Some(cause) = actions.cause {
             self.note_cause(before, cause, actions.server, detail, shared);
         }
-        if before.index() != after.index() {
+        if before != after {
             shared.log.debug(format_args!(
                 "session {}: {} -> {} ({event:?})",
                 self.log.name,
@@ -445,7 +445,7 @@ impl Session {
             shared.metrics.count_opening(total, connect);
         }
         match phase {
-            Phase::Relaying { .. } => self.note_recovery(shared),
+            Phase::Relaying => self.note_recovery(shared),
             Phase::Lingering => {
                 self.client.tail.clear();
                 self.incoming = None;

@@ -82,7 +82,7 @@ impl SessionLog {
         let reached = match phase {
             Phase::AwaitOpen => &mut self.handshake_ms,
             Phase::Locating => &mut self.open_ms,
-            Phase::Relaying { .. } => &mut self.relaying_ms,
+            Phase::Relaying => &mut self.relaying_ms,
             _ => return None,
         };
         if reached.is_some() {

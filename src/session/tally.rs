@@ -37,7 +37,7 @@ impl Tally {
         config: &Config,
         metrics: &mut Metrics,
     ) {
-        let state = Some((machine.phase().index() as u8, machine.dialect()));
+        let state = Some((machine.phase() as u8, machine.dialect()));
         metrics.change_state(std::mem::replace(&mut self.state, state), state);
         if self.domain.is_none()
             && let Some(domain) = domain

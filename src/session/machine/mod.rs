@@ -68,6 +68,8 @@ pub(crate) struct Machine {
     exchanged: bool,
     /// The number of redirects followed.
     redirects: u8,
+    /// The number of pings that the client has not answered.
+    missed_pings: u8,
 }
 
 impl Machine {
@@ -82,6 +84,7 @@ impl Machine {
             dialect: None,
             exchanged: false,
             redirects: 0,
+            missed_pings: 0,
         }
     }
 
@@ -106,7 +109,7 @@ impl Machine {
 
     /// Whether the route is still needed, to reach the server or to follow a redirect.
     pub fn needs_route(&self) -> bool {
-        self.phase.is_setting_up() || (self.phase.is_relaying() && !self.exchanged)
+        self.phase.is_setting_up() || (self.phase == Phase::Relaying && !self.exchanged)
     }
 
     /// Whether there is a connection to the server.
@@ -127,7 +130,7 @@ impl Machine {
             Phase::Locating | Phase::Connecting | Phase::Securing | Phase::Greeting => {
                 self.set_up(event)
             }
-            Phase::Relaying { missed_pings } => self.relay(event, missed_pings),
+            Phase::Relaying => self.relay(event),
             Phase::Closing | Phase::Lingering | Phase::Gone => self.finish(event),
         }
     }
@@ -214,7 +217,7 @@ impl Machine {
             }
             (Event::Greeted, Phase::Greeting) => {
                 self.client = ClientStream::Open;
-                self.enter(Phase::Relaying { missed_pings: 0 })
+                self.enter(Phase::Relaying)
             }
             (
                 Event::ServerEnded
@@ -239,7 +242,7 @@ impl Machine {
         }
     }
 
-    fn relay(&mut self, event: Event, missed_pings: u8) -> Actions {
+    fn relay(&mut self, event: Event) -> Actions {
         match event {
             Event::Unit | Event::EndTag { alone: false } if self.awaits_restart() => self
                 .violation(StreamError::NotAuthorized(match self.dialect {
@@ -288,7 +291,7 @@ impl Machine {
                 let end = ServerAction::End(EndTag::Ours);
                 self.fail(error, end, Cause::ServerViolation)
             }
-            Event::Deadline { silent } => self.ping(if silent { missed_pings + 1 } else { 0 }),
+            Event::Deadline { silent } => self.ping(silent),
             _ => self.upgraded(event),
         }
     }
@@ -467,16 +470,17 @@ impl Machine {
         Actions::server(ServerAction::Follow)
     }
 
-    /// Sends a ping, or ends the session if too many were missed.
-    fn ping(&mut self, missed_pings: u8) -> Actions {
+    /// Sends a ping, or ends the session if too many were missed. `silent`: nothing
+    /// has arrived from the client since the last one.
+    fn ping(&mut self, silent: bool) -> Actions {
         // A server that has sent only its header for so long will hardly redirect its clients.
         self.exchanged = true;
-        if missed_pings >= MISSED_PINGS {
+        self.missed_pings = if silent { self.missed_pings + 1 } else { 0 };
+        if self.missed_pings >= MISSED_PINGS {
             return self
                 .leave(Phase::Closing, ServerAction::Cut, Cause::ClientSilent)
                 .close(CloseCode::GOING_AWAY, "no answer to pings");
         }
-        self.phase = Phase::Relaying { missed_pings };
         Actions {
             ping: true,
             ..Actions::default()

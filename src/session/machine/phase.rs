@@ -18,7 +18,7 @@ pub(crate) enum Phase {
     /// Our stream header is sent; waits for the server's.
     Greeting,
     /// Relays messages in both directions.
-    Relaying { missed_pings: u8 },
+    Relaying,
     /// Our Close frame is sent; waits for the client's.
     Closing,
     /// Nothing more to send: flushes, ends our direction, drops what arrives.
@@ -30,7 +30,7 @@ pub(crate) enum Phase {
 impl Phase {
     pub const COUNT: usize = 11;
 
-    /// The values of the label `phase` in the metrics, by index.
+    /// The values of the label `phase` in the metrics, in the order of phases.
     pub const LABELS: &[&str; Phase::COUNT] = &[
         "accepting",
         "opening",
@@ -45,7 +45,7 @@ impl Phase {
         "gone",
     ];
 
-    /// The names for the log, by index.
+    /// The names for the log, in the order of phases.
     pub const NAMES: &[&str; Phase::COUNT] = &[
         "Accepting",
         "Opening",
@@ -60,34 +60,13 @@ impl Phase {
         "Gone",
     ];
 
-    /// Returns the index in the order of phases.
-    pub fn index(self) -> usize {
-        match self {
-            Phase::Accepting => 0,
-            Phase::Opening => 1,
-            Phase::AwaitOpen => 2,
-            Phase::Locating => 3,
-            Phase::Connecting => 4,
-            Phase::Securing => 5,
-            Phase::Greeting => 6,
-            Phase::Relaying { .. } => 7,
-            Phase::Closing => 8,
-            Phase::Lingering => 9,
-            Phase::Gone => 10,
-        }
-    }
-
     pub fn name(self) -> &'static str {
-        Phase::NAMES[self.index()]
+        Phase::NAMES[self as usize]
     }
 
     /// Whether the client may still send messages.
     pub fn is_open(self) -> bool {
         self < Phase::Closing
-    }
-
-    pub fn is_relaying(self) -> bool {
-        matches!(self, Phase::Relaying { .. })
     }
 
     /// Whether the session is being set up: after the client named a domain, before the
@@ -98,6 +77,6 @@ impl Phase {
 
     /// Whether the server's stream is read.
     pub fn reads_stream(self) -> bool {
-        self == Phase::Greeting || self.is_relaying()
+        matches!(self, Phase::Greeting | Phase::Relaying)
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::log::Escaped;
 use crate::session::Session;
-use crate::session::machine::Event;
+use crate::session::machine::{Event, Phase};
 use crate::session::shared::Shared;
 
 impl Session {
@@ -20,7 +20,7 @@ impl Session {
     /// Handles a server that broke the rule `why`.
     pub(super) fn blame_server(&mut self, why: &str, shared: &mut Shared) {
         // Before that phase, the line about the unreachable server has the reason.
-        if self.machine.phase().is_relaying() {
+        if self.machine.phase() == Phase::Relaying {
             shared.log.warning(format_args!(
                 "session {}: the server of {} sent an invalid stream: {why}",
                 self.log.name,

@@ -2,7 +2,7 @@
 
 use super::run::{Fate, Run};
 use crate::proto::xmpp::Dialect;
-use crate::session::NEVER;
+use crate::session::{NEVER, Phase};
 
 impl Run<'_> {
     /// Returns the bytes that the server got after the stream header.
@@ -93,7 +93,7 @@ impl Run<'_> {
     /// Checks that an idle session holds no memory.
     fn check_idle(&self) {
         let session = &self.session;
-        assert!(session.phase().is_relaying());
+        assert!(session.phase() == Phase::Relaying);
         assert_eq!(session.held(), 0, "held by an idle session");
         assert!(session.incoming.is_none());
         assert!(session.route.is_none(), "the way is kept");

@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
         run.server_takes(400);
         run.server_sends(HEADER.len() + 100);
         run.turns();
-        assert!(run.session.phase().is_relaying());
+        assert!(run.session.phase() == Phase::Relaying);
         let is_full = run.session.back_pressure.client_waits;
         assert!(is_full, "the queue is not full");
         run
@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
         }
         let mut run = Run::with(script, Fate::Stays, random, shared);
         run.settle();
-        assert!(run.session.phase().is_relaying());
+        assert!(run.session.phase() == Phase::Relaying);
         run.session.deflate = Some(Deflate { window_bits: None });
         run.client.to_send.extend(frames);
         run.client_sends(usize::MAX);
@@ -333,7 +333,8 @@ impl<'a> Run<'a> {
         let (held, most) = (self.session.held(), self.session.most_held());
         assert!(held <= most, "{held} bytes held");
         // Without a deadline, a client that reads nothing more would never be given up.
-        let full = self.session.phase().is_relaying() && self.session.back_pressure.server_waits;
+        let full =
+            self.session.phase() == Phase::Relaying && self.session.back_pressure.server_waits;
         assert!(!full || self.session.is_stuck(&self.session.client));
         self.over = turn == Turn::Over;
         self.listed = turn == Turn::Again;
@@ -385,7 +386,7 @@ impl<'a> Run<'a> {
 
     /// Does the last thing that a peer does after its script.
     fn end(&mut self) {
-        let relaying = self.session.phase().is_relaying();
+        let relaying = self.session.phase() == Phase::Relaying;
         let peer = match self.fate.is_the_clients() {
             true => &self.client,
             false => &self.server,

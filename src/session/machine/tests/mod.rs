@@ -134,7 +134,7 @@ impl Seen {
             "the machine knows whether there is a connection to the server"
         );
         rule!(
-            after.phase().index() >= step.before.phase().index()
+            after.phase() >= step.before.phase()
                 || step.before.phase().is_open() && after.phase().is_setting_up(),
             step,
             "a session goes back only to seek a server"
@@ -149,7 +149,7 @@ impl Seen {
     }
 
     fn take_event(&mut self, step: &Step) {
-        let relaying = step.before.phase().is_relaying();
+        let relaying = step.before.phase() == Phase::Relaying;
         match step.event {
             Event::Opened | Event::Elsewhere => {
                 self.named |= step.after.phase() == Phase::Locating;
@@ -173,7 +173,7 @@ impl Seen {
             Event::Greeted if step.before.phase() == Phase::Greeting => self.opened = true,
             _ => {}
         }
-        if relaying || step.after.phase().is_relaying() {
+        if relaying || step.after.phase() == Phase::Relaying {
             rule!(
                 self.opened,
                 step,
@@ -350,7 +350,7 @@ fn the_rules_hold_in_every_state() {
     let (states, steps) = explore();
     let (mut reached, mut moves) = (BTreeSet::new(), 0);
     for step in &steps {
-        reached.insert(step.after.phase().index());
+        reached.insert(step.after.phase());
         moves += usize::from(step.before != step.after || step.actions != Actions::default());
     }
     println!(

@@ -25,7 +25,7 @@ fn parts(machine: &Machine) -> Parts {
         )
     };
     let pings = match machine.phase() {
-        Phase::Relaying { missed_pings } => format!("missed_pings {missed_pings}"),
+        Phase::Relaying => format!("missed_pings {}", machine.missed_pings),
         _ => String::new(),
     };
     let [client, upstream, dialect, exchanged, redirects] =
@@ -185,7 +185,7 @@ header of our own if the client had none.\n"
     for index in 0..Phase::COUNT {
         let here: Vec<_> = steps
             .iter()
-            .filter(|step| step.before.phase().index() == index)
+            .filter(|step| step.before.phase() as usize == index)
             .collect();
         let name = here[0].before.phase().name();
         write!(text, "\n{name}\n").unwrap();

@@ -30,7 +30,7 @@ impl Session {
     /// Returns the bytes in queues and unfinished units, for the direction with more.
     pub fn held(&self) -> usize {
         let to_server = self.queued().max(self.server.out.len());
-        let up = to_server + self.client.tail.len() + self.incoming_size().0;
+        let up = to_server + self.client.tail.len() + self.incoming_size().held;
         let down = self.client.out.len() + self.stream.held();
         up.max(down)
     }
@@ -72,7 +72,7 @@ impl Session {
     pub(super) fn enter_in_ledger(&mut self, shared: &mut Shared) {
         let sides = [&self.client, &self.server];
         let queues: usize = sides.iter().map(|side| side.memory()).sum();
-        let (_, message, _) = self.incoming_size();
+        let message = self.incoming_size().memory;
         let route = self.route.as_ref().map_or(0, |route| route.memory());
         let share = Share {
             bytes: queues + message + route + self.stream.memory(),

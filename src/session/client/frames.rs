@@ -33,34 +33,35 @@ enum UnfinishedMessage {
     },
 }
 
-impl UnfinishedMessage {
-    /// Returns the bytes held, the bytes of memory that they take, and those of a parser that is
-    /// not in the pool at the moment.
-    fn size(&self) -> (usize, usize, usize) {
-        match self {
-            UnfinishedMessage::Inflating { payload, inflation } => (
+/// The size of what is unfinished, in bytes.
+#[derive(Default)]
+pub(in crate::session) struct Size {
+    /// Parts of messages.
+    pub held: usize,
+    /// The memory that they take.
+    pub memory: usize,
+    /// The memory of a parser that is not in the pool at the moment.
+    pub parser: usize,
+}
+
+impl Incoming {
+    fn size(&self) -> Size {
+        let (held, memory, parser) = match &self.message {
+            None => (0, 0, 0),
+            Some(UnfinishedMessage::Inflating { payload, inflation }) => (
                 payload.len() + inflation.held(),
                 payload.capacity() + inflation.memory(),
                 0,
             ),
-            UnfinishedMessage::Judging { text, judgement } => {
+            Some(UnfinishedMessage::Judging { text, judgement }) => {
                 (text.len(), text.capacity(), judgement.parser().heap_bytes())
             }
-        }
-    }
-}
-
-impl Incoming {
-    /// Returns the bytes of messages held, the bytes of memory that they take, and those of a
-    /// parser that is not in the pool at the moment.
-    pub(super) fn size(&self) -> (usize, usize, usize) {
-        let message = self.message.as_ref().map(UnfinishedMessage::size);
-        let (held, memory, parser) = message.unwrap_or_default();
-        (
-            held + self.reader.held(),
-            memory + self.reader.memory(),
+        };
+        Size {
+            held: held + self.reader.held(),
+            memory: memory + self.reader.memory(),
             parser,
-        )
+        }
     }
 
     fn is_idle(&self) -> bool {
@@ -75,16 +76,16 @@ impl Session {
         incoming.is_some_and(|incoming| incoming.message.is_some())
     }
 
-    /// Returns what [`Incoming::size`] returns; zeros if nothing is unfinished.
-    pub(in crate::session) fn incoming_size(&self) -> (usize, usize, usize) {
+    /// Returns the size of the unfinished part of what the client sends.
+    pub(in crate::session) fn incoming_size(&self) -> Size {
         let incoming = self.incoming.as_ref();
-        incoming.map_or((0, 0, 0), |incoming| incoming.size())
+        incoming.map_or(Size::default(), |incoming| incoming.size())
     }
 
     /// Returns the bytes of memory in parsers that are not in the pool but in use by this
     /// session.
     pub fn parser_bytes(&self) -> usize {
-        self.incoming_size().2 + self.stream.parser_bytes()
+        self.incoming_size().parser + self.stream.parser_bytes()
     }
 
     /// Continues with a message, or drops it if the result does not matter any more.

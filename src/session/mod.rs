@@ -42,6 +42,7 @@ use crate::net::tls_server::Endpoint;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::frame;
+use crate::proto::xmpp::error::Condition;
 use crate::proto::xmpp::server_stream::ServerStream;
 use admission::{Excess, Standing};
 use back_pressure::BackPressure;
@@ -100,8 +101,8 @@ pub struct Session {
     /// The name of the root of the draft's stream, if it is not `stream:stream`.
     draft_root: Option<Box<str>>,
     log: SessionLog,
-    /// The condition of the server's stream error.
-    server_error: Option<&'static &'static str>,
+    /// The stream error that the server sent.
+    server_error: Option<Condition>,
     /// The deadline of the phase; while messages are relayed, the time of the next Ping.
     phase_deadline: Tick,
     /// The first of the session's tokens.

@@ -46,8 +46,7 @@ pub enum StreamError {
     UnsupportedVersion,
 }
 
-/// The conditions of stream errors (RFC 6120, section 4.9.3). Unknown conditions are replaced
-/// by the first one.
+/// The conditions of stream errors (RFC 6120, section 4.9.3).
 const CONDITIONS: [&str; 25] = [
     "undefined-condition",
     "bad-format",
@@ -76,13 +75,26 @@ const CONDITIONS: [&str; 25] = [
     "unsupported-version",
 ];
 
-/// Returns the static name of this condition.
-pub fn condition(name: &str) -> &'static &'static str {
-    let known = CONDITIONS.iter().find(|known| **known == name);
-    known.unwrap_or(&CONDITIONS[0])
+/// The condition of a server's stream error. A name that RFC 6120 does not have becomes
+/// `undefined-condition`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition(u8);
+
+impl Condition {
+    /// Returns the condition with this name.
+    pub fn named(name: &str) -> Condition {
+        let known = CONDITIONS.iter().position(|known| *known == name);
+        Condition(known.unwrap_or(0) as u8)
+    }
+
+    /// Returns the name of the condition element.
+    pub fn name(self) -> &'static str {
+        CONDITIONS[usize::from(self.0)]
+    }
 }
 
-/// Returns the condition of a server's stream error, and the host in a `see-other-host`.
+/// Returns the name of the condition of a server's stream error, and the host in a
+/// `see-other-host`.
 pub fn read(error: &Element<'_>) -> (String, Option<String>) {
     let whole = error.whole();
     let (mut condition, mut see_other) = (None, None);

@@ -2,6 +2,7 @@
 //! broken rule. The machine decides what the client is told.
 
 use crate::log::Escaped;
+use crate::proto::xmpp::error::Condition;
 use crate::session::Session;
 use crate::session::machine::{Event, Phase};
 use crate::session::shared::Shared;
@@ -32,6 +33,6 @@ impl Session {
 
     /// Returns the condition of the server's stream error; empty if there was none.
     fn server_error_name(&self) -> &'static str {
-        self.server_error.copied().unwrap_or_default()
+        self.server_error.map_or("", Condition::name)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::meter::PARSER;
 use crate::metrics::Traffic;
-use crate::proto::xmpp::error;
+use crate::proto::xmpp::error::{self, Condition};
 use crate::proto::xmpp::features::{Changes, MAX_FEATURES, StreamLimits};
 use crate::proto::xmpp::framing::Element;
 use crate::proto::xmpp::server_stream::{self, Flow, Unit};
@@ -35,7 +35,7 @@ struct Found {
     header: bool,
     element: bool,
     authenticated: bool,
-    error: Option<&'static &'static str>,
+    error: Option<Condition>,
     /// The target of a redirect. The client must not see it, because it would take it for a
     /// WebSocket endpoint.
     see_other: Option<String>,
@@ -91,7 +91,7 @@ impl UnitRelay<'_> {
             if found.see_other.is_some() {
                 return None;
             }
-            found.error = Some(error::condition(&name));
+            found.error = Some(Condition::named(&name));
         }
         found.element = true;
         found.authenticated |= element.is(ns::SASL, "success");

@@ -16,9 +16,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::config::{self, Config, Loaded};
+use crate::daemon::environment::{self, Environment};
 use crate::daemon::pid_file::PidFile;
 use crate::daemon::privileges::Identity;
-use crate::daemon::{self, Environment, Process};
+use crate::daemon::{self, Process};
 use crate::expat;
 use crate::log::{Level, Log};
 use crate::master::{Master, Role, WorkerSetup};
@@ -105,7 +106,7 @@ fn start(path: &Path, foreground: bool) -> Result<(), ()> {
 fn new_log(foreground: bool) -> Rc<Log> {
     let log = Log::new(Instant::now());
     log.set_local_time(daemon::local_time);
-    match daemon::stderr_is_journal() {
+    match environment::stderr_is_journal() {
         true => log.set_journal(),
         false => log.set_stderr(foreground),
     }

@@ -15,8 +15,8 @@ use super::handover_item::{
     LISTENER, OLDER, PID_FILE, PID_LOCK, PREDECESSOR, SOCKET_FILE, STATUS, SYSTEMD, TICKET_KEYS,
     from_hex,
 };
+use crate::daemon::environment::{Environment, HANDOVER};
 use crate::daemon::pid_file::PidFile;
-use crate::daemon::{Environment, HANDOVER};
 use crate::net::inherited::Inherited;
 use crate::net::listener::Socket;
 use crate::net::notify::Channel;

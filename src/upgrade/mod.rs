@@ -386,7 +386,7 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
-    use crate::daemon::Environment;
+    use crate::daemon::environment::Environment;
     use crate::net::notify::Notify;
 
     /// A generation that has started another, and the other's end of the channel.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use super::handover_item::HandoverItem;
-use crate::daemon::{Environment, HANDOVER};
+use crate::daemon::environment::{Environment, HANDOVER};
 
 /// The program and how to start it.
 #[derive(Clone)]

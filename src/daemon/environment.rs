@@ -1,116 +1,20 @@
-//! Turns this process into a daemon.
-//!
-//! Owns the fork into the background, whose parent exits once the child serves or has
-//! reported an error; what systemd passes in the environment; the PID file (`pid_file`);
-//! dropping root privileges (`privileges`); and local time for the log. `unsafe` is allowed
-//! in this file for fork, the environment, descriptors by number and the C library's time
-//! zones; tests/house.rs lists the other places. Reads no configuration and serves no
-//! clients.
-
-pub mod pid_file;
-pub mod privileges;
+//! What systemd, or the previous generation of this daemon, passes to this process:
+//! variables, and descriptors by number.
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::sys::signal::SigSet;
 use nix::sys::socket::{AddressFamily, SockType, SockaddrLike, SockaddrStorage};
 use nix::sys::socket::{getsockname, getsockopt, sockopt};
-use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
-use crate::log::Moment;
-use crate::net::notify::{self, Channel, Message};
-use crate::net::signals;
+/// The variable that describes the descriptors for the next generation.
+pub const HANDOVER: &str = "JABSOCKET_HANDOVER";
 
 /// The first descriptor that systemd passes.
 const FIRST_INHERITED: RawFd = 3;
-
-/// The environment variable that describes the descriptors for the next generation.
-pub const HANDOVER: &str = "JABSOCKET_HANDOVER";
-
-/// Forks. The child has copies of everything.
-#[expect(unsafe_code, reason = "the crate marks it so: see SAFETY")]
-pub fn fork() -> Result<ForkResult, Errno> {
-    // SAFETY: the process has one thread, so no other thread can hold a lock that the child
-    // would wait for.
-    unsafe { nix::unistd::fork() }
-}
-
-/// The two processes after the fork into the background.
-pub enum Process {
-    /// The process that the operator started. Returned once the child serves or has ended,
-    /// with the reason.
-    Parent(Result<(), String>),
-    /// The daemon, with a channel to its parent.
-    Daemon(Channel),
-}
-
-/// Forks into the background. The daemon gets a session of its own, the root directory and
-/// no terminal, and its signals are blocked. The parent returns once the child has reported
-/// the result of the start. If the process replaces another generation, it `has_background`
-/// already; the fork then only detaches it from the process that started it.
-pub fn detach(has_background: bool) -> Result<Process, String> {
-    let words = |error: Errno| format!("cannot go into the background: {}", error.desc());
-    let null = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .map_err(|error| format!("/dev/null: {error}"))?;
-    let (parent_end, child_end) = notify::channel().map_err(words)?;
-    let before = signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
-    match fork().map_err(words)? {
-        ForkResult::Parent { child } => {
-            drop(child_end);
-            // The operator must be able to interrupt the parent.
-            let _ = SigSet::thread_set_mask(&before);
-            Ok(Process::Parent(wait_for_start(&parent_end, child)))
-        }
-        ForkResult::Child => {
-            drop(parent_end);
-            if has_background {
-                return Ok(Process::Daemon(child_end));
-            }
-            // These cannot fail in a new child; without them the daemon still works.
-            let _ = setsid();
-            let _ = chdir("/");
-            umask(Mode::from_bits_truncate(0o027));
-            let _ = dup2_stdin(&null);
-            let _ = dup2_stdout(&null);
-            let _ = dup2_stderr(&null);
-            Ok(Process::Daemon(child_end))
-        }
-    }
-}
-
-fn wait_for_start(channel: &Channel, child: Pid) -> Result<(), String> {
-    let mut why = None;
-    loop {
-        match channel.next(true) {
-            Ok(Some(Message::Ready(_))) => return Ok(()),
-            Ok(Some(Message::Status(status))) => why = Some(status),
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => break,
-        }
-    }
-    // Wait until the child has exited: only then has it removed its files.
-    let end = waitpid(child, None);
-    Err(why.unwrap_or_else(|| match end {
-        Ok(WaitStatus::Signaled(_, signal, _)) => {
-            format!("the daemon was killed by {signal} while it started")
-        }
-        Ok(WaitStatus::Exited(_, code)) => {
-            format!("the daemon ended with status {code} while it started")
-        }
-        _ => "the daemon ended while it started".to_owned(),
-    }))
-}
 
 /// What systemd or the previous generation passes in the environment.
 #[derive(Default)]
@@ -120,8 +24,8 @@ pub struct Environment {
     /// Time between heartbeats: half of `WATCHDOG_USEC`.
     pub watchdog: Option<Duration>,
     /// Number of listening sockets, starting at descriptor 3.
-    inherited: RawFd,
-    names: Vec<String>,
+    sockets: RawFd,
+    socket_names: Vec<String>,
     /// The description of the descriptors from the previous generation.
     pub handover: Option<String>,
 }
@@ -144,9 +48,9 @@ impl Environment {
         }
         if number("LISTEN_PID") == Some(own) {
             let count = number("LISTEN_FDS").unwrap_or_default();
-            environment.inherited = RawFd::try_from(count).unwrap_or(0);
+            environment.sockets = RawFd::try_from(count).unwrap_or(0);
             let names = text("LISTEN_FDNAMES").unwrap_or_default();
-            environment.names = names.split(':').map(str::to_owned).collect();
+            environment.socket_names = names.split(':').map(str::to_owned).collect();
         }
         for name in [
             "NOTIFY_SOCKET",
@@ -193,7 +97,7 @@ impl Environment {
             // The previous generation passes nothing else.
             return;
         }
-        let first = FIRST_INHERITED.saturating_add(self.inherited);
+        let first = FIRST_INHERITED.saturating_add(self.sockets);
         let first = libc::c_uint::try_from(first).unwrap_or(libc::c_uint::MAX);
         // SAFETY: this process has opened nothing so far, so it owns none of them. Kernels
         // before 5.9 lack the call; the descriptors then stay open.
@@ -201,17 +105,18 @@ impl Environment {
     }
 
     /// Returns the listening sockets from systemd, with their names, which may be empty.
-    /// Must be called only once, before this process opens a descriptor that it might close
-    /// again.
+    /// Must be called before this process opens a descriptor that it might close again.
     ///
     /// # Errors
     /// Names the descriptor that is not a listening socket.
     pub fn listeners(&mut self) -> Result<Vec<(OwnedFd, String)>, String> {
-        let count = std::mem::take(&mut self.inherited);
+        let count = std::mem::take(&mut self.sockets);
         let mut listeners = Vec::new();
         for at in 0..count {
             let fd = FIRST_INHERITED + at;
-            let name = usize::try_from(at).ok().and_then(|at| self.names.get(at));
+            let name = usize::try_from(at)
+                .ok()
+                .and_then(|at| self.socket_names.get(at));
             let name = name.map_or("", String::as_str);
             let refused = |why: &str| Err(format!("descriptor {fd} ({name}) of LISTEN_FDS {why}"));
             // By the protocol of sd_listen_fds(3) it belongs to this process. It is claimed
@@ -239,34 +144,10 @@ impl Environment {
     }
 }
 
-/// Converts seconds since 1970 to local time.
-#[expect(
-    unsafe_code,
-    reason = "only the C library knows time zones: see SAFETY"
-)]
-pub fn local_time(unix_seconds: i64) -> Option<Moment> {
-    // SAFETY: all fields of `tm` are integers or a pointer, and zero is valid for these.
-    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to local variables, which the call does not keep. It reads
-    // the environment, and no other thread can change that.
-    let done = unsafe { libc::localtime_r(&unix_seconds, &mut tm) };
-    let part = |number: libc::c_int| u8::try_from(number).ok();
-    if done.is_null() {
-        return None;
-    }
-    Some(Moment {
-        month: part(tm.tm_mon)?,
-        day: part(tm.tm_mday)?,
-        hour: part(tm.tm_hour)?,
-        minute: part(tm.tm_min)?,
-        second: part(tm.tm_sec)?,
-    })
-}
-
 /// Whether standard error goes to systemd's journal, which also receives all lines for
 /// syslog.
 pub fn stderr_is_journal() -> bool {
-    let told = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let stat = nix::sys::stat::fstat(std::io::stderr());
-    stat.is_ok_and(|stat| told == format!("{}:{}", stat.st_dev, stat.st_ino))
+    stat.is_ok_and(|stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
 }

@@ -48,12 +48,12 @@ pub(super) fn dns_servers(setting: &mut Setting<'_>) -> Vec<SocketAddr> {
 }
 
 pub(super) fn status_listen(setting: &mut Setting<'_>) -> Vec<StatusAddress> {
-    const MOST: usize = 16;
+    const MAX: usize = 16;
     let allowed = "a numeric address and a port such as 127.0.0.1:9150 or '[::1]:9150' in \
                    quotes, a unix socket such as unix:/run/jabsocket/status.sock (at most 103 \
                    bytes), or a list of up to 16 of them";
     let addresses = setting.list(allowed, StatusAddress::read);
-    if let Some(node) = setting.nodes().get(MOST) {
+    if let Some(node) = setting.nodes().get(MAX) {
         setting.refuse(node, allowed);
     }
     addresses

@@ -103,10 +103,10 @@ pub fn try_bind(address: SocketAddr, only_v6: bool) -> io::Result<()> {
     }
 }
 
-/// Binds a socket for each worker to one address, whose configured port is `asked`.
+/// Binds a socket for each worker to one address.
 fn bind_tcp(
     address: SocketAddr,
-    asked: u16,
+    configured_port: u16,
     only_v6: bool,
     workers: usize,
 ) -> Result<Vec<Vec<Socket>>, String> {
@@ -121,7 +121,7 @@ fn bind_tcp(
     let others: io::Result<Vec<_>> = (1..workers).map(more).collect();
     let others = others.map_err(failed(bound))?;
     let all = std::iter::once(first).chain(others);
-    let sets = all.map(|socket| Ok(vec![Socket::ours(socket.into(), asked)?]));
+    let sets = all.map(|socket| Ok(vec![Socket::ours(socket.into(), configured_port)?]));
     sets.collect::<io::Result<_>>().map_err(failed(bound))
 }
 
@@ -171,7 +171,7 @@ pub fn bind_status(address: &StatusAddress, files: &mut Vec<SocketFile>) -> Resu
 /// Returns copies of listening sockets for each of `workers` processes. All processes
 /// accept from the same queue.
 pub fn share(sockets: &[(OwnedFd, String)], workers: usize) -> io::Result<Vec<Vec<Socket>>> {
-    let copy = |(fd, name): &(OwnedFd, String)| Socket::handed_over(fd.try_clone()?, name);
+    let copy = |(fd, name): &(OwnedFd, String)| Socket::from_systemd(fd.try_clone()?, name);
     let set = |_| sockets.iter().map(copy).collect();
     (0..workers).map(set).collect()
 }

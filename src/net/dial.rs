@@ -108,7 +108,7 @@ impl Dial {
         for attempt in &mut self.under_way {
             if !attempt.overdue && now_ms >= attempt.started_at_ms + OVERDUE_MS {
                 attempt.overdue = true;
-                servers.is_unreachable(&attempt.target, &self.caller, now_ms);
+                servers.note_unreachable(&attempt.target, &self.caller, now_ms);
             }
         }
         self.held_back = false;
@@ -132,13 +132,13 @@ impl Dial {
                 None => at += 1,
                 Some(Ok(())) => {
                     let attempt = self.under_way.swap_remove(at);
-                    servers.is_reachable(&attempt.target.address);
+                    servers.note_connected(&attempt.target.address);
                     // The others may be tried again if this one turns out to be useless. An
                     // attempt that was overtaken in spite of its head start has failed.
                     for loser in self.under_way.drain(..).rev() {
                         servers.give_back(&self.caller, &loser.target.address);
                         if now_ms >= loser.started_at_ms + ATTEMPT_DELAY_MS {
-                            servers.is_unreachable(&loser.target, &self.caller, now_ms);
+                            servers.note_unreachable(&loser.target, &self.caller, now_ms);
                         }
                         self.waiting.push_front(loser.target);
                     }
@@ -228,7 +228,7 @@ impl Dial {
     fn fail(&mut self, target: &Target, error: io::Error, servers: &mut Servers, now_ms: u64) {
         servers.observer.tell(&Step::NotConnected(target, &error));
         servers.give_back(&self.caller, &target.address);
-        servers.is_unreachable(target, &self.caller, now_ms);
+        servers.note_unreachable(target, &self.caller, now_ms);
         self.failure = Some((target.address.clone(), error));
         self.next_start_ms = now_ms;
     }
@@ -238,7 +238,7 @@ impl Dial {
         if self.under_way.len() == LANES {
             let oldest = self.under_way.remove(0);
             servers.give_back(&self.caller, &oldest.target.address);
-            servers.is_unreachable(&oldest.target, &self.caller, now_ms);
+            servers.note_unreachable(&oldest.target, &self.caller, now_ms);
             return oldest.lane;
         }
         let taken = |lane: &usize| self.under_way.iter().any(|a| a.lane == *lane);

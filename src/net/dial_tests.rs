@@ -45,7 +45,7 @@ fn target(address: SocketAddr) -> Target {
     Target {
         address: Address::Tcp(address),
         direct: false,
-        by_srv: true,
+        is_fallback: false,
         backup: false,
         server: None,
     }

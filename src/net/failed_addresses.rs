@@ -20,7 +20,7 @@ const LONGEST_MS: u64 = 60_000;
 const KEPT_MS: u64 = 60_000;
 /// Maximum number of failures for domains that are not listed. Listed domains may add as
 /// many again.
-const MOST: usize = 2048;
+const MAX_FAILURES: usize = 2048;
 /// Minimum time between two removals of old failures.
 const SWEEP_EVERY_MS: u64 = 1_000;
 
@@ -63,7 +63,11 @@ impl FailedAddresses {
             failure.probing = false;
             return true;
         }
-        let most = if is_listed { 2 * MOST } else { MOST };
+        let most = if is_listed {
+            2 * MAX_FAILURES
+        } else {
+            MAX_FAILURES
+        };
         if self.failures.len() >= most {
             return false;
         }
@@ -176,12 +180,12 @@ mod tests {
         for n in 0..10_000u32 {
             let domain: Rc<str> = n.to_string().into();
             let took = failed.fail(&address(1), Some(&domain), false, 0);
-            assert_eq!(took, (n as usize) < MOST);
+            assert_eq!(took, (n as usize) < MAX_FAILURES);
         }
         assert!(failed.fail(&address(2), None, true, 0), "no room is kept");
         let end = FIRST_MS + KEPT_MS;
         assert!(!failed.contains(&address(3), &Rc::from("d"), end - 1));
-        assert_eq!(failed.failures.len(), MOST + 1);
+        assert_eq!(failed.failures.len(), MAX_FAILURES + 1);
         failed.contains(&address(3), &Rc::from("d"), end + SWEEP_EVERY_MS);
         assert!(failed.failures.is_empty());
     }

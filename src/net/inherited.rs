@@ -12,9 +12,9 @@ use crate::config::ListenAddress;
 pub struct Inherited(Vec<Socket>);
 
 impl Inherited {
-    /// Adds a socket that was bound for the configured port `asked`.
-    pub fn add(&mut self, fd: OwnedFd, asked: u16) -> io::Result<()> {
-        self.0.push(Socket::ours(fd, asked)?);
+    /// Adds a socket that was bound for `configured_port`.
+    pub fn add(&mut self, fd: OwnedFd, configured_port: u16) -> io::Result<()> {
+        self.0.push(Socket::ours(fd, configured_port)?);
         Ok(())
     }
 
@@ -42,7 +42,7 @@ impl Inherited {
         let each = taken.len().div_ceil(workers);
         let copy = |at: usize| {
             let socket = &taken[at % taken.len()];
-            Socket::ours(socket.to_hand_over()?, socket.bound().asked().0)
+            Socket::ours(socket.to_hand_over()?, socket.bound().configured_port())
         };
         let of_worker = |worker| (0..each).map(|n| copy(worker + n * workers)).collect();
         (0..workers)

@@ -34,14 +34,16 @@ enum Listening {
 
 impl Socket {
     /// Takes a non-blocking listening socket and its name from systemd.
-    pub(super) fn handed_over(fd: OwnedFd, name: &str) -> io::Result<Socket> {
-        Socket::new(fd, |address, port| Bound::handed_over(address, port, name))
+    pub(super) fn from_systemd(fd: OwnedFd, name: &str) -> io::Result<Socket> {
+        Socket::new(fd, |address, port| Bound::from_systemd(address, port, name))
     }
 
     /// Takes a non-blocking listening socket that this daemon, or another generation of it, has
-    /// bound for the configured port `asked`.
-    pub fn ours(fd: OwnedFd, asked: u16) -> io::Result<Socket> {
-        Socket::new(fd, |address, port| Bound::here(address, asked, port))
+    /// bound for `configured_port`.
+    pub fn ours(fd: OwnedFd, configured_port: u16) -> io::Result<Socket> {
+        Socket::new(fd, |address, port| {
+            Bound::here(address, configured_port, port)
+        })
     }
 
     fn new(fd: OwnedFd, bound: impl FnOnce(ListenAddress, u16) -> Bound) -> io::Result<Socket> {
@@ -74,7 +76,7 @@ impl Socket {
 
     /// Whether each worker has its own socket for this address.
     pub fn is_one_of_several(&self) -> bool {
-        matches!(self.listening, Listening::Tcp(_)) && !self.bound.is_handed_over()
+        matches!(self.listening, Listening::Tcp(_)) && !self.bound.is_from_systemd()
     }
 
     /// Address, port and name, which identify the socket.

@@ -10,15 +10,12 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::config::{ListenAddress, Listener, StatusAddress};
 
-/// Identifies a socket.
+/// What a socket is bound to, and its name from systemd. Identifies the socket.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
     address: ListenAddress,
-    /// The configured port; 0 if the system chose one.
-    asked: u16,
-    /// The actual port; 0 for a unix socket.
+    configured_port: u16,
     port: u16,
-    /// Its name from systemd; `None` if this daemon has bound it.
     name: Option<String>,
 }
 
@@ -43,18 +40,18 @@ enum Fit {
 }
 
 impl Bound {
-    /// Describes a socket that this daemon has bound with port `asked`, and that got `port`.
-    pub(super) fn here(address: ListenAddress, asked: u16, port: u16) -> Bound {
+    /// Describes a socket that this daemon has bound for `configured_port`, and that got `port`.
+    pub(super) fn here(address: ListenAddress, configured_port: u16, port: u16) -> Bound {
         Bound {
             address,
-            asked,
+            configured_port,
             port,
             name: None,
         }
     }
 
     /// Describes a socket from systemd.
-    pub(super) fn handed_over(address: ListenAddress, port: u16, name: &str) -> Bound {
+    pub(super) fn from_systemd(address: ListenAddress, port: u16, name: &str) -> Bound {
         Bound {
             name: Some(name.to_owned()),
             ..Bound::here(address, port, port)
@@ -71,7 +68,7 @@ impl Bound {
     pub(super) fn is_at(&self, address: &ListenAddress, port: u16, like: Option<&Bound>) -> bool {
         let same_port = like.is_none_or(|like| like.port == self.port);
         let same_address =
-            self.address == *address && (self.asked == port || address.ip().is_none());
+            self.address == *address && (self.configured_port == port || address.ip().is_none());
         self.name.is_none() && same_address && same_port
     }
 
@@ -86,14 +83,18 @@ impl Bound {
         }
     }
 
-    /// The configured port, and the name of a socket from systemd. Together with the
-    /// address, these identify the socket in another process.
-    pub fn asked(&self) -> (u16, Option<&str>) {
-        (self.asked, self.name.as_deref())
+    /// The configured port; 0 if the system chose one.
+    pub fn configured_port(&self) -> u16 {
+        self.configured_port
+    }
+
+    /// The name from systemd; `None` if this daemon has bound the socket.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// Whether it came from systemd.
-    pub(super) fn is_handed_over(&self) -> bool {
+    pub(super) fn is_from_systemd(&self) -> bool {
         self.name.is_some()
     }
 
@@ -111,7 +112,7 @@ impl Bound {
         };
         let (own, other) = (own.to_canonical(), other.to_canonical());
         let same_family = own.is_ipv4() == other.is_ipv4();
-        if port != self.asked && port != self.port {
+        if port != self.configured_port && port != self.port {
             None
         } else if own == other {
             Some(Fit::Address)
@@ -141,8 +142,9 @@ pub(super) fn choose(sockets: &[&Bound], listeners: &[&Listener]) -> Vec<Option<
         let best = fits.iter().flatten().min()?;
         let of_best = |(at, fit): (usize, &Option<Fit>)| (fit.as_ref() == Some(best)).then_some(at);
         let equals: Vec<_> = fits.iter().enumerate().filter_map(of_best).collect();
-        let alike =
-            |other: &&&Bound| other.address == socket.address && other.asked == socket.asked;
+        let alike = |other: &&&Bound| {
+            other.address == socket.address && other.configured_port == socket.configured_port
+        };
         let before = sockets[..at].iter().filter(alike).count();
         equals.get(before).or(equals.last()).copied()
     };
@@ -182,7 +184,7 @@ mod tests {
                 Some((address, name)) => (address, Some(name)),
                 None => (*text, None),
             };
-            let (place, port) = match address.strip_prefix("unix:") {
+            let (address, port) = match address.strip_prefix("unix:") {
                 Some(path) => (ListenAddress::Path(path.into()), 0),
                 None => {
                     let address: SocketAddr = address.parse().expect(address);
@@ -190,8 +192,8 @@ mod tests {
                 }
             };
             match name {
-                Some(name) => Bound::handed_over(place, port, name),
-                None => Bound::here(place, port, if port == 0 { 40000 } else { port }),
+                Some(name) => Bound::from_systemd(address, port, name),
+                None => Bound::here(address, port, if port == 0 { 40000 } else { port }),
             }
         };
         let sockets: Vec<Bound> = sockets.iter().map(bound).collect();
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_counts_and_no_order() {
+    fn the_address_matters_and_not_the_order() {
         let all = [
             "127.0.0.1:80",
             "127.0.0.1:81",
@@ -231,8 +233,8 @@ mod tests {
                         true => listeners.len() - 1 - expected[at],
                         false => expected[at],
                     };
-                    let place = sockets.iter().position(|other| other == socket).unwrap();
-                    assert_eq!(got[place], Some(listener), "{socket} {turn} {reversed}");
+                    let at_socket = sockets.iter().position(|other| other == socket).unwrap();
+                    assert_eq!(got[at_socket], Some(listener), "{socket} {turn} {reversed}");
                 }
             }
         }
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_goes_before_addresses_and_only_for_what_was_handed_over() {
+    fn a_name_goes_before_addresses_and_only_for_sockets_from_systemd() {
         let listeners = "{port: 80, name: a}, {port: 81, name: b}";
         let both = [Some(1), Some(0)];
         assert_eq!(chosen(&["[::]:80 b", "[::]:81 a"], listeners), both);

@@ -34,34 +34,34 @@ impl Servers {
     }
 
     /// Records that the target could not be connected to.
-    pub(super) fn is_unreachable(&mut self, target: &Target, caller: &Caller, now_ms: u64) {
+    pub(super) fn note_unreachable(&mut self, target: &Target, caller: &Caller, now_ms: u64) {
         let address = &target.address;
         if self.failed.fail(address, None, caller.is_listed, now_ms) {
             self.queue.wake(address, None);
         }
-        self.note(target, false);
+        self.push_result(target, false);
     }
 
-    pub(super) fn is_reachable(&mut self, address: &Address) {
+    pub(super) fn note_connected(&mut self, address: &Address) {
         self.failed.succeed(address, None);
     }
 
     /// Records that the target offered no stream, or no TLS, for the caller's domain.
-    pub(crate) fn is_no_server(&mut self, target: &Target, caller: &Caller, now_ms: u64) {
+    pub(crate) fn note_no_stream(&mut self, target: &Target, caller: &Caller, now_ms: u64) {
         let (address, domain) = (&target.address, Some(&caller.domain));
         if self.failed.fail(address, domain, caller.is_listed, now_ms) {
             self.queue.wake(address, domain);
         }
-        self.note(target, false);
+        self.push_result(target, false);
     }
 
     /// Records that the target sent a stream header.
-    pub(crate) fn has_answered(&mut self, target: &Target, domain: &Rc<str>) {
+    pub(crate) fn note_answer(&mut self, target: &Target, domain: &Rc<str>) {
         self.failed.succeed(&target.address, Some(domain));
-        self.note(target, true);
+        self.push_result(target, true);
     }
 
-    fn note(&mut self, target: &Target, answered: bool) {
+    fn push_result(&mut self, target: &Target, answered: bool) {
         if let Some(server) = &target.server {
             self.results.push((Arc::clone(server), answered));
         }

@@ -13,7 +13,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 /// The signals that the daemon's processes handle.
-pub const TAKEN: &[Signal] = &[
+pub const HANDLED: &[Signal] = &[
     Signal::SIGTERM,
     Signal::SIGINT,
     Signal::SIGHUP,
@@ -25,7 +25,7 @@ pub const TAKEN: &[Signal] = &[
 /// Blocks the signals and returns the previous mask.
 pub fn block() -> io::Result<SigSet> {
     let before = SigSet::thread_get_mask()?;
-    TAKEN.iter().copied().collect::<SigSet>().thread_block()?;
+    HANDLED.iter().copied().collect::<SigSet>().thread_block()?;
     Ok(before)
 }
 
@@ -37,7 +37,7 @@ impl Signals {
     /// Blocks the signals and opens a descriptor for them.
     pub fn open() -> io::Result<Signals> {
         block()?;
-        let set: SigSet = TAKEN.iter().copied().collect();
+        let set: SigSet = HANDLED.iter().copied().collect();
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Signals { fd })
     }

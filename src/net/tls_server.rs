@@ -167,7 +167,7 @@ pub fn of_sockets(
     let chosen = choose(sockets, endpoints);
     let mut of_sockets = Vec::with_capacity(sockets.len());
     for (socket, chosen) in sockets.iter().zip(chosen) {
-        let whatever = one_rule && socket.bound().is_handed_over();
+        let whatever = one_rule && socket.bound().is_from_systemd();
         let Some(endpoint) = chosen.or(endpoints.first().filter(|_| whatever)) else {
             let known: Vec<_> = endpoints
                 .iter()
@@ -197,7 +197,7 @@ pub fn replace<'a>(
         config.has_one_rule() && old.iter().all(|endpoint| Rc::ptr_eq(endpoint, &old[0]));
     let mut without = Vec::new();
     for ((socket, chosen), old) in sockets.iter().zip(choose(sockets, endpoints)).zip(old) {
-        let whatever = one_rule && socket.bound().is_handed_over();
+        let whatever = one_rule && socket.bound().is_from_systemd();
         match chosen.or(endpoints.first().filter(|_| whatever)) {
             Some(endpoint) => *old = Rc::clone(endpoint),
             None => without.push(socket),

@@ -1,4 +1,5 @@
-//! The order of waiting questions: DNS questions, or sessions that connect to a server.
+//! The order in which waiting questions are asked. Sessions that wait for a connection to a
+//! server count as questions too.
 //!
 //! Client addresses take turns, and so do the domains of one address, so an address with
 //! many questions delays only itself. The cost of a step does not grow with the number of
@@ -10,14 +11,14 @@ use std::rc::Rc;
 use crate::net::source::Source;
 
 /// Maximum number of waiting questions.
-const MOST: usize = 1000;
+const MAX_WAITING: usize = 1000;
 /// Maximum number of waiting questions per asker.
-const MOST_OF_ASKER: usize = 500;
+const MAX_OF_ASKER: usize = 500;
 /// An asker with fewer questions than this has few. Room is reserved for such askers when
 /// the general room is full.
 const FEW: usize = 8;
 /// The room reserved for askers with few questions.
-const MOST_OF_FEW: usize = 250;
+const MAX_OF_FEW: usize = 250;
 
 /// A waiting question and the number of its waiters.
 struct Waiting {
@@ -26,7 +27,7 @@ struct Waiting {
 }
 
 /// The waiting questions of one asker.
-struct Line {
+struct Queue {
     turn: u64,
     /// Domains by turn, each with its questions in order.
     domains: BTreeMap<u64, (Rc<str>, Vec<Waiting>)>,
@@ -37,7 +38,7 @@ struct Line {
 /// All waiting questions.
 #[derive(Default)]
 pub struct Turns {
-    lines: HashMap<Source, Line>,
+    queues: HashMap<Source, Queue>,
     askers: BTreeMap<u64, Source>,
     next_turn: u64,
     len: usize,
@@ -46,12 +47,12 @@ pub struct Turns {
 impl Turns {
     /// Whether one more question of an asker may wait.
     pub fn have_room_for(&self, asker: Source) -> bool {
-        let own = self.lines.get(&asker).map_or(0, |line| line.len);
+        let own = self.queues.get(&asker).map_or(0, |queue| queue.len);
         let most = match own < FEW {
-            true => MOST + MOST_OF_FEW,
-            false => MOST,
+            true => MAX_WAITING + MAX_OF_FEW,
+            false => MAX_WAITING,
         };
-        self.len < most && own < MOST_OF_ASKER
+        self.len < most && own < MAX_OF_ASKER
     }
 
     /// Adds a waiter to a question.
@@ -59,18 +60,18 @@ impl Turns {
         self.next_turn += 1;
         let next = self.next_turn;
         let askers = &mut self.askers;
-        let line = self.lines.entry(asker).or_insert_with(|| {
+        let queue = self.queues.entry(asker).or_insert_with(|| {
             askers.insert(next, asker);
-            Line {
+            Queue {
                 turn: next,
                 domains: BTreeMap::new(),
                 turns: HashMap::new(),
                 len: 0,
             }
         });
-        let turn = *line.turns.entry(Rc::clone(domain)).or_insert(next);
+        let turn = *queue.turns.entry(Rc::clone(domain)).or_insert(next);
         let domain = || (Rc::clone(domain), Vec::new());
-        let (_, waiting) = line.domains.entry(turn).or_insert_with(domain);
+        let (_, waiting) = queue.domains.entry(turn).or_insert_with(domain);
         match waiting.iter_mut().find(|other| other.question == question) {
             Some(same) => same.waiters += 1,
             None => {
@@ -78,7 +79,7 @@ impl Turns {
                     question,
                     waiters: 1,
                 });
-                line.len += 1;
+                queue.len += 1;
                 self.len += 1;
             }
         }
@@ -86,13 +87,13 @@ impl Turns {
 
     /// Removes a waiter from a question.
     pub fn remove(&mut self, asker: Source, domain: &str, question: usize) {
-        let Some(line) = self.lines.get_mut(&asker) else {
+        let Some(queue) = self.queues.get_mut(&asker) else {
             return;
         };
-        let Some(turn) = line.turns.get(domain).copied() else {
+        let Some(turn) = queue.turns.get(domain).copied() else {
             return;
         };
-        let Some((_, waiting)) = line.domains.get_mut(&turn) else {
+        let Some((_, waiting)) = queue.domains.get_mut(&turn) else {
             return;
         };
         let Some(at) = waiting.iter().position(|other| other.question == question) else {
@@ -103,15 +104,15 @@ impl Turns {
             return;
         }
         waiting.remove(at);
-        line.len -= 1;
+        queue.len -= 1;
         self.len -= 1;
         if waiting.is_empty() {
-            line.domains.remove(&turn);
-            line.turns.remove(domain);
+            queue.domains.remove(&turn);
+            queue.turns.remove(domain);
         }
-        if line.len == 0 {
-            self.askers.remove(&line.turn);
-            self.lines.remove(&asker);
+        if queue.len == 0 {
+            self.askers.remove(&queue.turn);
+            self.queues.remove(&asker);
         }
     }
 
@@ -120,15 +121,15 @@ impl Turns {
     pub fn next(&mut self, may: impl Fn(Source) -> bool) -> Option<(Source, usize)> {
         let turn = self.askers.iter().find(|(_, asker)| may(**asker));
         let (&turn, &asker) = turn?;
-        let line = self.lines.get_mut(&asker)?;
+        let queue = self.queues.get_mut(&asker)?;
         self.next_turn += 1;
         self.askers.remove(&turn);
         self.askers.insert(self.next_turn, asker);
-        line.turn = self.next_turn;
-        let (_, (domain, waiting)) = line.domains.pop_first()?;
+        queue.turn = self.next_turn;
+        let (_, (domain, waiting)) = queue.domains.pop_first()?;
         let question = waiting.first()?.question;
-        line.turns.insert(Rc::clone(&domain), self.next_turn);
-        line.domains.insert(self.next_turn, (domain, waiting));
+        queue.turns.insert(Rc::clone(&domain), self.next_turn);
+        queue.domains.insert(self.next_turn, (domain, waiting));
         Some((asker, question))
     }
 
@@ -157,7 +158,7 @@ mod tests {
                 turns.remove(*asker, &domain(*at), question);
             }
         }
-        assert!(turns.lines.is_empty() && turns.askers.is_empty() && turns.len == 0);
+        assert!(turns.queues.is_empty() && turns.askers.is_empty() && turns.len == 0);
         order
     }
 
@@ -217,10 +218,10 @@ mod tests {
             }
             pushed
         };
-        assert_eq!(push(A, 0..10_000), MOST_OF_ASKER);
-        assert_eq!(push(B, 10_000..20_000), MOST_OF_ASKER);
+        assert_eq!(push(A, 0..10_000), MAX_OF_ASKER);
+        assert_eq!(push(B, 10_000..20_000), MAX_OF_ASKER);
         let others = (0..100).map(|at| push(Source::V6(at), 20_000..20_100));
-        assert_eq!(others.sum::<usize>(), MOST_OF_FEW);
-        assert_eq!(turns.len, MOST + MOST_OF_FEW);
+        assert_eq!(others.sum::<usize>(), MAX_OF_FEW);
+        assert_eq!(turns.len, MAX_WAITING + MAX_OF_FEW);
     }
 }

@@ -6,7 +6,7 @@ use crate::net::peer::Peer;
 use crate::session::facts::Facts;
 
 /// Maximum number of sessions of a sorted list, which is kept while it is made.
-const MOST_SORTED: usize = 10_000;
+const MAX_SORTED: usize = 10_000;
 
 /// What a list is sorted by, the largest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,8 +104,7 @@ impl Query {
 
     /// Returns the maximum length of a sorted list.
     pub fn sorted_limit(&self) -> usize {
-        self.limit
-            .map_or(MOST_SORTED, |limit| limit.min(MOST_SORTED))
+        self.limit.map_or(MAX_SORTED, |limit| limit.min(MAX_SORTED))
     }
 }
 
@@ -140,8 +139,8 @@ mod tests {
         assert_eq!(unix.client, Some(Client::Unix));
         let most = [
             ("limit=5", 5),
-            ("limit=99999999", MOST_SORTED),
-            ("", MOST_SORTED),
+            ("limit=99999999", MAX_SORTED),
+            ("", MAX_SORTED),
         ];
         for (query, limit) in most {
             assert_eq!(Query::parse(query).unwrap().sorted_limit(), limit);

@@ -16,7 +16,7 @@ const SESSIONS_PER_SLICE: usize = 500;
 /// Maximum number of slots to look at in a slice. Most may be free.
 const SLOTS_PER_SLICE: usize = 50_000;
 /// Maximum number of bytes that wait for the client.
-const MOST_WAITING: usize = 64 << 10;
+const MAX_WAITING: usize = 64 << 10;
 /// Maximum length of a text that a peer chose, in characters.
 const MAX_TEXT: usize = 256;
 
@@ -134,7 +134,7 @@ impl Listing {
                 write_line(facts, out);
                 *written += 1;
             }
-            (*written >= limit || out.len() >= MOST_WAITING).then_some(())
+            (*written >= limit || out.len() >= MAX_WAITING).then_some(())
         });
         *written >= limit || (stopped.is_none() && self.next >= sessions.slots())
     }
@@ -165,7 +165,7 @@ impl Listing {
     fn write_sorted(&mut self, sessions: &dyn Sessions, out: &mut Buf) -> bool {
         let sorted = self.sorted.get_or_insert_default();
         for _ in 0..SESSIONS_PER_SLICE {
-            if out.len() >= MOST_WAITING {
+            if out.len() >= MAX_WAITING {
                 return false;
             }
             let Some((_, Reverse(number), slot)) = sorted.pop() else {
@@ -245,7 +245,7 @@ mod tests {
         for slices in 1.. {
             let mut out = Buf::new();
             let slice = job.slice(sessions, &mut out);
-            assert!(out.len() < MOST_WAITING + 1_000, "{}", out.len());
+            assert!(out.len() < MAX_WAITING + 1_000, "{}", out.len());
             let text = String::from_utf8(out.as_slice().to_vec()).unwrap();
             lines.extend(text.lines().map(str::to_owned));
             if !matches!(slice, Slice::Unfinished) {

@@ -92,10 +92,10 @@ impl Problem {
         let (what, remedy) = match error.kind() {
             ConnectionRefused | NotFound => (
                 format!("no server listens at {address} ({error})"),
-                match (&target.server, target.by_srv) {
+                match (&target.server, target.is_fallback) {
                     (Some(_), _) => "start the server, or correct 'server' in the configuration",
-                    (None, true) => "start the server, or correct the SRV record",
-                    (None, false) => "start the server, or create an SRV record for its port",
+                    (None, false) => "start the server, or correct the SRV record",
+                    (None, true) => "start the server, or create an SRV record for its port",
                 },
             ),
             PermissionDenied => (

@@ -64,9 +64,10 @@ impl HandoverItem {
             // Only TCP sockets that the daemon has bound differ between workers.
             for socket in set.iter().filter(|s| worker == 0 || s.is_one_of_several()) {
                 let fd = socket.to_hand_over()?;
-                items.push(match socket.bound().asked() {
-                    (_, Some(name)) => HandoverItem::new(SYSTEMD, fd, hex(name.as_bytes())),
-                    (port, None) => HandoverItem::new(LISTENER, fd, port.to_string()),
+                let bound = socket.bound();
+                items.push(match bound.name() {
+                    Some(name) => HandoverItem::new(SYSTEMD, fd, hex(name.as_bytes())),
+                    None => HandoverItem::new(LISTENER, fd, bound.configured_port().to_string()),
                 });
             }
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 /// How long a domain counts as known after its server was found, in milliseconds.
 const KNOWN_MS: u64 = 600_000;
 /// Maximum number of domains. The most recent ones are kept.
-const MOST: usize = 1024;
+const MAX_DOMAINS: usize = 1024;
 /// Bytes of an entry without its name.
 const ENTRY_BYTES: usize = 128;
 
@@ -23,7 +23,7 @@ impl KnownDomains {
     pub fn insert(&mut self, domain: &Rc<str>, now_ms: u64) {
         self.remove(domain);
         while let Some((at, oldest)) = self.by_age.first().cloned()
-            && (self.by_age.len() >= MOST || at + KNOWN_MS <= now_ms)
+            && (self.by_age.len() >= MAX_DOMAINS || at + KNOWN_MS <= now_ms)
         {
             self.remove(&oldest);
         }
@@ -60,11 +60,11 @@ mod tests {
     fn recent_domains_are_remembered_for_a_while() {
         let name = |at: usize| Rc::<str>::from(format!("a{at}.example"));
         let mut known = KnownDomains::default();
-        for at in 0..MOST + 10 {
+        for at in 0..MAX_DOMAINS + 10 {
             known.insert(&name(at), 5);
             known.insert(&name(0), 6);
         }
-        assert_eq!(known.by_age.len(), MOST);
+        assert_eq!(known.by_age.len(), MAX_DOMAINS);
         assert!(known.contains("a0.example", 7));
         assert!(!known.contains("a1.example", 7));
         assert!(known.contains("a1033.example", KNOWN_MS + 4));

@@ -158,7 +158,7 @@ impl Locator {
 
     /// Switches to another resolver, also for questions without an answer.
     pub fn replace_resolver(&mut self, resolver: Resolver, now_ms: u64) {
-        self.resolver.follow(resolver, now_ms);
+        self.resolver.switch_to(resolver, now_ms);
     }
 
     /// The memory that look-ups, questions and answers hold, in bytes.
@@ -220,7 +220,7 @@ impl Locator {
             for id in waiters {
                 if let Some(mut look_up) = self.take(id) {
                     look_up.asked.retain(|asked| Some(asked.key) != key);
-                    look_up.take(&question, &result);
+                    look_up.take_answer(&question, &result);
                     self.advance(look_up, now_ms);
                 }
             }
@@ -260,10 +260,10 @@ impl Locator {
     /// Asks for all addresses that are not known.
     fn ask_hosts(&mut self, look_up: &mut LookUp, now_ms: u64) {
         let mut questions = Vec::new();
-        for place in look_up.places.iter().flatten().chain(&look_up.fallback) {
+        for host in look_up.hosts.iter().flatten().chain(&look_up.fallback) {
             for family in FAMILIES {
-                let question = Question::Host(place.host.clone(), family);
-                if place.found[family as usize].is_none() && !questions.contains(&question) {
+                let question = Question::Host(host.name.clone(), family);
+                if host.found[family as usize].is_none() && !questions.contains(&question) {
                     questions.push(question);
                 }
             }
@@ -276,7 +276,7 @@ impl Locator {
     /// Advances a look-up as far as the known answers allow.
     fn advance(&mut self, mut look_up: LookUp, now_ms: u64) {
         let mut overdue = look_up.hold_until.is_some_and(|until| now_ms >= until);
-        if look_up.places.is_none() {
+        if look_up.hosts.is_none() {
             let silence = self.silence_until(&look_up);
             let over = silence.is_some_and(|until| now_ms >= until) && look_up.can_fall_back();
             let patience = match over {
@@ -298,13 +298,13 @@ impl Locator {
         if !targets.is_empty() && !look_up.found {
             look_up.found = true;
             if !look_up.waiter.domain.is_empty() {
-                self.resolver.has_worked(&look_up.waiter.domain, now_ms);
+                self.resolver.note_found(&look_up.waiter.domain, now_ms);
             }
         }
         if complete {
             let result = match look_up.found {
                 true => Ok(targets),
-                false => Err(look_up.reason()),
+                false => Err(look_up.why_not_found()),
             };
             return self.end(look_up, result);
         }
@@ -350,7 +350,7 @@ impl Locator {
                 let aside = until - (SILENCE_MS - ASIDE_MS);
                 let wait = now_ms < aside;
                 if !wait {
-                    look_up.fallback = Some(ServerHost::standard(&look_up.waiter.domain));
+                    look_up.fallback = Some(ServerHost::fallback(&look_up.waiter.domain));
                     self.ask_hosts(&mut look_up, now_ms);
                 }
                 wait.then_some(aside)
@@ -363,7 +363,7 @@ impl Locator {
 
     fn end(&mut self, look_up: LookUp, result: Result<Vec<Target>, Error>) {
         if let Err(Error::Failed(_)) = result {
-            self.resolver.has_failed(&look_up.waiter.domain);
+            self.resolver.note_failed(&look_up.waiter.domain);
         }
         self.answer(look_up.waiter.id, result, true);
         self.drop_questions(look_up);

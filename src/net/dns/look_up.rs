@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::question::{Error as DnsError, Question, Records, Service};
 use super::resolver::Waiter;
-use super::srv_order::{by_lot, interleaved};
+use super::srv_order::{by_weight, interleaved};
 use super::target::{Error, PORT, Target};
 use crate::config::{Host, Server, ServerAddress};
 use crate::net::address::Address;
@@ -23,7 +23,9 @@ pub(super) const HOLD_MS: u64 = 200;
 /// The two services of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ServiceKind {
+    /// STARTTLS or plain text.
     Clear,
+    /// TLS from the first byte (XEP-0368).
     Direct,
 }
 
@@ -31,10 +33,10 @@ pub(super) enum ServiceKind {
 #[derive(Clone, Debug)]
 pub(super) struct ServerHost {
     /// The name to look up; empty if there is none.
-    pub(super) host: String,
+    pub(super) name: String,
     port: u16,
     direct: bool,
-    by_srv: bool,
+    is_fallback: bool,
     backup: bool,
     /// The configured server, as the file names it.
     server: Option<Arc<str>>,
@@ -73,7 +75,7 @@ pub(super) struct LookUp {
     /// Answers to the SRV questions.
     pub(super) services: [(ServiceKind, ServiceAnswer); 2],
     /// Targets in order, once the services are known.
-    pub(super) places: Option<Vec<ServerHost>>,
+    pub(super) hosts: Option<Vec<ServerHost>>,
     /// The domain itself, if its addresses are asked for while SRV questions are open.
     pub(super) fallback: Option<ServerHost>,
     /// When the targets found so far may be used, even if better ones may follow.
@@ -91,12 +93,12 @@ pub(super) struct LookUp {
 }
 
 impl ServerHost {
-    pub(super) fn new(host: String, port: u16, direct: bool, by_srv: bool) -> ServerHost {
+    pub(super) fn new(name: String, port: u16, direct: bool) -> ServerHost {
         ServerHost {
-            host,
+            name,
             port,
             direct,
-            by_srv,
+            is_fallback: false,
             backup: false,
             server: None,
             socket: None,
@@ -106,7 +108,7 @@ impl ServerHost {
 
     /// A server from the configuration.
     fn configured(server: &Server, direct: bool) -> ServerHost {
-        let new = |host, port| ServerHost::new(host, port, direct, true);
+        let new = |name, port| ServerHost::new(name, port, direct);
         let host = match &server.address {
             ServerAddress::Tcp { host, port } => match host {
                 Host::Name(name) => new(name.clone(), *port),
@@ -133,8 +135,11 @@ impl ServerHost {
     }
 
     /// A domain at the standard port.
-    pub(super) fn standard(domain: &str) -> ServerHost {
-        ServerHost::new(domain.to_owned(), PORT, false, false)
+    pub(super) fn fallback(domain: &str) -> ServerHost {
+        ServerHost {
+            is_fallback: true,
+            ..ServerHost::new(domain.to_owned(), PORT, false)
+        }
     }
 
     fn has_addresses(&self) -> bool {
@@ -151,7 +156,7 @@ impl ServerHost {
         let target = |address| Target {
             address,
             direct: self.direct,
-            by_srv: self.by_srv,
+            is_fallback: self.is_fallback,
             backup: self.backup,
             server: self.server.clone(),
         };
@@ -161,12 +166,12 @@ impl ServerHost {
     fn held_bytes(&self) -> usize {
         let found = self.found.iter().flatten();
         let found: usize = found.map(|found| size_of_val(found.as_slice())).sum();
-        size_of::<ServerHost>() + self.host.len() + found
+        size_of::<ServerHost>() + self.name.len() + found
     }
 
-    fn take(&mut self, question: &Question, addresses: &[IpAddr]) {
+    fn take_addresses(&mut self, question: &Question, addresses: &[IpAddr]) {
         if let Question::Host(name, family) = question
-            && *name == self.host
+            && *name == self.name
         {
             self.found[*family as usize] = Some(addresses.to_vec());
         }
@@ -178,7 +183,7 @@ impl LookUp {
         LookUp {
             waiter,
             services: [(ServiceKind::Clear, None), (ServiceKind::Direct, None)],
-            places: None,
+            hosts: None,
             fallback: None,
             hold_until: None,
             due: None,
@@ -191,7 +196,7 @@ impl LookUp {
     }
 
     /// Takes the answer to a question.
-    pub(super) fn take(&mut self, asked: &Question, result: &Result<Records, DnsError>) {
+    pub(super) fn take_answer(&mut self, asked: &Question, result: &Result<Records, DnsError>) {
         if let Question::Service(_) = asked {
             let answer = match result {
                 Ok(Records::Services(services)) => Ok(services.clone()),
@@ -215,8 +220,8 @@ impl LookUp {
                 &[]
             }
         };
-        for place in self.places.iter_mut().flatten().chain(&mut self.fallback) {
-            place.take(asked, addresses);
+        for host in self.hosts.iter_mut().flatten().chain(&mut self.fallback) {
+            host.take_addresses(asked, addresses);
         }
     }
 
@@ -228,10 +233,10 @@ impl LookUp {
     }
 
     /// Whether there is a target that may be used after a while.
-    pub(super) fn has_something(&self) -> bool {
-        match &self.places {
+    fn has_something(&self) -> bool {
+        match &self.hosts {
             None => self.in_hosts_file || self.services.iter().any(|(_, answer)| usable(answer)),
-            Some(places) => places.iter().any(ServerHost::has_addresses),
+            Some(hosts) => hosts.iter().any(ServerHost::has_addresses),
         }
     }
 
@@ -257,11 +262,11 @@ impl LookUp {
             return None;
         }
         let mut mixed = Vec::new();
-        let (mut declined, mut failed, mut unasked) = (false, None, 0);
+        let (mut declined, mut failed, mut direct_only) = (false, None, false);
         for (kind, answer) in &self.services {
             match answer {
                 Some(Ok(services)) if services.is_empty() => {
-                    unasked += usize::from(*kind == ServiceKind::Clear);
+                    direct_only |= *kind == ServiceKind::Clear;
                 }
                 Some(Ok(services)) => {
                     let there = services.iter().filter(|service| is_there(service));
@@ -280,7 +285,7 @@ impl LookUp {
             _ if declined => Err(Error::NotOffered),
             Some(error) if !self.in_hosts_file => Err(Error::Failed(error)),
             // There is no standard port for direct TLS.
-            _ if unasked > 0 => Err(Error::NotFound),
+            _ if direct_only => Err(Error::NotFound),
             _ => Ok(mixed),
         })
     }
@@ -289,22 +294,22 @@ impl LookUp {
     pub(super) fn plan(&mut self, mixed: Mixed, random: fn(u32) -> u32) {
         self.services = [(ServiceKind::Clear, None), (ServiceKind::Direct, None)];
         let fallback = self.fallback.take();
-        let mut places = Vec::new();
+        let mut hosts = Vec::new();
         if mixed.is_empty() {
-            places.push(ServerHost::standard(&self.waiter.domain));
+            hosts.push(ServerHost::fallback(&self.waiter.domain));
         }
         let rank = |(service, _): &(Service, ServiceKind)| (service.priority, service.weight);
-        let ordered = by_lot(mixed, rank, random);
+        let ordered = by_weight(mixed, rank, random);
         for (service, kind) in ordered.into_iter().take(MAX_TARGETS) {
             let direct = kind == ServiceKind::Direct;
-            places.push(ServerHost::new(service.host, service.port, direct, true));
+            hosts.push(ServerHost::new(service.host, service.port, direct));
         }
-        for place in &mut places {
-            if let Some(known) = fallback.as_ref().filter(|known| known.host == place.host) {
-                place.found.clone_from(&known.found);
+        for host in &mut hosts {
+            if let Some(known) = fallback.as_ref().filter(|known| known.name == host.name) {
+                host.found.clone_from(&known.found);
             }
         }
-        self.places = Some(places);
+        self.hosts = Some(hosts);
     }
 
     /// Uses the servers from the configuration.
@@ -315,22 +320,22 @@ impl LookUp {
         random: fn(u32) -> u32,
     ) {
         let rank = |server: &&Server| (u16::from(server.backup), server.weight);
-        let ordered = by_lot(servers.iter().collect(), rank, random).into_iter();
+        let ordered = by_weight(servers.iter().collect(), rank, random).into_iter();
         let hosts = ordered.map(|server| ServerHost::configured(server, direct));
-        self.places = Some(hosts.collect());
+        self.hosts = Some(hosts.collect());
     }
 
     /// Returns the targets that may be used now, and whether these are the last.
     pub(super) fn give(&mut self, overdue: bool) -> (Vec<Target>, bool) {
         let mut targets = Vec::new();
         let mut complete = true;
-        for place in self.places.iter_mut().flatten() {
-            let known = place.found.iter().all(Option::is_some);
+        for host in self.hosts.iter_mut().flatten() {
+            let known = host.found.iter().all(Option::is_some);
             complete &= known;
             if !known && !overdue {
                 break;
             }
-            targets.extend(place.take_targets());
+            targets.extend(host.take_targets());
         }
         (targets, complete)
     }
@@ -345,17 +350,17 @@ impl LookUp {
         let services: usize = services
             .map(|service| size_of::<Service>() + service.host.len())
             .sum();
-        let places = self.places.iter().flatten().chain(&self.fallback);
-        let places: usize = places.map(ServerHost::held_bytes).sum();
-        LOOK_UP_BYTES + 2 * self.waiter.domain.len() + services + places
+        let hosts = self.hosts.iter().flatten().chain(&self.fallback);
+        let hosts: usize = hosts.map(ServerHost::held_bytes).sum();
+        LOOK_UP_BYTES + 2 * self.waiter.domain.len() + services + hosts
     }
 
     /// Why nothing was found.
-    pub(super) fn reason(&self) -> Error {
-        let mut places = self.places.iter().flatten();
-        let unknown = match places.any(|place| place.by_srv) {
-            true => Error::HostNotFound,
-            false => Error::NotFound,
+    pub(super) fn why_not_found(&self) -> Error {
+        let mut hosts = self.hosts.iter().flatten();
+        let unknown = match hosts.all(|host| host.is_fallback) {
+            true => Error::NotFound,
+            false => Error::HostNotFound,
         };
         self.failure.unwrap_or(unknown)
     }

@@ -15,12 +15,12 @@ fn service(priority: u16, weight: u16, host: &str) -> Service {
 
 fn hosts(records: Vec<Service>, random: fn(u32) -> u32) -> String {
     let rank = |service: &Service| (service.priority, service.weight);
-    let ordered = by_lot(records, rank, random).into_iter();
+    let ordered = by_weight(records, rank, random).into_iter();
     ordered.map(|service| service.host).collect()
 }
 
 #[test]
-fn priorities_come_in_order_and_weights_by_lot() {
+fn priorities_come_in_order_and_weights_by_weight() {
     let records = || {
         vec![
             service(20, 0, "e"),
@@ -115,7 +115,7 @@ fn silence_counts_as_no_record() {
     let silence = DnsError::Failed(c_ares::Error::ETIMEOUT);
     let mut silent = look_up(Some(Err(silence)));
     silent.services[1].1 = Some(Err(silence));
-    silent.fallback = Some(ServerHost::standard("d"));
+    silent.fallback = Some(ServerHost::fallback("d"));
     let known = |look_up: &LookUp| {
         look_up
             .services_known(Patience::All)
@@ -124,19 +124,19 @@ fn silence_counts_as_no_record() {
     };
     assert_eq!(known(&silent), Err(Error::Failed(silence)));
     let address = Records::Addresses(vec!["192.0.2.1".parse().unwrap()]);
-    silent.take(&Question::Host("d".to_owned(), Family::V4), &Ok(address));
+    silent.take_answer(&Question::Host("d".to_owned(), Family::V4), &Ok(address));
     assert_eq!(known(&silent), Ok(0));
 }
 
 #[test]
 fn targets_are_given_in_order_unless_one_is_slow() {
     let mut look_up = look_up(None);
-    let place = |host: &str| ServerHost::new(host.to_owned(), 1, false, true);
-    look_up.places = Some(vec![place("a"), place("b")]);
+    let host = |name: &str| ServerHost::new(name.to_owned(), 1, false);
+    look_up.hosts = Some(vec![host("a"), host("b")]);
     let take = |look_up: &mut LookUp, host: &str, family, ip: Option<&str>| {
         let question = Question::Host(host.to_owned(), family);
         let found = ip.map(|ip| Records::Addresses(vec![ip.parse().unwrap()]));
-        look_up.take(&question, &found.ok_or(DnsError::NotFound));
+        look_up.take_answer(&question, &found.ok_or(DnsError::NotFound));
     };
     take(&mut look_up, "b", Family::V4, Some("192.0.2.2"));
     take(&mut look_up, "b", Family::V6, Some("2001:db8::2"));

@@ -291,24 +291,24 @@ impl Resolver {
     }
 
     /// Records that a server of a domain was found.
-    pub fn has_worked(&mut self, domain: &Rc<str>, now_ms: u64) {
+    pub fn note_found(&mut self, domain: &Rc<str>, now_ms: u64) {
         self.known.insert(domain, now_ms);
     }
 
     /// Records that the DNS did not answer for a domain.
-    pub fn has_failed(&mut self, domain: &Rc<str>) {
+    pub fn note_failed(&mut self, domain: &Rc<str>) {
         self.known.remove(domain);
     }
 
     /// Switches to the servers of another resolver, and repeats the questions in flight
     /// there.
-    pub fn follow(&mut self, other: Resolver, now_ms: u64) {
+    pub fn switch_to(&mut self, other: Resolver, now_ms: u64) {
         self.resolv_conf = other.resolv_conf;
         self.hosts = other.hosts;
-        self.ask_through(other.channels, now_ms);
+        self.repeat_through(other.channels, now_ms);
     }
 
-    fn ask_through(&mut self, channels: Channels, now_ms: u64) {
+    fn repeat_through(&mut self, channels: Channels, now_ms: u64) {
         self.channels = channels;
         self.cache.clear();
         self.in_flight.clear();
@@ -336,7 +336,7 @@ impl Resolver {
             registry.and_then(|registry| Channels::new(registry, self.token, &[], &path));
         let note = match channels {
             Ok(channels) => {
-                self.ask_through(channels, now_ms);
+                self.repeat_through(channels, now_ms);
                 format!("{} has changed and was read again", path.display())
             }
             Err(why) => format!(

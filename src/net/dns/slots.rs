@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use crate::net::source::Source;
 
 /// Maximum number of questions in flight for any domain.
-const MOST: usize = 48;
+const MAX_GENERAL: usize = 48;
 /// Maximum number per asker among these.
-const MOST_OF_ASKER: usize = 16;
+const MAX_OF_ASKER: usize = 16;
 /// The last slots are reserved for askers with few questions in flight.
 const KEPT_FOR_FEW: usize = 16;
 /// An asker with fewer questions in flight than this has few.
 const FEW: usize = 4;
 /// Maximum number of additional questions in flight for known domains.
-const MOST_KNOWN: usize = 16;
+const MAX_KNOWN: usize = 16;
 /// Maximum number per asker among these.
-const MOST_KNOWN_OF_ASKER: usize = 8;
+const MAX_KNOWN_OF_ASKER: usize = 8;
 
 /// The two kinds of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,8 @@ impl Slots {
     pub fn has_free(&self, kind: SlotKind) -> bool {
         self.taken[kind as usize]
             < match kind {
-                SlotKind::General => MOST,
-                SlotKind::Known => MOST_KNOWN,
+                SlotKind::General => MAX_GENERAL,
+                SlotKind::Known => MAX_KNOWN,
             }
     }
 
@@ -53,10 +53,10 @@ impl Slots {
             && match kind {
                 SlotKind::General => {
                     own < FEW
-                        || (own < MOST_OF_ASKER
-                            && self.taken[SlotKind::General as usize] < MOST - KEPT_FOR_FEW)
+                        || (own < MAX_OF_ASKER
+                            && self.taken[SlotKind::General as usize] < MAX_GENERAL - KEPT_FOR_FEW)
                 }
-                SlotKind::Known => own < MOST_KNOWN_OF_ASKER,
+                SlotKind::Known => own < MAX_KNOWN_OF_ASKER,
             }
     }
 

@@ -13,9 +13,9 @@ pub fn interleaved(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
     })
 }
 
-/// Orders records as in RFC 2782: by priority, and within a priority by lot, with the
-/// weights as shares. `rank` returns priority and weight.
-pub fn by_lot<T>(
+/// Orders records as in RFC 2782: by priority, and within a priority at random, in proportion
+/// to the weights. `rank` returns priority and weight.
+pub fn by_weight<T>(
     mut records: Vec<T>,
     rank: impl Fn(&T) -> (u16, u16),
     random: fn(u32) -> u32,
@@ -31,11 +31,11 @@ pub fn by_lot<T>(
         let group = records.iter().map(&rank);
         let group = group.take_while(|(other, _)| *other == priority);
         let sum: u32 = group.map(|(_, weight)| u32::from(weight)).sum();
-        let lot = random(sum);
+        let chosen = random(sum);
         let mut running = 0;
         let drawn = records.iter().position(|record| {
             running += u32::from(rank(record).1);
-            running >= lot
+            running >= chosen
         });
         ordered.push(records.remove(drawn.unwrap_or(0)));
     }

@@ -15,9 +15,9 @@ pub struct Target {
     pub address: Address,
     /// Whether TLS starts with the first byte.
     pub direct: bool,
-    /// Whether an SRV record or the configuration named host and port. Otherwise it is the
-    /// domain itself at the standard port.
-    pub by_srv: bool,
+    /// Whether it is the domain itself at the standard port, which neither an SRV record nor the
+    /// configuration names (RFC 6120, section 3.2.2).
+    pub is_fallback: bool,
     /// Whether it is used only while all others fail.
     pub backup: bool,
     /// The configured server, as the file names it; `None` if it was found in the DNS.

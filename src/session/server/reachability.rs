@@ -28,12 +28,12 @@ impl Session {
             let failed = cause.is_some_and(|cause| cause.unreachable(before).is_some());
             match event {
                 Event::Greeted => {
-                    servers.has_answered(target, &caller.domain);
+                    servers.note_answer(target, &caller.domain);
                     let server = target.server.as_deref();
                     self.tally.enter_server(server, &mut shared.metrics);
                 }
                 _ if event != Event::Insecure && !failed => {}
-                _ if had_time => servers.is_no_server(target, caller, shared.now),
+                _ if had_time => servers.note_no_stream(target, caller, shared.now),
                 _ => {}
             }
         }

@@ -315,7 +315,7 @@ impl Route {
         let Some(address) = target.address.tcp() else {
             return true;
         };
-        let standard = !target.by_srv && address.port() == PORT;
+        let standard = target.is_fallback && address.port() == PORT;
         let mut is_outside = || !internal.contains(address.ip(), now);
         self.listed
             || self.configured

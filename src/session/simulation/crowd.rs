@@ -51,7 +51,7 @@ impl Session {
         route.target = Some(Target {
             address: Address::Tcp(ADDRESS),
             direct: false,
-            by_srv: true,
+            is_fallback: false,
             backup: false,
             server: None,
         });

@@ -9,7 +9,7 @@ use crate::metrics::Report;
 const EXPIRES_NOW_SECS: u64 = 7 * 86_400;
 const EXPIRES_SOON_SECS: u64 = 21 * 86_400;
 /// Maximum number of servers and certificates that are named.
-const MOST_NAMED: usize = 5;
+const MAX_NAMED: usize = 5;
 
 /// How urgent something is: a class of the style sheet.
 pub(super) const GOOD: &str = "good";
@@ -89,7 +89,7 @@ fn of_process(report: &Report<'_>) -> Vec<Notice> {
 
 fn of_servers(report: &Report<'_>) -> Vec<Notice> {
     let servers = report.servers().into_iter();
-    let down = servers.filter(|server| server.is_down).take(MOST_NAMED);
+    let down = servers.filter(|server| server.is_down).take(MAX_NAMED);
     down.map(|server| {
         let text = format!("The server {} does not answer.", server.name);
         Notice::new(BAD, text)
@@ -108,7 +108,7 @@ fn of_certificates(report: &Report<'_>, now: u64) -> Vec<Notice> {
         let severity = of_certificate(left);
         (severity != GOOD).then(|| Notice::new(severity, text))
     };
-    certificates.filter_map(notice).take(MOST_NAMED).collect()
+    certificates.filter_map(notice).take(MAX_NAMED).collect()
 }
 
 /// Notices about limits that are nearly reached.

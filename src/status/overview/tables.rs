@@ -7,9 +7,9 @@ use crate::log::{Escaped, Level};
 use crate::metrics::Report;
 
 /// Maximum number of rows of a table.
-const MOST_ROWS: usize = 12;
+const MAX_ROWS: usize = 12;
 /// Maximum number of servers and certificates.
-const MOST_NAMES: usize = 50;
+const MAX_NAMES: usize = 50;
 
 /// Adds all tables to `fields`. `now_ms` is in milliseconds since the epoch.
 pub(super) fn add(report: &Report<'_>, now_ms: u64, fields: Fields) -> Fields {
@@ -60,7 +60,7 @@ fn closed(report: &Report<'_>) -> Vec<Fields> {
     let mut parts = report.parts("closed_sessions_total");
     parts.retain(|part| part.total > 0);
     parts.sort_by_key(|part| std::cmp::Reverse((part.recent, part.total)));
-    parts.truncate(MOST_ROWS);
+    parts.truncate(MAX_ROWS);
     let rows = parts.into_iter().map(|part| {
         let [by, why] = part.labels.as_slice() else {
             return Fields::default();
@@ -78,7 +78,7 @@ fn closed(report: &Report<'_>) -> Vec<Fields> {
 fn servers(report: &Report<'_>) -> Vec<Fields> {
     let mut servers = report.servers();
     servers.sort_by_key(|server| !server.is_down);
-    let servers = servers.into_iter().take(MOST_NAMES);
+    let servers = servers.into_iter().take(MAX_NAMES);
     servers
         .map(|server| {
             let (severity, state) = match server.is_down {
@@ -100,7 +100,7 @@ fn domains(report: &Report<'_>) -> Vec<Fields> {
     let mut domains = report.domains();
     domains.retain(|domain| domain.opened > 0);
     domains.sort_by_key(|domain| std::cmp::Reverse((domain.sessions, domain.opened)));
-    let domains = domains.into_iter().take(MOST_ROWS);
+    let domains = domains.into_iter().take(MAX_ROWS);
     domains
         .map(|domain| {
             Fields::default()
@@ -133,7 +133,7 @@ fn certificates(report: &Report<'_>, now: u64) -> Vec<Fields> {
     let certificates = report.own("certificate_expiry_seconds");
     let mut certificates: Vec<(&str, u64)> = certificates.collect();
     certificates.sort_by_key(|(_, expiry)| *expiry);
-    let certificates = certificates.into_iter().take(MOST_NAMES);
+    let certificates = certificates.into_iter().take(MAX_NAMES);
     certificates
         .map(|(name, expiry)| {
             let left = expiry.saturating_sub(now);

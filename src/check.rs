@@ -17,8 +17,8 @@ use nix::unistd::{AccessFlags, access, geteuid};
 use crate::config::{self, Config, ListenAddress, Listener, Loaded, StatusAddress};
 use crate::daemon::privileges::Identity;
 use crate::net::bind;
+use crate::net::endpoint::{self, Endpoint};
 use crate::net::tls_client::Contexts;
-use crate::net::tls_server::{self, Endpoint};
 
 /// Checks the configuration file at `path` and everything that it names, and prints the
 /// result. Returns whether the configuration can be used, and that could be printed.
@@ -88,7 +88,7 @@ impl Check<'_> {
             self.error(&why);
         }
         match Endpoint::all(config) {
-            Ok(endpoints) => tls_server::expiring(&endpoints).for_each(|text| self.warn(text)),
+            Ok(endpoints) => endpoint::expiring(&endpoints).for_each(|text| self.warn(text)),
             Err(why) => self.error(&why),
         }
         for listener in &config.listeners {

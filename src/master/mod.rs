@@ -24,11 +24,11 @@ use crate::config::Config;
 use crate::daemon;
 use crate::log::{Level, Log};
 use crate::metrics::SharedMetrics;
+use crate::net::endpoint::{self, Endpoint};
 use crate::net::listener::Socket;
 use crate::net::notify::{self, Channel, Message, Notify, Order};
 use crate::net::orphans;
 use crate::net::signals::Signals;
-use crate::net::tls_server::{self, Endpoint};
 use crate::reactor::notices::{
     announce, log_expiring, log_refused, log_reloaded, log_without_rules,
 };
@@ -365,7 +365,7 @@ impl Master {
             self.log.set_level(config.log_level);
             log_reloaded(&self.start_config, &config, &self.log);
             let sockets = &self.slots[0].listeners;
-            let without = tls_server::replace(&mut self.endpoints, sockets, &config, &endpoints);
+            let without = endpoint::replace(&mut self.endpoints, sockets, &config, &endpoints);
             log_without_rules(&without, &self.log);
             log_expiring(&endpoints, &self.log);
             // These keys keep their values from the start, for future workers too.

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use super::timers::Armed;
 use super::{REFUSALS, Reactor, ScheduledSession, token};
 use crate::net::byte_stream::ByteStream;
+use crate::net::endpoint::Endpoint;
 use crate::net::listener::Accepted;
 use crate::net::peer::Peer;
-use crate::net::tls_server::Endpoint;
 use crate::session::{Session, Tick};
 
 /// Maximum number of clients accepted in one turn.

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::Reactor;
 use crate::config::{Config, Problem};
 use crate::log::{Level, Log};
+use crate::net::endpoint::{self, Endpoint};
 use crate::net::listener::Socket;
-use crate::net::tls_server::{self, Endpoint};
 use crate::session::Phase;
 
 /// Logs the errors and warnings of a configuration file.
@@ -55,7 +55,7 @@ pub fn log_without_rules(sockets: &[&Socket], log: &Log) {
 
 /// Logs the certificates that have expired or soon will.
 pub fn log_expiring(endpoints: &[Rc<Endpoint>], log: &Log) {
-    for text in tls_server::expiring(endpoints) {
+    for text in endpoint::expiring(endpoints) {
         log.startup(Level::Warning, format_args!("{text}"));
     }
 }

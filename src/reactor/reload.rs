@@ -17,8 +17,8 @@ use super::{Reactor, token};
 use crate::config::{self, Config, Loaded, Problem, Sources};
 use crate::log::Log;
 use crate::net::dns::resolver::Resolver;
+use crate::net::endpoint::{self, Endpoint};
 use crate::net::tls_client::Contexts;
-use crate::net::tls_server::{self, Endpoint};
 
 /// A new configuration, with what was made of the files that it names.
 pub struct Reloaded {
@@ -133,10 +133,10 @@ impl Reactor {
             listener.set_send_timeout(config.write_timeout);
         }
         let old = &mut self.endpoints;
-        let without_rules = tls_server::replace(old, &self.listeners, &config, &endpoints);
+        let without_rules = endpoint::replace(old, &self.listeners, &config, &endpoints);
         let config = Rc::new(config);
         self.shared.metrics.configured = SystemTime::now();
-        self.shared.metrics.certificates = tls_server::expiries(&self.endpoints);
+        self.shared.metrics.certificates = endpoint::expiries(&self.endpoints);
         self.shared.set_config(Rc::clone(&config), contexts);
         // With several workers the master logs this.
         if self.setup.membership.is_none() {

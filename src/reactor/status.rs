@@ -7,7 +7,7 @@ use slab::Slab;
 use super::{Reactor, ScheduledSession, now, token};
 use crate::log::Level;
 use crate::metrics::{Publisher, SharedMetrics};
-use crate::net::tls_server;
+use crate::net::endpoint;
 use crate::session::facts::Facts;
 use crate::session::shared::Shared;
 use crate::session::{Session, Tick};
@@ -46,7 +46,7 @@ impl Reactor {
         let shared = &mut self.shared;
         shared.metrics.max_sessions = self.max_sessions;
         shared.metrics.generation = self.setup.generation;
-        shared.metrics.certificates = tls_server::expiries(&self.endpoints);
+        shared.metrics.certificates = endpoint::expiries(&self.endpoints);
         let publisher = Publisher::start(metrics, worker, &shared.metrics, &shared.gauges());
         let registry = &shared.registry;
         self.status = Some(Status::new(

@@ -8,8 +8,8 @@ use mio::Events;
 
 use super::{EVENTS, Reactor, ticks};
 use crate::net::byte_stream::ByteStream;
+use crate::net::endpoint::Endpoint;
 use crate::net::peer::Peer;
-use crate::net::tls_server::Endpoint;
 use crate::session::step::Observer;
 
 impl Reactor {

@@ -37,8 +37,8 @@ use mio::event::Event as Edge;
 
 use crate::log::Level;
 use crate::net::byte_stream::ByteStream;
+use crate::net::endpoint::Endpoint;
 use crate::net::peer::Peer;
-use crate::net::tls_server::Endpoint;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::frame;

@@ -24,11 +24,11 @@ use crate::expat;
 use crate::log::{Level, Log};
 use crate::master::{Master, Role, WorkerSetup};
 use crate::net::bind::{self, bind_sets, share};
+use crate::net::endpoint::{self, Endpoint};
 use crate::net::inherited::Inherited;
 use crate::net::listener::Socket;
 use crate::net::notify::{Channel, Notify};
 use crate::net::tls_client::Contexts;
-use crate::net::tls_server::{self, Endpoint};
 use crate::reactor::notices::{log_expiring, report};
 use crate::reactor::{Reactor, Setup};
 use crate::upgrade::handover::Handover;
@@ -173,7 +173,7 @@ impl Plan {
             false => share(&from_systemd, config.workers)
                 .map_err(|error| format!("cannot share the sockets of LISTEN_FDS: {error}"))?,
         };
-        let endpoints = tls_server::of_sockets(&sets[0], &config, &endpoints)?;
+        let endpoints = endpoint::of_sockets(&sets[0], &config, &endpoints)?;
         let status = bind_status(&config, &mut handover.status, files)?;
         files.give_to(&identity)?;
         if handover.pid_file.is_none() {

@@ -10,9 +10,9 @@ use crate::config::{Config, Listener};
 use crate::daemon::pid_file::PidFile;
 use crate::daemon::privileges::Identity;
 use crate::log::{Level, Log};
+use crate::net::endpoint::Endpoint;
 use crate::net::listener_choice::Named;
 use crate::net::socket_file::SocketFile;
-use crate::net::tls_server::Endpoint;
 
 /// Warns if the daemon runs as root, or if its user cannot read the configuration.
 pub(super) fn of_identity(identity: &Identity, config: &Config, path: &Path, log: &Log) {

@@ -2,8 +2,8 @@
 
 use super::Random;
 use super::script::{HEADER, Heard, Script, frame};
+use crate::net::endpoint::Endpoint;
 use crate::net::simulated::{ADDRESS, Wire};
-use crate::net::tls_server::Endpoint;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::xmpp::Dialect;

@@ -19,7 +19,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 
 use crate::log::Moment;
-use crate::net::notify::{self, Channel, Message};
+use crate::net::process_channel::{Channel, Message};
 use crate::net::signals;
 
 /// Forks. The child has copies of everything.
@@ -50,7 +50,7 @@ pub fn detach(in_background: bool) -> Result<Process, String> {
         .write(true)
         .open("/dev/null")
         .map_err(|error| format!("/dev/null: {error}"))?;
-    let (parent_end, child_end) = notify::channel().map_err(failed)?;
+    let (parent_end, child_end) = Channel::pair().map_err(failed)?;
     let before = signals::block().map_err(|error| format!("cannot block signals: {error}"))?;
     match fork().map_err(failed)? {
         ForkResult::Parent { child } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::{GRACE, Master, now};
-use crate::net::notify::Order;
+use crate::net::process_channel::Order;
 use crate::upgrade::{self, Event};
 
 impl Master {

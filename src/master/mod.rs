@@ -26,8 +26,9 @@ use crate::log::{Level, Log};
 use crate::metrics::SharedMetrics;
 use crate::net::endpoint::{self, Endpoint};
 use crate::net::listener::Socket;
-use crate::net::notify::{self, Channel, Message, Notify, Order};
+use crate::net::notify::Notify;
 use crate::net::orphans;
+use crate::net::process_channel::{Channel, Message, Order};
 use crate::net::signals::Signals;
 use crate::reactor::notices::{
     announce, log_expiring, log_refused, log_reloaded, log_without_rules,
@@ -238,7 +239,7 @@ impl Master {
     /// Forks a worker. Returns its setup in the worker, and `None` in the master.
     fn start_worker(&mut self, at: usize) -> Result<Option<WorkerSetup>, String> {
         let words = |error: Errno| format!("cannot start a worker: {}", error.desc());
-        let (parent_end, child_end) = notify::channel().map_err(words)?;
+        let (parent_end, child_end) = Channel::pair().map_err(words)?;
         let master = getpid();
         match daemon::fork().map_err(words)? {
             ForkResult::Parent { child } => {

@@ -39,6 +39,7 @@ pub(crate) mod notify;
 pub(crate) mod orphans;
 pub(crate) mod peer;
 pub(crate) mod private_addresses;
+pub(crate) mod process_channel;
 pub(crate) mod servers;
 pub(crate) mod signals;
 #[cfg(test)]

@@ -1,24 +1,19 @@
-//! Reports the state of this process to the processes that started it.
+//! Reports the state of this process: to systemd (`sd_notify(3)`: datagrams of `NAME=value`
+//! lines to the socket in `NOTIFY_SOCKET`), and by a `process_channel` to the process that the
+//! operator started, the master, or the generation before.
 //!
-//! Owns the messages to systemd (`sd_notify(3)`: datagrams of `NAME=value` lines to the
-//! socket in `NOTIFY_SOCKET`), and a channel for the same messages between our own
-//! processes: from the daemon to the process that the operator started, from a worker to
-//! its master, and in both directions between the generations of an upgrade. Sending never
-//! blocks and never fails; a message that cannot be delivered is dropped. Reads no
-//! environment and no clock.
+//! Sending never blocks and never fails; a message that cannot be delivered is dropped. Reads
+//! no environment and no clock.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, recv, send, sendto, socket, socketpair,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, sendto, socket};
 
-/// Maximum size of a message from a channel, in bytes.
-const MAX_MESSAGE: usize = 4096;
+use super::process_channel::Channel;
 
 enum Recipient {
     Systemd {
@@ -91,8 +86,7 @@ impl Notify {
     pub fn to_master(channel: Channel, watchdog: Option<Duration>) -> Notify {
         Notify {
             recipients: vec![Recipient::Master(channel)],
-            held_back: Vec::new(),
-            watchdog,
+            ..Notify::new(watchdog)
         }
     }
 
@@ -141,120 +135,12 @@ impl Notify {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         let bytes = message.as_bytes();
         for recipient in &self.recipients {
-            let _ = match recipient {
+            match recipient {
                 Recipient::Systemd { socket, address } => {
-                    sendto(socket.as_raw_fd(), bytes, address, flags)
+                    let _ = sendto(socket.as_raw_fd(), bytes, address, flags);
                 }
-                Recipient::Starter(channel) | Recipient::Master(channel) => {
-                    send(channel.0.as_raw_fd(), bytes, flags)
-                }
-            };
+                Recipient::Starter(channel) | Recipient::Master(channel) => channel.send(bytes),
+            }
         }
     }
-}
-
-/// A message from a channel.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Message {
-    /// The other process, with this number, serves.
-    Ready(Option<u32>),
-    Order(Order),
-    /// Any other status. If the process never served, this is the reason.
-    Status(String),
-}
-
-/// An order from one generation of the daemon to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// The older generation has stopped accepting: become the main process.
-    TakeOver,
-    /// End the sessions.
-    Stop,
-    /// End at once.
-    Leave,
-    /// Write a status line to the log.
-    Report,
-}
-
-/// Each order with its text on the channel.
-const ORDERS: [(Order, &str); 4] = [
-    (Order::TakeOver, "TAKEOVER=1"),
-    (Order::Stop, "STOP=1"),
-    (Order::Leave, "LEAVE=1"),
-    (Order::Report, "REPORT=1"),
-];
-
-/// One end of a channel between two processes.
-pub struct Channel(OwnedFd);
-
-impl Channel {
-    pub fn handed_over(fd: OwnedFd) -> Channel {
-        Channel(fd)
-    }
-
-    pub fn try_clone(&self) -> std::io::Result<Channel> {
-        self.0.try_clone().map(Channel)
-    }
-
-    /// Sends an order. Does nothing if the other process has gone.
-    pub fn order(&self, order: Order) {
-        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-        for (_, text) in ORDERS.iter().filter(|(known, _)| *known == order) {
-            let _ = send(self.0.as_raw_fd(), text.as_bytes(), flags);
-        }
-    }
-
-    /// Returns the next message; `None` once the other process has gone.
-    ///
-    /// # Errors
-    /// `EAGAIN` if there is no message yet and `wait` is false.
-    pub fn next(&self, wait: bool) -> Result<Option<Message>, Errno> {
-        let flags = match wait {
-            true => MsgFlags::empty(),
-            false => MsgFlags::MSG_DONTWAIT,
-        };
-        let mut message = [0; MAX_MESSAGE];
-        let length = loop {
-            match recv(self.0.as_raw_fd(), &mut message, flags) {
-                Err(Errno::EINTR) => {}
-                result => break result?,
-            }
-        };
-        let text = String::from_utf8_lossy(&message[..length]);
-        let mut lines = text.lines();
-        Ok(match lines.next() {
-            None => None,
-            Some("READY=1") => {
-                let pid = lines.find_map(|line| line.strip_prefix("MAINPID="));
-                Some(Message::Ready(pid.and_then(|pid| pid.parse().ok())))
-            }
-            Some(first) => Some(match ORDERS.iter().find(|(_, text)| *text == first) {
-                Some((order, _)) => Message::Order(*order),
-                None => {
-                    let status = text.lines().find_map(|line| line.strip_prefix("STATUS="));
-                    Message::Status(status.unwrap_or_default().to_owned())
-                }
-            }),
-        })
-    }
-}
-
-impl From<Channel> for OwnedFd {
-    fn from(channel: Channel) -> OwnedFd {
-        channel.0
-    }
-}
-
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-/// Creates a channel and returns its two ends.
-pub fn channel() -> Result<(Channel, Channel), Errno> {
-    // This type keeps messages apart and reports when the other end closes.
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-    Ok((Channel(one), Channel(other)))
 }

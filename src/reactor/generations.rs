@@ -7,7 +7,7 @@ use mio::Interest;
 use mio::unix::SourceFd;
 
 use super::{Reactor, now, ticks, token};
-use crate::net::notify::Order;
+use crate::net::process_channel::Order;
 use crate::session::Tick;
 use crate::upgrade::{self, Event, Generations};
 

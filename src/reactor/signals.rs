@@ -4,8 +4,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 use super::Reactor;
-use crate::net::notify::Order;
 use crate::net::orphans;
+use crate::net::process_channel::Order;
 use crate::upgrade;
 
 impl Reactor {

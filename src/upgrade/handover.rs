@@ -19,7 +19,7 @@ use crate::daemon::environment::{Environment, HANDOVER};
 use crate::daemon::pid_file::PidFile;
 use crate::net::inherited::Inherited;
 use crate::net::listener::Socket;
-use crate::net::notify::Channel;
+use crate::net::process_channel::Channel;
 use crate::net::socket_file::SocketFile;
 use crate::net::ticket_keys;
 

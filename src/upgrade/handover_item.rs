@@ -16,7 +16,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::daemon::pid_file::PidFile;
 use crate::net::listener::Socket;
-use crate::net::notify::Channel;
+use crate::net::process_channel::Channel;
 use crate::net::socket_file::SocketFile;
 use crate::net::ticket_keys;
 

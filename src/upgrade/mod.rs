@@ -25,7 +25,7 @@ use nix::unistd::{Pid, getpid};
 
 use crate::daemon::pid_file;
 use crate::log::{Level, Log};
-use crate::net::notify::{self, Channel, Message, Order};
+use crate::net::process_channel::{Channel, Message, Order};
 use handover_item::HandoverItem;
 use program::Program;
 
@@ -175,7 +175,7 @@ impl Generations {
             );
         }
         let failed = |what: &'static str| move |why: Errno| format!("{what}: {}", why.desc());
-        let (channel, other) = notify::channel().map_err(failed("cannot make a channel"))?;
+        let (channel, other) = Channel::pair().map_err(failed("cannot make a channel"))?;
         let mut channels = vec![HandoverItem::predecessor(other, self.number)];
         for older in &self.older {
             let copy = older.channel.try_clone();
@@ -394,7 +394,7 @@ mod tests {
         let program = Program::of_this_process(Path::new("/"), true, &Environment::default());
         let mut generations =
             Generations::new(1, Vec::new(), program, Vec::new(), None, Box::new(|| {}));
-        let (channel, other) = notify::channel().expect("a channel");
+        let (channel, other) = Channel::pair().expect("a channel");
         let child = Command::new("sleep")
             .arg("3600")
             .process_group(0)

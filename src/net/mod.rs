@@ -1,16 +1,16 @@
 //! Sockets, names and signals. Knows no protocol.
 //!
-//! Listeners: `bind` binds, `listener` accepts, `inherited` has sockets that are bound already,
-//! `listener_choice` finds the rules for a socket, `socket_file` manages the files of unix
-//! sockets, and `lock_file` keeps two daemons from using the same file. `tls_server` has
-//! the rules and certificates of listeners.
+//! Listeners: `bind` binds, `inherited` has sockets that are bound already, and `listener`
+//! accepts. `endpoint` has the rules of a listener and its TLS, and `listener_choice` finds them
+//! for a socket. `socket_file` manages the files of unix sockets, and `lock_file` keeps two
+//! daemons from using the same file.
 //!
 //! Connections: `transport` is a connected socket with or without TLS, `byte_stream` the
-//! socket itself, and `tls_socket` the layer between it and the TLS library. `tls_client`
-//! has the TLS settings for servers, `ticket_keys` the keys of browsers'
-//! tickets, and `tls_raw` the calls that the library's crate lacks. `file_stamp` tells whether
-//! a file has changed. `peer` is a client's address, and `source` the part of it that limits
-//! count by.
+//! socket itself, and `tls_socket` the layer between it and the TLS library. `tls_server` has
+//! the TLS settings for browsers, `certificate` the dates of our certificates, `ticket_keys`
+//! the keys of tickets, `tls_client` the TLS settings for servers, and `tls_raw` the calls that
+//! the library's crate lacks. `file_stamp` tells whether a file has changed. `peer` is a
+//! client's address, and `source` the part of it by which limits count.
 //!
 //! Servers: `dns` finds their addresses, `private_addresses` knows which are not public,
 //! and `dial` connects. `servers` remembers which ones failed recently
@@ -18,8 +18,9 @@
 //! (`connect_queue`, where clients take `turns`). `address` is the address of one server.
 //! `step` tells an observer what happens.
 //!
-//! Processes: `signals` turns signals into readiness, and `notify` reports the state of a
-//! process to systemd and to our own processes. Nothing here blocks.
+//! Processes: `signals` turns signals into readiness, `notify` reports the state of a process
+//! to systemd and to our own processes, `process_channel` connects the latter, and `orphans`
+//! ends zombies. Nothing here blocks.
 
 pub(crate) mod address;
 pub(crate) mod bind;

@@ -10,8 +10,6 @@
 //! fewest waited-for questions is emptied, and these are asked again.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +19,7 @@ use c_ares::{Channel, Flags, Options, Socket};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::file_start::first_lines;
 use super::question::{Error, Family, Question};
 use super::reply::{Timed, records};
 
@@ -32,7 +31,7 @@ const TRIES: u32 = 5;
 const MAX_CHANNELS: usize = 4;
 /// Maximum number of bytes that are read from resolv.conf. If the file is larger, only the
 /// servers in this part of it are used.
-const MAX_RESOLV_CONF: u64 = 64 << 10;
+const MAX_RESOLV_CONF: usize = 64 << 10;
 /// Maximum number of dropped questions in one channel.
 const MAX_DROPPED: usize = 64;
 
@@ -114,7 +113,7 @@ impl Channels {
         servers: &[SocketAddr],
         resolv_conf: &Path,
     ) -> Result<Channels, String> {
-        let (text, is_cut) = start_of(resolv_conf);
+        let (text, is_cut) = first_lines(resolv_conf, MAX_RESOLV_CONF);
         let mut channels = Channels {
             lanes: Vec::new(),
             current: 0,
@@ -123,7 +122,7 @@ impl Channels {
             next_ticket: 0,
             sets_servers: is_cut || !servers.is_empty(),
             servers: match servers.is_empty() {
-                true => name_servers(&text),
+                true => name_servers(&String::from_utf8_lossy(&text)),
                 false => servers.iter().map(SocketAddr::to_string).collect(),
             },
             resolv_conf: match is_cut {
@@ -165,8 +164,8 @@ impl Channels {
     }
 
     fn add_lane(&mut self) -> Result<(), String> {
-        let words = |error| format!("cannot start the DNS resolver: {error}");
-        let channel = self.open().map_err(words)?;
+        let failed = |error| format!("cannot start the DNS resolver: {error}");
+        let channel = self.open().map_err(failed)?;
         self.current = self.lanes.len();
         self.lanes.push(Lane {
             channel,
@@ -191,7 +190,7 @@ impl Channels {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.send(ticket, self.current, question);
-        self.register(false);
+        self.update_registrations();
         ticket
     }
 
@@ -227,7 +226,7 @@ impl Channels {
             lane.dropped += 1;
             if lane.live == 0 {
                 self.empty(at);
-                self.register(false);
+                self.update_registrations();
             }
         }
     }
@@ -278,7 +277,7 @@ impl Channels {
         lane.live -= 1;
         if lane.live == 0 && lane.dropped > 0 {
             self.empty(sent.lane);
-            self.register(false);
+            self.update_registrations();
         }
         Some((sent.question, reply, Some(sent.ticket)))
     }
@@ -296,7 +295,8 @@ impl Channels {
             }
             lane.channel.process_fd(None, None);
         }
-        self.register(true);
+        self.update_registrations();
+        self.register_again();
     }
 
     /// The time within which `process` must be called again.
@@ -315,9 +315,8 @@ impl Channels {
         self.lanes.iter().map(|lane| lane.dropped).sum()
     }
 
-    /// Updates the registrations as c-ares reported. With `again`, also re-registers
-    /// unchanged sockets, because an edge comes only once.
-    fn register(&mut self, again: bool) {
+    /// Updates the registrations as c-ares reported.
+    fn update_registrations(&mut self) {
         let changes = std::mem::take(&mut lock(&self.reports).sockets);
         // c-ares may already have closed the socket. The kernel has then removed its
         // registration, so these calls may fail harmlessly.
@@ -338,29 +337,15 @@ impl Channels {
             let mut source = SourceFd(&state.socket);
             let _ = self.registry.register(&mut source, self.token, interest);
         }
-        if again {
-            for (socket, interest) in self.lanes.iter().flat_map(|lane| &lane.open) {
-                let mut source = SourceFd(socket);
-                let _ = self.registry.reregister(&mut source, self.token, *interest);
-            }
+    }
+
+    /// Registers all sockets again, because an edge comes only once.
+    fn register_again(&mut self) {
+        for (socket, interest) in self.lanes.iter().flat_map(|lane| &lane.open) {
+            let mut source = SourceFd(socket);
+            let _ = self.registry.reregister(&mut source, self.token, *interest);
         }
     }
-}
-
-/// Returns the complete lines in the first [`MAX_RESOLV_CONF`] bytes of a file, and whether the
-/// file is larger.
-fn start_of(path: &Path) -> (String, bool) {
-    let mut bytes = Vec::new();
-    if let Ok(file) = File::open(path) {
-        // What was read before an error is still used.
-        let _ = file.take(MAX_RESOLV_CONF + 1).read_to_end(&mut bytes);
-    }
-    let is_cut = bytes.len() as u64 > MAX_RESOLV_CONF;
-    if is_cut {
-        let end = memchr::memrchr(b'\n', &bytes);
-        bytes.truncate(end.unwrap_or(0));
-    }
-    (String::from_utf8_lossy(&bytes).into_owned(), is_cut)
 }
 
 fn name_servers(resolv_conf: &str) -> Vec<String> {
@@ -399,7 +384,7 @@ mod tests {
             format!("nameserver 127.0.0.1\n{comments}nameserver 127.0.0.2\n")
         };
         let poll = mio::Poll::new().unwrap();
-        let size = MAX_RESOLV_CONF as usize;
+        let size = MAX_RESOLV_CONF;
         for (size, expected) in [
             (size / 2, &["127.0.0.1", "127.0.0.2"][..]),
             (64 * size, &["127.0.0.1"]),
@@ -411,7 +396,7 @@ mod tests {
             let read = read_bytes() - before;
             std::fs::remove_file(&path).unwrap();
             assert_eq!(channels.servers(), expected);
-            assert!(read < 8 * MAX_RESOLV_CONF, "{read} bytes read");
+            assert!(read < 8 * size as u64, "{read} bytes read");
         }
     }
 

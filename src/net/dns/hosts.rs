@@ -4,12 +4,11 @@
 //! has changed. Resolves `localhost` even without a file.
 
 use std::collections::hash_map::RandomState;
-use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use super::file_start::first_lines;
 use super::file_watch::FileWatch;
 
 /// Maximum number of bytes that are read from the file; the rest is ignored. Lists of advertising
@@ -88,15 +87,7 @@ impl Hosts {
         // Drop the old text first, because both together would need twice the memory.
         self.text = Vec::new();
         self.index = Vec::new();
-        if let Ok(file) = File::open(self.watch.path()) {
-            // What was read before an error is still used.
-            let _ = file.take(MAX_SIZE as u64 + 1).read_to_end(&mut self.text);
-        }
-        self.is_cut = self.text.len() > MAX_SIZE;
-        if self.is_cut {
-            let whole = self.text.iter().rposition(|byte| *byte == b'\n');
-            self.text.truncate(whole.map_or(0, |end| end + 1));
-        }
+        (self.text, self.is_cut) = first_lines(self.watch.path(), MAX_SIZE);
         let mut at = 0;
         while at < self.text.len() {
             let (line, len) = first_line(&self.text[at..]);

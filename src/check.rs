@@ -1,5 +1,4 @@
-//! `--check-config`: checks what a start or a reload needs besides the configuration
-//! itself.
+//! `--check-config`: checks the configuration, and the files and addresses that it names.
 //!
 //! Opens the files that the configuration names, as this user and as the configured user,
 //! and tries to bind the addresses. Keeps nothing open and does not disturb a running
@@ -8,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Error, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -29,10 +28,10 @@ pub fn run(path: &Path) -> bool {
         failed: config.is_none(),
     };
     if let Some(config) = config {
-        check.look(&config);
+        check.check(&config);
     }
     if check.failed {
-        refuse(path);
+        print_refusal(path);
         return false;
     }
     let file = path.display();
@@ -53,7 +52,7 @@ pub(crate) fn load(path: &Path) -> Option<Config> {
     Some(loaded.ok()?.config)
 }
 
-pub(crate) fn refuse(path: &Path) {
+pub(crate) fn print_refusal(path: &Path) {
     eprintln!("{}: this configuration cannot be used", path.display());
 }
 
@@ -79,7 +78,7 @@ impl Check<'_> {
         println!("{}: note: {text}", self.path.display());
     }
 
-    fn look(&mut self, config: &Config) {
+    fn check(&mut self, config: &Config) {
         let identity = Identity::look_up(config.user.as_deref(), config.group.as_deref());
         if let Err(why) = &identity {
             self.error(why);
@@ -92,15 +91,13 @@ impl Check<'_> {
             Err(why) => self.error(&why),
         }
         for listener in &config.listeners {
-            self.try_listener(listener);
+            self.check_listener(listener);
         }
         for worker in 0..config.workers {
             for address in config.status_addresses(worker) {
                 match &address {
-                    StatusAddress::Tcp(tcp) => {
-                        self.report_bound(tcp, bind::try_bind(*tcp, tcp.is_ipv6()));
-                    }
-                    StatusAddress::Unix(path) => self.try_directory(path),
+                    StatusAddress::Tcp(tcp) => self.check_address(*tcp, tcp.is_ipv6()),
+                    StatusAddress::Unix(path) => self.check_directory(path),
                 }
             }
         }
@@ -109,21 +106,21 @@ impl Check<'_> {
             && !self.failed
             && (config.user.is_some() || config.group.is_some())
         {
-            self.look_as(&identity, config);
+            self.check_files_as(&identity, config);
         }
     }
 
-    fn try_listener(&self, listener: &Listener) {
+    fn check_listener(&self, listener: &Listener) {
         for (address, only_v6) in bind::addresses(listener) {
-            self.report_bound(&address, bind::try_bind(address, only_v6));
+            self.check_address(address, only_v6);
         }
         for path in listener.listen.iter().filter_map(ListenAddress::path) {
-            self.try_directory(path);
+            self.check_directory(path);
         }
     }
 
     /// Checks that a socket can be created in the directory of `path`.
-    fn try_directory(&self, path: &Path) {
+    fn check_directory(&self, path: &Path) {
         let directory = path.parent().unwrap_or(Path::new("/"));
         if let Err(why) = access(directory, AccessFlags::W_OK | AccessFlags::X_OK) {
             let (path, why) = (path.display(), why.desc());
@@ -135,8 +132,8 @@ impl Check<'_> {
 
     /// Never reports an error: another user may start the daemon, or systemd may pass the
     /// sockets.
-    fn report_bound(&self, address: &SocketAddr, bound: Result<(), Error>) {
-        match bound {
+    fn check_address(&self, address: SocketAddr, only_v6: bool) {
+        match bind::try_bind(address, only_v6) {
             Ok(()) => {}
             Err(why) if why.kind() == ErrorKind::AddrInUse => self.note(&format!(
                 "{address} is in use, by the running daemon or by another program"
@@ -146,7 +143,7 @@ impl Check<'_> {
     }
 
     /// Opens all files as the user who will read them at a reload.
-    fn look_as(&mut self, identity: &Identity, config: &Config) {
+    fn check_files_as(&mut self, identity: &Identity, config: &Config) {
         let user = identity.user().unwrap_or("the user that starts the daemon");
         if !identity.is_reachable() {
             self.note(&format!(

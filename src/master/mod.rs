@@ -31,7 +31,7 @@ use crate::net::orphans;
 use crate::net::process_channel::{Channel, Message, Order};
 use crate::net::signals::Signals;
 use crate::reactor::notices::{
-    announce, log_expiring, log_refused, log_reloaded, log_without_rules,
+    log_expiring, log_listeners, log_refused, log_reloaded, log_without_rules,
 };
 use crate::reactor::reload::{Reloaded, monotonic_us, read_again};
 use crate::reactor::{Membership, Setup};
@@ -155,7 +155,7 @@ impl Master {
     pub fn run(&mut self) -> Role {
         let mut signals = match Signals::open() {
             Ok(signals) => signals,
-            Err(error) => return self.fail(format!("cannot take signals: {error}")),
+            Err(error) => return self.fail(format!("cannot receive signals: {error}")),
         };
         if let Err(why) = self.share_memory() {
             return self.fail(why);
@@ -433,7 +433,7 @@ impl Master {
         let mut running = self.slots.iter().map(|slot| slot.running.as_ref());
         if !self.serves && running.all(|r| r.is_some_and(|r| r.ready)) {
             self.serves = true;
-            announce(&self.slots[0].listeners, &self.log);
+            log_listeners(&self.slots[0].listeners, &self.log);
             self.notify.ready(std::process::id());
         }
     }

@@ -86,7 +86,7 @@ impl ByteStream {
         // With a user timeout the kernel checks only the time, not the number of probes.
         // Three probes are sent before that.
         let seconds = |part: u32| (silence / part).as_secs().max(1) as u32;
-        // As above: the call may fail if the connection is already gone.
+        // The calls may fail if the connection is already gone; a read will soon report that.
         let _ = setsockopt(&self.0, sockopt::TcpKeepIdle, &seconds(2));
         let _ = setsockopt(&self.0, sockopt::TcpKeepInterval, &seconds(6));
         let _ = setsockopt(&self.0, sockopt::KeepAlive, &true);

@@ -90,7 +90,8 @@ pub(super) fn prepare() -> Result<(), String> {
     KEYS.with_borrow_mut(|keys| {
         if keys.is_none() {
             let mut secret = [0; SECRET];
-            openssl::rand::rand_bytes(&mut secret).map_err(|error| error.to_string())?;
+            openssl::rand::rand_bytes(&mut secret)
+                .map_err(|error| format!("no random numbers for TLS tickets: {error}"))?;
             let period = current_period();
             *keys = Some(TicketKeys { period, secret });
         }

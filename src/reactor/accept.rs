@@ -88,7 +88,7 @@ impl Reactor {
         match Session::new(socket, peer, endpoint, first_token, full, &mut self.shared) {
             Ok(session) => self.schedule(slot, session),
             Err(error) => {
-                let text = format_args!("session {peer}: cannot be polled: {error}");
+                let text = format_args!("session {peer}: cannot watch its socket: {error}");
                 self.shared.log.err(text);
             }
         }

@@ -31,7 +31,13 @@ impl Sampler {
     /// Measures a turn of `session` if it relayed messages and is chosen. `before` is the
     /// number of messages relayed before the turn; `woken` is when the turn of the loop
     /// began.
-    pub fn look(&mut self, before: u64, session: &Session, metrics: &mut Metrics, woken: Instant) {
+    pub fn sample(
+        &mut self,
+        before: u64,
+        session: &Session,
+        metrics: &mut Metrics,
+        woken: Instant,
+    ) {
         if metrics.relayed() != before
             && let Some(flushed) = session.is_flushed()
             && self.choose()

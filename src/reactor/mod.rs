@@ -9,6 +9,7 @@
 mod accept;
 mod drain;
 mod generations;
+mod heartbeat;
 mod latency;
 pub mod notices;
 mod open_files;
@@ -25,7 +26,6 @@ mod timers;
 mod token;
 mod trial;
 mod trim;
-mod watchdog;
 
 use std::collections::VecDeque;
 use std::io;
@@ -135,12 +135,11 @@ impl Reactor {
         endpoints: Vec<Rc<Endpoint>>,
         setup: Setup,
     ) -> Result<Reactor, String> {
-        let words = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
-        let poll = Poll::new().map_err(words("cannot create the poll"))?;
-        let registry = poll.registry().try_clone().map_err(words("epoll"))?;
-        let signals =
-            Signals::new(&registry, token::SIGNALS).map_err(words("cannot take signals"))?;
-        let for_resolver = registry.try_clone().map_err(words("epoll"))?;
+        let cannot = |what| move |error: io::Error| format!("cannot {what}: {error}");
+        let poll = Poll::new().map_err(cannot("use epoll"))?;
+        let registry = poll.registry().try_clone().map_err(cannot("use epoll"))?;
+        let signals = Signals::new(&registry, token::SIGNALS).map_err(cannot("receive signals"))?;
+        let for_resolver = registry.try_clone().map_err(cannot("use epoll"))?;
         let resolver = Resolver::new(for_resolver, token::RESOLVER, &config.dns_servers)?;
         let locator = Locator::new(resolver, random);
         if listeners.len() > token::MAX_LISTENERS {
@@ -153,7 +152,7 @@ impl Reactor {
             let token = Token(token::FIRST_LISTENER + at);
             listener
                 .register(&registry, token)
-                .map_err(words("cannot poll a listener"))?;
+                .map_err(cannot("watch a listening socket"))?;
             listener.set_send_timeout(config.write_timeout);
         }
         let max_sessions = open_files::most_sessions(&config, &log);
@@ -196,7 +195,7 @@ impl Reactor {
         for (_, entry) in &mut self.sessions {
             entry.session.bury(&mut self.shared);
         }
-        self.leave_status();
+        self.publish_last();
         Ok(())
     }
 
@@ -252,7 +251,7 @@ impl Reactor {
         // Time spent on signals and DNS answers is no session's fault.
         let busy = signalled || resolved;
         self.slow_turns.begin(if busy { now() } else { woken });
-        self.work_off(woken);
+        self.run_sessions(woken);
         self.shed();
         self.expire();
         self.drain_those_due();
@@ -336,7 +335,7 @@ impl Reactor {
 
     /// Runs a turn of the sessions on the run list, at most [`SESSIONS_PER_TURN`]. Sessions that
     /// want more go to its end.
-    fn work_off(&mut self, woken: Instant) {
+    fn run_sessions(&mut self, woken: Instant) {
         self.shared.tls_budget = TLS_STEPS_PER_TURN;
         let count = self.run_list.len().min(SESSIONS_PER_TURN);
         for _ in 0..count {
@@ -353,7 +352,7 @@ impl Reactor {
             self.slow_turns.end(now(), &entry.session, &mut self.shared);
             if let Some(before) = before {
                 let metrics = &mut self.shared.metrics;
-                self.sampler.look(before, &entry.session, metrics, woken);
+                self.sampler.sample(before, &entry.session, metrics, woken);
             }
             match turn {
                 Turn::Over => {

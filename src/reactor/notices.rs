@@ -10,7 +10,7 @@ use crate::net::listener::Socket;
 use crate::session::Phase;
 
 /// Logs the errors and warnings of a configuration file.
-pub fn report(log: &Log, problems: &[Problem]) {
+pub fn log_problems(log: &Log, problems: &[Problem]) {
     for problem in problems {
         let level = match problem.what.is_warning() {
             true => Level::Warning,
@@ -61,7 +61,7 @@ pub fn log_expiring(endpoints: &[Rc<Endpoint>], log: &Log) {
 }
 
 /// Logs the addresses on which the daemon listens.
-pub fn announce(listeners: &[Socket], log: &Log) {
+pub fn log_listeners(listeners: &[Socket], log: &Log) {
     let version = env!("CARGO_PKG_VERSION");
     for listener in listeners {
         let text = format_args!("version {version} listening on {listener}");

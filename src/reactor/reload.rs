@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 
-use super::notices::{log_expiring, log_refused, log_reloaded, log_without_rules, report};
+use super::notices::{log_expiring, log_problems, log_refused, log_reloaded, log_without_rules};
 use super::open_files::most_sessions;
 use super::{Reactor, token};
 use crate::config::{self, Config, Loaded, Problem, Sources};
@@ -34,7 +34,7 @@ pub struct Reloaded {
 pub fn read_again(path: &Path, old: Option<&Contexts>, log: &Log) -> Option<(String, Reloaded)> {
     let sources = Sources::read_again(path);
     let (reloaded, warnings) = judge(path, &sources, old, log)?;
-    report(log, &warnings);
+    log_problems(log, &warnings);
     Some((sources.encode(), reloaded))
 }
 
@@ -62,7 +62,7 @@ fn judge(
 
 /// Logs why a configuration cannot be used.
 fn refuse(path: &Path, problems: &[Problem], log: &Log) {
-    report(log, problems);
+    log_problems(log, problems);
     let unreadable = |problem: &&Problem| matches!(problem.what, config::What::Unreadable(_));
     let why = match problems.iter().find(unreadable) {
         Some(Problem { file, .. }) => format!(
@@ -149,7 +149,7 @@ impl Reactor {
 
     fn new_resolver(&self, config: &Config) -> Result<Resolver, String> {
         let registry = self.shared.registry.try_clone();
-        let registry = registry.map_err(|error| format!("epoll: {error}"))?;
+        let registry = registry.map_err(|error| format!("cannot use epoll: {error}"))?;
         Resolver::new(registry, token::RESOLVER, &config.dns_servers)
     }
 }

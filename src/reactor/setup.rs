@@ -1,4 +1,4 @@
-//! What the event loop needs in addition to sockets.
+//! What the event loop gets from the start-up, or from the master.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -19,6 +19,7 @@ pub struct Setup {
     pub membership: Option<Membership>,
     /// The metrics of all workers, if there is a master and `status_listen` is set.
     pub metrics: Option<SharedMetrics>,
+    /// The sockets of the status port.
     pub status: Vec<Socket>,
     /// The generation of the daemon that this process belongs to.
     pub generation: u32,
@@ -26,7 +27,7 @@ pub struct Setup {
     pub generations: Option<Generations>,
 }
 
-/// The place of a process among several workers.
+/// One of several workers.
 #[derive(Clone)]
 pub struct Membership {
     /// Its number, counted from 0.

@@ -24,14 +24,11 @@ impl Reactor {
             return Ok(());
         }
         for listener in &listeners {
-            let log = &self.shared.log;
-            match listener.is_unix() {
-                true => log.startup(Level::Info, format_args!("status at {listener}")),
-                false => {
-                    let text = format_args!("status at http://{listener}/metrics");
-                    log.startup(Level::Info, text);
-                }
-            }
+            let text = match listener.is_unix() {
+                true => format!("status at {listener}"),
+                false => format!("status at http://{listener}/metrics"),
+            };
+            self.shared.log.startup(Level::Info, format_args!("{text}"));
         }
         let metrics = match self.setup.metrics {
             Some(metrics) => metrics,
@@ -49,12 +46,8 @@ impl Reactor {
         shared.metrics.certificates = endpoint::expiries(&self.endpoints);
         let publisher = Publisher::start(metrics, worker, &shared.metrics, &shared.gauges());
         let registry = &shared.registry;
-        self.status = Some(Status::new(
-            listeners,
-            registry,
-            token::FIRST_STATUS,
-            publisher,
-        )?);
+        let status = Status::new(listeners, registry, token::FIRST_STATUS, publisher)?;
+        self.status = Some(status);
         Ok(())
     }
 
@@ -81,7 +74,7 @@ impl Reactor {
     }
 
     /// Publishes the metrics a last time before this worker ends.
-    pub(super) fn leave_status(&mut self) {
+    pub(super) fn publish_last(&mut self) {
         if let Some(status) = &mut self.status {
             status.leave(&view(&self.shared));
         }

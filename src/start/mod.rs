@@ -30,7 +30,7 @@ use crate::net::listener::Socket;
 use crate::net::notify::Notify;
 use crate::net::process_channel::Channel;
 use crate::net::tls_client::Contexts;
-use crate::reactor::notices::{log_expiring, report};
+use crate::reactor::notices::{log_expiring, log_problems};
 use crate::reactor::{Reactor, Setup};
 use crate::upgrade::handover::Handover;
 use crate::upgrade::handover_item::HandoverItem;
@@ -316,9 +316,9 @@ impl Plan {
 
 /// Reads the configuration, sets the log's level, and logs all problems.
 fn load(path: &Path, log: &Log) -> Result<Config, ()> {
-    let loaded = config::load(path).map_err(|problems| report(log, &problems))?;
+    let loaded = config::load(path).map_err(|problems| log_problems(log, &problems))?;
     let Loaded { config, warnings } = loaded;
-    report(log, &warnings);
+    log_problems(log, &warnings);
     log.set_level(config.log_level);
     Ok(config)
 }

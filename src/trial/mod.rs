@@ -59,7 +59,7 @@ pub fn run(path: &Path, domain: &str, json: bool) -> bool {
         Some(config) => attempt(config.into(), domain, report)
             .unwrap_or_else(|why| Err(format!("{domain} was not tried: {why}."))),
         None => {
-            check::refuse(path);
+            check::print_refusal(path);
             Err(format!(
                 "{domain} was not tried; correct the errors in the configuration first."
             ))

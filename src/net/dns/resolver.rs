@@ -136,8 +136,8 @@ impl Resolver {
         [hosts, resolv_conf]: [PathBuf; 2],
     ) -> Result<Resolver, String> {
         let watch = FileWatch::new(resolv_conf);
-        let words = |error| format!("epoll: {error}");
-        let for_channels = registry.try_clone().map_err(words)?;
+        let failed = |error| format!("cannot use epoll: {error}");
+        let for_channels = registry.try_clone().map_err(failed)?;
         let channels = Channels::new(for_channels, token, servers, watch.path())?;
         Ok(Resolver {
             channels,

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Reactor;
-use super::notices::announce;
+use super::notices::log_listeners;
 use crate::net::notify::Notify;
 use crate::net::ticket_keys;
 use crate::session::{Tick, ticks};
@@ -39,7 +39,7 @@ impl Reactor {
     pub fn report_ready(&mut self, notify: Notify) {
         self.setup.notify = notify;
         if self.setup.membership.is_none() {
-            announce(&self.listeners, &self.shared.log);
+            log_listeners(&self.listeners, &self.shared.log);
         }
         self.setup.notify.ready(std::process::id());
         self.watch_generations();

@@ -200,7 +200,7 @@ impl Master {
         if !self.config.status_listen.is_empty() {
             let metrics = SharedMetrics::new(self.slots.len());
             let metrics = metrics.map_err(|error| format!("cannot sum up metrics: {error}"))?;
-            metrics.add_domains(&self.config);
+            metrics.add_series(&self.config);
             self.log.share_recent(metrics.recent_lines(None));
             self.metrics = Some(metrics);
         }
@@ -361,7 +361,7 @@ impl Master {
                 config, endpoints, ..
             } = reloaded;
             if let Some(metrics) = self.metrics {
-                metrics.add_domains(&config);
+                metrics.add_series(&config);
             }
             self.log.set_level(config.log_level);
             log_reloaded(&self.start_config, &config, &self.log);

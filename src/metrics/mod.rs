@@ -32,8 +32,8 @@ pub(crate) use publisher::Publisher;
 pub(crate) use report::{Point, Report};
 pub use shared::SharedMetrics;
 
-/// Maximum number of domains with their own series; others count as `other`.
-const MAX_DOMAINS: usize = 1000;
+/// Maximum number of domains and servers with series of their own; others count as `other`.
+const MAX_SERIES: usize = 1000;
 
 /// The label value for everything without its own series.
 const OTHER: &str = "other";
@@ -75,7 +75,7 @@ const TURN_US: &[u64] = &[
 
 /// The counters of one configured domain or server.
 #[derive(Debug)]
-struct DomainTotals {
+struct Series {
     name: String,
     sessions: u64,
     opened: u64,
@@ -134,7 +134,8 @@ pub struct Metrics {
     phases: &'static [&'static str],
     /// Open sessions by phase and dialect.
     sessions: Vec<[u64; DIALECTS.len()]>,
-    domains: Vec<DomainTotals>,
+    /// The counters of each domain and server; the first are those of `other`.
+    series: Vec<Series>,
     domain_index: HashMap<String, u16>,
     server_index: HashMap<String, u16>,
     closed: Vec<(End, u64)>,
@@ -170,7 +171,7 @@ impl Metrics {
             relay_held: 0,
             phases,
             sessions: vec![Default::default(); phases.len()],
-            domains: Vec::new(),
+            series: Vec::new(),
             domain_index: HashMap::new(),
             server_index: HashMap::new(),
             closed: causes.iter().map(|cause| (*cause, 0)).collect(),
@@ -178,21 +179,21 @@ impl Metrics {
             connect: Histogram::new(OPENING_MS, 1000),
             started: now,
         };
-        metrics.domain(OTHER);
-        metrics.add_domains(config);
+        metrics.series_index(OTHER);
+        metrics.add_series(config);
         metrics
     }
 
     /// Adds a series for each domain and server of `config`. Earlier series are kept, because
     /// sessions may still be counted there.
-    pub(crate) fn add_domains(&mut self, config: &Config) {
+    pub(crate) fn add_series(&mut self, config: &Config) {
         for name in series_names(config) {
-            self.domain(&name);
+            self.series_index(&name);
         }
     }
 
     /// Returns the series with this name, or `other` if there is no room for it.
-    fn domain(&mut self, name: &str) -> u16 {
+    fn series_index(&mut self, name: &str) -> u16 {
         let (index, key) = match name.strip_prefix(SERVER) {
             Some(server) => (&mut self.server_index, server),
             None => (&mut self.domain_index, name),
@@ -200,11 +201,11 @@ impl Metrics {
         if let Some(at) = index.get(key) {
             return *at;
         }
-        let at = u16::try_from(self.domains.len()).unwrap_or(u16::MAX);
-        if usize::from(at) > MAX_DOMAINS {
+        let at = u16::try_from(self.series.len()).unwrap_or(u16::MAX);
+        if usize::from(at) > MAX_SERIES {
             return 0;
         }
-        self.domains.push(DomainTotals {
+        self.series.push(Series {
             name: name.to_owned(),
             sessions: 0,
             opened: 0,
@@ -237,8 +238,8 @@ impl Metrics {
     /// Counts a session that named its domain. `entry` is the matching entry of `domains`, if
     /// any. Returns the index of the series.
     pub(crate) fn enter_domain(&mut self, entry: Option<&str>) -> u16 {
-        let at = entry.map_or(0, |name| self.domain(name));
-        let domain = &mut self.domains[usize::from(at)];
+        let at = entry.map_or(0, |name| self.series_index(name));
+        let domain = &mut self.series[usize::from(at)];
         domain.sessions += 1;
         domain.opened += 1;
         at
@@ -246,7 +247,7 @@ impl Metrics {
 
     /// Notes the stream limits that a client was told, in the series of its domain.
     pub(crate) fn note_limits(&mut self, at: u16, limits: StreamLimits) {
-        self.domains[usize::from(at)].limits = limits;
+        self.series[usize::from(at)].limits = limits;
     }
 
     /// Counts a session at a configured server. Returns the index of the series, or 0 if there
@@ -254,7 +255,7 @@ impl Metrics {
     pub(crate) fn enter_server(&mut self, server: &str) -> u16 {
         let at = self.server(server);
         if at > 0 {
-            let server = &mut self.domains[usize::from(at)];
+            let server = &mut self.series[usize::from(at)];
             server.sessions += 1;
             server.opened += 1;
         }
@@ -269,15 +270,15 @@ impl Metrics {
     pub(crate) fn count_result(&mut self, server: &str, answered: bool) {
         let at = self.server(server);
         if at > 0 {
-            let server = &mut self.domains[usize::from(at)];
+            let server = &mut self.series[usize::from(at)];
             server.is_down = !answered;
             server.failures += u64::from(!answered);
         }
     }
 
     /// Notes the end of a session in this series.
-    pub(crate) fn leave_domain(&mut self, at: u16) {
-        self.domains[usize::from(at)].sessions -= 1;
+    pub(crate) fn leave_series(&mut self, at: u16) {
+        self.series[usize::from(at)].sessions -= 1;
     }
 
     /// Counts a session that has ended.
@@ -362,17 +363,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_of_domains_are_bounded() {
+    fn the_number_of_series_is_bounded() {
         let mut list = "domains:\n  - other\n".to_owned();
-        for n in 0..2 * MAX_DOMAINS {
+        for n in 0..2 * MAX_SERIES {
             list += &format!("  - d{n}.example\n");
         }
         let loaded = crate::config::parse("-", &list).unwrap();
         let mut metrics = Metrics::new(&loaded.config, &[], &[]);
-        metrics.add_domains(&loaded.config);
-        assert_eq!(metrics.domains.len(), MAX_DOMAINS + 1);
-        assert_eq!(metrics.domain("d0.example"), 1);
-        assert_eq!(metrics.domain("one.too.many"), 0);
-        assert_eq!(metrics.domain(OTHER), 0);
+        metrics.add_series(&loaded.config);
+        assert_eq!(metrics.series.len(), MAX_SERIES + 1);
+        assert_eq!(metrics.series_index("d0.example"), 1);
+        assert_eq!(metrics.series_index("one.too.many"), 0);
+        assert_eq!(metrics.series_index(OTHER), 0);
     }
 }

@@ -82,7 +82,7 @@ impl Publisher {
         let snapshot = metrics.snapshot(gauges, usage, self.shared.by_master());
         let mut values = snapshot.values.clone();
         values.resize(snapshot.len(self.shared.series()), 0);
-        for (series, at) in metrics.domains.iter().zip(&self.series) {
+        for (series, at) in metrics.series.iter().zip(&self.series) {
             values[snapshot.series_value(*at, Column::Sessions)] += series.sessions;
             values[snapshot.series_value(*at, Column::Opened)] += series.opened;
             values[snapshot.series_value(*at, Column::Known)] = 1;
@@ -123,7 +123,7 @@ impl Publisher {
 
     /// Finds the shared index of each series that is new in this worker.
     fn find_series(&mut self, metrics: &Metrics) {
-        let new = metrics.domains[self.series.len()..].iter();
+        let new = metrics.series[self.series.len()..].iter();
         let new = new.map(|series| series.name.as_str());
         if new.len() == 0 {
             return;
@@ -201,14 +201,14 @@ mod tests {
         let gauges = Gauges::default();
         let (config, mut old) = counters("a.example");
         let shared = SharedMetrics::new(2).unwrap();
-        shared.add_domains(&config);
+        shared.add_series(&config);
         let mut other = Publisher::start(shared, 1, &old, &gauges);
         old.accepted = 3;
         old.enter_domain(Some("a.example"));
         Publisher::start(shared, 0, &old, &gauges);
         // Two generations are killed; the list changes before the third.
         let (config, mut new) = counters("b.example");
-        shared.add_domains(&config);
+        shared.add_series(&config);
         for alive in [2, 1] {
             let sum = other.sum_page(&old, &gauges, 0);
             assert_eq!(lines(&sum, "workers"), [format!("workers {alive}")]);

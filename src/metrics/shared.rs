@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::SystemTime;
 
 use super::snapshot::COLUMNS;
-use super::{MAX_DOMAINS, OTHER, series_names};
+use super::{MAX_SERIES, OTHER, series_names};
 use crate::config::Config;
 use crate::shared_memory::recent_lines::{LINES, Line, RecentLines};
 use crate::shared_memory::{Words, map, read_bytes, words_for, write_bytes};
@@ -24,7 +24,7 @@ const NAME: usize = words_for(1 << 10);
 /// Maximum number of values other than those of series.
 pub(super) const FIXED_VALUES: usize = 1024;
 /// Maximum number of values of a worker.
-const VALUES: usize = FIXED_VALUES + COLUMNS * (MAX_DOMAINS + 1);
+const VALUES: usize = FIXED_VALUES + COLUMNS * (MAX_SERIES + 1);
 /// The word with the time when the master refused the last reload.
 const RELOAD_REFUSED: usize = 0;
 /// The word with the number of series.
@@ -34,7 +34,7 @@ const OLDER_GENERATIONS: usize = 2;
 /// The word where the names of the series begin.
 const NAMES: usize = 3;
 /// The words above and the names of the series.
-const HEADER: usize = NAMES + (MAX_DOMAINS + 1) * NAME;
+const HEADER: usize = NAMES + (MAX_SERIES + 1) * NAME;
 /// Whether the worker is alive, the generation, and two records.
 const SLOT: usize = 2 + 2 * RECORD;
 /// The worker's own values and the kept values.
@@ -98,7 +98,7 @@ impl SharedMetrics {
     }
 
     /// Adds a series for each domain and server of `config`.
-    pub fn add_domains(self, config: &Config) {
+    pub fn add_series(self, config: &Config) {
         let names: Vec<_> = series_names(config).collect();
         self.add_names(names.iter().map(String::as_str));
     }
@@ -108,7 +108,7 @@ impl SharedMetrics {
         let mut known: HashSet<String> = self.names().into_iter().collect();
         for name in names {
             let at = known.len();
-            if at <= MAX_DOMAINS
+            if at <= MAX_SERIES
                 && !known.contains(name)
                 && write_bytes(self.name(at), name.as_bytes())
             {
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn names_of_many_lists_are_bounded() {
         let shared = SharedMetrics::new(1).unwrap();
-        let names: Vec<String> = (0..2 * MAX_DOMAINS).map(|n| format!("d{n}")).collect();
+        let names: Vec<String> = (0..2 * MAX_SERIES).map(|n| format!("d{n}")).collect();
         let some = |range: std::ops::Range<usize>| names[range].iter().map(String::as_str);
         shared.add_names(some(0..10));
         shared.add_names(some(5..15));
@@ -255,8 +255,8 @@ mod tests {
         shared.add_names([OTHER, &long].into_iter());
         let known: Vec<&str> = [OTHER].into_iter().chain(some(0..15)).collect();
         assert_eq!(shared.names(), known);
-        shared.add_names(some(0..2 * MAX_DOMAINS));
-        assert_eq!(shared.names().len(), MAX_DOMAINS + 1);
+        shared.add_names(some(0..2 * MAX_SERIES));
+        assert_eq!(shared.names().len(), MAX_SERIES + 1);
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Shared {
     /// Sets the configuration and the TLS contexts for new sessions.
     pub fn set_config(&mut self, config: Rc<Config>, tls: Contexts) {
         self.parsers.set_limits(xml_limits(&config));
-        self.metrics.add_domains(&config);
+        self.metrics.add_series(&config);
         let most = config.max_connecting_per_server;
         self.servers.set_most_connecting(most);
         self.config = Settings::new(config, tls);

@@ -24,7 +24,7 @@ impl Tally {
 
     fn leave_server(&mut self, metrics: &mut Metrics) {
         if self.server > 0 {
-            metrics.leave_domain(std::mem::take(&mut self.server));
+            metrics.leave_series(std::mem::take(&mut self.server));
         }
     }
 
@@ -63,7 +63,7 @@ impl Tally {
         let Tally { state, domain, .. } = std::mem::take(self);
         metrics.change_state(state, None);
         if let Some(at) = domain {
-            metrics.leave_domain(at);
+            metrics.leave_series(at);
         }
     }
 }

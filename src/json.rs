@@ -1,6 +1,6 @@
-//! Strings of JSON.
+//! JSON strings.
 
-/// Quotes text as a string of JSON in ASCII (RFC 8259, section 7).
+/// Quotes text as a JSON string in ASCII (RFC 8259, section 7).
 pub(crate) fn quoted(text: impl Iterator<Item = char>) -> String {
     let mut quoted = String::from('"');
     for c in text {

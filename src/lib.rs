@@ -15,9 +15,9 @@
 //! ```
 //!
 //! - [`cli`]: the command line.
-//! - [`check`]: the checks of `--check-config`.
+//! - [`check`]: checks a configuration for `--check-config`.
 //! - [`start`]: start-up, step by step.
-//! - [`trial`]: the trial of `--try`.
+//! - [`trial`]: connects to a domain's server for `--try`, and reports each step.
 //! - `master`: the worker processes, if there are several.
 //! - `reactor`: the event loop, the clock, deadlines, new clients.
 //! - `session`: one browser and its server; `machine` makes the decisions.
@@ -30,7 +30,7 @@
 //! - [`expat`]: a safe interface to the XML parser.
 //! - [`buf`]: a byte queue.
 //! - [`config`]: the configuration file.
-//! - `json`: strings for JSON.
+//! - `json`: quotes strings for JSON.
 //! - `shared_memory`: numbers and texts that several processes share.
 //! - [`log`]: syslog and standard error, without waiting.
 //! - [`meter`]: the work that one session may cause in a turn.

@@ -30,7 +30,7 @@ impl PidFile {
     /// # Errors
     /// Another daemon has locked it, or it cannot be written.
     pub fn lock(path: &Path) -> Result<PidFile, String> {
-        let words = |why: String| format!("key 'pid_file': {}: {why}", path.display());
+        let describe = |why: String| format!("key 'pid_file': {}: {why}", path.display());
         let lock = LockFile::beside(path).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock => {
                 let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -38,7 +38,7 @@ impl PidFile {
                     "" => String::new(),
                     pid => format!(", process {pid}"),
                 };
-                words(format!("jabsocket is already running{by}"))
+                describe(format!("jabsocket is already running{by}"))
             }
             _ => format!("key 'pid_file': {error}"),
         })?;
@@ -58,7 +58,7 @@ impl PidFile {
             }),
             Err(error) => {
                 lock.remove();
-                Err(words(error.to_string()))
+                Err(describe(error.to_string()))
             }
         }
     }

@@ -238,10 +238,10 @@ impl Master {
 
     /// Forks a worker. Returns its setup in the worker, and `None` in the master.
     fn start_worker(&mut self, at: usize) -> Result<Option<WorkerSetup>, String> {
-        let words = |error: Errno| format!("cannot start a worker: {}", error.desc());
-        let (parent_end, child_end) = Channel::pair().map_err(words)?;
+        let failed = |error: Errno| format!("cannot start a worker: {}", error.desc());
+        let (parent_end, child_end) = Channel::pair().map_err(failed)?;
         let master = getpid();
-        match daemon::fork().map_err(words)? {
+        match daemon::fork().map_err(failed)? {
             ForkResult::Parent { child } => {
                 self.slots[at].running = Some(Running {
                     pid: child,

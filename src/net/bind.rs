@@ -18,7 +18,7 @@ use nix::sys::socket::{
 
 use super::inherited::Inherited;
 use super::listener::Socket;
-use super::socket_file::SocketFile;
+use super::socket_file::{SocketFile, stream_socket};
 use crate::config::{ListenAddress, Listener, StatusAddress};
 
 /// Maximum number of connections in the kernel's queue; the kernel's own limit may be
@@ -139,8 +139,7 @@ fn bind_unix(
             fd
         }
         ListenAddress::Abstract(name) => {
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+            let fd = stream_socket()?;
             bind(fd.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
             fd
         }

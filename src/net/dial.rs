@@ -120,8 +120,8 @@ impl Dial {
         if !self.under_way.is_empty() || !self.waiting.is_empty() || self.expecting {
             return Progress::Pending;
         }
-        let words = |(address, error): &(Address, io::Error)| format!("{address}: {error}");
-        Progress::Failed(self.failure.as_ref().map(words))
+        let describe = |(address, error): &(Address, io::Error)| format!("{address}: {error}");
+        Progress::Failed(self.failure.as_ref().map(describe))
     }
 
     /// Takes the attempt that has connected, if any, and closes the others.

@@ -43,11 +43,13 @@ impl LockFile {
                 // directory.
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&path)
-                .map_err(|error| io::Error::new(error.kind(), words(&path, &error.to_string())))?;
+                .map_err(|error| {
+                    io::Error::new(error.kind(), describe(&path, &error.to_string()))
+                })?;
             let data = file.metadata()?;
             if data.uid() != geteuid().as_raw() || data.mode() & 0o077 != 0 {
                 let why = "other users can open it; remove it";
-                return Err(io::Error::other(words(&path, why)));
+                return Err(io::Error::other(describe(&path, why)));
             }
             lock(&file)?;
             // Its owner may have removed the file between the two calls.
@@ -81,7 +83,7 @@ fn name_beside(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn words(path: &Path, why: &str) -> String {
+fn describe(path: &Path, why: &str) -> String {
     format!("{}: {why}", path.display())
 }
 

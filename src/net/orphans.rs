@@ -11,7 +11,7 @@ pub fn reap(is_own: impl Fn(Pid) -> bool) {
     if getpid() != Pid::from_raw(1) {
         return;
     }
-    // Only a look, because the status of an own child is needed elsewhere.
+    // The status stays in the kernel, because that of an own child is needed elsewhere.
     let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     while let Ok(status) = waitid(Id::All, look)
         && let Some(pid) = status.pid().filter(|pid| !is_own(*pid))

@@ -108,7 +108,8 @@ fn in_use(error: io::Error) -> io::Error {
     }
 }
 
-fn stream_socket() -> Result<OwnedFd, Errno> {
+/// Creates a unix socket that is not bound.
+pub(super) fn stream_socket() -> Result<OwnedFd, Errno> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }

@@ -28,7 +28,7 @@ thread_local! {
 /// The key of one period.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct TicketKey {
-    /// Stands in each ticket.
+    /// Part of each ticket.
     pub name: [u8; 16],
     pub cipher: [u8; SECRET],
     pub mac: [u8; SECRET],

@@ -78,7 +78,7 @@ impl Timers {
         Some((slot as usize, generation))
     }
 
-    /// Entries held, dead ones included.
+    /// Number of entries, live and stale.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.heap.len()
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_a_slot_used_anew_is_dead() {
+    fn an_entry_of_a_slot_used_again_is_stale() {
         let mut timers = Timers::default();
         let mut armed = [Armed::NOT];
         timers.arm(0, 10, &mut armed[0]);

@@ -6,11 +6,11 @@
 use super::Reactor;
 use crate::session::Tick;
 
-/// Fewer sessions leave too little memory behind.
+/// So many sessions must have ended to make the call worthwhile.
 const SOME: usize = 256;
-/// So many leave so much memory that the call would take too long if it waited for more.
+/// After so many the call is made at once: with more memory to return it would take too long.
 const MANY: usize = 2048;
-/// How long to wait after the first [`SOME`].
+/// How long to wait for others of the crowd after the first [`SOME`].
 const REST_MS: Tick = 1000;
 
 #[derive(Default)]
@@ -21,8 +21,8 @@ pub(super) struct Trim {
 }
 
 impl Trim {
-    /// Takes the number of sessions. Returns true if the call is due, and then begins anew. While
-    /// the sessions are drained, the memory waits for the end of the process.
+    /// Notes the number of sessions. Returns whether the call is due. During a drain it never is:
+    /// the process will soon end.
     fn note(&mut self, sessions: usize, draining: bool, now: Tick) -> bool {
         if draining {
             *self = Trim::default();

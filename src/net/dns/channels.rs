@@ -51,7 +51,7 @@ struct Sent {
 
 type Reply = Result<Timed, Error>;
 
-/// What c-ares waits for on a socket; for nothing once it closes the socket.
+/// The events that c-ares waits for on a socket; none once it closes the socket.
 struct SocketState {
     lane: usize,
     socket: Socket,

@@ -104,9 +104,7 @@ impl Locator {
         let waiter = Waiter { id, asker, domain };
         let mut look_up = LookUp::new(waiter);
         match wanted {
-            Wanted::Servers {
-                servers, direct, ..
-            } => {
+            Wanted::Servers { servers, direct } => {
                 look_up.plan_configured(servers, *direct, self.random);
                 self.ask_hosts(&mut look_up, now_ms);
             }

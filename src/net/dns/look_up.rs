@@ -248,8 +248,7 @@ impl LookUp {
         };
     }
 
-    /// The records of both services, once enough is known. Empty if there are none and the
-    /// domain's own addresses are used.
+    /// The records of both services, once enough is known.
     pub(super) fn services_known(&self, patience: Patience) -> Option<Result<Mixed, Error>> {
         let any_usable = self.services.iter().any(|(_, answer)| usable(answer));
         let all_there = self.services.iter().all(|(_, answer)| answer.is_some());
@@ -258,9 +257,12 @@ impl LookUp {
             Patience::UntilUsable => all_there || any_usable || self.in_hosts_file,
             Patience::Over => true,
         };
-        if !enough {
-            return None;
-        }
+        enough.then(|| self.mixed_services())
+    }
+
+    /// The records of both services so far. Empty if there are none and the domain's own
+    /// addresses are used.
+    fn mixed_services(&self) -> Result<Mixed, Error> {
         let mut mixed = Vec::new();
         let (mut declined, mut failed, mut direct_only) = (false, None, false);
         for (kind, answer) in &self.services {
@@ -280,14 +282,14 @@ impl LookUp {
                 Some(Err(error)) => failed = Some(*error),
             }
         }
-        Some(match failed {
+        match failed {
             _ if !mixed.is_empty() => Ok(mixed),
             _ if declined => Err(Error::NotOffered),
             Some(error) if !self.in_hosts_file => Err(Error::Failed(error)),
             // There is no standard port for direct TLS.
             _ if direct_only => Err(Error::NotFound),
             _ => Ok(mixed),
-        })
+        }
     }
 
     /// Chooses the targets of these records, or the domain itself.

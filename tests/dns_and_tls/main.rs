@@ -16,6 +16,7 @@ mod private_addresses;
 mod resolv_conf;
 mod see_other_host;
 mod server_finding;
+mod silent_dns;
 mod starttls;
 mod time_to_open;
 mod tls_memory;

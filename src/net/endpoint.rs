@@ -48,7 +48,7 @@ impl Endpoint {
     }
 
     /// Whether browsers use TLS on this port.
-    pub fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         self.context.is_some()
     }
 
@@ -64,7 +64,7 @@ impl Endpoint {
 }
 
 /// Warnings about certificates that have expired or soon will, without duplicates.
-pub fn expiring(endpoints: &[Rc<Endpoint>]) -> impl Iterator<Item = &str> {
+pub(crate) fn expiring(endpoints: &[Rc<Endpoint>]) -> impl Iterator<Item = &str> {
     let all = endpoints.iter().flat_map(|endpoint| &endpoint.certificates);
     let texts = all.flat_map(|certificate| &certificate.warnings);
     let mut texts: Vec<&str> = texts.map(String::as_str).collect();
@@ -74,7 +74,7 @@ pub fn expiring(endpoints: &[Rc<Endpoint>]) -> impl Iterator<Item = &str> {
 }
 
 /// When the certificates expire, in seconds since the epoch, by name.
-pub fn expiries(endpoints: &[Rc<Endpoint>]) -> BTreeMap<String, u64> {
+pub(crate) fn expiries(endpoints: &[Rc<Endpoint>]) -> BTreeMap<String, u64> {
     let mut expiries = BTreeMap::new();
     for certificate in endpoints.iter().flat_map(|endpoint| &endpoint.certificates) {
         let name = certificate.name.clone();
@@ -89,7 +89,7 @@ pub fn expiries(endpoints: &[Rc<Endpoint>]) -> BTreeMap<String, u64> {
 ///
 /// # Errors
 /// Names the socket that no listener fits, and the listeners.
-pub fn of_sockets(
+pub(crate) fn of_sockets(
     sockets: &[Socket],
     config: &Config,
     endpoints: &[Rc<Endpoint>],
@@ -116,7 +116,7 @@ fn no_entry(socket: &Socket, endpoints: &[Rc<Endpoint>]) -> String {
 /// Replaces `old`, which has one endpoint per socket, with the endpoints of a new
 /// configuration. If no listener fits a socket, its old endpoint stays. Returns these
 /// sockets.
-pub fn replace<'a>(
+pub(crate) fn replace<'a>(
     old: &mut [Rc<Endpoint>],
     sockets: &'a [Socket],
     config: &Config,

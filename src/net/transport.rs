@@ -109,14 +109,14 @@ impl Transport {
 
     /// Makes the connection break if the peer's host does not answer; see
     /// [`ByteStream::watch`].
-    pub fn watch(&self, timeout: Duration) {
+    pub(crate) fn watch(&self, timeout: Duration) {
         if let Transport::Plain(socket) = self {
             socket.watch(timeout);
         }
     }
 
     /// The TLS version; `None` for plain text.
-    pub fn tls_version(&self) -> Option<&'static str> {
+    pub(crate) fn tls_version(&self) -> Option<&'static str> {
         self.ssl().map(SslRef::version_str)
     }
 
@@ -129,7 +129,7 @@ impl Transport {
     }
 
     /// The name that the peer asked for with SNI.
-    pub fn tls_name(&self) -> Option<&str> {
+    pub(crate) fn tls_name(&self) -> Option<&str> {
         self.ssl()?.servername(NameType::HOST_NAME)
     }
 
@@ -137,7 +137,7 @@ impl Transport {
     ///
     /// # Errors
     /// `WouldBlock` if there are none. Any other error is final.
-    pub fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         retry(|| self.socket().peek(buffer))
     }
 
@@ -149,12 +149,12 @@ impl Transport {
     }
 
     /// Whether another read may give something after a short one.
-    pub fn may_have_more(&self) -> bool {
+    pub(crate) fn may_have_more(&self) -> bool {
         matches!(self, Transport::Tls(stream) if !stream.get_ref().is_dry())
     }
 
     /// Returns the bytes of memory that hold what was read ahead.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         match self {
             Transport::Tls(stream) => stream.get_ref().memory(),
             _ => 0,
@@ -162,7 +162,7 @@ impl Transport {
     }
 
     /// Whether TLS is in use. A short write then does not mean that the next one would block.
-    pub fn is_tls(&self) -> bool {
+    pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Transport::Tls(_))
     }
 
@@ -195,7 +195,7 @@ impl Transport {
     }
 
     /// Ends the direction to the peer, which then reads the end of the stream.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         #[cfg(test)]
         if let Transport::Simulated(wire) = self {
             return wire.finish();
@@ -209,7 +209,7 @@ impl Transport {
     }
 
     /// The result of a connect; `None` while it is in progress.
-    pub fn connected(&self) -> Option<io::Result<()>> {
+    pub(crate) fn connected(&self) -> Option<io::Result<()>> {
         self.socket().connected()
     }
 
@@ -217,7 +217,7 @@ impl Transport {
     ///
     /// # Errors
     /// The connection is gone, or the socket has no IP address.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         #[cfg(test)]
         if let Transport::Simulated(_) = self {
             return Ok(super::simulated::ADDRESS);

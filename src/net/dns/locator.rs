@@ -170,7 +170,7 @@ impl Locator {
     }
 
     /// Whether `process` is due.
-    pub fn is_due(&self, now_ms: u64) -> bool {
+    pub(crate) fn is_due(&self, now_ms: u64) -> bool {
         self.resolver.due_ms().is_some_and(|due| due <= now_ms)
     }
 
@@ -181,7 +181,7 @@ impl Locator {
     }
 
     /// Returns the last result of a look-up that has just been started, if it has one already.
-    pub fn take_answer(&mut self, id: u64) -> Option<Answer> {
+    pub(crate) fn take_answer(&mut self, id: u64) -> Option<Answer> {
         let newest = self.ready.back();
         let is_it = newest.is_some_and(|answer| answer.id == id && answer.last);
         is_it.then(|| self.ready.pop_back()).flatten()

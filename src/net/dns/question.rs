@@ -14,7 +14,7 @@ pub enum Question {
 
 impl Question {
     /// The name that is asked for.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Question::Service(name) | Question::Host(name, _) => name,
         }

@@ -245,7 +245,7 @@ impl Resolver {
     }
 
     /// The addresses of a name in the hosts file.
-    pub fn hosts_file(&mut self, name: &str, now_ms: u64) -> Vec<IpAddr> {
+    pub(crate) fn hosts_file(&mut self, name: &str, now_ms: u64) -> Vec<IpAddr> {
         self.hosts.refresh(now_ms);
         self.hosts.find(name)
     }
@@ -285,24 +285,24 @@ impl Resolver {
     }
 
     /// When a question was sent to the DNS; `None` while it waits for its turn.
-    pub fn asked_at(&self, key: usize) -> Option<u64> {
+    pub(crate) fn asked_at(&self, key: usize) -> Option<u64> {
         let flight = self.pending.get(key)?.flight?;
         Some(flight.since_ms)
     }
 
     /// Records that a server of a domain was found.
-    pub fn note_found(&mut self, domain: &Rc<str>, now_ms: u64) {
+    pub(crate) fn note_found(&mut self, domain: &Rc<str>, now_ms: u64) {
         self.known.insert(domain, now_ms);
     }
 
     /// Records that the DNS did not answer for a domain.
-    pub fn note_failed(&mut self, domain: &Rc<str>) {
+    pub(crate) fn note_failed(&mut self, domain: &Rc<str>) {
         self.known.remove(domain);
     }
 
     /// Switches to the servers of another resolver, and repeats the questions in flight
     /// there.
-    pub fn switch_to(&mut self, other: Resolver, now_ms: u64) {
+    pub(crate) fn switch_to(&mut self, other: Resolver, now_ms: u64) {
         self.resolv_conf = other.resolv_conf;
         self.hosts = other.hosts;
         self.repeat_through(other.channels, now_ms);
@@ -348,12 +348,12 @@ impl Resolver {
     }
 
     /// The addresses of the DNS servers.
-    pub fn servers(&self) -> &[String] {
+    pub(crate) fn servers(&self) -> &[String] {
         self.channels.servers()
     }
 
     /// The totals so far.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         self.counts
     }
 
@@ -366,7 +366,7 @@ impl Resolver {
     }
 
     /// Drops the cached answers.
-    pub fn drop_cache(&mut self) {
+    pub(crate) fn drop_cache(&mut self) {
         self.cache.clear();
         self.known = KnownDomains::default();
     }

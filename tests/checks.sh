@@ -1,5 +1,6 @@
-# Functions for tests/package.sh, tests/systemd.sh and tests/container.sh. A script that sources this file
-# sets $log to a file and passes its own name to finish.
+# Functions for tests/package.sh, tests/systemd.sh and tests/container.sh. A script that
+# sources this file sets $log to a file, and defines finish, which calls finish_as with the
+# script's name.
 # shellcheck shell=bash
 
 passed=0

@@ -22,7 +22,7 @@ pub const LOOKED_AT_BYTES: usize = 8;
 pub const INFLATED_BYTES: usize = 4;
 
 /// The work that was done for a session in this turn.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Meter {
     drawn: usize,
 }

@@ -84,6 +84,7 @@ impl Wire {
 
     /// Works like read(2).
     pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        note(Call::Read);
         let mut state = self.0.borrow_mut();
         let n = buffer.len().min(state.incoming.len());
         // `VecDeque` may have two parts; `read_exact` reads both.
@@ -98,6 +99,7 @@ impl Wire {
 
     /// Works like write(2).
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        note(Call::Write);
         let mut state = self.0.borrow_mut();
         let n = bytes.len().min(state.room - state.outgoing.len());
         state.full |= n < bytes.len();
@@ -118,7 +120,27 @@ impl Wire {
     }
 }
 
+/// A system call, if the connection had a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Read,
+    Write,
+}
+
+/// Runs `work`. Returns the calls on all connections meanwhile, in their order.
+pub fn calls(work: impl FnOnce()) -> Vec<Call> {
+    CALLS.set(Some(Vec::new()));
+    work();
+    CALLS.take().unwrap_or_default()
+}
+
+fn note(call: Call) {
+    CALLS.with_borrow_mut(|calls| calls.iter_mut().for_each(|calls| calls.push(call)));
+}
+
 thread_local! {
+    /// The calls, while [`calls`] runs.
+    static CALLS: RefCell<Option<Vec<Call>>> = const { RefCell::new(None) };
     /// Buffers for reuse. An idle connection holds none, and tests may have a million of them:
     /// the work of the allocator would hide that of the code under test.
     static SPARE: RefCell<Vec<VecDeque<u8>>> = const { RefCell::new(Vec::new()) };

@@ -28,18 +28,10 @@ impl Sampler {
         random: 0x9e37_79b9,
     };
 
-    /// Measures a turn of `session` if it relayed messages and is chosen. `before` is the
-    /// number of messages relayed before the turn; `woken` is when the turn of the loop
-    /// began.
-    pub fn sample(
-        &mut self,
-        before: u64,
-        session: &Session,
-        metrics: &mut Metrics,
-        woken: Instant,
-    ) {
-        if metrics.relayed() != before
-            && let Some(flushed) = session.is_flushed()
+    /// Measures a turn in which `session` relayed messages, if it is chosen. `woken` is when the
+    /// turn of the loop began.
+    pub fn sample(&mut self, session: &Session, metrics: &mut Metrics, woken: Instant) {
+        if let Some(flushed) = session.is_flushed()
             && self.choose()
         {
             metrics.relay_turn(flushed.then(|| micros_since(woken)));

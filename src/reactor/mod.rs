@@ -2,13 +2,14 @@
 //!
 //! Owns the poll, the sessions in their slots, and the only clock. A turn waits for events;
 //! each event sets bits in its session and puts it on the run list, at most once. Then
-//! every session on the list works within its budget, expired deadlines are handled, and
-//! new clients are accepted. The slots of sessions that have ended are freed only after all
+//! every session on the list works within its budget (`groups`), expired deadlines are handled,
+//! and new clients are accepted. The slots of sessions that have ended are freed only after all
 //! events of the turn, so no event can reach a new session in an old slot.
 
 mod accept;
 mod drain;
 mod generations;
+mod groups;
 mod heartbeat;
 mod latency;
 pub mod notices;
@@ -43,10 +44,11 @@ use crate::net::endpoint::Endpoint;
 use crate::net::listener::Socket;
 use crate::net::signals::Signals;
 use crate::net::tls_client::Contexts;
-use crate::session::shared::{Shared, TLS_STEPS_PER_TURN};
-use crate::session::{Session, Tick, Turn, ticks};
+use crate::session::shared::Shared;
+use crate::session::{Session, Tick, ticks};
 use crate::status::Status;
 use drain::DrainSchedule;
+use groups::{GROUP, HalfTurn};
 use latency::Sampler;
 use random::random;
 pub use setup::{Membership, Setup};
@@ -91,6 +93,8 @@ pub struct Reactor {
     slow_turns: SlowTurns,
     sessions: Slab<ScheduledSession>,
     run_list: VecDeque<usize>,
+    /// Empty between turns; it keeps its memory.
+    group: Vec<HalfTurn>,
     timers: Timers,
     trim: Trim,
     max_sessions: usize,
@@ -171,6 +175,7 @@ impl Reactor {
             slow_turns: SlowTurns::new(started),
             sessions: Slab::with_capacity(max_sessions.min(ROOM)),
             run_list: VecDeque::new(),
+            group: Vec::with_capacity(GROUP),
             timers: Timers::with_capacity(max_sessions.min(ROOM)),
             trim: Trim::default(),
             max_sessions,
@@ -330,46 +335,6 @@ impl Reactor {
         }
         while let Some(note) = self.shared.locator.resolver.next_note() {
             self.shared.log.notice(format_args!("{note}"));
-        }
-    }
-
-    /// Runs a turn of the sessions on the run list, at most [`SESSIONS_PER_TURN`]. Sessions that
-    /// want more go to its end.
-    fn run_sessions(&mut self, woken: Instant) {
-        self.shared.tls_budget = TLS_STEPS_PER_TURN;
-        let count = self.run_list.len().min(SESSIONS_PER_TURN);
-        for _ in 0..count {
-            let Some(slot) = self.run_list.pop_front() else {
-                break;
-            };
-            let Some(entry) = self.sessions.get_mut(slot) else {
-                continue;
-            };
-            entry.listed = false;
-            let metrics = &self.shared.metrics;
-            let before = self.status.is_some().then(|| metrics.relayed());
-            let turn = entry.session.turn(&mut self.shared);
-            self.slow_turns.end(now(), &entry.session, &mut self.shared);
-            if let Some(before) = before {
-                let metrics = &mut self.shared.metrics;
-                self.sampler.sample(before, &entry.session, metrics, woken);
-            }
-            match turn {
-                Turn::Over => {
-                    entry.session.bury(&mut self.shared);
-                    self.refusals -= usize::from(entry.refusal);
-                    self.sessions.remove(slot);
-                    self.accept_rest = None;
-                    continue;
-                }
-                Turn::Again => {
-                    entry.listed = true;
-                    self.run_list.push_back(slot);
-                }
-                Turn::Idle => {}
-            }
-            self.timers
-                .arm(slot, entry.session.deadline(), &mut entry.armed);
         }
     }
 

@@ -210,8 +210,9 @@ impl Session {
         }
     }
 
-    /// Reads and writes on both sides as far as the edges and the budget allow.
-    pub fn turn(&mut self, shared: &mut Shared) -> Turn {
+    /// The first half of a turn: reads on both sides as far as the edges and the budget allow.
+    /// The second half, [`Session::write`], must follow. Returns whether there is more to do.
+    pub fn read(&mut self, shared: &mut Shared) -> bool {
         shared.meter.refill();
         shared.taken = (0, 0);
         self.connect(shared);
@@ -222,6 +223,12 @@ impl Session {
         }
         again |= self.take_server(shared, &mut scratch);
         shared.scratch = scratch;
+        again
+    }
+
+    /// The second half of a turn: writes on both sides as far as the edges and the rest of the
+    /// budget allow. `again`: there was more to do after the first half.
+    pub fn write(&mut self, mut again: bool, shared: &mut Shared) -> Turn {
         again |= self.flush(shared) || self.has_answer();
         self.enter_in_ledger(shared);
         debug_assert!(self.held() <= self.most_held(), "{} held", self.held());

@@ -4,7 +4,9 @@ mod cost;
 mod crowd;
 
 use super::SESSIONS_PER_TURN;
+use super::groups::{GROUP, GROUP_BYTES};
 use super::trim::return_memory;
+use crate::net::simulated::{Call, calls};
 use cost::Cost;
 use crowd::{Crowd, DRAIN_SPREAD, PING_INTERVAL, STANZA, accept};
 
@@ -53,6 +55,36 @@ fn many_sessions_with_work_take_several_turns() {
             .poke(at, |session, _| session.server_edge(false));
     }
     assert_eq!(crowd.told(), full_turns()[1..]);
+}
+
+/// Lets a server send each of `sessions` a stanza of `size` bytes. Returns how many sessions in
+/// turn read, and then write.
+fn groups(sessions: usize, size: usize) -> Vec<usize> {
+    let mut crowd = relaying(sessions);
+    let text = "x".repeat(size - "<a></a>".len());
+    for at in 0..sessions {
+        crowd.servers[at].send(format!("<a>{text}</a>").as_bytes());
+        crowd
+            .reactor
+            .poke(at, |session, _| session.server_edge(false));
+    }
+    let calls = calls(|| drop(crowd.told()));
+    let runs = calls.chunk_by(|one, next| one == next);
+    let (reads, writes): (Vec<_>, Vec<_>) = runs.partition(|run| run[0] == Call::Read);
+    let lens = |runs: Vec<&[Call]>| runs.into_iter().map(<[_]>::len).collect::<Vec<_>>();
+    let (reads, writes) = (lens(reads), lens(writes));
+    assert_eq!(reads, writes);
+    reads
+}
+
+#[test]
+fn the_sessions_of_a_group_write_after_all_have_read() {
+    assert_eq!(groups(2 * GROUP + 3, 100), [GROUP, GROUP, 3]);
+}
+
+#[test]
+fn a_group_that_has_read_much_takes_no_more_sessions() {
+    assert_eq!(groups(20, GROUP_BYTES / 8), [8, 8, 4]);
 }
 
 #[test]

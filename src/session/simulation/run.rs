@@ -329,7 +329,8 @@ impl<'a> Run<'a> {
         if self.over || !self.listed {
             return false;
         }
-        let turn = self.session.turn(self.shared);
+        let again = self.session.read(self.shared);
+        let turn = self.session.write(again, self.shared);
         let (held, most) = (self.session.held(), self.session.most_held());
         assert!(held <= most, "{held} bytes held");
         // Without a deadline, a client that reads nothing more would never be given up.

@@ -110,7 +110,7 @@ fn values_move_with_sessions() {
 /// The message is so large that relaying it takes long on every machine. Expat, however, checks
 /// it over many turns.
 #[test]
-fn a_slow_turn_is_told() {
+fn a_slow_turn_is_counted_and_logged() {
     const SIZE: usize = 150 << 20;
     if std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_some() {
         return;
@@ -133,7 +133,7 @@ fn a_slow_turn_is_told() {
 }
 
 #[test]
-fn every_phase_and_end_has_its_place() {
+fn every_phase_and_end_has_its_series() {
     let stage = Stage::set(STATUS);
     let daemon = &stage.daemon;
     let before = metrics(daemon);
@@ -176,7 +176,7 @@ fn every_phase_and_end_has_its_place() {
 
 /// Port checks may happen every second.
 #[test]
-fn checks_of_a_port_are_counted_and_fill_no_log() {
+fn port_checks_are_counted_and_do_not_fill_the_log() {
     let authority = Authority::new();
     let files = authority.identity(&["example.com"]).files(&[]);
     let (certificate, key) = (files.0.0.display(), files.1.0.display());
@@ -208,7 +208,7 @@ fn checks_of_a_port_are_counted_and_fill_no_log() {
 }
 
 #[test]
-fn a_hostile_to_makes_no_series() {
+fn a_hostile_to_creates_no_series() {
     let stage = Stage::set(STATUS);
     let before = metrics(&stage.daemon);
     for n in 0..50 {
@@ -289,7 +289,7 @@ fn without_other_workers_both_pages_say_the_same() {
 }
 
 #[test]
-fn how_long_messages_take_is_looked_at_now_and_then() {
+fn relay_latency_is_sampled() {
     let stage = Stage::set(STATUS);
     let (mut client, mut server) = stage.framed();
     let before = metrics(&stage.daemon);
@@ -314,7 +314,7 @@ fn how_long_messages_take_is_looked_at_now_and_then() {
 }
 
 #[test]
-fn what_waits_in_a_queue_is_told_apart() {
+fn turns_that_leave_bytes_in_a_queue_are_counted_apart() {
     let stage = Stage::set(&format!("{STATUS}max_queue_size: 33554432\n"));
     let (client, server) = stage.framed();
     let body = "x".repeat(60_000);

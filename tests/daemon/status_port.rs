@@ -54,7 +54,7 @@ fn paths_and_methods() {
 }
 
 #[test]
-fn who_asks_by_another_name_gets_nothing() {
+fn requests_for_another_host_are_refused() {
     let config = format!("{STATUS}status_host: [Metrics.example, xmpp.example.com]\n");
     let mut stage = Stage::set(&config);
     let at = status_address(&stage.daemon);
@@ -128,7 +128,7 @@ fn who_asks_by_another_name_gets_nothing() {
 }
 
 #[test]
-fn the_slow_are_cut_and_nobody_else_waits() {
+fn slow_clients_are_cut_and_nobody_else_waits() {
     let stage = Stage::set(&format!("{STATUS}max_connections: 1\n"));
     let at = status_address(&stage.daemon);
     let before = stage.daemon.descriptors();

@@ -21,7 +21,7 @@ pub(super) fn expect_no_fallback(dns: &DnsServer) {
 }
 
 #[test]
-fn host_and_port_of_the_record_count() {
+fn host_and_port_of_the_record_are_used() {
     let one = Answering::start_at((own_address(), 0), "one");
     let dns = DnsServer::start(&format!(
         "{CLEAR} SRV 1 1 {} a.example
@@ -216,7 +216,7 @@ fn a_dot_for_one_service_leaves_the_other() {
 }
 
 #[test]
-fn without_records_the_domain_itself_counts() {
+fn without_records_the_domain_itself_is_used() {
     let own = own_address();
     let _standard = Answering::start_at((own, PORT), "standard");
     for (case, zone) in [
@@ -297,7 +297,7 @@ fn a_name_in_another_script_is_asked_as_a_labels() {
 }
 
 #[test]
-fn the_hosts_file_counts_before_the_dns() {
+fn the_hosts_file_comes_before_the_dns() {
     let one = Answering::start("one");
     let dns = DnsServer::start("");
     // A machine without a hosts file knows this name too.
@@ -347,7 +347,7 @@ fn a_configured_server_is_not_looked_for() {
 }
 
 #[test]
-fn only_services_that_will_do_are_asked_for() {
+fn only_services_that_the_policy_allows_are_asked_for() {
     let one = Answering::start("one");
     let zone = format!(
         "{CLEAR} SRV 1 1 {0} a.example

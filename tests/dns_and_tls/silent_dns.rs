@@ -35,7 +35,7 @@ fn a_silent_dns_is_not_the_lack_of_a_record() {
 }
 
 #[test]
-fn the_domain_itself_counts_when_services_stay_unanswered() {
+fn the_domain_itself_is_used_when_services_stay_unanswered() {
     let own = own_address();
     let _standard = Answering::start_at((own, PORT), "standard");
     for zone in [
@@ -51,7 +51,7 @@ fn the_domain_itself_counts_when_services_stay_unanswered() {
 }
 
 #[test]
-fn a_lost_packet_is_no_silence() {
+fn a_lost_packet_is_not_silence() {
     let dns = DnsServer::start(&format!(
         "{CLEAR} SRV 1 1 5269 a.example
          a.example A 192.0.2.7
@@ -73,7 +73,7 @@ fn swallowing() -> DnsServer {
 }
 
 #[test]
-fn the_domain_is_asked_for_beside_and_counts_after_a_second_and_a_half() {
+fn the_domain_itself_is_asked_for_meanwhile_and_used_after_a_second_and_a_half() {
     let dns = swallowing();
     let mut looking_up = LookingUp::asking(&dns);
     looking_up.look_up(1, "x.example", Source::Unix, 0);
@@ -94,7 +94,7 @@ fn the_domain_is_asked_for_beside_and_counts_after_a_second_and_a_half() {
 }
 
 #[test]
-fn records_that_come_late_count_before_the_domain_itself() {
+fn late_records_come_before_the_domain_itself() {
     let dns = swallowing();
     let mut looking_up = LookingUp::asking(&dns);
     looking_up.look_up(1, "x.example", Source::Unix, 0);

@@ -333,13 +333,7 @@ impl Master {
                 self.generations.order(Order::Report);
             }
             Signal::SIGUSR2 if self.kill_at.is_some() => upgrade::log_stopping(&self.log),
-            Signal::SIGUSR2 => match self.generations.begin(now()) {
-                Ok(()) => {
-                    let text = format_args!("upgrade: starting the new process");
-                    self.log.notice(text);
-                }
-                Err(why) => upgrade::log_failed(&self.log, &why),
-            },
+            Signal::SIGUSR2 => self.generations.begin(now(), &self.log),
             _ => {}
         }
     }

@@ -35,14 +35,8 @@ impl Reactor {
             }
             return;
         };
-        match generations.begin(now()) {
-            Ok(()) => {
-                let text = format_args!("upgrade: starting the new process");
-                self.shared.log.notice(text);
-                self.watch_generations();
-            }
-            Err(why) => upgrade::log_failed(&self.shared.log, &why),
-        }
+        generations.begin(now(), &self.shared.log);
+        self.watch_generations();
     }
 
     /// Forwards an order to older generations.

@@ -53,7 +53,7 @@ pub(super) fn of_missing_files(files: &OwnedFiles, log: &Log) {
         .chain(pid_file.map(PidFile::path));
     for path in missing.map(Path::display) {
         let text =
-            format_args!("{path} was removed or replaced; restart jabsocket to make it again");
+            format_args!("{path} was removed or replaced; restart jabsocket to create it again");
         log.startup(Level::Warning, text);
     }
 }

@@ -161,8 +161,15 @@ impl Generations {
         }
     }
 
-    /// Starts the next generation.
-    pub fn begin(&mut self, now: Instant) -> Result<(), String> {
+    /// Starts the next generation, and logs whether that was possible.
+    pub fn begin(&mut self, now: Instant, log: &Log) {
+        match self.start(now) {
+            Ok(()) => log.notice(format_args!("upgrade: starting the new process")),
+            Err(why) => log_failed(log, &why),
+        }
+    }
+
+    fn start(&mut self, now: Instant) -> Result<(), String> {
         if self.retired {
             return Err("a newer process serves already".to_owned());
         }

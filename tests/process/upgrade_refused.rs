@@ -93,7 +93,7 @@ fn an_upgrade_names_files_that_were_removed() {
     for name in ["pid", "socket"] {
         let path = all.dir.path(name);
         all.daemon().wait_for_line(&format!(
-            "warning: {} was removed or replaced; restart jabsocket to make it again",
+            "warning: {} was removed or replaced; restart jabsocket to create it again",
             path.display()
         ));
     }

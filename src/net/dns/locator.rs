@@ -112,33 +112,42 @@ impl Locator {
                 name,
                 clear,
                 direct,
-            } => {
-                let local = is_localhost(name);
-                look_up.may_fall_back = *clear && !local;
-                let addresses = self.resolver.hosts_file(name, now_ms);
-                self.observer.tell(&Step::HostsFile(name, &addresses));
-                look_up.in_hosts_file = *clear && !addresses.is_empty();
-                if look_up.in_hosts_file {
-                    look_up.hold_until = Some(now_ms + HOLD_MS);
-                }
-                for at in 0..look_up.services.len() {
-                    let (kind, answer) = &mut look_up.services[at];
-                    let wanted = match kind {
-                        ServiceKind::Clear => *clear,
-                        ServiceKind::Direct => *direct,
-                    };
-                    if !wanted {
-                        *answer = Some(Ok(Vec::new()));
-                    } else if local {
-                        *answer = Some(Err(DnsError::NotFound));
-                    } else {
-                        let question = service_question(*kind, name);
-                        self.ask(&mut look_up, question, now_ms);
-                    }
-                }
-            }
+            } => self.ask_services(&mut look_up, name, [*clear, *direct], now_ms),
         }
         self.advance(look_up, now_ms);
+    }
+
+    /// Asks for those services of a domain that are wanted, and looks it up in the hosts file.
+    fn ask_services(
+        &mut self,
+        look_up: &mut LookUp,
+        domain: &str,
+        [clear, direct]: [bool; 2],
+        now_ms: u64,
+    ) {
+        let local = is_localhost(domain);
+        look_up.may_fall_back = clear && !local;
+        let addresses = self.resolver.hosts_file(domain, now_ms);
+        self.observer.tell(&Step::HostsFile(domain, &addresses));
+        look_up.in_hosts_file = clear && !addresses.is_empty();
+        if look_up.in_hosts_file {
+            look_up.hold_until = Some(now_ms + HOLD_MS);
+        }
+        for at in 0..look_up.services.len() {
+            let (kind, answer) = &mut look_up.services[at];
+            let wanted = match kind {
+                ServiceKind::Clear => clear,
+                ServiceKind::Direct => direct,
+            };
+            if !wanted {
+                *answer = Some(Ok(Vec::new()));
+            } else if local {
+                *answer = Some(Err(DnsError::NotFound));
+            } else {
+                let question = service_question(*kind, domain);
+                self.ask(look_up, question, now_ms);
+            }
+        }
     }
 
     /// Drops a look-up, and the questions that only this look-up waited for.

@@ -206,7 +206,7 @@ mod tests {
         old.accepted = 3;
         old.enter_domain(Some("a.example"));
         Publisher::start(shared, 0, &old, &gauges);
-        // Two generations are killed; the list changes before the third.
+        // Two workers are killed one after the other; the list changes before the third.
         let (config, mut new) = counters("b.example");
         shared.add_series(&config);
         for alive in [2, 1] {

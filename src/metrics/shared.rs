@@ -35,7 +35,7 @@ const OLDER_GENERATIONS: usize = 2;
 const NAMES: usize = 3;
 /// The words above and the names of the series.
 const HEADER: usize = NAMES + (MAX_SERIES + 1) * NAME;
-/// Whether the worker is alive, the generation, and two records.
+/// Whether the worker is alive, the version, which tells the current record, and two records.
 const SLOT: usize = 2 + 2 * RECORD;
 /// The worker's own values and the kept values.
 const RECORD: usize = 2 * VALUES;
@@ -156,9 +156,9 @@ impl SharedMetrics {
         &self.0[HEADER + worker * SLOT..][..SLOT]
     }
 
-    /// Returns the worker's own values and the kept values of a generation.
-    fn record(self, worker: usize, generation: u64) -> [&'static [AtomicU64]; 2] {
-        let record = &self.slot(worker)[2 + (generation % 2) as usize * RECORD..];
+    /// Returns the worker's own values and the kept values in the record of a version.
+    fn record(self, worker: usize, version: u64) -> [&'static [AtomicU64]; 2] {
+        let record = &self.slot(worker)[2 + (version % 2) as usize * RECORD..];
         [&record[..VALUES], &record[VALUES..RECORD]]
     }
 
@@ -186,20 +186,20 @@ impl SharedMetrics {
 
     /// Writes the values of a worker and marks it as alive.
     pub(super) fn write(self, worker: usize, values: &[u64]) {
-        let generation = self.slot(worker)[1].load(Relaxed);
-        store(self.record(worker, generation)[0], values);
+        let version = self.slot(worker)[1].load(Relaxed);
+        store(self.record(worker, version)[0], values);
         self.set_alive(worker, true);
     }
 
-    /// Begins the next generation of a slot, with only kept values. If the worker is killed
+    /// Switches to the other record of a slot, with only kept values. If the worker is killed
     /// meanwhile, the slot stays unchanged.
     pub(super) fn begin(self, worker: usize, kept: &[u64]) {
-        let generation = &self.slot(worker)[1];
-        let next = generation.load(Relaxed) + 1;
+        let version = &self.slot(worker)[1];
+        let next = version.load(Relaxed) + 1;
         let record = self.record(worker, next);
         store(record[0], &[0; VALUES]);
         store(record[1], kept);
-        generation.store(next, Release);
+        version.store(next, Release);
     }
 }
 
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_are_separate_and_a_new_generation_keeps_its_values() {
+    fn slots_are_separate_and_a_new_worker_keeps_their_values() {
         let shared = SharedMetrics::new(3).unwrap();
         assert_eq!(shared.slots(), 3);
         shared.begin(1, &[0; 2]);

@@ -70,7 +70,7 @@ impl Status {
         for (at, listener) in listeners.iter_mut().enumerate() {
             listener
                 .register(registry, Token(first_token + at))
-                .map_err(|error| format!("cannot register a listener: {error}"))?;
+                .map_err(|error| format!("cannot watch a listening socket: {error}"))?;
         }
         Ok(Status {
             first_token,

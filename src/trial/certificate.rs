@@ -39,7 +39,7 @@ impl Certificate {
         );
         Some(Certificate {
             names: names.collect(),
-            issuer: words(certificate.issuer_name()),
+            issuer: described(certificate.issuer_name()),
             until: until.to_string(),
             expires: seconds(&epoch, until)?,
             left_secs: seconds(&now, until)?,
@@ -106,7 +106,7 @@ fn seconds(from: &Asn1TimeRef, to: &Asn1TimeRef) -> Option<i64> {
     Some(i64::from(time.days) * DAY_SECS + i64::from(time.secs))
 }
 
-fn words(name: &X509NameRef) -> String {
+fn described(name: &X509NameRef) -> String {
     let entries = name.entries().map(|entry| {
         let kind = entry.object().nid().short_name().unwrap_or("?");
         let text = entry.data().to_string().unwrap_or_default();

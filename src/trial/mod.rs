@@ -6,7 +6,7 @@
 //! Binds no port, and writes no log and no file.
 //!
 //! `walk` receives the steps, `certificate` and `offers` describe what the server shows,
-//! `problem` finds the words for what is wrong, and `report` prints.
+//! `problem` says what is wrong, and `report` prints.
 
 mod certificate;
 mod offers;
@@ -32,7 +32,7 @@ use crate::proto::xmpp::framing;
 use crate::proto::xmpp::header::Header;
 use crate::reactor::{Reactor, Setup};
 use crate::session::step::Observer;
-use report::{Mood, Report};
+use report::{Outcome, Report};
 use walk::{Verdict, Walk};
 
 /// How much longer than a session the trial waits, so that the session can end first.
@@ -78,23 +78,23 @@ fn attempt(config: Rc<Config>, domain: &str, mut report: Report) -> Result<Verdi
     report.started = Instant::now();
     for why in &unusable {
         let text = format!("{why} (matters only to domains with this file)");
-        report.step(Mood::Odd, "file", &text, &[]);
+        report.step(Outcome::Doubtful, "file", &text, &[]);
     }
     for path in ["/etc/hosts", "/etc/resolv.conf"] {
         if let Err(error) = File::open(path) {
-            report.step(Mood::Odd, "file", &format!("{path}: {error}"), &[]);
+            report.step(Outcome::Doubtful, "file", &format!("{path}: {error}"), &[]);
         }
     }
-    let words = |error: io::Error| error.to_string();
-    let (mut client, ours) = UnixStream::pair().map_err(words)?;
-    ours.set_nonblocking(true).map_err(words)?;
-    client.write_all(REQUEST).map_err(words)?;
-    client.write_all(&frame(&open(domain))).map_err(words)?;
+    let text = |error: io::Error| error.to_string();
+    let (mut client, ours) = UnixStream::pair().map_err(text)?;
+    ours.set_nonblocking(true).map_err(text)?;
+    client.write_all(REQUEST).map_err(text)?;
+    client.write_all(&frame(&open(domain))).map_err(text)?;
     let endpoints = Endpoint::all(&Config::default())?;
     let endpoint = endpoints.first().ok_or("no endpoint")?;
     let log = Rc::new(silent_log(report.started));
     // The reactor takes the signals of a daemon, but they should end a trial.
-    let mask = signals::block().map_err(words)?;
+    let mask = signals::block().map_err(text)?;
     let mut reactor = Reactor::new(
         Rc::clone(&config),
         tls,
@@ -107,11 +107,11 @@ fn attempt(config: Rc<Config>, domain: &str, mut report: Report) -> Result<Verdi
     let limit = config.connect_timeout + GRACE;
     let walk = Walk::new(config, domain, client, report, !unusable.is_empty());
     let walk = Rc::new(RefCell::new(walk));
-    let told = Rc::clone(&walk);
-    let observer = Observer::new(move |step| told.borrow_mut().take(step));
+    let observed = Rc::clone(&walk);
+    let observer = Observer::new(move |step| observed.borrow_mut().take(step));
     let ours = mio::net::UnixStream::from_std(ours);
     let served = reactor.serve_one(ours, endpoint, limit, observer);
-    served.map_err(words)?;
+    served.map_err(text)?;
     let verdict = walk.borrow_mut().verdict.take();
     verdict.ok_or_else(|| "the session did not end".to_owned())
 }

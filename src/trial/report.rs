@@ -13,10 +13,10 @@ const MAX_TEXT: usize = 1000;
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mood {
+pub(super) enum Outcome {
     Good,
     /// It may be wrong.
-    Odd,
+    Doubtful,
     Bad,
 }
 
@@ -42,21 +42,21 @@ impl Report {
     }
 
     /// Prints a step; `more` is for scripts.
-    pub(super) fn step(self, mood: Mood, step: &'static str, text: &str, more: &[Member]) {
+    pub(super) fn step(self, outcome: Outcome, step: &'static str, text: &str, more: &[Member]) {
         let ms = self.started.elapsed().as_millis();
         if self.json {
             let common = [
                 ("step", json(step)),
                 ("ms", ms.to_string()),
-                ("ok", (mood != Mood::Bad).to_string()),
+                ("ok", (outcome != Outcome::Bad).to_string()),
                 ("text", json(text)),
             ];
             return print(&object(&[&common, more].concat()));
         }
-        let colour = match mood {
-            Mood::Good => "32",
-            Mood::Odd => "33",
-            Mood::Bad => "31",
+        let colour = match outcome {
+            Outcome::Good => "32",
+            Outcome::Doubtful => "33",
+            Outcome::Bad => "31",
         };
         let step = self.coloured(&format!("{step:<11}"), colour);
         print(&format!("{ms:>6} ms  {step}  {}\n", Escaped(cut(text))));

@@ -11,7 +11,7 @@ use super::certificate::Certificate;
 use super::close;
 use super::offers::Offers;
 use super::problem::{Problem, Stage};
-use super::report::Mood::{Bad, Good, Odd};
+use super::report::Outcome::{Bad, Doubtful, Good};
 use super::report::{Report, json, json_list, list};
 use crate::config::{Config, DomainRule};
 use crate::net::dns::locator::Target;
@@ -111,7 +111,7 @@ impl Walk {
                 }
             }
             Step::Redirected(to) => {
-                report.step(Odd, "redirect", to, &[("to", json(to))]);
+                report.step(Doubtful, "redirect", to, &[("to", json(to))]);
             }
             Step::Header(header) => self.take_header(header),
             Step::Features { received, relayed } => self.take_features(received, relayed),
@@ -134,10 +134,10 @@ impl Walk {
     }
 
     fn take_rule(&mut self, domain: &str, rule: DomainRule<'_>) {
-        let (mood, entry, text) = match rule {
+        let (outcome, entry, text) = match rule {
             DomainRule::Any => {
                 let text = "there is no 'domains' list, any domain may be reached";
-                (Odd, None, text.to_owned())
+                (Doubtful, None, text.to_owned())
             }
             DomainRule::Listed(entry) => {
                 let text = format!("'{}' in 'domains'", entry.name);
@@ -162,7 +162,7 @@ impl Walk {
             ("servers", json_list(&servers)),
             ("tls", json(tls)),
         ];
-        self.report.step(mood, "rule", &text, &members);
+        self.report.step(outcome, "rule", &text, &members);
     }
 
     fn take_net(&mut self, step: &NetStep<'_>) {
@@ -208,7 +208,7 @@ impl Walk {
             Question::Host(_, Family::V4) => "A",
         };
         let name = format!("{} {kind}", question.name());
-        let (mood, records) = match result {
+        let (outcome, records) = match result {
             Ok(Records::Services(services)) => {
                 let services = services.iter().map(|srv| {
                     let (host, port) = (&srv.host, srv.port);
@@ -220,7 +220,7 @@ impl Walk {
             Ok(Records::Addresses(addresses)) => {
                 (Good, addresses.iter().map(IpAddr::to_string).collect())
             }
-            Err(DnsError::NotFound) => (Odd, Vec::new()),
+            Err(DnsError::NotFound) => (Doubtful, Vec::new()),
             Err(error) => (Bad, vec![error.to_string()]),
         };
         if records.is_empty() {
@@ -233,23 +233,23 @@ impl Walk {
             ("records", json_list(&records)),
             ("hosts_file", local.to_string()),
         ];
-        self.report.step(mood, "dns", &text, &members);
+        self.report.step(outcome, "dns", &text, &members);
     }
 
     fn take_targets(&mut self, allowed: &[Target], refused: &[Target]) {
-        let words = |target: &Target| match target.direct {
+        let shown = |target: &Target| match target.direct {
             true => format!("{} (TLS at once)", target.address),
             false => target.address.to_string(),
         };
         if let Some(first) = refused.first() {
-            let refused: Vec<_> = refused.iter().map(words).collect();
+            let refused: Vec<_> = refused.iter().map(shown).collect();
             let text = format!("{}: refused as internal addresses", list(&refused));
             let refused = [("refused", json_list(&refused))];
             self.report.step(Bad, "addresses", &text, &refused);
             self.note(Problem::internal(&first.address));
         }
         if !allowed.is_empty() {
-            let allowed: Vec<_> = allowed.iter().map(words).collect();
+            let allowed: Vec<_> = allowed.iter().map(shown).collect();
             let text = list(&allowed);
             let allowed = [("addresses", json_list(&allowed))];
             self.report.step(Good, "addresses", &text, &allowed);
@@ -281,10 +281,10 @@ impl Walk {
             true => "",
             false => verdict.error_string(),
         };
-        let (mood, doubt) = match certificate.warning() {
+        let (outcome, doubt) = match certificate.warning() {
             _ if !succeeded => (Bad, None),
-            _ if !is_verified => (Odd, Some(UNVERIFIED.to_owned())),
-            Some(warning) => (Odd, Some(warning)),
+            _ if !is_verified => (Doubtful, Some(UNVERIFIED.to_owned())),
+            Some(warning) => (Doubtful, Some(warning)),
             None => (Good, None),
         };
         self.doubts = doubt.into_iter().collect();
@@ -296,7 +296,7 @@ impl Walk {
             ("refused", json(refusal)),
         ];
         self.report
-            .step(mood, "certificate", &certificate.text(), &members);
+            .step(outcome, "certificate", &certificate.text(), &members);
         if !succeeded && let Some((what, remedy)) = certificate.mistake(&self.domain, verdict) {
             let what = format!("the certificate at {} {what}", self.address);
             self.explain(Problem::new(Stage::Security, what, remedy));
@@ -326,7 +326,7 @@ impl Walk {
         if !offers.removed.is_empty() {
             let text = format!("{}: not relayed to web pages", list(&offers.removed));
             let removed = [("removed", json_list(&offers.removed))];
-            report.step(Odd, "removed", &text, &removed);
+            report.step(Doubtful, "removed", &text, &removed);
         }
         self.verdict = Some(match offers.mechanisms.is_empty() {
             true => Err(Problem::no_login(&offers.removed).sentence(&self.domain)),

@@ -1,4 +1,4 @@
-//! The names and the validity of a listener's certificates.
+//! The names and the validity of certificates.
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -8,7 +8,7 @@ use openssl::nid::Nid;
 use openssl::x509::{X509, X509Ref};
 
 /// A certificate that expires within this many days causes a warning.
-const SOON_DAYS: u32 = 14;
+pub(crate) const SOON_DAYS: u32 = 14;
 
 /// The validity of a certificate and its chain.
 pub(super) struct Validity {
@@ -23,10 +23,10 @@ impl Validity {
     /// The validity of a certificate in the file at `path` and of its chain.
     pub(super) fn new(path: &Path, chain: &[X509]) -> Validity {
         let name = chain.first().and_then(|own| names(own).into_iter().next());
+        let epoch = Asn1Time::from_unix(0).ok();
         let expires = chain.iter().filter_map(|certificate| {
-            let until = Asn1Time::from_unix(0).ok()?.diff(certificate.not_after());
-            let until = until.ok()?;
-            u64::try_from(i64::from(until.days) * 86_400 + i64::from(until.secs)).ok()
+            let until = seconds_between(epoch.as_ref()?, certificate.not_after());
+            u64::try_from(until?).ok()
         });
         let warnings = chain.iter().filter_map(|one| expiry(path, one));
         Validity {
@@ -35,6 +35,12 @@ impl Validity {
             warnings: warnings.collect(),
         }
     }
+}
+
+/// The seconds from a time to another; negative if the other is earlier.
+pub(crate) fn seconds_between(from: &Asn1TimeRef, to: &Asn1TimeRef) -> Option<i64> {
+    let time = from.diff(to).ok()?;
+    Some(i64::from(time.days) * 86_400 + i64::from(time.secs))
 }
 
 /// A warning about the validity of a certificate, if one is needed.

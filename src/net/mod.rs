@@ -7,7 +7,7 @@
 //!
 //! Connections: `transport` is a connected socket with or without TLS, `byte_stream` the
 //! socket itself, and `tls_socket` the layer between it and the TLS library. `tls_server` has
-//! the TLS settings for browsers, `certificate` the dates of our certificates, `ticket_keys`
+//! the TLS settings for browsers, `certificate` the dates of certificates, `ticket_keys`
 //! the keys of tickets, `tls_client` the TLS settings for servers, and `tls_raw` the calls that
 //! the library's crate lacks. `file_stamp` tells whether a file has changed. `peer` is a
 //! client's address, and `source` the part of it by which limits count.
@@ -25,7 +25,7 @@
 pub(crate) mod address;
 pub(crate) mod bind;
 pub(crate) mod byte_stream;
-mod certificate;
+pub(crate) mod certificate;
 mod connect_queue;
 pub(crate) mod dial;
 pub mod dns;

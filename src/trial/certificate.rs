@@ -1,6 +1,6 @@
 //! Describes the certificate that a server shows, and why it is refused.
 
-use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::asn1::Asn1Time;
 use openssl::ssl::SslRef;
 use openssl::x509::{X509NameRef, X509Ref, X509VerifyResult};
 use openssl_sys::{
@@ -10,8 +10,8 @@ use openssl_sys::{
     X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
 };
 
-/// A certificate that expires within this many days causes a warning.
-const SOON_DAYS: i64 = 14;
+use crate::net::certificate::{SOON_DAYS, seconds_between};
+
 const DAY_SECS: i64 = 86_400;
 
 pub(super) struct Certificate {
@@ -41,8 +41,8 @@ impl Certificate {
             names: names.collect(),
             issuer: described(certificate.issuer_name()),
             until: until.to_string(),
-            expires: seconds(&epoch, until)?,
-            left_secs: seconds(&now, until)?,
+            expires: seconds_between(&epoch, until)?,
+            left_secs: seconds_between(&now, until)?,
         })
     }
 
@@ -62,7 +62,7 @@ impl Certificate {
 
     /// Returns a warning if it expires soon.
     pub(super) fn warning(&self) -> Option<String> {
-        let is_soon = self.left_secs < SOON_DAYS * DAY_SECS;
+        let is_soon = self.left_secs < i64::from(SOON_DAYS) * DAY_SECS;
         is_soon.then(|| format!("its certificate expires {}", self.until))
     }
 
@@ -98,12 +98,6 @@ impl Certificate {
             _ => return None,
         })
     }
-}
-
-/// Returns the seconds between two times.
-fn seconds(from: &Asn1TimeRef, to: &Asn1TimeRef) -> Option<i64> {
-    let time = from.diff(to).ok()?;
-    Some(i64::from(time.days) * DAY_SECS + i64::from(time.secs))
 }
 
 fn described(name: &X509NameRef) -> String {

@@ -114,22 +114,12 @@ pub struct ServerStream {
     root: Option<Box<Root>>,
 }
 
-/// Where reading stopped, and why.
-enum Rest {
-    /// The bytes from here on are kept until more arrive.
-    Wait(usize),
-    /// The bytes from here on are kept until the receiver continues.
-    Paused(usize),
-}
-
-/// The progress with a unit.
-enum Progress {
-    /// The unit is not complete.
-    Wait,
-    /// The check must continue in another turn.
-    Later,
-    /// A unit of this many bytes was passed on.
-    Done(usize, Flow),
+/// What a call of [`ServerStream::feed`] works with.
+struct Feed<'a, F> {
+    pool: &'a mut Pool,
+    limit: usize,
+    meter: &'a mut Meter,
+    each: F,
 }
 
 impl ServerStream {
@@ -147,18 +137,22 @@ impl ServerStream {
         fresh: &[u8],
         limit: usize,
         meter: &mut Meter,
-        mut each: impl FnMut(Unit<'_>) -> Flow,
+        each: impl FnMut(Unit<'_>) -> Flow,
     ) -> Result<Flow, Error> {
+        let mut feed = Feed {
+            pool,
+            limit,
+            meter,
+            each,
+        };
         let mut bytes = std::mem::take(&mut self.tail);
         if bytes.is_empty() {
-            let rest = self.run(pool, fresh, limit, meter, &mut each)?;
-            let (at, flow) = rest.split();
+            let (at, flow) = self.run(fresh, &mut feed)?;
             self.tail.extend(&fresh[at..]);
             return Ok(flow);
         }
         bytes.extend(fresh);
-        let rest = self.run(pool, bytes.as_slice(), limit, meter, &mut each)?;
-        let (at, flow) = rest.split();
+        let (at, flow) = self.run(bytes.as_slice(), &mut feed)?;
         bytes.consume(at);
         self.tail = bytes;
         Ok(flow)
@@ -187,72 +181,60 @@ impl ServerStream {
         self.tail.as_slice().iter().all(|&byte| is_space(byte))
     }
 
-    /// Processes `bytes`, which begin with the current unit.
+    /// Processes `bytes`, which begin with the current unit. Returns how many bytes are done
+    /// with, and whether the rest waits only for more bytes.
     fn run(
         &mut self,
-        pool: &mut Pool,
         bytes: &[u8],
-        limit: usize,
-        meter: &mut Meter,
-        each: &mut impl FnMut(Unit<'_>) -> Flow,
-    ) -> Result<Rest, Error> {
+        feed: &mut Feed<'_, impl FnMut(Unit<'_>) -> Flow>,
+    ) -> Result<(usize, Flow), Error> {
         let mut at = 0;
         loop {
-            let mut unit = self.unfinished.take();
+            let unit = self.unfinished.take();
             if unit.is_none() {
                 at += bytes[at..].iter().take_while(|&&b| is_space(b)).count();
                 match (self.state, &bytes[at..]) {
-                    (State::Ended, _) => return Ok(Rest::Wait(bytes.len())),
-                    (_, []) => return Ok(Rest::Wait(at)),
+                    (State::Ended, _) => return Ok((bytes.len(), Flow::Continue)),
                     // It takes two bytes to recognize an end tag, or UTF-16.
-                    (_, [b'<']) => return Ok(Rest::Wait(at)),
+                    (_, [] | [b'<']) => return Ok((at, Flow::Continue)),
                     (State::Content, [b'<', b'/', ..]) => {
-                        return self.end_tag(bytes, at, limit, each);
+                        let len = self.end_tag(&bytes[at..], feed)?;
+                        return Ok((at + len, Flow::Continue));
                     }
                     (State::Header, [b'<', 0, ..]) => return Err(Error::NotAStream),
                     (_, [b'<', ..]) => {}
                     _ => return Err(Error::Text),
                 }
             }
-            let progress = match &mut unit {
-                Some(unit) => self.go_on(unit, pool, &bytes[at..], limit, meter, each)?,
-                None => match self.plain(&bytes[at..], limit, meter, each)? {
+            let (len, flow) = match unit {
+                Some(unit) => self.go_on(unit, &bytes[at..], feed)?,
+                None => match self.plain(&bytes[at..], feed)? {
                     Some(done) => done,
                     None => {
-                        let new = unit.insert(Box::new(UnfinishedUnit::new(self.state, pool)));
-                        self.go_on(new, pool, &bytes[at..], limit, meter, each)?
+                        let new = UnfinishedUnit::new(self.state, feed.pool);
+                        self.go_on(Box::new(new), &bytes[at..], feed)?
                     }
                 },
             };
-            let flow = match progress {
-                Progress::Done(len, flow) => {
-                    at += len;
-                    flow
-                }
-                Progress::Wait | Progress::Later => {
-                    self.unfinished = unit;
-                    return Ok(match progress {
-                        Progress::Wait => Rest::Wait(at),
-                        _ => Rest::Paused(at),
-                    });
-                }
-            };
-            if flow == Flow::Pause || meter.is_spent() {
-                return Ok(Rest::Paused(at));
+            at += len;
+            if flow == Flow::Pause || self.unfinished.is_some() {
+                return Ok((at, flow));
+            }
+            if feed.meter.is_spent() {
+                return Ok((at, Flow::Pause));
             }
         }
     }
 
     /// Passes on the unit at the start of `bytes`, if it is complete and certainly well-formed.
+    /// Returns its length, and what the receiver asks for.
     fn plain(
         &mut self,
         bytes: &[u8],
-        limit: usize,
-        meter: &mut Meter,
-        each: &mut impl FnMut(Unit<'_>) -> Flow,
-    ) -> Result<Option<Progress>, Error> {
+        feed: &mut Feed<'_, impl FnMut(Unit<'_>) -> Flow>,
+    ) -> Result<Option<(usize, Flow)>, Error> {
         match self.state {
-            State::Header => return Ok(self.plain_header(bytes, limit, meter, each)),
+            State::Header => return Ok(self.plain_header(bytes, feed)),
             State::Content => {}
             State::Ended => return Ok(None),
         }
@@ -263,10 +245,10 @@ impl ServerStream {
             return Ok(None);
         };
         let len = element.bytes.len();
-        meter.draw(UNIT_WORK + len / LOOKED_AT_BYTES);
-        let (state, flow) = hand_out(element, limit, each)?;
+        feed.meter.draw(UNIT_WORK + len / LOOKED_AT_BYTES);
+        let (state, flow) = feed.hand_out(element)?;
         self.state = state;
-        Ok(Some(Progress::Done(len, flow)))
+        Ok(Some((len, flow)))
     }
 
     /// Passes on the header at the start of `bytes`, if it is usual, complete and certainly
@@ -274,77 +256,75 @@ impl ServerStream {
     fn plain_header(
         &mut self,
         bytes: &[u8],
-        limit: usize,
-        meter: &mut Meter,
-        each: &mut impl FnMut(Unit<'_>) -> Flow,
-    ) -> Option<Progress> {
+        feed: &mut Feed<'_, impl FnMut(Unit<'_>) -> Flow>,
+    ) -> Option<(usize, Flow)> {
         let root = expat::plain_root(bytes, USUAL_ROOT)?;
         let len = root.bytes.len();
         let usual = root.declares(ns::CLIENT, Some(ns::STREAMS)) && !root.is_empty;
-        if !usual || len > limit {
+        if !usual || len > feed.limit {
             return None;
         }
-        meter.draw(UNIT_WORK + len / LOOKED_AT_BYTES);
+        feed.meter.draw(UNIT_WORK + len / LOOKED_AT_BYTES);
         self.root = None;
         self.state = State::Content;
         let (bytes, header) = (root.bytes, Header::of_plain(&root));
-        Some(Progress::Done(len, each(Unit::Header { bytes, header })))
+        Some((len, (feed.each)(Unit::Header { bytes, header })))
     }
 
-    /// Finds the end of `unit`, which starts with `bytes`, and then checks it.
+    /// Finds the end of `unit`, which starts with `bytes`, checks it and passes it on. Returns
+    /// its length, and what the receiver asks for. If the unit is not complete, or the check
+    /// must continue in another turn, keeps the unit and returns 0.
     fn go_on(
         &mut self,
-        unit: &mut UnfinishedUnit,
-        pool: &mut Pool,
+        mut unit: Box<UnfinishedUnit>,
         bytes: &[u8],
-        limit: usize,
-        meter: &mut Meter,
-        each: &mut impl FnMut(Unit<'_>) -> Flow,
-    ) -> Result<Progress, Error> {
+        feed: &mut Feed<'_, impl FnMut(Unit<'_>) -> Flow>,
+    ) -> Result<(usize, Flow), Error> {
         if unit.judgement.is_none() {
             let came_whole = unit.seen == 0;
             // Ignore everything beyond the limit, however the input was split.
-            let within = bytes.len().min(limit.saturating_add(1));
+            let within = bytes.len().min(feed.limit.saturating_add(1));
             let fresh = &bytes[unit.seen..within];
             let end = unit.boundary.feed(fresh)?;
             let seen = end.unwrap_or(fresh.len());
-            meter.draw(UNIT_WORK + seen / LOOKED_AT_BYTES);
+            feed.meter.draw(UNIT_WORK + seen / LOOKED_AT_BYTES);
             unit.seen += seen;
-            if unit.seen > limit {
+            if unit.seen > feed.limit {
                 return Err(Error::TooBig);
             }
             if end.is_none() {
-                return Ok(Progress::Wait);
+                self.unfinished = Some(unit);
+                return Ok((0, Flow::Continue));
             }
-            if !came_whole
-                && let Some(done) = self.plain(&bytes[..unit.seen], limit, meter, each)?
-            {
+            if !came_whole && let Some(done) = self.plain(&bytes[..unit.seen], feed)? {
                 return Ok(done);
             }
         }
         let bytes = &bytes[..unit.seen];
         let mut judgement = match unit.judgement.take() {
             Some(judgement) => judgement,
-            None => Judgement::new(self.parser(pool, meter)?),
+            None => Judgement::new(self.parser(feed.pool, feed.meter)?),
         };
-        if !judgement.proceed(bytes, meter)? {
+        if !judgement.proceed(bytes, feed.meter)? {
             unit.judgement = Some(judgement);
-            return Ok(Progress::Later);
+            self.unfinished = Some(unit);
+            return Ok((0, Flow::Pause));
         }
         if self.state == State::Header {
-            return self.header(bytes, judgement.parser(), each);
+            let header = self.header(bytes, judgement.parser())?;
+            return Ok((bytes.len(), (feed.each)(Unit::Header { bytes, header })));
         }
         let Some(tag) = judgement.element() else {
             let why = "not exactly one element";
             return Err(Error::Xml(expat::Error::NotWellFormed(why)));
         };
         let element = Element::seen(bytes, (judgement.parser(), tag), self.declarations());
-        let (state, flow) = hand_out(element, limit, each)?;
+        let (state, flow) = feed.hand_out(element)?;
         self.state = state;
         if self.root.is_none() {
-            pool.put(judgement.into_parser());
+            feed.pool.put(judgement.into_parser());
         }
-        Ok(Progress::Done(bytes.len(), flow))
+        Ok((bytes.len(), flow))
     }
 
     /// Returns a parser for the next unit. For an unusual root the pool has none, so one is
@@ -365,13 +345,8 @@ impl ServerStream {
         }
     }
 
-    /// Passes on the header that `parser` reported.
-    fn header(
-        &mut self,
-        bytes: &[u8],
-        parser: &Parser,
-        each: &mut impl FnMut(Unit<'_>) -> Flow,
-    ) -> Result<Progress, Error> {
+    /// Takes the root from the header that `parser` reported, and returns its attributes.
+    fn header(&mut self, bytes: &[u8], parser: &Parser) -> Result<Header, Error> {
         let [Token::Start(tag)] = parser.tokens() else {
             return Err(Error::NotAStream);
         };
@@ -388,9 +363,7 @@ impl ServerStream {
             })
         });
         self.state = State::Content;
-        let header = Header::read(parser, tag);
-        let flow = each(Unit::Header { bytes, header });
-        Ok(Progress::Done(bytes.len(), flow))
+        Ok(Header::read(parser, tag))
     }
 
     fn declarations(&self) -> &Declarations {
@@ -400,55 +373,51 @@ impl ServerStream {
         }
     }
 
-    /// Reads the end tag at `at`. Pooled parsers do not know the root's name.
+    /// Reads the end tag at the start of `bytes`. Returns how many bytes are done with: all, or
+    /// none if the tag is not complete. Pooled parsers do not know the root's name.
     fn end_tag(
         &mut self,
         bytes: &[u8],
-        at: usize,
-        limit: usize,
-        each: &mut impl FnMut(Unit<'_>) -> Flow,
-    ) -> Result<Rest, Error> {
+        feed: &mut Feed<'_, impl FnMut(Unit<'_>) -> Flow>,
+    ) -> Result<usize, Error> {
         let name = match &self.root {
             Some(root) => &root.name[..],
             None => USUAL_ROOT.as_bytes(),
         };
-        let tag = &bytes[at..];
-        let Some(close) = memchr::memchr(b'>', tag) else {
-            let known = tag.len() - 2;
-            let as_expected = tag[2..].starts_with(name) || name.starts_with(&tag[2..]);
+        let Some(close) = memchr::memchr(b'>', bytes) else {
+            let begun = &bytes["</".len()..];
+            let as_expected = begun.starts_with(name) || name.starts_with(begun);
             return match as_expected {
                 false => Err(Error::WrongEndTag),
-                true if known > limit => Err(Error::TooBig),
-                true => Ok(Rest::Wait(at)),
+                true if begun.len() > feed.limit => Err(Error::TooBig),
+                true => Ok(0),
             };
         };
-        match tag[2..close].strip_prefix(name) {
+        match bytes["</".len()..close].strip_prefix(name) {
             Some(rest) if rest.iter().all(|&b| is_space(b)) => {
                 self.state = State::Ended;
-                each(Unit::End {
-                    bytes: &tag[..=close],
-                });
-                Ok(Rest::Wait(bytes.len()))
+                let tag = &bytes[..=close];
+                (feed.each)(Unit::End { bytes: tag });
+                Ok(bytes.len())
             }
             _ => Err(Error::WrongEndTag),
         }
     }
 }
 
-/// Passes an element on. Returns the next state of the stream, and what the receiver asks for.
-fn hand_out(
-    element: Element<'_>,
-    limit: usize,
-    each: &mut impl FnMut(Unit<'_>) -> Flow,
-) -> Result<(State, Flow), Error> {
-    if element.bytes.len() > limit {
-        return Err(Error::TooBig);
+impl<F: FnMut(Unit<'_>) -> Flow> Feed<'_, F> {
+    /// Passes an element on. Returns the next state of the stream, and what the receiver asks
+    /// for.
+    fn hand_out(&mut self, element: Element<'_>) -> Result<(State, Flow), Error> {
+        if element.bytes.len() > self.limit {
+            return Err(Error::TooBig);
+        }
+        let state = match element.is(ns::SASL, "success") {
+            true => State::Header,
+            false => State::Content,
+        };
+        Ok((state, (self.each)(Unit::Element(element))))
     }
-    let state = match element.is(ns::SASL, "success") {
-        true => State::Header,
-        false => State::Content,
-    };
-    Ok((state, each(Unit::Element(element))))
 }
 
 impl UnfinishedUnit {
@@ -470,15 +439,6 @@ impl From<expat::Error> for Error {
         match error {
             expat::Error::LongTag => Error::TooBig,
             error => Error::Xml(error),
-        }
-    }
-}
-
-impl Rest {
-    fn split(self) -> (usize, Flow) {
-        match self {
-            Rest::Wait(at) => (at, Flow::Continue),
-            Rest::Paused(at) => (at, Flow::Pause),
         }
     }
 }

@@ -8,10 +8,10 @@ use super::Error;
 use crate::buf::Buf;
 
 /// Maximum payload of a control frame in bytes (5.5).
-pub const MAX_CONTROL_PAYLOAD: usize = 125;
+const MAX_CONTROL_PAYLOAD: usize = 125;
 
 /// Maximum length of a close reason in bytes: the payload of a control frame without the code.
-pub const MAX_CLOSE_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
+const MAX_CLOSE_REASON: usize = MAX_CONTROL_PAYLOAD - 2;
 
 /// Maximum length of a client's frame header: 2 bytes, length, masking key.
 pub const MAX_CLIENT_HEADER: usize = 14;
@@ -19,7 +19,9 @@ pub const MAX_CLIENT_HEADER: usize = 14;
 /// Maximum length of a server's frame header: 2 bytes and the length.
 pub const MAX_SERVER_HEADER: usize = 10;
 
-/// The bit in a header's first byte that marks a compressed message (RFC 7692 6).
+/// The bit in a header's first byte that marks the last fragment of a message (5.2).
+const FIN: u8 = 0x80;
+/// The bit that marks a compressed message (RFC 7692 6).
 const RSV1: u8 = 0x40;
 
 /// The kinds of frames (5.2).
@@ -86,7 +88,7 @@ impl Header {
         if first & 0x70 & !RSV1 != 0 || (compressed && !deflate) {
             return Err(Error::ReservedBits);
         }
-        let fin = first & 0x80 != 0;
+        let fin = first & FIN != 0;
         let opcode = Opcode::parse(first & 0x0f)?;
         // RFC 7692 6.1: only the first fragment of a data message has the bit.
         if compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
@@ -144,43 +146,35 @@ fn payload_len(short_len: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Error
     }
 }
 
-/// Returns the header of an unfragmented server frame: the first `n` bytes of the array.
-pub fn encode_header(opcode: Opcode, payload_len: usize) -> ([u8; MAX_SERVER_HEADER], usize) {
-    let mut header = [0; MAX_SERVER_HEADER];
-    header[0] = 0x80 | opcode as u8;
-    let len = payload_len as u64;
-    if len < 126 {
-        header[1] = len as u8;
-        (header, 2)
-    } else if len <= u64::from(u16::MAX) {
-        header[1] = 126;
-        header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-        (header, 4)
-    } else {
-        header[1] = 127;
-        header[2..].copy_from_slice(&len.to_be_bytes());
-        (header, MAX_SERVER_HEADER)
-    }
-}
-
 /// Appends the header of an unfragmented server frame.
 pub fn write_header(out: &mut Buf, opcode: Opcode, payload_len: usize) {
-    let (header, n) = encode_header(opcode, payload_len);
-    out.extend(&header[..n]);
+    write_head(out, FIN | opcode as u8, payload_len);
 }
 
 /// Appends a message in one frame, with a payload that is already compressed (RFC 7692 6.1).
 pub fn write_compressed(out: &mut Buf, opcode: Opcode, payload: &[u8]) {
-    let (mut header, n) = encode_header(opcode, payload.len());
-    header[0] |= RSV1;
-    out.extend(&header[..n]);
+    write_head(out, FIN | RSV1 | opcode as u8, payload.len());
     out.extend(payload);
+}
+
+fn write_head(out: &mut Buf, first: u8, payload_len: usize) {
+    match payload_len {
+        0..126 => out.extend(&[first, payload_len as u8]),
+        126..=0xffff => {
+            let [high, low] = (payload_len as u16).to_be_bytes();
+            out.extend(&[first, 126, high, low]);
+        }
+        _ => {
+            out.extend(&[first, 127]);
+            out.extend(&(payload_len as u64).to_be_bytes());
+        }
+    }
 }
 
 /// Appends a Ping frame.
 ///
 /// # Panics
-/// If `payload` is longer than [`MAX_CONTROL_PAYLOAD`].
+/// If `payload` is longer than 125 bytes.
 pub fn write_ping(out: &mut Buf, payload: &[u8]) {
     write_control(out, Opcode::Ping, payload);
 }
@@ -188,14 +182,13 @@ pub fn write_ping(out: &mut Buf, payload: &[u8]) {
 /// Appends a Pong frame.
 ///
 /// # Panics
-/// If `payload` is longer than [`MAX_CONTROL_PAYLOAD`]; the payload of a received Ping never
-/// is.
+/// If `payload` is longer than 125 bytes; the payload of a received Ping never is.
 pub fn write_pong(out: &mut Buf, payload: &[u8]) {
     write_control(out, Opcode::Pong, payload);
 }
 
 /// Appends a Close frame. Without a code, the body is empty and `reason` is not sent. A reason
-/// longer than [`MAX_CLOSE_REASON`] bytes is truncated between two characters.
+/// longer than 123 bytes is truncated between two characters.
 pub fn write_close(out: &mut Buf, code: Option<CloseCode>, reason: &str) {
     let Some(CloseCode(code)) = code else {
         return write_control(out, Opcode::Close, &[]);

@@ -126,8 +126,18 @@ impl Policy<'_> {
             return Err(Refusal::Origin);
         }
         let subprotocol = self.subprotocol(head)?;
-        let key = key(head)?;
-        self.check_target(head)?;
+        let key = version_and_key(head)?;
+        let target = Target::parse(head.target)?;
+        self.check_host(head, &target)?;
+        if !head.lists("Upgrade", b"websocket") {
+            return Err(Refusal::Upgrade);
+        }
+        if !head.lists("Connection", b"upgrade") {
+            return Err(Refusal::Connection);
+        }
+        if !self.serves(target.path) {
+            return Err(Refusal::Resource);
+        }
         let deflate = self.deflate(head)?;
         let has_length = head
             .all("Content-Length")
@@ -185,26 +195,16 @@ impl Policy<'_> {
         Ok(chosen.map(|token| String::from_utf8_lossy(token).into()))
     }
 
-    fn check_target(&self, head: &Head<'_>) -> Result<(), Refusal> {
-        let target = Target::parse(head.target)?;
+    fn check_host(&self, head: &Head<'_>, target: &Target<'_>) -> Result<(), Refusal> {
         let host = head.host()?.ok_or(Refusal::HostMissing)?;
         let host = target.authority.map_or(host, str::as_bytes);
         if !is_host(host) {
             return Err(Refusal::HostInvalid);
         }
         let served = self.host.map(str::as_bytes);
-        if served.is_some_and(|served| !served.eq_ignore_ascii_case(host)) {
-            return Err(Refusal::HostDiffers);
-        }
-        if !head.lists("Upgrade", b"websocket") {
-            return Err(Refusal::Upgrade);
-        }
-        if !head.lists("Connection", b"upgrade") {
-            return Err(Refusal::Connection);
-        }
-        match self.serves(target.path) {
-            true => Ok(()),
-            false => Err(Refusal::Resource),
+        match served.is_some_and(|served| !served.eq_ignore_ascii_case(host)) {
+            true => Err(Refusal::HostDiffers),
+            false => Ok(()),
         }
     }
 
@@ -218,8 +218,8 @@ impl Policy<'_> {
     }
 }
 
-/// Returns the key of a request with the right version.
-fn key<'a>(head: &Head<'a>) -> Result<&'a [u8], Refusal> {
+/// Checks the version, and returns the key.
+fn version_and_key<'a>(head: &Head<'a>) -> Result<&'a [u8], Refusal> {
     let version = head.single("Sec-WebSocket-Version", Refusal::WebSocketVersionDuplicated)?;
     if version != Some(b"13") {
         return Err(Refusal::WebSocketVersion);

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::{Reactor, SESSIONS_PER_TURN, now};
 use crate::meter::Meter;
 use crate::session::Turn;
-use crate::session::shared::TLS_STEPS_PER_TURN;
+use crate::session::shared::{BytesRead, TLS_STEPS_PER_TURN};
 
 /// Maximum number of sessions in a group.
 pub(super) const GROUP: usize = 16;
@@ -24,7 +24,7 @@ pub(super) struct HalfTurn {
     /// What the first half of the turn has used.
     meter: Meter,
     /// The bytes read from both peers.
-    taken: (usize, usize),
+    read: BytesRead,
 }
 
 impl Reactor {
@@ -39,7 +39,7 @@ impl Reactor {
             while left > 0 && group.len() < GROUP && bytes < GROUP_BYTES {
                 left -= 1;
                 if let Some(half) = self.read_next() {
-                    bytes += half.taken.0 + half.taken.1;
+                    bytes += half.read.from_client + half.read.from_server;
                     group.push(half);
                 }
             }
@@ -63,7 +63,7 @@ impl Reactor {
             again,
             has_relayed: self.shared.metrics.relayed() != before,
             meter: self.shared.meter,
-            taken: self.shared.taken,
+            read: self.shared.read,
         })
     }
 
@@ -73,7 +73,7 @@ impl Reactor {
         let Some(entry) = self.sessions.get_mut(slot) else {
             return;
         };
-        (self.shared.meter, self.shared.taken) = (half.meter, half.taken);
+        (self.shared.meter, self.shared.read) = (half.meter, half.read);
         let turn = entry.session.write(half.again, &mut self.shared);
         self.slow_turns.end(now(), &entry.session, &mut self.shared);
         if half.has_relayed && self.status.is_some() {

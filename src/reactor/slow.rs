@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::session::shared::Shared;
+use crate::session::shared::{BytesRead, Shared};
 use crate::session::{Session, Tick};
 
 /// A turn longer than this is slow.
@@ -47,10 +47,13 @@ impl SlowTurns {
             return;
         }
         self.next_line = shared.now + PAUSE_MS;
-        let (client, server) = shared.taken;
+        let BytesRead {
+            from_client,
+            from_server,
+        } = shared.read;
         shared.log.warning(format_args!(
-            "session {}: kept all others waiting for {} ms in {}, over {client} bytes from the \
-             client and {server} from the server",
+            "session {}: kept all others waiting for {} ms in {}, over {from_client} bytes from \
+             the client and {from_server} from the server",
             session.name(),
             took.as_millis(),
             session.phase().name(),

@@ -7,7 +7,7 @@ use super::back_pressure::BackPressure;
 use super::ledger::Share;
 use super::machine::Event;
 use super::shared::{READ_SIZE, Shared};
-use crate::proto::xmpp::starttls::MAX_SAID;
+use crate::proto::xmpp::starttls::MAX_RECEIVED;
 
 /// Maximum size of a frame header, inherited namespaces, and the answers to the Pings in one
 /// read.
@@ -41,7 +41,7 @@ impl Session {
     pub(super) fn most_held(&self) -> usize {
         let config = &self.config;
         let unit = config.max_message_bytes.max(config.max_stanza_bytes);
-        let fixed = READ_SIZE + MAX_SAID + FRAMING + config.max_request_bytes;
+        let fixed = READ_SIZE + MAX_RECEIVED + FRAMING + config.max_request_bytes;
         unit.saturating_mul(2)
             .saturating_add(config.max_queue_bytes)
             .saturating_add(fixed)

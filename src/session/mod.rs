@@ -51,7 +51,7 @@ pub(crate) use machine::Phase;
 use machine::{Actions, Cause, EndTag, Event, Machine, ServerAction};
 use session_log::{Name, SessionLog};
 use settings::Settings;
-use shared::{READ_SIZE, Shared};
+use shared::{BytesRead, READ_SIZE, Shared};
 use side::Side;
 use step::Step;
 use tally::Tally;
@@ -214,7 +214,7 @@ impl Session {
     /// The second half, [`Session::write`], must follow. Returns whether there is more to do.
     pub fn read(&mut self, shared: &mut Shared) -> bool {
         shared.meter.refill();
-        shared.taken = (0, 0);
+        shared.read = BytesRead::default();
         self.connect(shared);
         let mut scratch = std::mem::take(&mut shared.scratch);
         let mut again = self.take_client(shared, &mut scratch);
@@ -338,7 +338,7 @@ impl Session {
             match &mut self.route {
                 Some(route) if !greeted => route.queue.append(bytes, 0),
                 _ => {
-                    let room = shared.taken.0.min(READ_SIZE);
+                    let room = shared.read.from_client.min(READ_SIZE);
                     self.server.out.append(bytes, room);
                 }
             }

@@ -35,6 +35,13 @@ pub const READ_SIZE: usize = 16 << 10;
 /// Each takes up to a millisecond.
 pub const TLS_STEPS_PER_TURN: u32 = 16;
 
+/// The bytes that a session has read in a turn.
+#[derive(Clone, Copy, Default)]
+pub struct BytesRead {
+    pub from_client: usize,
+    pub from_server: usize,
+}
+
 /// The state that the sessions of a worker share.
 pub struct Shared {
     /// The settings of new sessions. A session keeps the settings that it started with.
@@ -60,8 +67,8 @@ pub struct Shared {
     pub tls_budget: u32,
     /// The work that the current session may still cause in this turn.
     pub meter: Meter,
-    /// Bytes that the current or last session has taken from its client and from its server.
-    pub taken: (usize, usize),
+    /// What the current or last session has read in its turn.
+    pub read: BytesRead,
     /// Stream features that servers have sent.
     pub(super) known_features: KnownFeatures,
     /// Compresses and inflates messages.
@@ -126,7 +133,7 @@ impl Shared {
             registry,
             tls_budget: TLS_STEPS_PER_TURN,
             meter: Meter::default(),
-            taken: (0, 0),
+            read: BytesRead::default(),
             known_features: KnownFeatures::default(),
             codec: Codec::default(),
             now: 0,

@@ -36,8 +36,9 @@ pub enum Read {
     Broken,
 }
 
+/// How far our direction is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Course {
+enum Writing {
     #[default]
     Open,
     /// No more bytes will be queued. Once the queue is flushed, our direction ends.
@@ -67,7 +68,7 @@ pub struct Side {
     ended: bool,
     /// Whether a write failed; bytes received before may still be read.
     broken: bool,
-    course: Course,
+    writing: Writing,
 }
 
 impl Side {
@@ -267,23 +268,23 @@ impl Side {
                 }
             }
         }
-        if self.out.is_empty() && self.course == Course::Finishing {
+        if self.out.is_empty() && self.writing == Writing::Finishing {
             transport.finish();
-            self.course = Course::Finished;
+            self.writing = Writing::Finished;
         }
         false
     }
 
     /// Finishes our direction: flushes the queue, then ends it. No more bytes may be queued.
     pub fn finish(&mut self) {
-        if self.course == Course::Open {
-            self.course = Course::Finishing;
+        if self.writing == Writing::Open {
+            self.writing = Writing::Finishing;
         }
     }
 
     /// Whether both directions have ended, so the socket can be closed.
     pub fn is_done(&self) -> bool {
-        self.course == Course::Finished && self.ended
+        self.writing == Writing::Finished && self.ended
     }
 
     /// Whether the peer's end was read.
@@ -294,7 +295,7 @@ impl Side {
     /// Closes the socket at once and drops the queues.
     pub fn close(&mut self) {
         *self = Side {
-            course: Course::Finished,
+            writing: Writing::Finished,
             ..Side::default()
         };
     }

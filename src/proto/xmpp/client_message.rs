@@ -47,6 +47,8 @@ pub enum Message<'a> {
     Element(&'a str),
 }
 
+const NO_TAG: StreamError = StreamError::BadFormat("the first character of a message must be '<'");
+
 /// Checks the first message, or in the draft the first message after the authentication.
 ///
 /// # Errors
@@ -54,8 +56,7 @@ pub enum Message<'a> {
 pub fn first<'a>(parsers: &Parsers, text: &'a str) -> Result<First<'a>, (Dialect, StreamError)> {
     let framed = |error| (Dialect::Framed, error);
     if !text.starts_with('<') {
-        let rule = "the first character of a message must be '<'";
-        return Err(framed(StreamError::BadFormat(rule)));
+        return Err(framed(NO_TAG));
     }
     if let Some(header) = plain_open(text) {
         return Ok(First::Framed(header));
@@ -138,10 +139,7 @@ pub fn read<'a>(
     match text.as_bytes() {
         [] => return Ok(Some(Message::Blank)),
         [b'<', ..] => {}
-        _ => {
-            let rule = "the first character of a message must be '<'";
-            return Err(StreamError::BadFormat(rule));
-        }
+        _ => return Err(NO_TAG),
     }
     let (declaration, element) = split_declaration(text);
     let mut judgement = match begun.take() {

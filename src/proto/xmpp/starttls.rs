@@ -20,7 +20,7 @@ pub const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"
 /// Largest element before TLS, in bytes.
 const MAX_ELEMENT: usize = 64 << 10;
 /// Maximum number of bytes from the server before TLS.
-pub const MAX_SAID: usize = 256 << 10;
+pub const MAX_RECEIVED: usize = 256 << 10;
 
 /// Why the dialogue failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum Error {
     Injection,
     /// The server sent an unexpected element.
     Unexpected,
-    /// The server sent more than [`MAX_SAID`].
+    /// The server sent more than [`MAX_RECEIVED`].
     TooMuch,
 }
 
@@ -80,7 +80,8 @@ enum Step {
 pub struct Dialogue {
     stream: ServerStream,
     step: Step,
-    said: Buf,
+    /// What the server sent before it was asked for TLS.
+    received: Buf,
 }
 
 /// The meaning of an element for the dialogue.
@@ -103,17 +104,17 @@ impl Dialogue {
         bytes: &[u8],
         meter: &mut Meter,
     ) -> Result<Progress, Error> {
-        if self.said.len() + bytes.len() > MAX_SAID {
+        if self.received.len() + bytes.len() > MAX_RECEIVED {
             return Err(Error::TooMuch);
         }
         if self.step != Step::Proceed {
-            self.said.extend(bytes);
+            self.received.extend(bytes);
         }
         match self.next_unit(pool, bytes, meter).map_err(Error::Stream)? {
             None => Ok(Progress::Wait),
             Some(Meaning::Offer(true)) => {
                 self.step = Step::Proceed;
-                self.said.clear();
+                self.received.clear();
                 match self.stream.rest_is_blank() {
                     true => Ok(Progress::Ask),
                     false => Err(Error::Unexpected),
@@ -168,13 +169,13 @@ impl Dialogue {
     }
 
     /// Returns all bytes from the server, for a session in plain text.
-    pub fn into_said(mut self) -> Vec<u8> {
-        self.said.take()
+    pub fn into_received(mut self) -> Vec<u8> {
+        self.received.take()
     }
 
     /// Returns the bytes of memory that the server's bytes take.
     pub fn memory(&self) -> usize {
-        self.said.capacity() + self.stream.memory()
+        self.received.capacity() + self.stream.memory()
     }
 
     /// Whether the server has sent its header but not yet its features.
@@ -260,7 +261,7 @@ mod tests {
         let mut dialogue = Dialogue::default();
         let progress = dialogue.feed(&mut parsers.stream, said.as_bytes(), &mut meter);
         assert_eq!(progress, Ok(Progress::NotOffered));
-        assert_eq!(dialogue.into_said(), said.as_bytes());
+        assert_eq!(dialogue.into_received(), said.as_bytes());
         let old = HEADER.replace("version='1.0' id", "id");
         assert_eq!(talk(&[&old]), [Ok(Progress::NotOffered)]);
     }

@@ -57,7 +57,7 @@ impl Session {
                 Read::Bytes(n) => {
                     reads += 1;
                     self.heard = true;
-                    shared.taken.0 += n;
+                    shared.read.from_client += n;
                     self.take_client_bytes(&mut scratch[..n], shared);
                 }
                 Read::Later => {}

@@ -68,10 +68,10 @@ impl Session {
             return;
         };
         self.lane = route.lane;
-        let said = std::mem::take(&mut route.said);
+        let received = std::mem::take(&mut route.received);
         self.step(event, &detail, shared);
-        if !said.is_empty() {
-            self.relay_down(&said, shared);
+        if !received.is_empty() {
+            self.relay_down(&received, shared);
         }
     }
 
@@ -135,7 +135,7 @@ impl Session {
             match (read, relaying) {
                 (Read::Later, _) => {}
                 (Read::Bytes(n), true) => {
-                    shared.taken.1 += n;
+                    shared.read.from_server += n;
                     self.relay_down(&scratch[..n], shared);
                 }
                 (Read::Bytes(n), false) => {

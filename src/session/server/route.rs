@@ -91,7 +91,7 @@ pub(in crate::session) struct Route {
     /// The server has sent nothing on this connection.
     pub(super) silent: bool,
     /// What the server sent before it turned out to offer no TLS.
-    pub(super) said: Vec<u8>,
+    pub(super) received: Vec<u8>,
     /// The target of a redirect.
     pub(super) see_other: Option<(String, u16)>,
     /// Why the last address failed.
@@ -149,7 +149,7 @@ impl Route {
             waits_until: NEVER,
             connected_at: 0,
             silent: false,
-            said: Vec::new(),
+            received: Vec::new(),
             see_other: None,
             failure: None,
         }
@@ -292,12 +292,12 @@ impl Route {
 
     /// Returns the bytes of memory that the route holds.
     pub fn memory(&self) -> usize {
-        let said = match &self.securing {
+        let dialogue = match &self.securing {
             Securing::Dialogue(dialogue) => dialogue.memory(),
             _ => 0,
         };
         let draft = self.draft_header.as_ref().map_or(0, Vec::capacity);
-        size_of::<Route>() + self.header.memory() + draft + self.queue.capacity() + said
+        size_of::<Route>() + self.header.memory() + draft + self.queue.capacity() + dialogue
     }
 
     /// Appends the client's stream header; `clear` if the connection has no TLS.

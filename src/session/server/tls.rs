@@ -168,7 +168,7 @@ impl Route {
         };
         self.header_sent = true;
         self.waits_until = NEVER;
-        self.said = dialogue.into_said();
+        self.received = dialogue.into_received();
         Some((Event::Secured, String::new()))
     }
 

@@ -97,8 +97,8 @@ impl Reactor {
     /// Puts a new session in the free `slot`, unless it is over a limit and cannot be told.
     pub(super) fn schedule(&mut self, slot: usize, mut session: Session) {
         let shared = &mut self.shared;
-        let refusal = session.is_excess();
-        if refusal && (self.refusals >= REFUSALS || !session.may_be_told(shared)) {
+        let refusal = session.is_over_limit();
+        if refusal && (self.refusals >= REFUSALS || !session.may_stay(shared)) {
             // Dropping the session closes its socket.
             shared.metrics.refused.count("unanswered");
             return;

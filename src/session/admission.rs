@@ -39,9 +39,9 @@ pub fn is_trusted_proxy(peer: Peer, config: &Config) -> bool {
     }
 }
 
-/// A limit on connections.
+/// A limit on connections, which a client has exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Excess {
+pub enum ConnectionLimit {
     /// Too many connections in all.
     Connections,
     /// Too many connections from one address.
@@ -50,20 +50,20 @@ pub enum Excess {
     AddressHandshakes,
 }
 
-impl Excess {
+impl ConnectionLimit {
     /// Returns the configuration key of the limit.
     pub fn key(self) -> &'static str {
         match self {
-            Excess::Connections => "max_connections",
-            Excess::AddressConnections => "max_connections_per_address",
-            Excess::AddressHandshakes => "max_handshakes_per_address",
+            ConnectionLimit::Connections => "max_connections",
+            ConnectionLimit::AddressConnections => "max_connections_per_address",
+            ConnectionLimit::AddressHandshakes => "max_handshakes_per_address",
         }
     }
 }
 
 /// How a connection is counted for its address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum CountedAs {
     /// Not counted.
     #[default]
     Uncounted,
@@ -109,7 +109,12 @@ impl Admission {
     ///
     /// # Errors
     /// The connection exceeds this limit, and is not counted.
-    pub fn admit(&mut self, address: IpAddr, config: &Config, now: Tick) -> Result<(), Excess> {
+    pub fn admit(
+        &mut self,
+        address: IpAddr,
+        config: &Config,
+        now: Tick,
+    ) -> Result<(), ConnectionLimit> {
         let source = Some(address).into();
         let table = self.table(source);
         table.sweep(config, now);
@@ -122,12 +127,12 @@ impl Admission {
         if let Some(most) = config.max_connections_per_address
             && account.connections >= most
         {
-            return Err(Excess::AddressConnections);
+            return Err(ConnectionLimit::AddressConnections);
         }
         if let Some(rate) = config.max_handshakes_per_address {
             account.settle(rate, now);
             if account.used + WHOLE > u64::from(rate) * WHOLE {
-                return Err(Excess::AddressHandshakes);
+                return Err(ConnectionLimit::AddressHandshakes);
             }
             account.used += WHOLE;
         }
@@ -137,21 +142,21 @@ impl Admission {
 
     /// Whether a refused connection from `address` may stay to get the refusal. If so, it is
     /// counted, and [`Admission::leave`] must be called at its end, as refused.
-    pub fn keep(&mut self, address: IpAddr) -> bool {
+    pub fn keep_refused(&mut self, address: IpAddr) -> bool {
         let account = self.account(address);
         let account = account.filter(|account| account.refused < MAX_REFUSED);
         account.map(|account| account.refused += 1).is_some()
     }
 
-    /// Removes a connection from `address` that was counted with this standing.
-    pub fn leave(&mut self, address: IpAddr, standing: Standing) {
+    /// Removes a connection from `address` that was counted in this way.
+    pub fn leave(&mut self, address: IpAddr, counted_as: CountedAs) {
         let Some(account) = self.account(address) else {
             return;
         };
-        let count = match standing {
-            Standing::Uncounted => return,
-            Standing::Admitted => &mut account.connections,
-            Standing::Refused => &mut account.refused,
+        let count = match counted_as {
+            CountedAs::Uncounted => return,
+            CountedAs::Admitted => &mut account.connections,
+            CountedAs::Refused => &mut account.refused,
         };
         *count = count.saturating_sub(1);
     }
@@ -167,15 +172,15 @@ impl Admission {
     }
 
     /// Logs the limit that `peer` exceeded when it connected.
-    pub fn report_excess(&mut self, log: &Log, peer: Peer, excess: Excess, now: Tick) {
-        match excess {
-            Excess::Connections => {
+    pub fn report_exceeded(&mut self, log: &Log, peer: Peer, limit: ConnectionLimit, now: Tick) {
+        match limit {
+            ConnectionLimit::Connections => {
                 // This is not the client's fault, so the line must not have the form that leads
                 // to a ban.
                 let line = format_args!("limit: max_connections reached, {peer:#} turned away");
                 self.line(log, line, now);
             }
-            _ => self.report(log, peer, excess.key(), "", now),
+            _ => self.report(log, peer, limit.key(), "", now),
         }
     }
 
@@ -277,15 +282,15 @@ mod tests {
         assert_eq!(admit(&mut admission, "192.0.2.1"), Ok(()));
         assert_eq!(admit(&mut admission, "::ffff:192.0.2.1"), Ok(()));
         let refused = admit(&mut admission, "192.0.2.1");
-        assert_eq!(refused, Err(Excess::AddressConnections));
+        assert_eq!(refused, Err(ConnectionLimit::AddressConnections));
         assert_eq!(admit(&mut admission, "192.0.2.2"), Ok(()));
-        admission.leave("192.0.2.1".parse().unwrap(), Standing::Admitted);
+        admission.leave("192.0.2.1".parse().unwrap(), CountedAs::Admitted);
         assert_eq!(admit(&mut admission, "192.0.2.1"), Ok(()));
         // An IPv6 subscriber has a /64.
         assert_eq!(admit(&mut admission, "2001:db8::1"), Ok(()));
         assert_eq!(admit(&mut admission, "2001:db8::ffff:2"), Ok(()));
         let refused = admit(&mut admission, "2001:db8::3");
-        assert_eq!(refused, Err(Excess::AddressConnections));
+        assert_eq!(refused, Err(ConnectionLimit::AddressConnections));
         assert_eq!(admit(&mut admission, "2001:db8:0:1::3"), Ok(()));
     }
 
@@ -297,13 +302,17 @@ mod tests {
         for address in [one, other] {
             assert_eq!(admission.admit(address, &config, 0), Ok(()));
             assert!(admission.admit(address, &config, 0).is_err());
-            let kept = (0..100).filter(|_| admission.keep(address)).count();
+            let kept = (0..100).filter(|_| admission.keep_refused(address)).count();
             assert_eq!(kept, MAX_REFUSED as usize);
         }
-        admission.leave(one, Standing::Admitted);
-        assert!(!admission.keep(one));
-        admission.leave(one, Standing::Refused);
-        assert!(admission.keep(one) && !admission.keep(one) && !admission.keep(other));
+        admission.leave(one, CountedAs::Admitted);
+        assert!(!admission.keep_refused(one));
+        admission.leave(one, CountedAs::Refused);
+        assert!(
+            admission.keep_refused(one)
+                && !admission.keep_refused(one)
+                && !admission.keep_refused(other)
+        );
         assert_eq!(admission.admit(one, &config, 0), Ok(()));
     }
 
@@ -315,7 +324,7 @@ mod tests {
         let mut begin = |now| {
             let verdict = admission.admit(address, &config, now);
             if verdict.is_ok() {
-                admission.leave(address, Standing::Admitted);
+                admission.leave(address, CountedAs::Admitted);
             }
             verdict.is_ok()
         };
@@ -334,12 +343,12 @@ mod tests {
             let address = IpAddr::V4(n.into());
             admission.admit(address, &config, u64::from(n)).unwrap();
             if n > 0 {
-                admission.leave(address, Standing::Admitted);
+                admission.leave(address, CountedAs::Admitted);
             }
             let known: usize = sizes(&admission).sum();
             assert!(known <= 2 * TABLES * MIN_SWEEP, "{known}");
         }
         let first = admission.admit(IpAddr::V4(0.into()), &config, 100_000);
-        assert_eq!(first, Err(Excess::AddressConnections));
+        assert_eq!(first, Err(ConnectionLimit::AddressConnections));
     }
 }

@@ -56,8 +56,8 @@ impl Session {
         if now < self.phase_deadline {
             return;
         }
-        if self.is_excess() && self.machine.phase() <= Phase::Opening {
-            return self.leave_unanswered(shared);
+        if self.is_over_limit() && self.machine.phase() <= Phase::Opening {
+            return self.drop_unanswered(shared);
         }
         // If the client is not read because of its server, it may still be alive.
         let silent = !self.heard && !self.back_pressure.client_waits;

@@ -44,7 +44,7 @@ use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::frame;
 use crate::proto::xmpp::error::Condition;
 use crate::proto::xmpp::server_stream::ServerStream;
-use admission::{Excess, Standing};
+use admission::{ConnectionLimit, CountedAs};
 use back_pressure::BackPressure;
 use ledger::Share;
 pub(crate) use machine::Phase;
@@ -123,9 +123,9 @@ pub struct Session {
     /// Whether the peer is a proxy that may start with a PROXY header.
     awaits_proxy: bool,
     /// How the session is counted for the client's address.
-    standing: Standing,
+    counted_as: CountedAs,
     /// The limit that the client exceeds; its request will be refused.
-    excess: Option<Excess>,
+    exceeded: Option<ConnectionLimit>,
     /// The session's share of the worker's ledger.
     share: Share,
     /// How the session is counted in the metrics.
@@ -148,16 +148,16 @@ impl Session {
         shared: &mut Shared,
     ) -> std::io::Result<Session> {
         let transport = Transport::register(socket, &shared.registry, Token(token))?;
-        let mut session = Session::over(transport, peer, endpoint, token, shared);
+        let mut session = Session::with_transport(transport, peer, endpoint, token, shared);
         if full {
-            session.exceed(Excess::Connections, shared);
+            session.note_exceeded(ConnectionLimit::Connections, shared);
         } else if !session.awaits_proxy {
             session.count_address(shared);
         }
         Ok(session)
     }
 
-    fn over(
+    fn with_transport(
         transport: Transport,
         peer: Peer,
         endpoint: &Rc<Endpoint>,
@@ -188,8 +188,8 @@ impl Session {
             stream_paused: false,
             heard: true,
             strip_channel_binding: false,
-            standing: Standing::default(),
-            excess: None,
+            counted_as: CountedAs::default(),
+            exceeded: None,
             share: Share::default(),
             tally: Tally::default(),
         }
@@ -217,11 +217,11 @@ impl Session {
         shared.read = BytesRead::default();
         self.connect(shared);
         let mut scratch = std::mem::take(&mut shared.scratch);
-        let mut again = self.take_client(shared, &mut scratch);
+        let mut again = self.read_client(shared, &mut scratch);
         if self.has_answer() {
             self.connect(shared);
         }
-        again |= self.take_server(shared, &mut scratch);
+        again |= self.read_server(shared, &mut scratch);
         shared.scratch = scratch;
         again
     }
@@ -258,8 +258,8 @@ impl Session {
         shared.servers.leave(self.token as usize);
         self.tally.leave(&mut shared.metrics);
         if let Some(ip) = self.log.name.peer.ip() {
-            let standing = std::mem::take(&mut self.standing);
-            shared.admission.leave(ip, standing);
+            let counted_as = std::mem::take(&mut self.counted_as);
+            shared.admission.leave(ip, counted_as);
         }
         let (domain, dialect) = (self.domain.as_deref(), self.machine.dialect());
         let line = self.log.line(domain, dialect);
@@ -311,7 +311,7 @@ impl Session {
         let waiting = self.client.is_readable()
             || self.server.is_readable()
             || self.stream_paused
-            || self.is_judging()
+            || self.has_unfinished_message()
             || !self.client.tail.is_empty();
         let now = self.measure();
         // Bytes that were received earlier come first, and may have to wait.

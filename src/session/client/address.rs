@@ -10,7 +10,7 @@ use crate::config::ForwardedHeader;
 use crate::net::peer::Peer;
 use crate::proto::http::{Accept, Refusal, forwarded};
 use crate::proto::proxy_protocol::{self, Proxied};
-use crate::session::admission::{self, Excess, Standing};
+use crate::session::admission::{self, ConnectionLimit, CountedAs};
 use crate::session::machine::{Event, Phase};
 use crate::session::shared::Shared;
 use crate::session::{Session, Tick};
@@ -27,7 +27,7 @@ impl Session {
             Ok(Some(Proxied { consumed, source })) => {
                 self.awaits_proxy = false;
                 self.client.tail.consume(consumed);
-                self.take_source(source, shared);
+                self.take_proxied_address(source, shared);
                 self.machine.phase() == Phase::Opening && !self.client.tail.is_empty()
             }
             Err(error) => {
@@ -50,34 +50,30 @@ impl Session {
     }
 
     /// Takes the client's address from a PROXY header, if it has one.
-    pub(super) fn take_source(&mut self, source: Option<SocketAddr>, shared: &mut Shared) {
+    pub(super) fn take_proxied_address(&mut self, source: Option<SocketAddr>, shared: &mut Shared) {
         if let Some(source) = source {
-            self.arrives_from(source, shared);
-            if !self.may_be_told(shared) {
-                self.leave_unanswered(shared);
+            self.set_address(source, shared);
+            if !self.may_stay(shared) {
+                self.drop_unanswered(shared);
             }
         }
     }
 
-    /// Admits the client of a valid request: takes its address from a trusted proxy, and checks
-    /// the limits.
-    pub(super) fn admit(&mut self, accept: &Accept, shared: &mut Shared) -> Result<(), Refusal> {
+    /// Takes the client's address from the fields of a valid request, if a trusted proxy sent
+    /// it.
+    pub(super) fn take_forwarded_address(&mut self, accept: &Accept, shared: &mut Shared) {
         let peer = self.log.name.peer;
-        if admission::is_trusted_proxy(peer, &self.config) {
-            let named = self.config.forwarded_header;
-            let list = accept.forwarded_for.as_deref();
-            let list = list.filter(|_| named != Some(ForwardedHeader::Forwarded));
-            let forwarded = accept.forwarded.as_deref();
-            let forwarded = forwarded.filter(|_| named != Some(ForwardedHeader::XForwardedFor));
-            let trusted = |address| self.config.is_trusted(address);
-            if let Some(client) = forwarded::client(list, forwarded, peer.port(), trusted) {
-                self.arrives_from(client, shared);
-            }
+        if !admission::is_trusted_proxy(peer, &self.config) {
+            return;
         }
-        match self.excess {
-            None => Ok(()),
-            Some(Excess::Connections) => Err(Refusal::Overloaded),
-            Some(_) => Err(Refusal::AddressOverloaded),
+        let named = self.config.forwarded_header;
+        let list = accept.forwarded_for.as_deref();
+        let list = list.filter(|_| named != Some(ForwardedHeader::Forwarded));
+        let forwarded = accept.forwarded.as_deref();
+        let forwarded = forwarded.filter(|_| named != Some(ForwardedHeader::XForwardedFor));
+        let trusted = |address| self.config.is_trusted(address);
+        if let Some(client) = forwarded::client(list, forwarded, peer.port(), trusted) {
+            self.set_address(client, shared);
         }
     }
 
@@ -87,38 +83,43 @@ impl Session {
             return;
         };
         match shared.admission.admit(ip, &self.config, shared.now) {
-            Ok(()) => self.standing = Standing::Admitted,
-            Err(excess) => self.exceed(excess, shared),
+            Ok(()) => self.counted_as = CountedAs::Admitted,
+            Err(limit) => self.note_exceeded(limit, shared),
         }
     }
 
     /// Notes and logs that the client is over a limit.
-    pub(in crate::session) fn exceed(&mut self, excess: Excess, shared: &mut Shared) {
-        self.excess = Some(excess);
+    pub(in crate::session) fn note_exceeded(
+        &mut self,
+        limit: ConnectionLimit,
+        shared: &mut Shared,
+    ) {
+        self.exceeded = Some(limit);
         let (peer, now) = (self.log.name.peer, shared.now);
         shared
             .admission
-            .report_excess(&shared.log, peer, excess, now);
+            .report_exceeded(&shared.log, peer, limit, now);
     }
 
     /// Whether the client is over a limit and only stays to be refused.
-    pub fn is_excess(&self) -> bool {
-        self.excess.is_some()
+    pub fn is_over_limit(&self) -> bool {
+        self.exceeded.is_some()
     }
 
     /// Whether the client may stay. A client over a limit may only stay for a moment, to get
     /// the refusal, and not if that needed TLS first.
-    pub fn may_be_told(&mut self, shared: &mut Shared) -> bool {
-        let Some(excess) = self.excess else {
+    pub fn may_stay(&mut self, shared: &mut Shared) -> bool {
+        let Some(limit) = self.exceeded else {
             return true;
         };
         let soon = shared.now + REQUEST_OF_REFUSED_MS;
         self.phase_deadline = self.phase_deadline.min(soon);
         match self.log.name.peer.ip() {
-            Some(ip) if excess != Excess::Connections => {
-                let kept = self.machine.phase() != Phase::Accepting && shared.admission.keep(ip);
+            Some(ip) if limit != ConnectionLimit::Connections => {
+                let kept =
+                    self.machine.phase() != Phase::Accepting && shared.admission.keep_refused(ip);
                 if kept {
-                    self.standing = Standing::Refused;
+                    self.counted_as = CountedAs::Refused;
                 }
                 kept
             }
@@ -128,20 +129,20 @@ impl Session {
     }
 
     /// Closes the connection of a client over a limit without a response.
-    pub(in crate::session) fn leave_unanswered(&mut self, shared: &mut Shared) {
+    pub(in crate::session) fn drop_unanswered(&mut self, shared: &mut Shared) {
         shared.metrics.refused.count("unanswered");
-        let key = self.excess.map_or("", Excess::key);
+        let key = self.exceeded.map_or("", ConnectionLimit::key);
         self.step(Event::Unanswered, key, shared);
     }
 
-    /// Takes the client's address from a trusted proxy.
-    pub(super) fn arrives_from(&mut self, client: SocketAddr, shared: &mut Shared) {
+    /// Replaces the proxy's address by the client's, and counts the client.
+    fn set_address(&mut self, client: SocketAddr, shared: &mut Shared) {
         let name = self.log.name;
         shared
             .log
             .debug(format_args!("session {name}: client {client}"));
         self.log.name.peer = Peer::Ip(client);
-        if !self.config.is_trusted(client.ip()) && self.excess.is_none() {
+        if !self.config.is_trusted(client.ip()) && self.exceeded.is_none() {
             self.count_address(shared);
         }
     }

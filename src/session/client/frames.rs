@@ -71,7 +71,7 @@ impl Incoming {
 
 impl Session {
     /// Whether a message from the client is being inflated or checked.
-    pub(in crate::session) fn is_judging(&self) -> bool {
+    pub(in crate::session) fn has_unfinished_message(&self) -> bool {
         let incoming = self.incoming.as_ref();
         incoming.is_some_and(|incoming| incoming.message.is_some())
     }
@@ -89,7 +89,7 @@ impl Session {
     }
 
     /// Continues with a message, or drops it if the result does not matter any more.
-    pub(super) fn judge_on(&mut self, shared: &mut Shared) {
+    pub(super) fn continue_message(&mut self, shared: &mut Shared) {
         let Some(mut incoming) = self.incoming.take() else {
             return;
         };

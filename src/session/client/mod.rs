@@ -22,12 +22,12 @@ use super::{READS_PER_TURN, Session};
 impl Session {
     /// Reads from the client while there are bytes and the queues have room. Returns true if
     /// the turn's budget stopped it.
-    pub(super) fn take_client(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
+    pub(super) fn read_client(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         let mut reads = 0;
         while self.machine.phase() != Phase::Gone {
             let phase = self.machine.phase();
             if phase == Phase::Accepting {
-                if self.take_tls(shared, scratch) {
+                if self.accept_tls(shared, scratch) {
                     continue;
                 }
                 return self.awaits_turn();
@@ -38,8 +38,8 @@ impl Session {
             if shared.meter.is_spent() {
                 return true;
             }
-            if self.is_judging() {
-                self.judge_on(shared);
+            if self.has_unfinished_message() {
+                self.continue_message(shared);
                 continue;
             }
             if !self.client.tail.is_empty() && phase != Phase::Opening {

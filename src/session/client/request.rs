@@ -5,8 +5,9 @@
 use crate::log::Escaped;
 use crate::metrics::reason;
 use crate::proto::http::host_meta::PageRequest;
-use crate::proto::http::{self, Head, Policy, Refusal, Request, Subprotocol};
+use crate::proto::http::{self, Accept, Head, Policy, Refusal, Request, Subprotocol};
 use crate::session::Session;
+use crate::session::admission::ConnectionLimit;
 use crate::session::machine::Event;
 use crate::session::shared::Shared;
 
@@ -31,17 +32,26 @@ impl Session {
         match self.judge_request(&limits, shared) {
             Ok(None) => {}
             Ok(Some(Request::Page(page))) => self.serve_page(page, shared),
-            Ok(Some(Request::WebSocket(accept))) => match self.admit(&accept, shared) {
-                Ok(()) => {
-                    accept.write(&mut self.client.out);
-                    self.deflate = accept.deflate;
-                    self.client.tail.consume(accept.consumed);
-                    self.step(Event::Accepted, "", shared);
-                }
-                Err(refusal) => self.refuse_request(refusal, "", shared),
-            },
+            Ok(Some(Request::WebSocket(accept))) => self.open_websocket(&accept, shared),
             Err((refusal, asked)) => self.refuse_request(refusal, &asked, shared),
         }
+    }
+
+    /// Accepts a valid request, unless the client is over a limit.
+    fn open_websocket(&mut self, accept: &Accept, shared: &mut Shared) {
+        self.take_forwarded_address(accept, shared);
+        let refusal = match self.exceeded {
+            None => {
+                accept.write(&mut self.client.out);
+                self.deflate = accept.deflate;
+                self.client.tail.consume(accept.consumed);
+                self.step(Event::Accepted, "", shared);
+                return;
+            }
+            Some(ConnectionLimit::Connections) => Refusal::Overloaded,
+            Some(_) => Refusal::AddressOverloaded,
+        };
+        self.refuse_request(refusal, "", shared);
     }
 
     /// Checks the request. Returns `None` while it is incomplete. A refusal has a description
@@ -107,8 +117,8 @@ impl Session {
     /// Queues the response to a refused request.
     pub(in crate::session) fn refuse(&mut self, refusal: Refusal, shared: &mut Shared) {
         let address_limit = matches!(refusal, Refusal::AddressOverloaded);
-        let reason = match self.excess {
-            Some(excess) if address_limit => excess.key(),
+        let reason = match self.exceeded {
+            Some(limit) if address_limit => limit.key(),
             _ => reason(&refusal),
         };
         shared.metrics.refused.count(reason);

@@ -16,7 +16,7 @@ use crate::session::side::Read;
 impl Session {
     /// Continues to establish TLS. Returns false if this must wait for the client or for the
     /// next turn.
-    pub(super) fn take_tls(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
+    pub(super) fn accept_tls(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         if !self.client.is_readable() {
             return false;
         }
@@ -73,7 +73,7 @@ impl Session {
                         self.client
                             .read(&mut scratch[..header.consumed], &mut shared.meter);
                     }
-                    self.take_source(header.source, shared);
+                    self.take_proxied_address(header.source, shared);
                 }
                 Err(error) => self.refuse_proxy_header(&error, shared),
             }

@@ -102,12 +102,12 @@ impl Session {
 
     /// Reads from the server while there are bytes and the client's queue has room. Returns
     /// true if the turn's budget stopped it.
-    pub(super) fn take_server(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
+    pub(super) fn read_server(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         let (mut reads, mut has_read) = (0, false);
         loop {
             let phase = self.machine.phase();
             if phase == Phase::Securing {
-                return self.take_securing(shared, scratch);
+                return self.read_before_tls(shared, scratch);
             }
             let relaying = phase.reads_stream();
             if relaying && self.measure().server_waits {
@@ -150,7 +150,7 @@ impl Session {
     }
 
     /// Reads from the server before TLS, one piece per call, because the next bytes may be TLS.
-    fn take_securing(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
+    fn read_before_tls(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         if self
             .route
             .as_ref()

@@ -40,7 +40,7 @@ impl Session {
         shared: &mut Shared,
     ) -> Session {
         let (transport, peer) = (Transport::Simulated(client.clone()), Peer::Ip(address));
-        let mut session = Session::over(transport, peer, endpoint, token, shared);
+        let mut session = Session::with_transport(transport, peer, endpoint, token, shared);
         session.count_address(shared);
         session
     }

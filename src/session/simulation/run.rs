@@ -176,7 +176,7 @@ impl<'a> Run<'a> {
         let server = Peer::new(script.server.clone(), &mut random);
         let transport = Transport::Simulated(client.wire.clone());
         let endpoints = Endpoint::all(&shared.config).expect("no certificates");
-        let session = Session::over(
+        let session = Session::with_transport(
             transport,
             crate::net::peer::Peer::Ip(ADDRESS),
             &endpoints[0],

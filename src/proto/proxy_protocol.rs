@@ -171,11 +171,8 @@ pub fn write_v1(out: &mut Buf, client: Option<SocketAddr>, server: Option<Socket
         return out.extend(b"PROXY UNKNOWN\r\n");
     };
     let server = server.unwrap_or(nowhere(client));
-    let family = match both_v4(client, server) {
-        true => "TCP4",
-        false => "TCP6",
-    };
     let (from, to) = of_one_family(client, server);
+    let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
     let (from_port, to_port) = (client.port(), server.port());
     out.extend(format!("PROXY {family} {from} {to} {from_port} {to_port}\r\n").as_bytes());
 }
@@ -207,10 +204,6 @@ fn nowhere(client: SocketAddr) -> SocketAddr {
         true => (Ipv4Addr::UNSPECIFIED, 0).into(),
         false => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
-}
-
-fn both_v4(client: SocketAddr, server: SocketAddr) -> bool {
-    client.ip().to_canonical().is_ipv4() && server.ip().to_canonical().is_ipv4()
 }
 
 fn of_one_family(client: SocketAddr, server: SocketAddr) -> (IpAddr, IpAddr) {

@@ -35,7 +35,7 @@ fn a_client_that_is_lost_leaves_the_server_cut() {
 }
 
 #[test]
-fn what_a_lost_client_sent_still_reaches_the_server() {
+fn stanzas_of_a_lost_client_still_reach_the_server() {
     let stage = Stage::set("");
     let stanzas: Vec<String> = (0..100)
         .map(|n| format!("<message xmlns='jabber:client' id='{n}'/>"))
@@ -239,7 +239,7 @@ fn frames_against_the_rules_fail_the_connection() {
 }
 
 #[test]
-fn too_big_a_message_is_told_in_words() {
+fn a_message_that_is_too_big_gets_a_stream_error() {
     let stage = Stage::set("max_message_size: 2000\nmax_frame_size: 1000\n");
     let ok = format!("<a xmlns='u'>{}</a>", "x".repeat(500));
     // One frame, a message of small frames, and only a header.
@@ -278,7 +278,7 @@ fn a_refused_message_on_its_way_does_not_break_the_answer_off() {
 }
 
 #[test]
-fn a_server_that_is_lost_is_told_by_the_close_code_alone() {
+fn a_lost_server_is_reported_by_the_close_code_alone() {
     let stage = Stage::set("");
     for (said, broken_off) in [("", false), ("", true), ("<message><bo", false)] {
         let (mut client, mut server) = stage.framed();

@@ -86,7 +86,7 @@ fn messages_pass_both_ways() {
 
 /// It would be too much work at once.
 #[test]
-fn what_is_very_large_goes_to_the_browser_as_it_is() {
+fn very_large_stanzas_are_not_compressed() {
     let stage = Stage::set("compression: true\n");
     let (mut client, mut server) = session(&stage);
     let stanza = stanza(40_000);
@@ -129,7 +129,7 @@ fn fragments_of_a_compressed_message_may_come_one_by_one() {
 }
 
 #[test]
-fn what_is_inflated_is_judged_like_any_message() {
+fn inflated_messages_are_judged_like_others() {
     let stage = Stage::set("compression: true\n");
     for (payload, condition, code) in [
         (deflate(b"<a xmlns='u'></b>", 9), "not-well-formed", 1000),

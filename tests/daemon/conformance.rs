@@ -374,7 +374,7 @@ fn masks_and_lengths() {
 }
 
 #[test]
-fn limits_are_told_from_the_header() {
+fn limits_apply_from_the_header_on() {
     let server = EchoServer::start_with(&["--max-frame", "1000", "--max-message", "2500"]);
     let mut case = server.case("at both limits");
     case.raw(&fragments(TEXT, &[b'a'; 2500], 1000));

@@ -19,7 +19,7 @@ fn ask_raw(daemon: &Daemon, start: &str) -> (crate::common::ws_client::Response,
 }
 
 #[test]
-fn the_resource_answers_who_polls_it() {
+fn the_resource_answers_health_checks() {
     let daemon = Daemon::start("resource: /ws\norigin: https://a.example\n");
     let (response, body) = ask(&daemon, "GET /ws");
     assert_eq!(response.status, 200);
@@ -76,7 +76,7 @@ fn above_the_soft_limit_new_sessions_are_sent_elsewhere() {
 }
 
 #[test]
-fn while_stopping_who_has_no_stream_is_sent_elsewhere() {
+fn while_stopping_clients_without_a_stream_are_sent_elsewhere() {
     let stage = Stage::set(KEY);
     let mut new = stage.daemon.client();
     let (mut old, _server) = stage.framed();

@@ -256,7 +256,7 @@ fn a_success_of_sasl2_restarts_nothing() {
 }
 
 #[test]
-fn the_servers_loss_is_told_by_the_close_code_alone() {
+fn the_servers_loss_is_reported_by_the_close_code_alone() {
     let stage = Stage::set("");
     let (mut client, server) = stage.draft();
     drop(server);

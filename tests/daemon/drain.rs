@@ -56,7 +56,7 @@ fn without_sessions_a_signal_is_the_end() {
 }
 
 #[test]
-fn nobody_new_is_let_in() {
+fn new_clients_are_not_accepted() {
     let mut stage = Stage::set("");
     let (mut client, server) = stage.framed();
     stage.daemon.signal(Signal::SIGTERM);
@@ -70,7 +70,7 @@ fn nobody_new_is_let_in() {
 }
 
 #[test]
-fn what_is_queued_for_the_client_is_sent_first() {
+fn queued_stanzas_are_sent_to_the_client_first() {
     let mut stage = Stage::set("");
     let (mut client, mut server) = stage.framed();
     let stanza = |n: usize| format!("<a xmlns='u' n='{n}'>{}</a>", "x".repeat(10_000));

@@ -62,7 +62,7 @@ fn features_lose_starttls_and_compression() {
 }
 
 #[test]
-fn elements_are_made_whole() {
+fn elements_get_the_namespaces_that_they_need() {
     let stage = Stage::set("");
     let (mut client, mut server) = stage.greeting(OPEN, OPEN_UP);
     server.send(

@@ -165,7 +165,7 @@ fn a_crowd_of_one_address_beyond_its_share_is_not_kept() {
 }
 
 #[test]
-fn a_silent_connection_beyond_a_limit_is_told_of_once() {
+fn a_silent_connection_beyond_a_limit_is_logged_once() {
     let stage = Stage::set("max_connections_per_address: 1\n");
     let mut healthy = stage.framed();
     for _ in 0..3 {
@@ -179,7 +179,7 @@ fn a_silent_connection_beyond_a_limit_is_told_of_once() {
 }
 
 #[test]
-fn a_limit_by_address_counts_before_tls() {
+fn a_limit_by_address_applies_before_tls() {
     for limit in [
         "max_handshakes_per_address: 1",
         "max_connections_per_address: 1",
@@ -215,7 +215,7 @@ fn a_limit_by_address_counts_before_tls() {
 }
 
 #[test]
-fn a_limit_by_address_counts_before_tls_behind_a_proxy_too() {
+fn a_limit_by_address_applies_before_tls_behind_a_proxy_too() {
     let config = "status_listen: 127.0.0.1:0\ntrusted_proxies: 127.0.0.1\n\
                   max_connections_per_address: 1\n";
     let stage = WssStage::set(&[&["example.com"]], config);
@@ -507,7 +507,7 @@ fn the_log_is_not_flooded() {
 }
 
 #[test]
-fn who_does_not_read_is_given_up_without_a_word_and_accused_once() {
+fn a_client_that_does_not_read_is_dropped_and_logged_once() {
     let key = "max_total_memory";
     let config = "max_total_memory: 1000000\nmax_queue_size: 4000000\n";
     beside_a_healthy_session(config, key, |stage| {

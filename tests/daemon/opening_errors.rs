@@ -143,7 +143,7 @@ fn a_domain_that_is_not_listed_is_unknown() {
 }
 
 #[test]
-fn a_server_that_refuses_is_told() {
+fn a_server_that_refuses_is_logged() {
     let stage = Stage::set("");
     let Stage { server, daemon } = stage;
     drop(server);
@@ -160,7 +160,7 @@ fn a_server_that_refuses_is_told() {
 }
 
 #[test]
-fn a_server_without_a_header_is_told() {
+fn a_server_without_a_header_is_logged() {
     let stage = Stage::set("");
     for (said, reset) in [
         ("", false),
@@ -179,7 +179,7 @@ fn a_server_without_a_header_is_told() {
 }
 
 #[test]
-fn a_server_that_talks_nonsense_is_told() {
+fn a_server_that_sends_nonsense_is_logged() {
     let stage = Stage::set("");
     let many: String = (0..100)
         .map(|n| format!(" xmlns:n{n}='urn:a-long-name'"))

@@ -81,7 +81,7 @@ fn expect_bytes(stream: &mut TcpStream, header: &[u8]) {
 }
 
 #[test]
-fn the_header_goes_before_all_else() {
+fn the_header_is_sent_first() {
     for listen in ["127.0.0.1", "'::1'"] {
         for version in ["v1", "v2", "none"] {
             for tls in ["none", "auto", "required", "direct"] {
@@ -117,7 +117,7 @@ fn the_header_goes_before_all_else() {
 
 /// Each connection has its own header.
 #[test]
-fn every_client_is_told_apart() {
+fn the_server_gets_the_address_of_each_client() {
     let scene = Scene::set("127.0.0.1", "direct", "v2");
     let clients = (0..8).map(|_| {
         let (client, address) = scene.client();
@@ -135,7 +135,7 @@ fn every_client_is_told_apart() {
 
 /// A header belongs to a connection, not to a session.
 #[test]
-fn a_server_that_another_one_named_gets_it_too() {
+fn a_redirect_target_gets_the_header_too() {
     let scene = Scene::set("127.0.0.1", "required", "v1");
     let (mut client, address) = scene.client();
     let header = scene.header("v1", address);

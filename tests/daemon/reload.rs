@@ -22,7 +22,7 @@ fn status_of(stage: &Stage, path: &str) -> u16 {
 }
 
 #[test]
-fn a_good_file_counts_for_those_who_come_after() {
+fn a_good_file_applies_to_new_sessions() {
     let stage = Stage::set("");
     let (mut client, mut server) = stage.framed();
     assert_eq!(status_of(&stage, "/"), 101);
@@ -97,7 +97,7 @@ fn a_port_that_is_to_change_keeps_its_rules() {
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_every_error_is_told() {
+fn a_bad_file_changes_nothing_and_every_error_is_logged() {
     let stage = Stage::set("resource: /only\n");
     for (config, whys) in [
         (
@@ -159,7 +159,7 @@ fn a_refused_reload_is_in_the_metrics_until_one_is_taken() {
 }
 
 #[test]
-fn another_certificate_authority_counts_for_the_next_session() {
+fn another_certificate_authority_applies_to_the_next_session() {
     let (wrong, right) = (Authority::new(), Authority::new());
     let server = TlsServer::start(&right.identity(&["example.org"]));
     let address = server.tcp.address.to_string();
@@ -186,7 +186,7 @@ fn another_certificate_authority_counts_for_the_next_session() {
 }
 
 #[test]
-fn who_waits_for_the_dns_gets_the_answer_of_the_new_server() {
+fn sessions_that_wait_for_the_dns_get_the_answer_of_the_new_server() {
     let one = Answering::start("one");
     let zone = format!(
         "_xmpp-client._tcp.x.example SRV 1 1 {} a.example\na.example A 127.0.0.1",
@@ -247,7 +247,7 @@ fn a_thousand_reloads_leave_nothing_behind() {
 }
 
 #[test]
-fn the_status_is_told_whatever_the_level() {
+fn the_status_line_is_logged_at_every_level() {
     let stage = Stage::set("log_level: LOG_EMERG\nmax_connections: 7\n");
     let _framed = stage.framed();
     let _awaiting = stage.daemon.client();

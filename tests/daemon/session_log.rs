@@ -36,7 +36,7 @@ fn line_of(daemon: &Daemon, client: WsClient) -> String {
 }
 
 #[test]
-fn a_session_is_told_in_full() {
+fn a_session_line_has_every_field() {
     let stage = Stage::set("");
     let origin = ("Origin", "https://a.example");
     let mut client = WsClient::connect(stage.daemon.address, "/", &[origin], Some("xmpp")).unwrap();
@@ -67,7 +67,7 @@ fn a_session_is_told_in_full() {
 }
 
 #[test]
-fn every_end_names_who_and_why() {
+fn every_end_names_its_side_and_cause() {
     let stage = Stage::set("");
     let relaying = "domain=example.org dialect=rfc7395 handshake=Nms open=Nms relaying=Nms";
     let expect = |client: WsClient, before: &str, after: &str| {

@@ -66,7 +66,7 @@ fn config(dir: &TempDir) -> (String, std::path::PathBuf) {
 }
 
 #[test]
-fn each_session_is_a_line_with_what_is_known_of_it() {
+fn each_session_is_one_line_of_json() {
     let dir = TempDir::new();
     let (config, path) = config(&dir);
     let stage = Stage::set(&config);
@@ -155,7 +155,7 @@ fn each_session_is_a_line_with_what_is_known_of_it() {
 }
 
 #[test]
-fn nothing_of_sessions_is_told_or_done_by_tcp() {
+fn sessions_are_neither_listed_nor_closed_over_tcp() {
     let dir = TempDir::new();
     let (config, _) = config(&dir);
     let stage = Stage::set(&config);
@@ -176,7 +176,7 @@ fn nothing_of_sessions_is_told_or_done_by_tcp() {
 }
 
 #[test]
-fn a_session_that_is_closed_is_told_and_may_be_resumed() {
+fn a_closed_session_gets_a_close_code_and_can_be_resumed() {
     let dir = TempDir::new();
     let (config, path) = config(&dir);
     let stage = Stage::set(&config);
@@ -220,7 +220,7 @@ fn a_session_that_is_closed_is_told_and_may_be_resumed() {
 
 /// So many sessions that their list does not fit into the buffers of a socket.
 #[test]
-fn who_does_not_read_a_long_list_is_cut_and_nobody_waits() {
+fn a_client_that_does_not_read_a_long_list_is_cut() {
     const SESSIONS: usize = 2_000;
     let dir = TempDir::new();
     let (config, path) = config(&dir);

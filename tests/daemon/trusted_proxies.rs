@@ -35,7 +35,7 @@ fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_trusted_proxy_tells_the_client() {
+fn a_trusted_proxy_reports_the_client() {
     let daemon = Daemon::start(TRUSTED);
     let told = |name, value| logged(&daemon, b"", &[(name, value)]);
     let list = "X-Forwarded-For";
@@ -58,7 +58,7 @@ fn a_trusted_proxy_tells_the_client() {
 }
 
 #[test]
-fn a_quoted_host_of_the_client_tells_nothing() {
+fn a_quoted_host_of_the_client_is_ignored() {
     let daemon = Daemon::start(TRUSTED);
     let quoted = "for=203.0.113.9;host=\"x;for=8.8.8.8;y\"";
     let told = |fields: &[(&str, &str)]| logged(&daemon, b"", fields);
@@ -74,7 +74,7 @@ fn a_quoted_host_of_the_client_tells_nothing() {
 }
 
 #[test]
-fn only_the_header_that_is_named_counts() {
+fn only_the_configured_header_is_used() {
     let both = [
         ("X-Forwarded-For", "203.0.113.9"),
         ("Forwarded", "for=203.0.113.10"),
@@ -147,7 +147,7 @@ fn a_broken_proxy_header_is_refused() {
 }
 
 #[test]
-fn nobody_else_is_believed() {
+fn reports_of_other_peers_are_ignored() {
     let daemon = Daemon::start("trusted_proxies: 192.0.2.1\n");
     let list = [
         ("X-Forwarded-For", "203.0.113.9"),
@@ -163,7 +163,7 @@ fn nobody_else_is_believed() {
 }
 
 #[test]
-fn limits_go_by_the_address_that_is_told() {
+fn limits_use_the_reported_address() {
     let daemon = Daemon::start(&format!("{TRUSTED}max_connections_per_address: 2\n"));
     let open = |address: &str| {
         let list = [("X-Forwarded-For", address)];
@@ -183,7 +183,7 @@ fn limits_go_by_the_address_that_is_told() {
 }
 
 #[test]
-fn the_server_is_told_the_same() {
+fn the_server_gets_the_reported_address() {
     let server = crate::common::xmpp_server::XmppServer::start();
     let daemon = Daemon::start(&format!(
         "{TRUSTED}domains:\n  - name: example.org\n    server: {}\n    tls: none\n    \

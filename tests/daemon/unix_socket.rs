@@ -141,7 +141,7 @@ fn a_proxy_is_believed_where_the_file_says_so() {
 }
 
 #[test]
-fn nobody_is_believed_otherwise() {
+fn reports_of_untrusted_peers_are_ignored() {
     let scene = Scene::set("trusted_proxies: [127.0.0.1, '::/0', 0.0.0.0/0]\n");
     let fields = [FORWARDED, ("Forwarded", "for=203.0.113.9")];
     assert_eq!(scene.logged(b"", &fields), "unix:");
@@ -150,7 +150,7 @@ fn nobody_is_believed_otherwise() {
 }
 
 #[test]
-fn limits_by_address_go_by_the_address_that_is_told() {
+fn limits_by_address_use_the_reported_address() {
     let scene = Scene::set(&format!("{TRUSTED}max_connections_per_address: 2\n"));
     let _kept = [scene.client(&[FORWARDED]), scene.client(&[FORWARDED])];
     assert_eq!(scene.open(b"", &[FORWARDED]).1.status, 503);
@@ -163,7 +163,7 @@ fn limits_by_address_go_by_the_address_that_is_told() {
 }
 
 #[test]
-fn who_has_no_address_is_not_counted_by_it() {
+fn clients_without_an_address_are_not_counted_by_address() {
     let scene = Scene::set("max_connections_per_address: 1\nmax_handshakes_per_address: 1\n");
     let clients: Vec<_> = (0..5).map(|_| scene.client(&[])).collect();
     assert_eq!(clients.len(), 5);
@@ -171,7 +171,7 @@ fn who_has_no_address_is_not_counted_by_it() {
 }
 
 #[test]
-fn limits_of_all_count_there_too() {
+fn limits_for_all_clients_apply_there_too() {
     let scene = Scene::set("max_connections: 1\nmax_message_size: 100\n");
     let mut client = scene.client(&[]);
     assert_eq!(scene.open(b"", &[]).1.status, 503);
@@ -184,7 +184,7 @@ fn limits_of_all_count_there_too() {
 }
 
 #[test]
-fn the_server_is_told_that_nothing_is_known() {
+fn the_server_learns_that_the_address_is_unknown() {
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
     for (version, header) in [("v1", &b"PROXY UNKNOWN\r\n"[..]), ("v2", local)] {
         let server = XmppServer::start();
@@ -218,7 +218,7 @@ fn an_abstract_name_needs_no_file() {
 }
 
 #[test]
-fn it_stands_beside_addresses_and_has_rules_of_its_own() {
+fn a_unix_socket_can_be_listed_with_addresses_and_have_rules_of_its_own() {
     let dir = TempDir::new();
     let (one, two) = (dir.path("one"), dir.path("two"));
     let daemon = Daemon::start(&format!(

@@ -110,7 +110,7 @@ fn offered_and_left(list: &str) -> (String, String) {
 }
 
 #[test]
-fn by_default_web_pages_are_offered_nothing_that_binds() {
+fn by_default_web_pages_get_no_channel_binding() {
     for list in [PROSODY, EJABBERD] {
         let (offered, left) = offered_and_left(list);
         assert!(!left.contains("-PLUS") && !left.contains("EXPR"), "{left}");

@@ -226,7 +226,7 @@ fn no_more_connections_than_allowed_wait_for_a_stream_header() {
 }
 
 #[test]
-fn who_waits_leaves_the_queue_and_a_mute_server_blocks_no_other() {
+fn a_session_can_leave_the_queue_and_a_mute_server_blocks_no_other() {
     let (mute, good) = (XmppServer::start(), Answering::start("good"));
     let daemon = Daemon::start(&format!(
         "max_connecting_per_server: 1\nserver_tls: none\ndomains:\n  \
@@ -254,7 +254,7 @@ fn who_waits_leaves_the_queue_and_a_mute_server_blocks_no_other() {
 }
 
 #[test]
-fn a_session_that_waits_in_vain_says_for_which_turn() {
+fn a_session_that_waits_in_vain_names_the_address() {
     let mute = XmppServer::start();
     let config = |timeout| {
         format!(
@@ -280,7 +280,7 @@ fn a_session_that_waits_in_vain_says_for_which_turn() {
 }
 
 #[test]
-fn metrics_tell_of_each_configured_server() {
+fn metrics_have_each_configured_server() {
     let (dead, living) = (closed(), Answering::start("living"));
     let daemon = Daemon::start(&format!(
         "status_listen: 127.0.0.1:0\nserver: ['{dead}', {{address: '{}', backup: true}}]\n",

@@ -75,7 +75,7 @@ fn expect_gone(server: &mut Connection, case: &str) {
 }
 
 #[test]
-fn clear_text_behind_proceed_is_an_injection() {
+fn clear_text_after_proceed_is_an_injection() {
     let mut scene = Scene::set("");
     for injected in [
         "<message from='mallory@example.org'/>",
@@ -103,7 +103,7 @@ fn clear_text_behind_proceed_is_an_injection() {
 
 /// Data from before TLS is ignored after it, including white space.
 #[test]
-fn white_space_behind_proceed_does_no_harm() {
+fn white_space_after_proceed_does_no_harm() {
     let mut scene = Scene::set("");
     let (mut client, mut server) = scene.ask();
     server.send(&format!("{PROCEED}\r\n \t"));
@@ -163,7 +163,7 @@ fn a_server_that_breaks_off_within_the_handshake_has_lost_the_session() {
 
 /// All of these are answers to the daemon's header. The server sends nothing else.
 #[test]
-fn what_a_server_may_not_say_before_tls() {
+fn wrong_openings_before_tls_end_the_session() {
     let mut scene = Scene::set("");
     let no_offer = format!("{CLEAR_HEADER}{FEATURES}");
     let error = "<stream:error><internal-server-error \
@@ -199,7 +199,7 @@ fn what_a_server_may_not_say_before_tls() {
 }
 
 #[test]
-fn what_a_server_may_not_answer_to_starttls() {
+fn wrong_answers_to_starttls_end_the_session() {
     let mut scene = Scene::set("");
     for answer in [
         "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>",
@@ -231,7 +231,7 @@ fn expect_broken_off(mut server: Connection, start: &str, more: &str, case: &str
 }
 
 #[test]
-fn a_server_may_not_say_too_much_before_tls() {
+fn a_server_must_not_send_too_much_before_tls() {
     let mut scene = Scene::set("");
     let features = "<stream:features>";
     let cases: [(&str, &str, &str); 8] = [

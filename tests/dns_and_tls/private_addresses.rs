@@ -49,7 +49,7 @@ fn the_domain_s_own_address_at_the_standard_port_is_allowed() {
 }
 
 #[test]
-fn a_record_may_not_lead_inside() {
+fn a_record_must_not_lead_to_an_internal_address() {
     let one = Answering::start("one");
     let dns = DnsServer::start(&by_record(&one));
     let daemon = daemon_asking(&dns, "");
@@ -69,7 +69,7 @@ fn a_record_may_not_lead_inside() {
 }
 
 #[test]
-fn no_record_leads_inside_by_whatever_name() {
+fn no_record_leads_to_an_internal_address_by_any_name() {
     let one = Answering::start("one");
     for (host, address) in [
         ("a.example", "127.0.0.1"),
@@ -108,7 +108,7 @@ fn no_record_leads_inside_by_whatever_name() {
 }
 
 #[test]
-fn all_of_the_inside_is_refused_if_so_configured() {
+fn all_internal_addresses_are_refused_if_so_configured() {
     let own = own_address();
     let one = Answering::start_at((own, PORT), "one");
     for (zone, address) in [
@@ -131,7 +131,7 @@ fn all_of_the_inside_is_refused_if_so_configured() {
 }
 
 #[test]
-fn all_of_the_inside_is_allowed_if_so_configured() {
+fn all_internal_addresses_are_allowed_if_so_configured() {
     let one = Answering::start("one");
     let dns = DnsServer::start(&by_record(&one));
     let daemon = daemon_asking(&dns, "private_addresses: allow\n");
@@ -174,7 +174,7 @@ fn an_address_refused_does_not_keep_from_the_next() {
 }
 
 #[test]
-fn a_server_may_not_send_its_clients_inside() {
+fn a_server_must_not_redirect_to_an_internal_address() {
     let own = own_address();
     let (inside, inside_standard) = (
         Answering::start("inside"),
@@ -229,10 +229,10 @@ fn in_own_network(test: &str, address: &str) {
 }
 
 #[test]
-fn a_public_address_of_this_host_is_inside() {
+fn a_public_address_of_this_host_is_internal() {
     let [first, later] = ["198.51.100.7", "198.51.100.8"];
     if std::env::var_os(OWN_NETWORK).is_none() {
-        let test = "private_addresses::a_public_address_of_this_host_is_inside";
+        let test = "private_addresses::a_public_address_of_this_host_is_internal";
         return in_own_network(test, first);
     }
     let one = Answering::saying(&format!("{first}:0"), "one", FEATURES);

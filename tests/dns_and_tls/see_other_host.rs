@@ -92,7 +92,7 @@ fn only_the_first_header_of_the_other_server_is_withheld() {
 }
 
 #[test]
-fn a_place_without_a_port_is_at_the_standard_one() {
+fn a_target_without_a_port_has_the_standard_one() {
     let own = own_address();
     let _there = Answering::start_at((own, PORT), "there");
     for place in [own.to_string(), "b.example".to_owned()] {
@@ -111,7 +111,7 @@ fn a_place_without_a_port_is_at_the_standard_one() {
 }
 
 #[test]
-fn an_ipv6_place_stands_in_brackets() {
+fn an_ipv6_target_has_brackets() {
     let there = Answering::saying("[::1]:0", "there", FEATURES);
     let first = sending_to(&format!("[::1]:{}", there.port()));
     let dns = DnsServer::start(&zone(&first));
@@ -201,7 +201,7 @@ fn a_loop_ends() {
 }
 
 #[test]
-fn a_place_that_is_none_is_a_failure() {
+fn an_unusable_target_is_a_failure() {
     let closed = closed().to_string();
     for place in [
         "",
@@ -221,7 +221,7 @@ fn a_place_that_is_none_is_a_failure() {
 }
 
 #[test]
-fn a_place_that_does_not_exist_is_not_the_client_s_domain() {
+fn a_target_that_does_not_exist_is_not_the_client_s_domain() {
     let first = sending_to("missing.example:5222");
     let dns = DnsServer::start(&zone(&first));
     let daemon = daemon_asking(&dns, LISTED);

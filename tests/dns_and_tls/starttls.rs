@@ -9,7 +9,7 @@ use openssl::ssl::SslVersion;
 const REQUIRED: &[&str] = &["tls: required"];
 
 #[test]
-fn who_the_user_is_goes_under_tls_only() {
+fn the_users_name_is_sent_under_tls_only() {
     let stage = TlsStage::set(REQUIRED, "");
     let open = OPEN.replace(" to=", " from='juliet@example.org' to=");
     let header_up = OPEN_UP.replace(" to=", " from=\"juliet@example.org\" to=");
@@ -140,7 +140,7 @@ fn each_way_of_the_server_to_end_is_passed_on() {
 }
 
 #[test]
-fn what_was_sent_before_the_end_arrives() {
+fn stanzas_sent_before_the_end_arrive() {
     let stage = TlsStage::set(REQUIRED, "");
     let (mut client, mut server) = stage.session();
     let last = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(60_000));

@@ -129,7 +129,7 @@ fn in_plain_text(client: &mut WsClient, server: &mut Connection) {
 }
 
 #[test]
-fn policy_offer_and_place_decide() {
+fn policy_offer_and_address_decide() {
     let (offer, both, none) = (OFFER, &with_offer()[..], FEATURES);
     for (policy, place, features, outcome) in [
         ("auto", Configured, offer, Tls),
@@ -196,7 +196,7 @@ fn a_header_without_version_is_no_offer() {
 }
 
 #[test]
-fn direct_tls_says_its_protocol_and_asks_for_no_starttls() {
+fn direct_tls_sends_its_alpn_and_asks_for_no_starttls() {
     let scene = Scene::set("direct", Configured, "");
     let (mut client, connection) = scene.arrive();
     let mut server = scene.server.handshake(connection.stream);
@@ -231,7 +231,7 @@ fn direct_tls_has_no_way_to_a_server_in_plain_text() {
 }
 
 #[test]
-fn starttls_says_no_protocol() {
+fn starttls_sends_no_alpn() {
     let scene = Scene::set("required", Configured, "");
     let mut client = scene.daemon.client();
     client.send_text(OPEN).unwrap();

@@ -101,7 +101,7 @@ fn a_handshake_may_come_byte_by_byte() {
 }
 
 #[test]
-fn the_certificate_goes_by_the_name_asked_for() {
+fn the_certificate_depends_on_the_requested_name() {
     let names: [&[&str]; 3] = [
         &["example.com", "www.example.com"],
         &["*.example.org"],
@@ -298,7 +298,7 @@ fn a_handshake_has_its_time() {
 }
 
 #[test]
-fn plain_http_on_a_tls_port_is_told() {
+fn plain_http_on_a_tls_port_is_logged() {
     let stage = WssStage::set(&[&["example.com"]], "");
     let mut tcp = stage.tcp();
     tcp.write_all(&request("/", &[], Some("xmpp"))).unwrap();
@@ -312,7 +312,7 @@ fn plain_http_on_a_tls_port_is_told() {
 }
 
 #[test]
-fn tls_on_a_plain_port_is_told() {
+fn tls_on_a_plain_port_is_logged() {
     let daemon = Daemon::start("");
     let connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
     let refused = connector
@@ -324,7 +324,7 @@ fn tls_on_a_plain_port_is_told() {
 }
 
 #[test]
-fn a_trusted_proxy_may_tell_the_address_before_tls() {
+fn a_trusted_proxy_may_report_the_address_before_tls() {
     let stage = WssStage::set(&[&["example.com"]], "trusted_proxies: 127.0.0.1\n");
     let header = "PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n";
     // In one segment with the ClientHello, or dribbled, or not at all.

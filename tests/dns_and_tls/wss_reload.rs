@@ -189,7 +189,7 @@ fn a_socket_without_a_listener_keeps_its_rules_and_is_named() {
 }
 
 #[test]
-fn a_certificate_that_has_expired_is_told_at_the_start_and_at_each_reload() {
+fn an_expired_certificate_is_logged_at_the_start_and_at_each_reload() {
     for workers in [1, 2] {
         let authority = Authority::new();
         let expired = Content {

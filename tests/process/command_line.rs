@@ -79,7 +79,7 @@ fn check_config_judges_a_file() {
 }
 
 #[test]
-fn a_bad_file_is_told_by_line_and_starts_nothing() {
+fn a_bad_file_is_reported_by_line_and_starts_nothing() {
     let bad = TempFile::new("log_level: LOG_DEBUG\nport: 99999\nlisten: localhost\n");
     let path = bad.0.to_str().unwrap();
     for arguments in [&["--check-config", "-c", path][..], &["-n", "-c", path]] {
@@ -97,7 +97,7 @@ fn a_bad_file_is_told_by_line_and_starts_nothing() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_told() {
+fn a_port_in_use_is_reported() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let port = address.port();
@@ -145,7 +145,7 @@ fn open_domains_are_warned_of_once() {
 }
 
 #[test]
-fn in_the_journal_a_line_stands_once() {
+fn in_the_journal_a_line_appears_once() {
     use std::io::{BufRead, BufReader};
     use std::os::fd::AsFd;
     let config = TempFile::new("port: 0\nlisten: 127.0.0.1\nlog_level: LOG_DEBUG\n");
@@ -253,7 +253,7 @@ fn check_config_opens_what_the_file_names() {
 }
 
 #[test]
-fn check_config_tells_of_certificates_that_end() {
+fn check_config_warns_of_certificates_that_expire_soon() {
     let authority = Authority::new();
     let date = |when: &str| {
         let date = Command::new("date")
@@ -325,7 +325,7 @@ fn check_config_tries_addresses_out() {
 }
 
 #[test]
-fn check_config_warns_of_what_this_user_may_not_bind() {
+fn check_config_warns_of_addresses_that_this_user_may_not_bind() {
     use std::os::unix::process::CommandExt;
     let root = nix::unistd::geteuid().is_root();
     let may_bind = |port: u16| {

@@ -15,7 +15,7 @@ use crate::common::daemon::PROGRAM;
 use crate::common::ws_client::WsClient;
 
 #[test]
-fn who_comes_after_the_start_is_served() {
+fn clients_that_connect_after_the_start_are_served() {
     for workers in ["", "workers: 3\n"] {
         let daemon = Background::started(workers);
         let opened = WsClient::connect(daemon.address(), "/", &[], Some("xmpp"));
@@ -25,7 +25,7 @@ fn who_comes_after_the_start_is_served() {
 }
 
 #[test]
-fn it_has_nothing_of_the_terminal_and_directory_it_came_from() {
+fn the_daemon_leaves_its_terminal_and_directory() {
     let daemon = Background::started("");
     let pid = daemon.pid();
     let link = |name: &str| std::fs::read_link(format!("/proc/{pid}/{name}")).unwrap();
@@ -52,7 +52,7 @@ fn standard_error_is_closed_when_the_start_is_over() {
 }
 
 #[test]
-fn why_it_does_not_serve_is_told() {
+fn the_reason_for_a_failed_start_is_reported() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     for (config, why) in [
@@ -98,7 +98,7 @@ fn why_it_does_not_serve_is_told() {
 }
 
 #[test]
-fn what_fails_after_the_fork_is_told_too() {
+fn failures_after_the_fork_are_reported_too() {
     for workers in [1, 2] {
         // So few descriptors that none is left for the event loop.
         let daemon = Background::new(&format!("workers: {workers}\n"));

@@ -97,7 +97,7 @@ fn a_worker_that_a_system_call_holds_is_aborted() {
 }
 
 #[test]
-fn nobody_is_killed_after_a_time_in_which_the_master_stood_still_too() {
+fn no_worker_is_killed_after_a_pause_of_the_master_too() {
     let directory = TempDir::new();
     let path = directory.path("notify");
     let systemd = UnixDatagram::bind(&path).expect("a socket");

@@ -13,7 +13,7 @@ fn nobody() -> User {
 }
 
 #[test]
-fn only_root_can_become_somebody_else() {
+fn only_root_can_change_its_user() {
     if geteuid().is_root() {
         return root_becomes_nobody_for_good();
     }
@@ -75,7 +75,7 @@ fn root_becomes_nobody_for_good() {
 }
 
 #[test]
-fn what_the_user_cannot_read_ends_the_start() {
+fn a_file_that_the_user_cannot_read_ends_the_start() {
     if !geteuid().is_root() {
         return;
     }
@@ -94,7 +94,7 @@ fn what_the_user_cannot_read_ends_the_start() {
 }
 
 #[test]
-fn who_serves_as_root_is_told() {
+fn serving_as_root_causes_a_warning() {
     let warning = "serving as root; set 'user'";
     let daemon = Daemon::start("");
     let told = daemon.lines().iter().any(|line| line.contains(warning));

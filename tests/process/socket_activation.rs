@@ -96,7 +96,7 @@ fn a_unix_socket_is_served_and_left_where_it_is() {
 }
 
 #[test]
-fn what_is_no_listening_stream_socket_is_refused() {
+fn descriptors_other_than_listening_stream_sockets_are_refused() {
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let connected = TcpStream::connect(tcp.local_addr().unwrap()).unwrap();
     let daemon = Background::new("");
@@ -265,7 +265,7 @@ fn without_a_list_all_sockets_go_by_the_keys_at_the_top() {
 }
 
 #[test]
-fn a_listener_without_a_socket_is_told() {
+fn a_listener_without_a_socket_is_logged() {
     let two = Two::new(
         "listeners:\n- {port: {plain}, tls: off}\n- {port: {secure}}\n- {port: 9, listen: ['::1']}\n",
     );

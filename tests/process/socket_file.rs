@@ -55,7 +55,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn it_goes_at_a_regular_exit() {
+fn the_file_is_removed_at_a_regular_exit() {
     for config in ["", "workers: 2\n"] {
         let (daemon, path) = started(config);
         let client = UnixStream::connect(&path).unwrap();
@@ -92,7 +92,7 @@ fn no_other_user_can_keep_it_from_starting() {
 }
 
 #[test]
-fn it_stays_when_a_worker_ends() {
+fn the_file_stays_when_a_worker_ends() {
     let (daemon, path) = started("workers: 2\n");
     let inode = fs::metadata(&path).unwrap().ino();
     let before = children(daemon.pid());
@@ -110,7 +110,7 @@ fn it_stays_when_a_worker_ends() {
 }
 
 #[test]
-fn what_a_dead_process_left_is_replaced() {
+fn a_file_of_a_dead_process_is_replaced() {
     let (daemon, path) = started("");
     let pid = daemon.pid();
     daemon.signal(Signal::SIGKILL);
@@ -123,7 +123,7 @@ fn what_a_dead_process_left_is_replaced() {
 }
 
 #[test]
-fn who_listens_there_is_left_alone() {
+fn a_process_that_listens_there_is_left_alone() {
     let (daemon, path) = started("");
     for config in ["", "workers: 2\n"] {
         let told = refused(&path, config);
@@ -152,7 +152,7 @@ fn an_abstract_name_can_be_in_use_too() {
 }
 
 #[test]
-fn what_is_no_socket_is_left_alone() {
+fn files_other_than_sockets_are_left_alone() {
     let dir = crate::common::background::TempDir::new();
     let (file, directory, link) = (dir.path("file"), dir.path("directory"), dir.path("link"));
     fs::write(&file, "precious").unwrap();
@@ -200,7 +200,7 @@ fn a_start_that_fails_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_mode_is_what_the_file_says_whatever_the_umask() {
+fn the_mode_does_not_depend_on_the_umask() {
     for (config, expected) in [
         ("", 0o666),
         ("socket_mode: '0660'\n", 0o660),
@@ -254,7 +254,7 @@ fn root_gives_it_to_the_user_and_group_it_becomes() {
 }
 
 #[test]
-fn a_directory_that_does_not_let_it_go_keeps_it_for_the_next() {
+fn a_file_that_cannot_be_removed_is_reused() {
     if !geteuid().is_root() {
         return;
     }

@@ -79,7 +79,7 @@ fn clients(daemon: &Daemon) -> Vec<WsClient> {
 }
 
 #[test]
-fn each_worker_tells_the_sum_and_what_each_has() {
+fn each_worker_serves_the_sum_and_the_values_of_each() {
     let Stage { server: _, daemon } = Stage::set(CONFIG);
     let pids = workers(daemon.pid(), 2);
     let clients = clients(&daemon);
@@ -112,7 +112,7 @@ fn each_worker_tells_the_sum_and_what_each_has() {
 }
 
 #[test]
-fn what_a_killed_worker_counted_stays_and_what_it_had_goes() {
+fn counters_of_a_killed_worker_stay_and_its_gauges_go() {
     let Stage { server: _, daemon } = Stage::set(CONFIG);
     let pids = workers(daemon.pid(), 2);
     let clients = clients(&daemon);
@@ -256,7 +256,7 @@ fn each_worker_has_a_socket_for_its_sessions() {
 }
 
 #[test]
-fn who_has_drained_counts_to_the_end() {
+fn a_drained_worker_is_counted_to_the_end() {
     let Stage {
         server: _,
         mut daemon,
@@ -289,7 +289,7 @@ fn who_has_drained_counts_to_the_end() {
 }
 
 #[test]
-fn who_has_nothing_to_do_sleeps() {
+fn an_idle_worker_sleeps() {
     let config = "workers: 3\nstatus_listen: 127.0.0.1:0\ndomains: [example.org]\n";
     let config = format!("{config}handshake_timeout: 2\n");
     // No heartbeat is due during the test.

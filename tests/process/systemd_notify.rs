@@ -37,7 +37,7 @@ fn spawn(command: &mut Command, name: &str) -> Child {
 }
 
 #[test]
-fn start_reload_and_end_are_told() {
+fn start_reload_and_end_are_reported() {
     for (abstract_name, workers) in [(false, 1), (true, 1), (false, 2)] {
         let daemon = Background::new(&format!("workers: {workers}\n"));
         let (socket, name) = notify_socket(&daemon, abstract_name);
@@ -65,7 +65,7 @@ fn start_reload_and_end_are_told() {
 }
 
 #[test]
-fn in_the_background_the_process_that_counts_is_named() {
+fn in_the_background_the_daemon_is_named_as_main_process() {
     let daemon = Background::new("");
     let (socket, name) = notify_socket(&daemon, false);
     let status = spawn(&mut daemon.command(), &name).wait().unwrap();
@@ -76,7 +76,7 @@ fn in_the_background_the_process_that_counts_is_named() {
 }
 
 #[test]
-fn a_start_that_fails_is_not_told_as_ready() {
+fn a_start_that_fails_is_not_reported_as_ready() {
     let daemon = Background::new("user: no-such-user\n");
     let (socket, name) = notify_socket(&daemon, false);
     let status = spawn(daemon.command().arg("-n"), &name).wait().unwrap();
@@ -86,7 +86,7 @@ fn a_start_that_fails_is_not_told_as_ready() {
 }
 
 #[test]
-fn nobody_at_the_socket_is_no_harm() {
+fn a_notify_socket_without_a_reader_does_no_harm() {
     let daemon = Background::new("");
     for name in ["/nonexistent/notify", "@nobody", "relative"] {
         let status = spawn(&mut daemon.command(), name).wait().unwrap();
@@ -98,7 +98,7 @@ fn nobody_at_the_socket_is_no_harm() {
 }
 
 #[test]
-fn signs_of_life_come_while_the_loop_turns() {
+fn heartbeats_are_sent_while_the_loop_turns() {
     for workers in [1, 2] {
         let daemon = Background::new(&format!("workers: {workers}\n"));
         let (socket, name) = notify_socket(&daemon, false);

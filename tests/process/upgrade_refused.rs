@@ -104,7 +104,7 @@ fn an_upgrade_names_files_that_were_removed() {
 }
 
 #[test]
-fn a_handover_that_nobody_has_made_keeps_the_daemon_from_starting() {
+fn a_forged_handover_keeps_the_daemon_from_starting() {
     let config = TempFile::new("port: 0\nlisten: 127.0.0.1\ndomains: [example.org]\n");
     // Standard input is a TCP socket that does not listen.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -90,7 +90,7 @@ fn the_sample_of_the_original_manual_works_unchanged() {
 }
 
 #[test]
-fn values_are_the_text_that_stands_there() {
+fn values_are_taken_literally() {
     assert_eq!(good("port: 05000").top.port, 5000);
     assert_eq!(good("port: '5000'").top.port, 5000);
     assert_eq!(good("host: no").top.host.as_deref(), Some("no"));
@@ -104,7 +104,7 @@ fn line_ends_of_other_systems_are_taken() {
 }
 
 #[test]
-fn a_key_without_a_value_is_as_good_as_absent_and_told() {
+fn a_key_without_a_value_has_no_effect_and_causes_a_warning() {
     for key in config::KEYS
         .iter()
         .map(|key| key.name)
@@ -188,7 +188,7 @@ fn times_are_seconds_with_decimals() {
 }
 
 #[test]
-fn the_later_of_two_equal_keys_counts() {
+fn the_later_of_two_equal_keys_applies() {
     let (config, warnings) = warned("port: 70000\nhost: a\nport: 2\n");
     assert_eq!(config.top.port, 2);
     assert_eq!(
@@ -230,7 +230,7 @@ fn a_missing_origin_passes_where_a_pattern_matches_the_empty_text() {
 }
 
 #[test]
-fn each_worker_tells_its_status_at_a_port_of_its_own() {
+fn each_worker_serves_its_status_at_a_port_of_its_own() {
     let config = good("status_listen: [127.0.0.1:9150, '[::1]:0']");
     let of = |worker| {
         let places = config.status_addresses(worker);

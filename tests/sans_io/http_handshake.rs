@@ -146,7 +146,7 @@ fn echoes_one_token_in_the_clients_spelling() {
 }
 
 #[test]
-fn hands_on_what_the_session_needs() {
+fn returns_what_the_session_needs() {
     let request =
         plus("Origin: https://Example.com\r\nX-Forwarded-For: ::1\r\nx-forwarded-for: a,b");
     let head = Head::parse(request.as_bytes(), &Limits::DEFAULT);
@@ -298,7 +298,7 @@ fn the_version_is_judged_before_the_key() {
 }
 
 #[test]
-fn only_who_asks_for_a_websocket_gets_a_handshake() {
+fn only_requests_for_a_websocket_get_a_handshake() {
     let plain = |lines: &str| {
         let request = format!("GET /ws HTTP/1.1\r\nHost: example.com\r\n{lines}\r\n");
         matches!(outcome(&request), Ok(Some(Request::Page(_))))
@@ -327,7 +327,7 @@ fn only_who_asks_for_a_websocket_gets_a_handshake() {
 }
 
 #[test]
-fn refuses_what_is_too_large_and_no_sooner() {
+fn refuses_heads_above_the_limit_only() {
     let limit = Limits::DEFAULT.head_size - plus("Long: ").len();
     accept(&plus(&format!("Long: {}", "a".repeat(limit))));
     let above = plus(&format!("Long: {}", "a".repeat(limit + 1)));
@@ -386,7 +386,7 @@ fn refusals_end_the_connection_and_carry_their_length() {
 }
 
 #[test]
-fn who_wants_no_websocket_gets_a_page() {
+fn requests_for_no_websocket_get_a_page() {
     let asked = |request: &str| parse(request.as_bytes(), &POLICY);
     let plain = |page, method| Ok(Some(Request::Page(PageRequest { page, method })));
     let meta = "/.well-known/host-meta";

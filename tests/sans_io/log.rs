@@ -105,7 +105,7 @@ fn a_line_has_priority_date_name_and_process_id() {
 }
 
 #[test]
-fn the_date_is_that_of_the_place() {
+fn the_date_is_local() {
     let place = Place::new("zone");
     let listener = place.listener();
     let log = place.log(now());
@@ -170,7 +170,7 @@ fn stderr_takes_lines_only_when_asked() {
 }
 
 #[test]
-fn a_full_stderr_never_blocks_and_its_losses_are_told() {
+fn a_full_stderr_never_blocks_and_its_losses_are_reported() {
     let place = Place::new("stderr-full");
     let (log, mut pipe) = with_pipe(&place);
     log.set_stderr(true);
@@ -188,7 +188,7 @@ fn a_full_stderr_never_blocks_and_its_losses_are_told() {
 }
 
 #[test]
-fn a_full_queue_never_blocks_and_its_losses_are_told_first() {
+fn a_full_queue_never_blocks_and_its_losses_are_reported_first() {
     let place = Place::new("full");
     let listener = place.listener();
     let log = place.log(now());
@@ -254,7 +254,7 @@ fn a_listener_replaced_within_the_second_costs_lines_but_nothing_else() {
 }
 
 #[test]
-fn what_could_deceive_a_reader_is_escaped() {
+fn deceptive_characters_are_escaped() {
     let place = Place::new("escape");
     let listener = place.listener();
     let log = place.log(now());
@@ -316,7 +316,7 @@ fn level_names_are_those_of_syslog() {
 }
 
 #[test]
-fn in_the_journal_a_line_of_the_start_stands_once() {
+fn in_the_journal_a_startup_line_appears_once() {
     let place = Place::new("journal");
     let (mut stderr, writer) = std::io::pipe().unwrap();
     let start = now();

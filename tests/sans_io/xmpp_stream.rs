@@ -266,7 +266,7 @@ fn broken_rules_come_after_the_units_before_them() {
 }
 
 #[test]
-fn nothing_counts_behind_the_end() {
+fn nothing_after_the_end_is_read() {
     let text = format!("{HEADER}<a xmlns='x'/></stream:stream><b/>garbage");
     let (units, error) = chop(text.as_bytes(), read);
     assert_eq!((units.len(), error), (3, None));
@@ -338,7 +338,7 @@ fn a_pause_keeps_the_rest_and_loses_nothing() {
 }
 
 #[test]
-fn the_kind_of_an_element_is_told_by_its_namespace() {
+fn the_namespace_tells_the_kind_of_an_element() {
     let text = format!(
         "{HEADER}<stream:features/><features xmlns='{}'/><s:success xmlns:s='{}'/><features/>",
         ns::STREAMS,

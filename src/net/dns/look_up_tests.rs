@@ -20,7 +20,7 @@ fn hosts(records: Vec<Service>, random: fn(u32) -> u32) -> String {
 }
 
 #[test]
-fn priorities_come_in_order_and_weights_by_weight() {
+fn priorities_come_in_order_and_weights_at_random() {
     let records = || {
         vec![
             service(20, 0, "e"),

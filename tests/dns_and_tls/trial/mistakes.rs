@@ -217,7 +217,7 @@ fn a_domain_that_is_not_listed() {
 }
 
 #[test]
-fn an_inside_address() {
+fn an_internal_address() {
     let dns =
         DnsServer::start("_xmpp-client._tcp.example.org SRV 5 6 7 a.example\na.example A 10.0.0.1");
     let printed = Trial::start("example.org", &format!("dns_servers: {}\n", dns.address))

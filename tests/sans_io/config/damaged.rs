@@ -34,7 +34,7 @@ impl Drop for File {
 }
 
 #[test]
-fn a_character_that_does_not_print_is_told_with_its_line() {
+fn a_character_that_does_not_print_is_reported_with_its_line() {
     for (c, code) in [
         ('\0', "U+0000"),
         ('\u{1}', "U+0001"),
@@ -124,7 +124,7 @@ fn whatever_is_put_between_two_lines_hides_none_of_those_behind() {
 }
 
 #[test]
-fn a_file_that_is_cut_within_a_line_is_told() {
+fn a_file_that_is_cut_within_a_line_causes_a_warning() {
     let file = File::new("cut");
     assert_eq!(file.load(WHOLE).unwrap().warnings, []);
     for end in 1..WHOLE.len() {
@@ -144,7 +144,7 @@ fn a_file_that_is_cut_within_a_line_is_told() {
 }
 
 #[test]
-fn a_file_whose_end_is_nuls_is_refused() {
+fn a_file_that_ends_in_nuls_is_refused() {
     let file = File::new("nuls");
     for end in 0..WHOLE.len() {
         let mut bytes = WHOLE.as_bytes().to_vec();
@@ -161,7 +161,7 @@ fn a_file_whose_end_is_nuls_is_refused() {
 }
 
 #[test]
-fn a_file_without_text_is_nothing_to_reload() {
+fn a_reload_refuses_a_file_without_text() {
     let file = File::new("empty");
     for text in ["", "\n", " \n\t\n", "\r\n\r\n"] {
         if let Ok(loaded) = file.load(text) {
@@ -177,7 +177,7 @@ fn a_file_without_text_is_nothing_to_reload() {
 }
 
 #[test]
-fn a_key_again_without_its_value_takes_nothing_back() {
+fn a_second_key_without_a_value_is_an_error() {
     for (text, key, lines) in [
         ("origin: https://a.b\norigin:\n", "origin", (1, 2)),
         ("host: a\nport: 1\nhost: ~\n", "host", (1, 3)),

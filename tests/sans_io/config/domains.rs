@@ -182,7 +182,7 @@ fn a_domains_list_that_would_lock_everybody_out_is_an_error() {
 }
 
 #[test]
-fn a_domain_that_adds_nothing_gives_a_warning() {
+fn a_redundant_domain_causes_a_warning() {
     let (config, warnings) = warned(
         "domains:\n  - a.b\n  - {name: A.B., server: 'h:1'}\n  - '*.c.d'\n  - x.c.d\n  - '*.y.c.d'\n",
     );

@@ -98,7 +98,7 @@ fn a_single_file_or_a_list_may_be_named() {
 }
 
 #[test]
-fn errors_name_the_file_and_all_are_told_at_once() {
+fn errors_name_the_file_and_all_are_reported_at_once() {
     let directory = Directory::new("errors");
     directory.write("d/a.conf", "# a\nport: x\nfoo: 1\n");
     directory.write("d/b.conf", "domains:\n- name: a.b\n  tsl: none\n\tx\n");
@@ -158,7 +158,7 @@ fn a_list_that_would_lock_everybody_out_stays_an_error() {
 }
 
 #[test]
-fn what_cannot_be_included_is_told() {
+fn files_that_cannot_be_included_are_reported() {
     let directory = Directory::new("bad");
     directory.write("d/a.conf", "include: /x\n");
     assert_eq!(
@@ -207,7 +207,7 @@ fn what_cannot_be_included_is_told() {
 }
 
 #[test]
-fn an_empty_included_file_is_nothing_to_reload() {
+fn a_reload_refuses_an_empty_included_file() {
     let directory = Directory::new("reload");
     directory.write("d/a.conf", "\n");
     directory.load("domains: [a.b]\n").unwrap();

@@ -33,7 +33,7 @@ fn without_the_list_the_top_level_keys_are_the_one_listener() {
 }
 
 #[test]
-fn an_entry_goes_before_the_top_level_keys_wherever_they_stand() {
+fn an_entry_overrides_the_top_level_keys_before_and_after_it() {
     let config = good(
         "listeners:\n- {port: 1, resource: /a, origin: http://a}\n- {port: 2, tls: off}\n\
          - {port: 3, tls_certificate: /own, tls_key: /ownkey, listen: 127.0.0.1, host: x}\n\
@@ -58,7 +58,7 @@ fn an_entry_goes_before_the_top_level_keys_wherever_they_stand() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_an_error_on_its_line() {
+fn wrong_entries_are_errors_on_their_lines() {
     for (text, line, named) in [
         (
             "listeners:\n- port: 1\n  prot: 2\n",
@@ -140,7 +140,7 @@ fn another_order_of_listeners_needs_no_restart() {
 }
 
 #[test]
-fn a_key_that_stands_twice_in_an_entry_is_a_warning() {
+fn a_key_twice_in_an_entry_is_a_warning() {
     let (config, warnings) = warned("listeners:\n- port: 1\n  port: 2\n");
     assert_eq!(config.listeners[0].port, 2);
     assert_eq!(warnings.len(), 1, "{warnings:?}");

@@ -7,7 +7,7 @@ use jabsocket::config::{self, Config, What};
 use super::{address, refused, warned};
 
 #[test]
-fn every_bad_value_is_told_with_what_is_allowed() {
+fn every_bad_value_is_reported_with_what_is_allowed() {
     let address = "a numeric IPv4 or IPv6 address such as 127.0.0.1 or ::1, a Unix socket such as \
                    unix:/run/jabsocket/ws.sock, or a list of them";
     let time = "a number of seconds above 0 and up to 86400, such as 30 or 0.5";
@@ -122,7 +122,7 @@ fn every_bad_value_is_told_with_what_is_allowed() {
 }
 
 #[test]
-fn all_errors_are_told_at_once_in_the_order_of_lines() {
+fn all_errors_are_reported_at_once_in_the_order_of_lines() {
     let messages =
         refused("\nport: 70000\nlisten:\n  - 127.0.0.1\n  - here\nprt: 1\nlog_level: x\n");
     assert_eq!(messages.len(), 4, "{messages:#?}");
@@ -133,7 +133,7 @@ fn all_errors_are_told_at_once_in_the_order_of_lines() {
 }
 
 #[test]
-fn a_missing_value_is_told_on_its_own_line() {
+fn a_missing_value_is_reported_on_its_own_line() {
     let messages = refused("port: 1\ndomains:\n\n# a comment\nhost: a\n");
     assert!(messages[0].starts_with("x.conf:2: key 'domains': nothing is not allowed"));
     let messages = refused("origin:\n  - a\n  -\n\n  # comment\n  - b\n");
@@ -149,7 +149,7 @@ fn a_missing_value_is_told_on_its_own_line() {
 }
 
 #[test]
-fn errors_before_broken_yaml_are_told_too() {
+fn errors_before_broken_yaml_are_reported_too() {
     let messages = refused("port: 70000\nlisten: 127.0.0.1\n\thost: a\n");
     assert!(
         messages[0].starts_with("x.conf:1: key 'port'"),
@@ -162,7 +162,7 @@ fn errors_before_broken_yaml_are_told_too() {
 }
 
 #[test]
-fn broken_yaml_is_told_with_its_line() {
+fn broken_yaml_is_reported_with_its_line() {
     for (text, line) in [
         ("port: 1\n\tport: 2\n", 2),
         ("port: 1\nhost: 'a\n", 2),
@@ -179,7 +179,7 @@ fn broken_yaml_is_told_with_its_line() {
 }
 
 #[test]
-fn what_yaml_has_beyond_text_lists_and_mappings_is_refused() {
+fn yaml_other_than_text_lists_and_mappings_is_refused() {
     for (text, start) in [
         (
             "domains:\n  - *.a.b\n  - *.c.d\n",
@@ -294,7 +294,7 @@ fn values_that_cannot_work_give_a_warning() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_by_name() {
+fn a_file_that_cannot_be_read_is_named() {
     let problems = config::load(Path::new("/nonexistent/jabsocket.conf")).unwrap_err();
     assert!(matches!(problems[0].what, What::Unreadable(_)));
     assert!(
@@ -305,7 +305,7 @@ fn a_file_that_cannot_be_read_is_told_by_name() {
 }
 
 #[test]
-fn a_file_that_is_not_text_is_told_with_its_line() {
+fn a_file_that_is_not_text_is_reported_with_its_line() {
     let path = std::env::temp_dir().join(format!("jabsocket-config-{}", std::process::id()));
     std::fs::write(&path, b"port: 1\nhost: \xff\n").unwrap();
     let problems = config::load(&path).unwrap_err();

@@ -11,7 +11,7 @@ fn path(text: &str) -> ListenAddress {
 }
 
 #[test]
-fn they_stand_wherever_an_address_may() {
+fn unix_sockets_are_allowed_wherever_addresses_are() {
     assert_eq!(
         good("listen: unix:/run/jabsocket/ws.sock").top.listen,
         [path("/run/jabsocket/ws.sock")]
@@ -31,7 +31,7 @@ fn they_stand_wherever_an_address_may() {
 }
 
 #[test]
-fn the_mode_is_octal_and_an_entry_goes_before_the_top() {
+fn the_mode_is_octal_and_an_entry_overrides_the_top_level() {
     assert_eq!(good("").top.socket_mode, 0o666);
     for text in ["0660", "'0660'", "660"] {
         let config = good(&format!("socket_mode: {text}\nlisten: unix:/a"));
@@ -46,7 +46,7 @@ fn the_mode_is_octal_and_an_entry_goes_before_the_top() {
 }
 
 #[test]
-fn what_cannot_be_bound_is_an_error_on_its_line() {
+fn bad_paths_and_names_are_errors_on_their_lines() {
     let long = format!("listen:\n- ::1\n- unix:/{}\n", "x".repeat(107));
     let long_name = format!("listen: unix:@{}\n", "x".repeat(108));
     for (text, line, named) in [
@@ -114,7 +114,7 @@ fn the_same_path_twice_in_a_list_is_a_warning() {
 }
 
 #[test]
-fn whoever_comes_by_one_is_believed_only_if_the_file_says_so() {
+fn peers_on_unix_sockets_are_trusted_only_if_configured() {
     let config = good("trusted_proxies: [127.0.0.1, 'unix:']");
     assert!(config.trusts_unix);
     assert!(config.is_trusted("127.0.0.1".parse().unwrap()));
@@ -129,7 +129,7 @@ fn whoever_comes_by_one_is_believed_only_if_the_file_says_so() {
 }
 
 #[test]
-fn a_reload_names_what_waits_for_a_restart() {
+fn a_reload_names_keys_that_need_a_restart() {
     let old = good("listen: unix:/a");
     let changed = |text: &str| old.start_keys_changed(&good(text));
     assert_eq!(changed("listen: unix:/b"), ["listen"]);

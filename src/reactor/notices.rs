@@ -83,7 +83,8 @@ impl Reactor {
         self.shared.log.startup(
             Level::Notice,
             format_args!(
-                "status: {} sessions ({}), at most {}, {} accepted since the start, {held} bytes held, {} parsers parked, generation {}{}",
+                "status: {} sessions ({}), at most {}, {} accepted since the start, {held} bytes held, \
+                 {} parsers parked, generation {}{}",
                 self.sessions.len(),
                 phases.join(", "),
                 self.max_sessions,

@@ -30,7 +30,8 @@ pub(super) fn most_sessions(config: &Config, log: &Log) -> usize {
         log.startup(
             Level::Warning,
             format_args!(
-                "max_connections reduced to {limit}: the limit on open files (ulimit -Hn) does not allow more"
+                "max_connections reduced to {limit}: the limit on open files (ulimit -Hn) does not \
+                 allow more"
             ),
         );
     }

@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_asker_that_may_not_is_passed_by() {
+    fn askers_without_a_free_slot_are_skipped() {
         let mut turns = Turns::default();
         turns.push(A, &domain(1), 1);
         turns.push(B, &domain(2), 2);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_waits_until_the_last_goes() {
+    fn a_question_waits_until_its_last_waiter_leaves() {
         let mut turns = Turns::default();
         turns.push(A, &domain(1), 1);
         turns.push(A, &domain(1), 1);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_is_bounded_and_some_room_is_left_for_those_with_few() {
+    fn the_number_is_bounded_and_askers_with_few_questions_have_room() {
         let mut turns = Turns::default();
         let mut push = |asker, range: std::ops::Range<usize>| {
             let mut pushed = 0;

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_told_evenly_and_never_faster() {
+    fn sessions_are_drained_evenly_and_never_faster() {
         let mut schedule = planned(10_000, 500, 20_000);
         let mut sum = 0;
         while let Some(due) = schedule.due() {

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn few_who_come_and_go_cost_nothing() {
+    fn sessions_that_come_and_go_in_small_numbers_cost_nothing() {
         let few: Vec<_> = (0..5000).map(|n| (n, [255, 0][n as usize % 2])).collect();
         assert_eq!(calls(&few), []);
         let many: Vec<_> = (0..5000)

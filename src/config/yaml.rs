@@ -85,8 +85,14 @@ pub(super) fn entries(file: usize, text: &str, report: &mut Report) -> Vec<Entry
     }
     // With a final newline, the parser's mark after a missing value is on a later line.
     let newline = (!text.ends_with('\n')).then_some('\n');
+    // The parser refuses a tab after a colon, which YAML allows. No value may have a tab.
+    let mut before = ' ';
+    let untabbed = |c| match (std::mem::replace(&mut before, c), c) {
+        (':', '\t') => ' ',
+        _ => c,
+    };
     let mut reader = Reader {
-        parser: Parser::new(text.chars().chain(newline)),
+        parser: Parser::new(text.chars().chain(newline).map(untabbed)),
         lines: text.lines().collect(),
         file,
         report,

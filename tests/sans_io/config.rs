@@ -99,6 +99,14 @@ fn values_are_taken_literally() {
 }
 
 #[test]
+fn tabs_may_separate_a_key_and_its_value() {
+    let config = good("port:\t5000\nhost:\t\ta\t# b\norigin:\t[http://a,\tb]\nresource:\t'/'\n");
+    assert_eq!(config.top.port, 5000);
+    assert_eq!(config.top.host.as_deref(), Some("a"));
+    assert!(config.top.origin_allowed(Some("b")));
+}
+
+#[test]
 fn line_ends_of_other_systems_are_taken() {
     assert_eq!(good("port: 1\r\nlisten: 127.0.0.1\r\n").top.port, 1);
 }

@@ -11,11 +11,24 @@ use std::path::{Path, PathBuf};
 
 use crate::net::lock_file::{LockFile, is_same};
 
+/// Maximum size of a PID file in bytes. Its content does not matter: a crash may have damaged it.
+const MAX_BYTES: u64 = 32;
+
 /// Writes this process's number at the start of the file. The position of the descriptor is
 /// not used, because other generations share it and have moved it.
 pub fn write(file: &File) -> io::Result<()> {
     file.set_len(0)?;
     file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+}
+
+/// Refuses a file that cannot be a PID file. It would be overwritten, and removed at the end:
+/// even `/dev/null`, if the daemon runs as root.
+fn refuse_others(file: File) -> io::Result<File> {
+    let data = file.metadata()?;
+    match data.is_file() && data.len() <= MAX_BYTES {
+        true => Ok(file),
+        false => Err(io::Error::other("exists and is not a PID file")),
+    }
 }
 
 pub struct PidFile {
@@ -47,10 +60,11 @@ impl PidFile {
             .create(true)
             .truncate(false)
             .mode(0o644)
-            // The file must not be a link that another user has placed in the directory.
-            .custom_flags(nix::libc::O_NOFOLLOW)
+            // The file must not be a link that another user has placed in the directory. A pipe
+            // without a reader must not block.
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
             .open(path);
-        match opened {
+        match opened.and_then(refuse_others) {
             Ok(file) => Ok(PidFile {
                 path: path.to_owned(),
                 file,

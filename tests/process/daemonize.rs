@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown, symlink};
+use std::path::Path;
 use std::process::Command;
 
+use nix::libc::O_NONBLOCK;
 use nix::sys::signal::Signal;
-use nix::unistd::geteuid;
+use nix::sys::stat::Mode;
+use nix::unistd::{geteuid, mkfifo};
 
 use crate::common::background::{Background, OTHER, children, locked_by_another, output};
 use crate::common::background::{state, status, wait_gone};
@@ -224,4 +227,32 @@ fn a_pid_file_is_no_way_to_write_elsewhere() {
     let output = daemon.start();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
+}
+
+#[test]
+fn what_is_not_a_pid_file_stays() {
+    let make_text = |path: &Path| fs::write(path, "precious ".repeat(4)).unwrap();
+    let make_pipe = |path: &Path| mkfifo(path, Mode::S_IRWXU).unwrap();
+    let make_pipe_with_reader = |path: &Path| {
+        make_pipe(path);
+        let mut options = fs::OpenOptions::new();
+        let reader = options.read(true).custom_flags(O_NONBLOCK).open(path);
+        std::mem::forget(reader.unwrap());
+    };
+    let make: [&dyn Fn(&Path); 3] = [&make_text, &make_pipe, &make_pipe_with_reader];
+    for make in make {
+        let daemon = Background::new("");
+        make(&daemon.pid_file);
+        let before = daemon.pid_file.metadata().unwrap();
+        let told = daemon.start().stderr;
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains("key 'pid_file': "), "{told}");
+        let after = daemon.pid_file.metadata().unwrap();
+        assert_eq!(
+            (after.ino(), after.len(), after.mtime_nsec()),
+            (before.ino(), before.len(), before.mtime_nsec())
+        );
+        // Reading a pipe would wait.
+        fs::remove_file(&daemon.pid_file).unwrap();
+    }
 }

@@ -29,6 +29,7 @@ use crate::net::inherited::Inherited;
 use crate::net::listener::Socket;
 use crate::net::notify::Notify;
 use crate::net::process_channel::Channel;
+use crate::net::signals;
 use crate::net::tls_client::Contexts;
 use crate::reactor::notices::{log_expiring, log_problems};
 use crate::reactor::{Reactor, Setup};
@@ -65,6 +66,11 @@ fn start(path: &Path, foreground: bool) -> Result<(), ()> {
     };
     let config = load(path, &log);
     let config = config.map_err(|()| failed("the configuration has errors, see the log"))?;
+    if foreground && !is_upgrade {
+        // Until the event loop can handle them, signals wait: SIGHUP must not end the daemon, and
+        // SIGTERM must not leave its files behind. In the background, the fork does this.
+        let _ = signals::block();
+    }
     let mut files = OwnedFiles::default();
     let plan = Plan::make(
         config,

@@ -10,7 +10,8 @@ use std::process::{Command, Output};
 use nix::sys::signal::Signal;
 use nix::unistd::{Group, User, geteuid};
 
-use crate::common::background::{Background, children, locked_by_another, output, wait_gone};
+use crate::common::background::{Background, children, locked_by_another, output};
+use crate::common::background::{signal_to, wait_gone};
 use crate::common::patiently;
 use crate::common::ws_client::WsClient;
 
@@ -92,12 +93,28 @@ fn no_other_user_can_keep_it_from_starting() {
 }
 
 #[test]
+fn the_file_goes_if_a_signal_comes_while_the_daemon_starts() {
+    for config in ["", "workers: 2\n"] {
+        let daemon = background(config);
+        let path = daemon.dir.path("ws.sock");
+        let mut process = daemon.command().arg("-n").spawn().unwrap();
+        patiently("a listener", || UnixStream::connect(&path).ok());
+        // The event loop has hardly begun.
+        for signal in [Signal::SIGHUP, Signal::SIGTERM] {
+            signal_to(process.id(), signal);
+        }
+        assert_eq!(process.wait().unwrap().code(), Some(0), "{config}");
+        assert!(!path.exists() && !daemon.pid_file.exists(), "{config}");
+    }
+}
+
+#[test]
 fn the_file_stays_when_a_worker_ends() {
     let (daemon, path) = started("workers: 2\n");
     let inode = fs::metadata(&path).unwrap().ino();
     let before = children(daemon.pid());
     for (pid, signal) in before.iter().zip([Signal::SIGTERM, Signal::SIGKILL]) {
-        crate::common::background::signal_to(*pid, signal);
+        signal_to(*pid, signal);
         wait_gone(*pid);
     }
     patiently("others", || {

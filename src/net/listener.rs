@@ -108,7 +108,7 @@ impl Socket {
     }
 
     pub fn accept(&self) -> Accepted {
-        use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+        use nix::libc::{EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
         let accepted = match &self.listening {
             Listening::Tcp(socket) => socket.accept().map(|(stream, peer)| {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -122,7 +122,7 @@ impl Socket {
         match accepted {
             Ok((stream, peer)) => Accepted::Client(stream, peer),
             Err(error) => match error.raw_os_error() {
-                Some(EMFILE | ENFILE | ENOBUFS | ENOMEM) => Accepted::Exhausted(error),
+                Some(EINVAL | EMFILE | ENFILE | ENOBUFS | ENOMEM) => Accepted::Exhausted(error),
                 _ if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
                 _ => Accepted::Left,
             },
@@ -155,12 +155,35 @@ fn unix_address(fd: RawFd) -> io::Result<ListenAddress> {
     })
 }
 
+#[derive(Debug)]
 pub enum Accepted {
     /// An IPv4 client of an IPv6 listener has its IPv4 address.
     Client(ByteStream, Peer),
     Nobody,
     /// The client left before it was accepted.
     Left,
-    /// No descriptor or memory is left; the client keeps waiting.
+    /// No descriptor or memory is left, so the client keeps waiting; or another process that has
+    /// this socket has shut it down.
     Exhausted(io::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{Shutdown, shutdown};
+
+    use super::*;
+
+    /// Otherwise the loop would try again at once, forever.
+    #[test]
+    fn a_socket_that_was_shut_down_is_exhausted() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let socket = Socket::ours(listener.into(), 0).unwrap();
+        assert!(matches!(socket.accept(), Accepted::Nobody));
+        let Listening::Tcp(listener) = &socket.listening else {
+            panic!("a unix socket");
+        };
+        shutdown(listener.as_raw_fd(), Shutdown::Both).unwrap();
+        assert!(matches!(socket.accept(), Accepted::Exhausted(_)));
+    }
 }

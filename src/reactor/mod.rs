@@ -322,16 +322,21 @@ impl Reactor {
         }
     }
 
+    /// Does the same for the session with this first token.
+    fn poke_session(&mut self, token: usize, tell: impl FnOnce(&mut Session, &mut Shared)) {
+        if let Owner::Session { slot, .. } = token::owner(Token(token)) {
+            self.poke(slot, tell);
+        }
+    }
+
     fn take_answers(&mut self) {
         while let Some((first_token, answer)) = self.shared.next_answer() {
-            if let Owner::Session { slot, .. } = token::owner(Token(first_token)) {
-                self.poke(slot, |session, shared| session.located(answer, shared));
-            }
+            self.poke_session(first_token, |session, shared| {
+                session.located(answer, shared)
+            });
         }
         while let Some(first_token) = self.shared.servers.next_ready() {
-            if let Owner::Session { slot, .. } = token::owner(Token(first_token)) {
-                self.poke(slot, |_, _| {});
-            }
+            self.poke_session(first_token, |_, _| {});
         }
         while let Some(note) = self.shared.locator.resolver.next_note() {
             self.shared.log.notice(format_args!("{note}"));

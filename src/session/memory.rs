@@ -47,13 +47,8 @@ impl Session {
             .saturating_add(fixed)
     }
 
-    /// Returns the bytes in the session's share of the worker's ledger and in the parsers that
-    /// it uses.
-    pub fn memory(&self) -> usize {
-        self.share.bytes + self.parser_bytes()
-    }
-
-    /// Ends the session to free memory for others.
+    /// Ends the session to free memory for others. Writes what the client is told, so that the
+    /// ledger has the difference at once.
     pub fn shed(&mut self, shared: &mut Shared) {
         shared.admission.report(
             &shared.log,
@@ -66,6 +61,8 @@ impl Session {
         // revoked.
         let unread = !self.client.out.is_empty();
         self.step(Event::Shed { unread }, "max_total_memory", shared);
+        self.flush(shared);
+        self.enter_in_ledger(shared);
     }
 
     /// Updates the session's share of the worker's ledger.
@@ -76,8 +73,9 @@ impl Session {
         let route = self.route.as_ref().map_or(0, |route| route.memory());
         let share = Share {
             bytes: queues + message + route + self.stream.memory(),
+            parser_bytes: u32::try_from(self.parser_bytes()).unwrap_or(u32::MAX),
             tls: sides.iter().map(|side| u8::from(side.is_tls())).sum(),
         };
-        shared.ledger.change(&mut self.share, share);
+        shared.ledger.change(self.token, &mut self.share, share);
     }
 }

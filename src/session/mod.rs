@@ -254,7 +254,8 @@ impl Session {
 
     /// Writes the session's log line, and removes the session from all counts.
     pub fn bury(&mut self, shared: &mut Shared) {
-        shared.ledger.change(&mut self.share, Share::default());
+        let nothing = Share::default();
+        shared.ledger.change(self.token, &mut self.share, nothing);
         shared.servers.leave(self.token as usize);
         self.tally.leave(&mut shared.metrics);
         if let Some(ip) = self.log.name.peer.ip() {

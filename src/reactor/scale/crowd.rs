@@ -51,6 +51,8 @@ const ACCEPTS: usize = 64;
 /// Coprime to the numbers of sessions: events come in no order that the memory likes.
 const STRIDE: usize = 7_368_787;
 
+/// The beginning of a stanza, for which a session needs memory.
+pub const PART: &[u8] = b"<message><body>";
 pub const STANZA: &[u8] =
     b"<message xmlns='jabber:client' to='romeo@example.com'><body>Hello!</body></message>";
 
@@ -232,6 +234,50 @@ impl Crowd {
         self.turns(&mut cost);
         assert_eq!(self.reactor.sessions.len(), self.open.len());
         cost
+    }
+
+    /// Lets the servers of these slots send `bytes`.
+    pub fn serve(&mut self, slots: &[usize], bytes: &[u8]) {
+        for part in slots.chunks(EVENTS) {
+            part.iter().for_each(|&at| self.servers[at].send(bytes));
+            self.turn(&mut Cost::default(), |reactor| {
+                for &at in part {
+                    reactor.poke(at, |session, _| session.server_edge(false));
+                }
+            });
+        }
+    }
+
+    /// Sets `max_total_memory`. The next turn does not wait for an event.
+    pub fn limit_memory(&mut self, bytes: usize) {
+        let config = format!("{CONFIG}max_total_memory: {bytes}\n");
+        let loaded = config::parse("crowd", &config).expect("a good file");
+        let tls = Contexts::new(std::iter::empty()).expect("TLS contexts");
+        self.reactor.shared.set_config(loaded.config.into(), tls);
+        self.reactor.poke(self.open[0], |_, _| {});
+    }
+
+    /// Lets one in eight sessions hold memory, and then too many of them. Returns what it costs
+    /// to end about half of them, and how many they are.
+    pub fn run_short(&mut self) -> (Cost, usize) {
+        let holders = self.open.split_off(self.open.len() - self.open.len() / 8);
+        self.serve(&holders, PART);
+        self.limit_memory(self.reactor.shared.memory().bounded() / 2);
+        let mut cost = Cost::default();
+        self.turn(&mut cost, |_| {});
+        self.turns(&mut cost);
+        let is_open = |at: &usize| {
+            let entry = self.reactor.sessions.get(*at);
+            entry.is_some_and(|entry| entry.session.is_flushed().is_some())
+        };
+        let (kept, ended): (Vec<_>, Vec<_>) = holders.into_iter().partition(is_open);
+        self.limit_memory(1 << 40);
+        let staying = std::mem::replace(&mut self.open, ended);
+        self.events(ends_of_both, end_both, |_, _| {});
+        let count = std::mem::replace(&mut self.open, staying).len();
+        self.open.extend(kept);
+        self.rest();
+        (cost, count)
     }
 
     /// Requests a page of the status port.

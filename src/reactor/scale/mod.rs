@@ -8,7 +8,7 @@ use super::groups::{GROUP, GROUP_BYTES};
 use super::trim::return_memory;
 use crate::net::simulated::{Call, calls};
 use cost::Cost;
-use crowd::{Crowd, DRAIN_SPREAD, PING_INTERVAL, STANZA, accept};
+use crowd::{Crowd, DRAIN_SPREAD, PART, PING_INTERVAL, STANZA, accept};
 
 /// Sessions set up before the memory is measured: the first allocate parsers and buffers.
 const FIRST: usize = 100;
@@ -111,6 +111,29 @@ fn sessions_without_a_stream_are_drained_in_several_turns() {
     assert_eq!(crowd.told().iter().sum::<usize>(), MANY);
 }
 
+/// The sessions that hold the most end, and no more of them than necessary.
+#[test]
+fn too_much_memory_ends_sessions_in_several_turns() {
+    let mut crowd = relaying(MANY);
+    let holders: Vec<usize> = (0..MANY - 100).collect();
+    let (large, small) = holders.split_at(10);
+    crowd.serve(&holders, PART);
+    crowd.serve(large, &[b'x'; 5000]);
+    crowd.reactor.shared.drop_caches();
+    let held = |crowd: &Crowd| crowd.reactor.shared.memory().bounded();
+    let limit = held(&crowd) / 2;
+    crowd.limit_memory(limit);
+    let told = crowd.told();
+    assert!(told[0] == SESSIONS_PER_TURN && told.len() == 3, "{told:?}");
+    let goal = limit - limit / 8;
+    assert!((goal - 1000..=goal).contains(&held(&crowd)));
+    let is_open = |at: &usize| crowd.reactor.sessions[*at].session.is_flushed().is_some();
+    assert!(!large.iter().any(is_open));
+    assert!((MANY - 100..MANY).all(|at| is_open(&at)));
+    let kept = small.iter().filter(|at| is_open(at)).count();
+    assert_eq!(kept + told.iter().sum::<usize>(), holders.len());
+}
+
 /// Looking at all slots would take long even if they are free.
 #[test]
 fn a_drain_looks_at_the_slots_in_several_turns() {
@@ -149,6 +172,9 @@ fn what_many_sessions_cost() {
     }
     print("SIGUSR1", sessions, crowd.report());
     print("reload", sessions, crowd.reload());
+    let (cost, ended) = crowd.run_short();
+    print("too much memory", ended, cost);
+    let sessions = crowd.reactor.sessions.len();
     print("half of them leave", sessions / 2, crowd.leave());
     print("drain of the others", sessions / 2, crowd.drain());
 }

@@ -225,7 +225,7 @@ fn what_a_turn_inflates_of_one_message_is_bounded() {
         assert!(units <= most, "{units} units");
         turns += usize::from(units > 0);
         all += units;
-        most_memory = most_memory.max(run.session.memory());
+        most_memory = most_memory.max(run.session.share.total());
         let taken = run.got.len();
         run.peers_take();
         still = if again || run.got.len() > taken {

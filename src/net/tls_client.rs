@@ -193,7 +193,7 @@ fn stamps(ca_file: Option<&Path>) -> Vec<Option<FileStamp>> {
     let file = std::env::var_os("SSL_CERT_FILE").map_or(file, PathBuf::from);
     let directories = std::env::var_os("SSL_CERT_DIR").unwrap_or(directories.into());
     let paths = std::iter::once(file).chain(std::env::split_paths(&directories));
-    paths.map(|path| FileStamp::of(&path)).collect()
+    paths.flat_map(|path| FileStamp::of_all(&path)).collect()
 }
 
 fn keep(tickets: &Tickets, key: (String, bool), session: SslSession) {

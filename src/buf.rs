@@ -8,6 +8,17 @@ use std::borrow::Cow;
 /// Initial capacity: enough for the frame header and stanza of a short message.
 const FIRST_ROOM: usize = 1000;
 
+#[cfg(test)]
+thread_local! {
+    static COPIED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// The number of bytes that this thread has copied into queues.
+#[cfg(test)]
+pub(crate) fn copied_bytes() -> usize {
+    COPIED.get()
+}
+
 /// A growable queue of bytes with a read offset. An empty queue takes one word.
 #[derive(Debug, Default)]
 pub struct Buf(Option<Box<Bytes>>);
@@ -64,6 +75,8 @@ impl Buf {
             queue.make_room(bytes.len());
         }
         queue.data.extend_from_slice(bytes);
+        #[cfg(test)]
+        COPIED.set(COPIED.get() + bytes.len());
     }
 
     /// Appends `bytes`, without a copy if they are owned and the queue is empty. An empty queue

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use super::machine::Phase;
 use super::shared::Shared;
+use crate::buf::copied_bytes;
 use crate::config;
 use crate::expat::parsers_made;
 use crate::log::Log;
@@ -144,6 +145,28 @@ fn nothing_is_lost_doubled_or_out_of_order() {
         assert_eq!(fates.len(), Fate::ALL.len(), "{fates:?}");
         assert!(fates.values().all(|n| *n > 100), "{fates:?}");
         assert!(bytes > 50 << 20, "only {bytes} bytes were relayed");
+    }
+}
+
+/// A message that arrives in several reads is collected once, and becomes the queue to the server.
+#[test]
+fn a_message_in_pieces_is_relayed_without_a_copy() {
+    let text = format!("<a>{}</a>", "x".repeat(100_000));
+    let (begin, end) = text.as_bytes().split_at(60_000);
+    let (mut whole, mut fragments) = (Vec::new(), Vec::new());
+    let mut random = Random::new(0);
+    frame(&mut whole, 0x81, text.as_bytes(), &mut random);
+    frame(&mut fragments, 1, begin, &mut random);
+    frame(&mut fragments, 0x80, end, &mut random);
+    for frames in [whole, fragments] {
+        let (_poll, mut shared) = shared();
+        let mut run = Run::with_frames(&frames, &mut shared);
+        let (relayed, copied) = (run.got.len(), copied_bytes());
+        while run.metered_turn().1 || run.got.len() < relayed + text.len() {
+            run.peers_take();
+        }
+        assert!(run.got.ends_with(text.as_bytes()));
+        assert_eq!(copied_bytes() - copied, 0);
     }
 }
 

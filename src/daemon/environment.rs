@@ -30,6 +30,13 @@ pub struct Environment {
     pub handover: Option<String>,
 }
 
+/// Returns the time between heartbeats if systemd waits this long for one: half of it, but no
+/// less than a timer of the event loop takes. 0: systemd does not wait for any.
+fn heartbeat(watchdog_usec: u64) -> Option<Duration> {
+    let half = Duration::from_micros(watchdog_usec / 2);
+    (watchdog_usec > 0).then_some(half.max(Duration::from_millis(1)))
+}
+
 impl Environment {
     /// Reads the variables that are meant for this process, and removes them.
     #[expect(unsafe_code, reason = "the environment is the process's: see SAFETY")]
@@ -43,8 +50,7 @@ impl Environment {
             ..Environment::default()
         };
         if number("WATCHDOG_PID").is_none_or(|pid| pid == own) {
-            let period = number("WATCHDOG_USEC").filter(|period| *period > 1);
-            environment.watchdog = period.map(|period| Duration::from_micros(period / 2));
+            environment.watchdog = number("WATCHDOG_USEC").and_then(heartbeat);
         }
         if number("LISTEN_PID") == Some(own) {
             let count = number("LISTEN_FDS").unwrap_or_default();
@@ -150,4 +156,18 @@ pub fn stderr_is_journal() -> bool {
     let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     let stat = nix::sys::stat::fstat(std::io::stderr());
     stat.is_ok_and(|stat| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_are_no_more_frequent_than_timers() {
+        let micros = |usec| heartbeat(usec).map(|time| time.as_micros());
+        let periods = [0, 1, 2, 1999, 3000, 30_000_000].map(micros);
+        let expected = [0, 1000, 1000, 1000, 1500, 15_000_000];
+        assert_eq!(periods.map(Option::unwrap_or_default), expected);
+        assert_eq!(periods[0], None);
+    }
 }

@@ -22,6 +22,8 @@ use crate::shared_memory::{Words, map};
 /// The time limit if systemd sets none, as in the unit. A worker that starts has at least this
 /// time, because systemd does not watch a start.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
+/// Shortest time limit: a worker may be busy for some milliseconds, or wait for a core.
+const MIN_LIMIT: Duration = Duration::from_secs(1);
 /// Number of looks within the time limit.
 const LOOKS: u32 = 4;
 /// Distance between the heartbeats of two workers: a cache line, so that one does not slow
@@ -41,7 +43,7 @@ impl Watchdog {
     /// # Errors
     /// There is no memory.
     pub fn new(workers: usize, limit: Option<Duration>) -> io::Result<Watchdog> {
-        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        let limit = limit.unwrap_or(DEFAULT_LIMIT).max(MIN_LIMIT);
         Ok(Watchdog {
             heartbeats: map(workers * STRIDE)?,
             limit,
@@ -173,6 +175,12 @@ mod tests {
             [true, false].map(|is_ready| watchdog.looks(is_ready))
         };
         assert_eq!([looks(2), looks(30), looks(90)], [[4, 60], [4, 4], [4, 4]]);
+    }
+
+    #[test]
+    fn a_worker_has_some_time_whatever_the_limit() {
+        let watchdog = Watchdog::new(1, Some(Duration::from_micros(1))).unwrap();
+        assert_eq!(watchdog.period() * LOOKS, MIN_LIMIT);
     }
 
     #[test]

@@ -4,14 +4,17 @@
 //! handle only a limited number of these: its listen queue is short, and each TLS handshake
 //! costs time. Other sessions wait here, and clients and their domains take turns. Each
 //! address has slots of its own, so a server that never answers does not delay connections
-//! to other servers.
+//! to other servers. However many sessions may continue at once, they are named one at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use super::address::Address;
 use super::source::Source;
 use super::turns::Turns;
+
+/// Maximum number of slots of an address that are given at once.
+const GIVEN_AT_ONCE: usize = 64;
 
 /// A session that connects to a server.
 #[derive(Clone, Debug)]
@@ -29,6 +32,51 @@ struct Line {
     /// Number of connections being opened.
     taken: usize,
     waiting: Turns,
+    /// The waiting sessions by domain.
+    waiters: BTreeSet<(Rc<str>, usize)>,
+}
+
+impl Line {
+    /// Ends the wait of a session.
+    fn forget(&mut self, caller: &Caller) {
+        let Caller {
+            session,
+            source,
+            domain,
+            ..
+        } = caller;
+        self.waiting.remove(*source, domain, *session);
+        self.waiters.remove(&(Rc::clone(domain), *session));
+    }
+}
+
+/// Sessions that should choose another address than this one.
+struct Wake {
+    address: Address,
+    /// Only the sessions of this domain.
+    domain: Option<Rc<str>>,
+    /// Where to continue among the waiters.
+    next: (Rc<str>, usize),
+}
+
+impl Wake {
+    fn new(address: &Address, domain: Option<&Rc<str>>) -> Wake {
+        Wake {
+            address: address.clone(),
+            domain: domain.cloned(),
+            next: (domain.cloned().unwrap_or_default(), 0),
+        }
+    }
+
+    /// Returns the next of the `waiters` to be woken.
+    fn next(&mut self, waiters: &BTreeSet<(Rc<str>, usize)>) -> Option<usize> {
+        let (domain, session) = waiters.range(&self.next..).next()?;
+        if self.domain.as_ref().is_some_and(|own| own != domain) {
+            return None;
+        }
+        self.next = (Rc::clone(domain), session + 1);
+        Some(*session)
+    }
 }
 
 /// The slots of a session, and whether it waits for another.
@@ -54,8 +102,11 @@ pub(crate) struct ConnectQueue {
     most: usize,
     lines: HashMap<Address, Line>,
     sessions: HashMap<usize, Claims>,
-    /// Sessions that should continue.
+    /// Sessions that have been given a slot.
     ready: VecDeque<usize>,
+    /// Addresses that may have free slots for waiting sessions.
+    uneven: VecDeque<Address>,
+    wakes: VecDeque<Wake>,
 }
 
 impl ConnectQueue {
@@ -66,15 +117,14 @@ impl ConnectQueue {
             lines: HashMap::new(),
             sessions: HashMap::new(),
             ready: VecDeque::new(),
+            uneven: VecDeque::new(),
+            wakes: VecDeque::new(),
         }
     }
 
     pub(crate) fn set_most(&mut self, most: usize) {
         self.most = most;
-        let addresses: Vec<_> = self.lines.keys().cloned().collect();
-        for address in addresses {
-            self.go_on(&address);
-        }
+        self.uneven = self.lines.keys().cloned().collect();
     }
 
     /// Takes a slot for a connection to `address`. If it returns false, the session waits
@@ -99,6 +149,7 @@ impl ConnectQueue {
             return true;
         }
         line.waiting.push(caller.source, &caller.domain, session);
+        line.waiters.insert((Rc::clone(&caller.domain), session));
         claims.turn = Turn::Waiting(address.clone(), caller.clone());
         false
     }
@@ -137,23 +188,41 @@ impl ConnectQueue {
     /// domain.
     pub(crate) fn wake(&mut self, address: &Address, domain: Option<&Rc<str>>) {
         let line = self.lines.get(address);
-        // All sessions are looked at only if some wait: addresses of strangers fail often.
-        if line.is_none_or(|line| line.waiting.is_empty()) {
-            return;
+        let is_begun = |wake: &Wake| wake.next.1 > 0;
+        let is_same = |wake: &Wake| wake.address == *address && wake.domain.as_ref() == domain;
+        if line.is_some_and(|line| !line.waiting.is_empty())
+            && !self
+                .wakes
+                .iter()
+                .any(|wake| is_same(wake) && !is_begun(wake))
+        {
+            self.wakes.push_back(Wake::new(address, domain));
         }
-        let waits = |claims: &Claims| match &claims.turn {
-            Turn::Waiting(other, caller) => {
-                other == address && domain.is_none_or(|domain| *domain == caller.domain)
-            }
-            _ => false,
-        };
-        let woken = self.sessions.iter().filter(|(_, claims)| waits(claims));
-        self.ready.extend(woken.map(|(session, _)| *session));
     }
 
     /// Returns a session that has got a slot or should choose again.
     pub(crate) fn next_ready(&mut self) -> Option<usize> {
-        self.ready.pop_front()
+        while self.ready.is_empty()
+            && let Some(address) = self.uneven.pop_front()
+        {
+            self.go_on(&address);
+        }
+        if let Some(session) = self.ready.pop_front() {
+            return Some(session);
+        }
+        while let Some(wake) = self.wakes.front_mut() {
+            let line = self.lines.get(&wake.address);
+            if let Some(session) = line.and_then(|line| wake.next(&line.waiters)) {
+                return Some(session);
+            }
+            self.wakes.pop_front();
+        }
+        None
+    }
+
+    /// Whether `next_ready` has a session, or must look for one.
+    pub(crate) fn is_behind(&self) -> bool {
+        !(self.ready.is_empty() && self.uneven.is_empty() && self.wakes.is_empty())
     }
 
     fn end_turn(&mut self, session: usize) {
@@ -161,7 +230,7 @@ impl ConnectQueue {
         match claims.map(|claims| std::mem::take(&mut claims.turn)) {
             Some(Turn::Waiting(address, caller)) => {
                 if let Some(line) = self.lines.get_mut(&address) {
-                    line.waiting.remove(caller.source, &caller.domain, session);
+                    line.forget(&caller);
                 }
                 self.go_on(&address);
             }
@@ -177,24 +246,28 @@ impl ConnectQueue {
         self.go_on(address);
     }
 
-    /// Gives free slots to the sessions whose turn it is.
+    /// Gives free slots to the sessions whose turn it is, at most [`GIVEN_AT_ONCE`]. If there
+    /// are more slots, `next_ready` continues.
     fn go_on(&mut self, address: &Address) {
         let Some(line) = self.lines.get_mut(address) else {
             return;
         };
-        while line.taken < self.most
-            && let Some((source, session)) = line.waiting.next(|_| true)
+        let end = self.most.min(line.taken + GIVEN_AT_ONCE);
+        while line.taken < end
+            && let Some((_, session)) = line.waiting.next(|_| true)
         {
             let claims = self.sessions.entry(session).or_default();
             let turn = std::mem::replace(&mut claims.turn, Turn::Given(address.clone()));
             if let Turn::Waiting(_, caller) = turn {
-                line.waiting.remove(source, &caller.domain, session);
+                line.forget(&caller);
             }
             line.taken += 1;
             self.ready.push_back(session);
         }
         if line.taken == 0 && line.waiting.is_empty() {
             self.lines.remove(address);
+        } else if line.taken < self.most && !line.waiting.is_empty() {
+            self.uneven.push_back(address.clone());
         }
     }
 }
@@ -312,5 +385,65 @@ mod tests {
         assert!(ready(&mut queue).is_empty());
         queue.leave(2);
         assert_eq!(ready(&mut queue), [3]);
+    }
+
+    const MANY: usize = 1000;
+
+    /// A queue with a slot that the session 0 has, and [`MANY`] others that wait for it.
+    fn crowded(at: &Address) -> ConnectQueue {
+        let mut queue = ConnectQueue::new(1);
+        for session in 0..=MANY {
+            let domain = ["a", "b"][session % 2];
+            assert_eq!(queue.take(&caller(session, 1, domain), at), session == 0);
+        }
+        queue
+    }
+
+    #[test]
+    fn a_failure_wakes_each_of_many_once_and_one_at_a_time() {
+        let at = address(1);
+        let mut queue = crowded(&at);
+        queue.wake(&at, None);
+        assert!(queue.ready.is_empty() && queue.is_behind());
+        let mut woken = Vec::new();
+        for _ in 0..MANY / 4 {
+            woken.extend(queue.next_ready());
+        }
+        // Meanwhile the address fails again, twice, some leave and one comes.
+        queue.wake(&at, None);
+        queue.wake(&at, None);
+        for session in [MANY - 1, MANY] {
+            queue.leave(session);
+        }
+        queue.take(&caller(MANY + 1, 1, "b"), &at);
+        woken.extend(ready(&mut queue));
+        assert!(!queue.is_behind());
+        let mut twice: Vec<usize> = (1..=MANY - 2).flat_map(|session| [session; 2]).collect();
+        twice.extend([MANY + 1; 2]);
+        woken.sort_unstable();
+        assert_eq!(woken, twice);
+    }
+
+    #[test]
+    fn one_domain_is_woken_among_many() {
+        let at = address(1);
+        let mut queue = crowded(&at);
+        queue.wake(&at, Some(&"b".into()));
+        assert!(ready(&mut queue).into_iter().eq((1..MANY).step_by(2)));
+    }
+
+    #[test]
+    fn many_slots_are_given_in_parts() {
+        let at = address(1);
+        let mut queue = crowded(&at);
+        queue.set_most(MANY);
+        let mut given = Vec::new();
+        while let Some(session) = queue.next_ready() {
+            given.push(session);
+            assert!(queue.ready.len() < GIVEN_AT_ONCE);
+        }
+        assert!(!queue.is_behind());
+        given.sort_unstable();
+        assert!(given.into_iter().eq(1..MANY));
     }
 }

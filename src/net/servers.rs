@@ -105,4 +105,9 @@ impl Servers {
     pub fn next_ready(&mut self) -> Option<usize> {
         self.queue.next_ready()
     }
+
+    /// Whether [`Servers::next_ready`] may return a session.
+    pub fn is_behind(&self) -> bool {
+        self.queue.is_behind()
+    }
 }

@@ -20,17 +20,19 @@ const FEW: usize = 8;
 /// The room reserved for askers with few questions.
 const MAX_OF_FEW: usize = 250;
 
-/// A waiting question and the number of its waiters.
+/// Questions in the order of their turns.
+#[derive(Default)]
 struct Waiting {
-    question: usize,
-    waiters: u32,
+    order: BTreeMap<u64, usize>,
+    /// The turn of each question, and the number of its waiters.
+    turns: HashMap<usize, (u64, u32)>,
 }
 
 /// The waiting questions of one asker.
 struct Queue {
     turn: u64,
     /// Domains by turn, each with its questions in order.
-    domains: BTreeMap<u64, (Rc<str>, Vec<Waiting>)>,
+    domains: BTreeMap<u64, (Rc<str>, Waiting)>,
     turns: HashMap<Rc<str>, u64>,
     len: usize,
 }
@@ -70,23 +72,43 @@ impl Turns {
             }
         });
         let turn = *queue.turns.entry(Rc::clone(domain)).or_insert(next);
-        let domain = || (Rc::clone(domain), Vec::new());
+        let domain = || (Rc::clone(domain), Waiting::default());
         let (_, waiting) = queue.domains.entry(turn).or_insert_with(domain);
-        match waiting.iter_mut().find(|other| other.question == question) {
-            Some(same) => same.waiters += 1,
-            None => {
-                waiting.push(Waiting {
-                    question,
-                    waiters: 1,
-                });
-                queue.len += 1;
-                self.len += 1;
-            }
-        }
+        let (_, waiters) = waiting.turns.entry(question).or_insert_with(|| {
+            waiting.order.insert(next, question);
+            queue.len += 1;
+            self.len += 1;
+            (next, 0)
+        });
+        *waiters += 1;
     }
 
     /// Removes a waiter from a question.
     pub fn remove(&mut self, asker: Source, domain: &str, question: usize) {
+        self.reduce(asker, domain, question, |waiters| waiters - 1);
+    }
+
+    /// Removes all waiters from a question. Looks at all queues.
+    pub fn remove_all(&mut self, question: usize) {
+        let mut found = Vec::new();
+        for (asker, queue) in &self.queues {
+            let domains = queue.domains.values();
+            let with = domains.filter(|(_, waiting)| waiting.turns.contains_key(&question));
+            found.extend(with.map(|(domain, _)| (*asker, Rc::clone(domain))));
+        }
+        for (asker, domain) in found {
+            self.reduce(asker, &domain, question, |_| 0);
+        }
+    }
+
+    /// Changes the number of waiters of a question.
+    fn reduce(
+        &mut self,
+        asker: Source,
+        domain: &str,
+        question: usize,
+        change: impl FnOnce(u32) -> u32,
+    ) {
         let Some(queue) = self.queues.get_mut(&asker) else {
             return;
         };
@@ -96,17 +118,18 @@ impl Turns {
         let Some((_, waiting)) = queue.domains.get_mut(&turn) else {
             return;
         };
-        let Some(at) = waiting.iter().position(|other| other.question == question) else {
+        let Some((own_turn, waiters)) = waiting.turns.get_mut(&question) else {
             return;
         };
-        waiting[at].waiters -= 1;
-        if waiting[at].waiters > 0 {
+        *waiters = change(*waiters);
+        if *waiters > 0 {
             return;
         }
-        waiting.remove(at);
+        waiting.order.remove(own_turn);
+        waiting.turns.remove(&question);
         queue.len -= 1;
         self.len -= 1;
-        if waiting.is_empty() {
+        if waiting.order.is_empty() {
             queue.domains.remove(&turn);
             queue.turns.remove(domain);
         }
@@ -127,7 +150,7 @@ impl Turns {
         self.askers.insert(self.next_turn, asker);
         queue.turn = self.next_turn;
         let (_, (domain, waiting)) = queue.domains.pop_first()?;
-        let question = waiting.first()?.question;
+        let question = *waiting.order.first_key_value()?.1;
         queue.turns.insert(Rc::clone(&domain), self.next_turn);
         queue.domains.insert(self.next_turn, (domain, waiting));
         Some((asker, question))
@@ -223,5 +246,19 @@ mod tests {
         let others = (0..100).map(|at| push(Source::V6(at), 20_000..20_100));
         assert_eq!(others.sum::<usize>(), MAX_OF_FEW);
         assert_eq!(turns.len, MAX_WAITING + MAX_OF_FEW);
+    }
+
+    #[test]
+    fn a_question_is_removed_whoever_waits() {
+        let mut turns = Turns::default();
+        for (asker, at) in [(A, 1), (A, 1), (A, 2), (B, 1)] {
+            turns.push(asker, &domain(at), 7);
+            turns.push(asker, &domain(at), 8);
+        }
+        turns.remove_all(7);
+        turns.remove_all(9);
+        assert_eq!(turns.len, 3);
+        let asked = (0..3).filter_map(|_| turns.next(|_| true));
+        assert!(asked.map(|(_, question)| question).eq([8; 3]));
     }
 }

@@ -299,8 +299,10 @@ impl Reactor {
 
     /// Whether sessions are due that the turn has left for the next one.
     fn is_behind(&self) -> bool {
+        let (shared, now) = (&self.shared, self.shared.now);
         let due = [self.timers.next(), self.drain_schedule.due()];
-        due.into_iter().flatten().any(|at| at <= self.shared.now)
+        let is_due = due.into_iter().flatten().any(|at| at <= now);
+        is_due || shared.locator.is_behind(now) || shared.servers.is_behind()
     }
 
     fn read_clock(&mut self) -> Instant {
@@ -329,13 +331,20 @@ impl Reactor {
         }
     }
 
+    /// Passes answers to sessions that wait for them, to about [`SESSIONS_PER_TURN`]: one answer
+    /// may be for all.
     fn take_answers(&mut self) {
+        let now = self.shared.now;
+        self.shared.locator.advance_look_ups(SESSIONS_PER_TURN, now);
         while let Some((first_token, answer)) = self.shared.next_answer() {
             self.poke_session(first_token, |session, shared| {
                 session.located(answer, shared)
             });
         }
-        while let Some(first_token) = self.shared.servers.next_ready() {
+        for _ in 0..SESSIONS_PER_TURN {
+            let Some(first_token) = self.shared.servers.next_ready() else {
+                break;
+            };
             self.poke_session(first_token, |_, _| {});
         }
         while let Some(note) = self.shared.locator.resolver.next_note() {

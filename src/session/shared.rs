@@ -1,7 +1,7 @@
 //! What the sessions of a worker share: configuration, log, parsers, resolver and scratch
 //! memory, so that an idle session needs none of its own.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use mio::Registry;
@@ -89,7 +89,7 @@ pub struct Shared {
     /// The id of the next look-up.
     next_query: u64,
     /// The first token of the session that started each look-up.
-    queries: HashMap<u64, usize>,
+    queries: BTreeMap<u64, usize>,
 }
 
 /// Returns the limits on XML documents.
@@ -144,7 +144,7 @@ impl Shared {
             observer: Observer::default(),
             last_session: 0,
             next_query: 0,
-            queries: HashMap::new(),
+            queries: BTreeMap::new(),
         }
     }
 
@@ -243,7 +243,7 @@ impl Shared {
     /// Returns the next answer that a session waits for, with the first token of that session.
     pub fn next_answer(&mut self) -> Option<(usize, Answer)> {
         loop {
-            let answer = self.locator.next_answer(self.now)?;
+            let answer = self.locator.next_answer()?;
             let token = match answer.last {
                 true => self.queries.remove(&answer.id),
                 false => self.queries.get(&answer.id).copied(),

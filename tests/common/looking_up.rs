@@ -67,12 +67,18 @@ impl LookingUp {
         self.locator.look_up(id, &wanted(domain), asker, now_ms);
     }
 
-    /// Waits briefly for the DNS and collects the answers.
-    pub fn turn(&mut self, now_ms: u64) {
+    /// Waits briefly for the DNS.
+    pub fn receive(&mut self, now_ms: u64) {
         let mut events = Events::with_capacity(64);
         self.poll.poll(&mut events, Some(MOMENT)).unwrap();
         self.locator.resolver.process(now_ms);
-        while let Some(answer) = self.locator.next_answer(now_ms) {
+    }
+
+    /// Waits briefly for the DNS and collects the answers.
+    pub fn turn(&mut self, now_ms: u64) {
+        self.receive(now_ms);
+        self.locator.advance_look_ups(usize::MAX, now_ms);
+        while let Some(answer) = self.locator.next_answer() {
             self.answers.push(answer);
         }
     }

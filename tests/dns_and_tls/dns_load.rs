@@ -162,13 +162,41 @@ fn a_turn_does_not_look_at_look_ups_that_wait() {
             looking_up.locator.due_ms().map(|due| due <= 200),
             Some(true)
         );
-        assert!(looking_up.locator.next_answer(now_ms).is_none());
+        looking_up.locator.advance_look_ups(usize::MAX, now_ms);
     }
     assert_eq!(looking_up.locator.visits(), before);
     // The look-ups that are due are visited.
-    assert!(looking_up.locator.next_answer(200).is_none());
+    looking_up.locator.advance_look_ups(usize::MAX, 200);
+    assert!(looking_up.locator.next_answer().is_none());
     let visits = looking_up.locator.visits() - before;
     assert_eq!(visits, LOOK_UPS / 2);
+}
+
+#[test]
+fn an_answer_that_many_wait_for_comes_in_parts() {
+    const PART: usize = 1000;
+    let dns = dns();
+    let mut looking_up = LookingUp::asking(&dns);
+    for id in 0..MANY {
+        looking_up.look_up(id, "good.example", ONE, 0);
+    }
+    let (mut ids, mut visits) = (Vec::new(), 0);
+    for _ in 0..10_000 {
+        if !looking_up.locator.is_behind(0) {
+            looking_up.receive(0);
+        }
+        looking_up.locator.advance_look_ups(PART, 0);
+        let all = looking_up.locator.visits();
+        assert!(all - visits < PART as u64 + 64, "{} visits", all - visits);
+        visits = all;
+        while let Some(answer) = looking_up.locator.next_answer() {
+            ids.extend(answer.last.then_some(answer.id));
+        }
+        if ids.len() == MANY as usize {
+            break;
+        }
+    }
+    assert!(ids.into_iter().eq(0..MANY));
 }
 
 #[test]

@@ -32,7 +32,8 @@ fn wanted(name: &str) -> Wanted {
 /// All addresses up to the last answer.
 fn places(locator: &mut Locator, now_ms: u64) -> Option<Vec<SocketAddr>> {
     let mut places = Vec::new();
-    while let Some(Answer { targets, last, .. }) = locator.next_answer(now_ms) {
+    locator.advance_look_ups(usize::MAX, now_ms);
+    while let Some(Answer { targets, last, .. }) = locator.next_answer() {
         places.extend(
             targets
                 .unwrap()

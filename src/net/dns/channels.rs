@@ -49,7 +49,7 @@ struct Sent {
     question: Arc<Question>,
 }
 
-type Reply = Result<Timed, Error>;
+pub(super) type Reply = Result<Timed, Error>;
 
 /// The events that c-ares waits for on a socket; none once it closes the socket.
 struct SocketState {

@@ -7,7 +7,7 @@
 //! possible in this order; once there is a target to connect to, slow answers are not
 //! waited for. The cost of a turn does not grow with the number of waiting look-ups.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::hosts::is_localhost;
@@ -67,7 +67,7 @@ const FAMILIES: [Family; 2] = [Family::V6, Family::V4];
 pub struct Locator {
     /// Answers the questions of look-ups.
     pub resolver: Resolver,
-    look_ups: HashMap<u64, LookUp>,
+    look_ups: BTreeMap<u64, LookUp>,
     /// When to check look-ups again, with their ids.
     due: BTreeSet<(u64, u64)>,
     ready: VecDeque<Answer>,
@@ -85,7 +85,7 @@ impl Locator {
     pub fn new(resolver: Resolver, random: fn(u32) -> u32) -> Locator {
         Locator {
             resolver,
-            look_ups: HashMap::new(),
+            look_ups: BTreeMap::new(),
             due: BTreeSet::new(),
             ready: VecDeque::new(),
             random,
@@ -183,7 +183,7 @@ impl Locator {
         self.resolver.due_ms().is_some_and(|due| due <= now_ms)
     }
 
-    /// When `process` and `next_answer` must be called, at the latest.
+    /// When `process` and `advance_look_ups` must be called, at the latest.
     pub fn due_ms(&self) -> Option<u64> {
         let look_up = self.due.first().map(|(due, _)| *due);
         look_up.into_iter().chain(self.resolver.due_ms()).min()
@@ -197,41 +197,66 @@ impl Locator {
     }
 
     /// Returns the next result, if there is one.
-    pub fn next_answer(&mut self, now_ms: u64) -> Option<Answer> {
-        self.take_answers(now_ms);
-        while let Some(&(due, id)) = self.due.first()
-            && due <= now_ms
-        {
-            if let Some(look_up) = self.take(id) {
-                self.advance(look_up, now_ms);
-            }
-        }
-        // The answers to new questions may be cached.
-        self.take_answers(now_ms);
+    pub fn next_answer(&mut self) -> Option<Answer> {
         self.ready.pop_front()
     }
 
-    fn take_answers(&mut self, now_ms: u64) {
-        while let Some(answer) = self.resolver.next_answer(now_ms) {
-            let DnsAnswer {
-                question,
-                result,
-                waiters,
-                key,
-            } = answer;
-            self.observer.tell(&Step::Answered {
-                question: &question,
-                result: &result,
-                local: key.is_none(),
-            });
-            for id in waiters {
-                if let Some(mut look_up) = self.take(id) {
-                    look_up.asked.retain(|asked| Some(asked.key) != key);
-                    look_up.take_answer(&question, &result);
-                    self.advance(look_up, now_ms);
-                }
+    /// Gives answers from the DNS to look-ups, and checks the look-ups that are due: about
+    /// `most` of them. The others get theirs in the next call.
+    pub fn advance_look_ups(&mut self, most: usize, now_ms: u64) {
+        let mut count = 0;
+        while count < most {
+            match self.advance_some(now_ms) {
+                0 => return,
+                some => count += some,
             }
         }
+        self.resolver.send_due(now_ms);
+    }
+
+    /// Whether [`Locator::advance_look_ups`] has something to do.
+    pub fn is_behind(&self, now_ms: u64) -> bool {
+        let is_due = self.due.first().is_some_and(|(due, _)| *due <= now_ms);
+        is_due || self.resolver.has_answers()
+    }
+
+    /// Does this for some look-ups. Returns how many.
+    fn advance_some(&mut self, now_ms: u64) -> usize {
+        if let Some(answer) = self.resolver.next_answer(now_ms) {
+            return self.take_answer_of_dns(answer, now_ms);
+        }
+        match self.due.first() {
+            Some(&(due, id)) if due <= now_ms => {
+                if let Some(look_up) = self.take(id) {
+                    self.advance(look_up, now_ms);
+                }
+                1
+            }
+            _ => 0,
+        }
+    }
+
+    fn take_answer_of_dns(&mut self, answer: DnsAnswer, now_ms: u64) -> usize {
+        let DnsAnswer {
+            question,
+            result,
+            waiters,
+            key,
+        } = answer;
+        self.observer.tell(&Step::Answered {
+            question: &question,
+            result: &result,
+            local: key.is_none(),
+        });
+        let count = waiters.len();
+        for id in waiters {
+            if let Some(mut look_up) = self.take(id) {
+                look_up.asked.retain(|asked| Some(asked.key) != key);
+                look_up.take_answer(&question, &result);
+                self.advance(look_up, now_ms);
+            }
+        }
+        count
     }
 
     fn take(&mut self, id: u64) -> Option<LookUp> {

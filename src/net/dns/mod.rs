@@ -15,6 +15,7 @@ mod hosts;
 mod known_domains;
 pub mod locator;
 mod look_up;
+mod pending;
 pub mod question;
 mod reply;
 pub mod resolver;

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Registry, Token};
-use slab::Slab;
 
 use super::cache::DnsCache;
-use super::channels::Channels;
+use super::channels::{Channels, Reply};
 use super::file_watch::FileWatch;
 use super::hosts::Hosts;
 use super::known_domains::KnownDomains;
+use super::pending::{Answered, Flight, Pending, Waiters};
+pub use super::pending::{DnsAnswer, Waiter};
 use super::question::{Error, Family, Question, Records};
 use super::slots::{SlotKind, Slots};
 use crate::net::source::Source;
@@ -33,45 +34,6 @@ const MISSING_CACHED_MS: u64 = 5_000;
 /// Size of a question without its name, here and in c-ares while it is in flight.
 const QUESTION_BYTES: usize = 1024;
 const WAITER_BYTES: usize = 192;
-
-/// A look-up that waits for an answer.
-#[derive(Clone, Debug)]
-pub struct Waiter {
-    /// The id of the look-up.
-    pub id: u64,
-    /// The client that caused the look-up.
-    pub asker: Source,
-    /// The domain of the look-up.
-    pub domain: Rc<str>,
-}
-
-/// A question with waiters.
-struct Pending {
-    question: Arc<Question>,
-    /// Set once it has been asked; until then it waits for its turn.
-    flight: Option<Flight>,
-}
-
-/// A question in flight.
-#[derive(Clone, Copy)]
-struct Flight {
-    ticket: u64,
-    kind: SlotKind,
-    asker: Source,
-    since_ms: u64,
-}
-
-/// An answer and the look-ups that wait for it.
-pub struct DnsAnswer {
-    /// What was asked.
-    pub question: Arc<Question>,
-    /// Its result.
-    pub result: Result<Records, Error>,
-    /// The ids of these look-ups.
-    pub waiters: Vec<u64>,
-    /// The key of the question; `None` if the answer was available at once.
-    pub key: Option<usize>,
-}
 
 /// Totals since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -92,10 +54,11 @@ pub struct Resolver {
     hosts: Hosts,
     cache: DnsCache,
     known: KnownDomains,
-    pending: Slab<Pending>,
+    pending: BTreeMap<usize, Pending>,
+    /// The key of the next question. No key is used twice.
+    next_key: usize,
     keys: HashMap<Arc<Question>, usize>,
-    /// By question and look-up, with the kind of its turn.
-    waiters: BTreeMap<(usize, u64), (Waiter, SlotKind)>,
+    answered: VecDeque<Answered>,
     /// Questions by ticket.
     in_flight: HashMap<u64, usize>,
     /// Questions that wait for their turn, by [`SlotKind`].
@@ -145,9 +108,10 @@ impl Resolver {
             hosts: Hosts::new(hosts),
             cache: DnsCache::default(),
             known: KnownDomains::default(),
-            pending: Slab::new(),
+            pending: BTreeMap::new(),
+            next_key: 0,
             keys: HashMap::new(),
-            waiters: BTreeMap::new(),
+            answered: VecDeque::new(),
             in_flight: HashMap::new(),
             turns: Default::default(),
             slots: Slots::default(),
@@ -170,16 +134,16 @@ impl Resolver {
             return None;
         }
         let known = self.keys.get(&question).copied();
-        let key = known.unwrap_or_else(|| self.pending.vacant_key());
-        if self.waiters.contains_key(&(key, waiter.id)) {
+        let key = known.unwrap_or(self.next_key);
+        let pending = self.pending.get(&key);
+        if pending.is_some_and(|pending| pending.waiters.contains_key(&waiter.id)) {
             return Some(key);
         }
         let kind = match self.known.contains(&waiter.domain, now_ms) {
             true => SlotKind::Known,
             false => SlotKind::General,
         };
-        let is_in_flight = known.is_some_and(|key| self.pending[key].flight.is_some());
-        if !is_in_flight {
+        if pending.is_none_or(|pending| pending.flight.is_none()) {
             let turns = &mut self.turns[kind as usize];
             if !turns.have_room_for(waiter.asker) {
                 self.queue_answer(waiter, question, Err(Error::TooMany));
@@ -188,15 +152,20 @@ impl Resolver {
             turns.push(waiter.asker, &waiter.domain, key);
         }
         if known.is_none() {
+            self.next_key += 1;
             self.bytes += QUESTION_BYTES + question.name().len();
+        }
+        let pending = self.pending.entry(key).or_insert_with(|| {
             let question = Arc::new(question);
             self.keys.insert(Arc::clone(&question), key);
-            let flight = None;
-            self.pending.insert(Pending { question, flight });
-        }
+            Pending {
+                question,
+                waiters: Waiters::new(),
+                flight: None,
+            }
+        });
         self.bytes += WAITER_BYTES;
-        self.waiters
-            .insert((key, waiter.id), (waiter.clone(), kind));
+        pending.waiters.insert(waiter.id, (waiter.clone(), kind));
         self.send_due(now_ms);
         Some(key)
     }
@@ -252,41 +221,38 @@ impl Resolver {
 
     /// Ends a look-up's wait for a question. A question without other waiters is dropped.
     pub fn forget(&mut self, id: u64, key: usize) {
-        let Some((waiter, kind)) = self.waiters.remove(&(key, id)) else {
+        let Some(pending) = self.pending.get_mut(&key) else {
+            return;
+        };
+        let Some((waiter, kind)) = pending.waiters.remove(&id) else {
             return;
         };
         self.bytes -= WAITER_BYTES;
-        if self.pending[key].flight.is_none() {
+        if pending.flight.is_none() {
             self.turns[kind as usize].remove(waiter.asker, &waiter.domain, key);
         }
-        if self.waiters_of(key).next().is_some() {
-            return;
-        }
-        if let Some(flight) = self.remove(key).flight {
+        if pending.waiters.is_empty()
+            && let Some(Pending { flight, .. }) = self.remove(key)
+            && let Some(flight) = flight
+        {
             self.channels.drop_question(flight.ticket);
         }
     }
 
-    fn waiters_of(&self, key: usize) -> impl Iterator<Item = &(Waiter, SlotKind)> {
-        let all = self.waiters.range((key, 0)..=(key, u64::MAX));
-        all.map(|(_, waiter)| waiter)
-    }
-
-    /// Removes a question without waiters.
-    fn remove(&mut self, key: usize) -> Pending {
-        let pending = self.pending.remove(key);
+    fn remove(&mut self, key: usize) -> Option<Pending> {
+        let pending = self.pending.remove(&key)?;
         self.bytes -= QUESTION_BYTES + pending.question.name().len();
         self.keys.remove(&pending.question);
         if let Some(flight) = &pending.flight {
             self.in_flight.remove(&flight.ticket);
             self.slots.give_back(flight.kind, flight.asker);
         }
-        pending
+        Some(pending)
     }
 
     /// When a question was sent to the DNS; `None` while it waits for its turn.
     pub(crate) fn asked_at(&self, key: usize) -> Option<u64> {
-        let flight = self.pending.get(key)?.flight?;
+        let flight = self.pending.get(&key)?.flight?;
         Some(flight.since_ms)
     }
 
@@ -316,7 +282,7 @@ impl Resolver {
             if let Some(flight) = &mut pending.flight {
                 flight.ticket = self.channels.ask(&pending.question);
                 flight.since_ms = now_ms;
-                self.in_flight.insert(flight.ticket, key);
+                self.in_flight.insert(flight.ticket, *key);
             }
         }
         self.set_due(now_ms);
@@ -396,62 +362,80 @@ impl Resolver {
         self.due_ms = wait.map(|wait| now_ms + u64::try_from(wait.as_millis()).unwrap_or(0));
     }
 
-    /// The next answer, if there is one.
+    /// Whether [`Resolver::next_answer`] has an answer.
+    pub fn has_answers(&self) -> bool {
+        !self.at_once.is_empty() || !self.answered.is_empty()
+    }
+
+    /// The next answer, if there is one, for some of its waiters.
     pub fn next_answer(&mut self, now_ms: u64) -> Option<DnsAnswer> {
         if let Some(answer) = self.at_once.pop_front() {
             return Some(answer);
         }
-        loop {
-            let Some((question, reply, ticket)) = self.channels.next_reply() else {
-                // Only after all finished look-ups were removed: one may have waited for a
-                // turn.
-                self.send_due(now_ms);
-                return None;
-            };
-            let keep_ms = match &reply {
-                Ok((_, ttl)) => (u64::from(*ttl) * 1000).min(MAX_CACHED_MS),
-                Err(Error::NotFound) => MISSING_CACHED_MS,
-                Err(_) => 0,
-            };
-            let result = reply.map(|(records, _)| records);
-            // Cached even without a waiter, because it may be asked again.
-            if keep_ms > 0 {
-                self.cache.keep(&question, result.clone(), now_ms, keep_ms);
-            }
-            let Some(&key) = ticket.and_then(|ticket| self.in_flight.get(&ticket)) else {
-                continue;
-            };
+        while let Some((question, reply, ticket)) = self.channels.next_reply() {
+            self.take_reply(question, reply, ticket, now_ms);
+        }
+        let Some(mut answered) = self.answered.pop_front() else {
+            // Only after all finished look-ups were removed: one may have waited for a turn.
+            self.send_due(now_ms);
+            return None;
+        };
+        let answer = answered.next_part();
+        self.bytes -= WAITER_BYTES * answer.waiters.len();
+        if answered.waiters.len() > 0 {
+            self.answered.push_back(answered);
+        }
+        Some(answer)
+    }
+
+    /// Keeps a reply for those that will ask, and for those that wait.
+    fn take_reply(
+        &mut self,
+        question: Arc<Question>,
+        reply: Reply,
+        ticket: Option<u64>,
+        now_ms: u64,
+    ) {
+        let keep_ms = match &reply {
+            Ok((_, ttl)) => (u64::from(*ttl) * 1000).min(MAX_CACHED_MS),
+            Err(Error::NotFound) => MISSING_CACHED_MS,
+            Err(_) => 0,
+        };
+        let result = reply.map(|(records, _)| records);
+        // Cached even without a waiter, because it may be asked again.
+        if keep_ms > 0 {
+            self.cache.keep(&question, result.clone(), now_ms, keep_ms);
+        }
+        let key = ticket.and_then(|ticket| self.in_flight.get(&ticket).copied());
+        if let Some(key) = key
+            && let Some(Pending { waiters, .. }) = self.remove(key)
+        {
             self.counts.failures += u64::from(matches!(result, Err(Error::Failed(_))));
-            let waiters: Vec<u64> = self.waiters_of(key).map(|(waiter, _)| waiter.id).collect();
-            for id in &waiters {
-                self.waiters.remove(&(key, *id));
-                self.bytes -= WAITER_BYTES;
-            }
-            self.remove(key);
-            return Some(DnsAnswer {
+            self.answered.push_back(Answered {
+                key,
                 question,
                 result,
-                waiters,
-                key: Some(key),
+                waiters: waiters.into_keys(),
             });
         }
     }
 
     /// Sends the questions whose turn it is, as far as the slots allow.
-    fn send_due(&mut self, now_ms: u64) {
+    pub fn send_due(&mut self, now_ms: u64) {
         let mut asked = false;
         while let Some((key, kind, asker)) = self.next_turn() {
             if !asked {
                 self.follow_resolv_conf(now_ms);
             }
             asked = true;
-            let waiters: Vec<_> = self.waiters_of(key).cloned().collect();
-            for (waiter, kind) in waiters {
-                self.turns[kind as usize].remove(waiter.asker, &waiter.domain, key);
+            for turns in &mut self.turns {
+                turns.remove_all(key);
             }
+            let Some(pending) = self.pending.get_mut(&key) else {
+                continue;
+            };
             self.slots.take(kind, asker);
             self.counts.queries += 1;
-            let pending = &mut self.pending[key];
             let ticket = self.channels.ask(&pending.question);
             self.in_flight.insert(ticket, key);
             pending.flight = Some(Flight {

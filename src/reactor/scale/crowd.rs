@@ -69,7 +69,12 @@ pub struct Crowd {
 impl Crowd {
     /// Creates the loop and the sockets of this many sessions.
     pub fn new(sessions: usize) -> Crowd {
-        let loaded = config::parse("crowd", CONFIG).expect("a good file");
+        Crowd::with_config(sessions, CONFIG)
+    }
+
+    /// Does the same with another configuration.
+    pub fn with_config(sessions: usize, config: &str) -> Crowd {
+        let loaded = config::parse("crowd", config).expect("a good file");
         let endpoints = Endpoint::all(&loaded.config).expect("no certificates");
         let tls = Contexts::new(std::iter::empty()).expect("TLS contexts");
         let log = Rc::new(Log::with_sinks("/nonexistent".as_ref(), None, now()));
@@ -100,7 +105,7 @@ impl Crowd {
     }
 
     /// Runs a turn in which the poll announces what `edges` pokes.
-    fn turn(&mut self, cost: &mut Cost, edges: impl FnOnce(&mut Reactor)) {
+    pub fn turn(&mut self, cost: &mut Cost, edges: impl FnOnce(&mut Reactor)) {
         let (reactor, events) = (&mut self.reactor, &mut self.events);
         cost.turn(|| {
             edges(reactor);

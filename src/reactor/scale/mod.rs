@@ -3,10 +3,13 @@
 mod cost;
 mod crowd;
 
+use std::net::{TcpListener, UdpSocket};
+
 use super::SESSIONS_PER_TURN;
 use super::groups::{GROUP, GROUP_BYTES};
 use super::trim::return_memory;
 use crate::net::simulated::{Call, calls};
+use crate::session::simulation::crowd::opening;
 use cost::Cost;
 use crowd::{Crowd, DRAIN_SPREAD, PART, PING_INTERVAL, STANZA, accept};
 
@@ -109,6 +112,66 @@ fn sessions_without_a_stream_are_drained_in_several_turns() {
     crowd.reactor.drain("test");
     assert_eq!(crowd.reactor.run_list.len(), SESSIONS_PER_TURN);
     assert_eq!(crowd.told().iter().sum::<usize>(), MANY);
+}
+
+/// Answers a DNS question of A records with 127.0.0.1, and of others with no record.
+fn answer(dns: &UdpSocket) {
+    let mut packet = [0; 512];
+    let (len, asker) = dns.recv_from(&mut packet).expect("a question");
+    // After the header come the name, the type and the class.
+    let name = packet[12..].iter().position(|&byte| byte == 0);
+    let end = 12 + name.expect("a name") + 5;
+    assert!(end <= len);
+    let is_a = packet[end - 4..end] == [0, 1, 0, 1];
+    let mut reply = packet[..end].to_vec();
+    // A response without an error, with at most one answer and nothing else.
+    reply[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, is_a.into(), 0, 0, 0, 0]);
+    if is_a {
+        reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1]);
+    }
+    dns.send_to(&reply, asker).expect("sent");
+}
+
+/// All wait for the addresses of one server, and then for a slot to connect to it. Nobody
+/// listens there, so the first failure lets all others choose again.
+#[test]
+fn what_all_wait_for_reaches_them_in_several_turns() {
+    let dns = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let nobody = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = nobody.local_addr().expect("bound").port();
+    drop(nobody);
+    let config = format!(
+        "dns_servers: {}\ndomains:\n  - name: example.com\n    server: a.example:{port}\n",
+        dns.local_addr().expect("bound")
+    );
+    let mut crowd = Crowd::with_config(MANY, &config);
+    for at in 0..MANY {
+        crowd.clients[at].send(&opening());
+        accept(&mut crowd.reactor, at, &crowd.clients[at]);
+    }
+    while !crowd.reactor.run_list.is_empty() {
+        crowd.turn(&mut Cost::default(), |_| {});
+    }
+    for client in &crowd.clients {
+        client.take(usize::MAX);
+    }
+    // For both kinds of addresses.
+    answer(&dns);
+    answer(&dns);
+    let (mut told, mut visits) = (0, crowd.reactor.shared.locator.visits());
+    while told < MANY {
+        crowd.turn(&mut Cost::default(), |_| {});
+        let now = crowd.reactor.shared.locator.visits();
+        let visited = now - std::mem::replace(&mut visits, now);
+        // A turn takes answers twice.
+        assert!(visited < 2 * (SESSIONS_PER_TURN as u64 + 64), "{visited}");
+        let listed = crowd.reactor.run_list.len();
+        assert!(listed < 2 * SESSIONS_PER_TURN + 128, "{listed}");
+        let clients = crowd.clients.iter();
+        told += clients
+            .filter(|wire| !wire.take(usize::MAX).is_empty())
+            .count();
+    }
 }
 
 /// The sessions that hold the most end, and no more of them than necessary.

@@ -9,7 +9,7 @@ use super::error::StreamError;
 use super::framing::tag_name;
 use super::header::Header;
 use super::{Dialect, Parsers, is_space, ns};
-use crate::expat::{self, Boundary, Judgement, Limits, MAX_TAG, Parser, Pool, Tag, Token};
+use crate::expat::{self, Boundary, Limits, MAX_TAG, Parser, Pool, Tag, Token, UnitCheck};
 use crate::meter::{LOOKED_AT_BYTES, Meter, PARSER};
 
 /// The first message of a client.
@@ -132,7 +132,7 @@ fn draft<'a>(
 pub fn read<'a>(
     parsers: &mut Parsers,
     text: &'a str,
-    begun: &mut Option<Judgement>,
+    begun: &mut Option<UnitCheck>,
     meter: &mut Meter,
 ) -> Result<Option<Message<'a>>, StreamError> {
     let text = text.trim_end_matches(SPACE);
@@ -142,12 +142,12 @@ pub fn read<'a>(
         _ => return Err(NO_TAG),
     }
     let (declaration, element) = split_declaration(text);
-    let mut judgement = match begun.take() {
-        Some(judgement) => judgement,
+    let mut check = match begun.take() {
+        Some(check) => check,
         None => {
             meter.draw(element.len() / LOOKED_AT_BYTES);
             if !declaration.is_empty() {
-                judge_declaration(&parsers.message, declaration, meter)?;
+                check_declaration(&parsers.message, declaration, meter)?;
             }
             if let Some(plain) = expat::plain_element(element.as_bytes())
                 && plain.bytes.len() == element.len()
@@ -157,16 +157,16 @@ pub fn read<'a>(
             }
             meter.draw(element.len() / LOOKED_AT_BYTES);
             check_end(element, parsers.message.limits())?;
-            Judgement::new(parsers.message.take())
+            UnitCheck::new(parsers.message.take())
         }
     };
-    if !judgement.proceed(element.as_bytes(), meter)? {
-        *begun = Some(judgement);
+    if !check.proceed(element.as_bytes(), meter)? {
+        *begun = Some(check);
         return Ok(None);
     }
-    let tag = judgement.element().ok_or(StreamError::NotWellFormed)?;
-    let message = classify(parsers, judgement.parser().name(tag), element);
-    parsers.message.put(judgement.into_parser());
+    let tag = check.element().ok_or(StreamError::NotWellFormed)?;
+    let message = classify(parsers, check.parser().name(tag), element);
+    parsers.message.put(check.into_parser());
     message.map(Some)
 }
 
@@ -201,7 +201,7 @@ fn split_declaration(text: &str) -> (&str, &str) {
     }
 }
 
-fn judge_declaration(pool: &Pool, text: &str, meter: &mut Meter) -> Result<(), StreamError> {
+fn check_declaration(pool: &Pool, text: &str, meter: &mut Meter) -> Result<(), StreamError> {
     if text.len() > MAX_TAG {
         return Err(StreamError::LongTag);
     }

@@ -3,7 +3,7 @@
 //! Holds the bytes of an unfinished unit. A unit that is complete and certainly well-formed needs
 //! no parser ([`expat::plain_element`], [`expat::plain_root`]). Any other unit is kept until it
 //! is complete ([`expat::Boundary`]), and then checked by Expat, over several turns if it is
-//! large ([`expat::Judgement`]). The bytes of a unit are passed on unchanged. White space between
+//! large ([`expat::UnitCheck`]). The bytes of a unit are passed on unchanged. White space between
 //! elements is dropped. A SASL success ends the document: the next unit is a new header (RFC
 //! 6120, section 4.3.3). A success of SASL2 (XEP-0388) does not end it.
 
@@ -13,7 +13,7 @@ use super::framing::{Declarations, Element, tag_name};
 use super::header::Header;
 use super::{features, is_space, ns};
 use crate::buf::Buf;
-use crate::expat::{self, Boundary, Judgement, Parser, Pool, Token};
+use crate::expat::{self, Boundary, Parser, Pool, Token, UnitCheck};
 use crate::meter::{LOOKED_AT_BYTES, Meter, PARSER};
 
 /// The usual name of the root.
@@ -95,7 +95,7 @@ struct UnfinishedUnit {
     /// Bytes scanned; once the unit is complete, its length.
     seen: usize,
     /// Present once the unit is complete.
-    judgement: Option<Judgement>,
+    check: Option<UnitCheck>,
 }
 
 /// A root other than the usual one.
@@ -172,8 +172,8 @@ impl ServerStream {
     /// Returns the bytes of memory in parsers that are not in the pool at the moment.
     pub fn parser_bytes(&self) -> usize {
         let unfinished = self.unfinished.as_ref();
-        let judgement = unfinished.and_then(|unit| unit.judgement.as_ref());
-        judgement.map_or(0, |judgement| judgement.parser().heap_bytes())
+        let check = unfinished.and_then(|unit| unit.check.as_ref());
+        check.map_or(0, |check| check.parser().heap_bytes())
     }
 
     /// Whether nothing but white space is kept.
@@ -280,7 +280,7 @@ impl ServerStream {
         bytes: &[u8],
         feed: &mut Feed<'_, impl FnMut(Unit<'_>) -> Flow>,
     ) -> Result<(usize, Flow), Error> {
-        if unit.judgement.is_none() {
+        if unit.check.is_none() {
             let came_whole = unit.seen == 0;
             // Ignore everything beyond the limit, however the input was split.
             let within = bytes.len().min(feed.limit.saturating_add(1));
@@ -301,28 +301,28 @@ impl ServerStream {
             }
         }
         let bytes = &bytes[..unit.seen];
-        let mut judgement = match unit.judgement.take() {
-            Some(judgement) => judgement,
-            None => Judgement::new(self.parser(feed.pool, feed.meter)?),
+        let mut check = match unit.check.take() {
+            Some(check) => check,
+            None => UnitCheck::new(self.parser(feed.pool, feed.meter)?),
         };
-        if !judgement.proceed(bytes, feed.meter)? {
-            unit.judgement = Some(judgement);
+        if !check.proceed(bytes, feed.meter)? {
+            unit.check = Some(check);
             self.unfinished = Some(unit);
             return Ok((0, Flow::Pause));
         }
         if self.state == State::Header {
-            let header = self.header(bytes, judgement.parser())?;
+            let header = self.header(bytes, check.parser())?;
             return Ok((bytes.len(), (feed.each)(Unit::Header { bytes, header })));
         }
-        let Some(tag) = judgement.element() else {
+        let Some(tag) = check.element() else {
             let why = "not exactly one element";
             return Err(Error::Xml(expat::Error::NotWellFormed(why)));
         };
-        let element = Element::seen(bytes, (judgement.parser(), tag), self.declarations());
+        let element = Element::seen(bytes, (check.parser(), tag), self.declarations());
         let (state, flow) = feed.hand_out(element)?;
         self.state = state;
         if self.root.is_none() {
-            feed.pool.put(judgement.into_parser());
+            feed.pool.put(check.into_parser());
         }
         Ok((bytes.len(), flow))
     }
@@ -429,7 +429,7 @@ impl UnfinishedUnit {
                 State::Content | State::Ended => Boundary::element(pool.limits()),
             },
             seen: 0,
-            judgement: None,
+            check: None,
         }
     }
 }

@@ -139,7 +139,7 @@ impl Dialogue {
         meter: &mut Meter,
     ) -> Result<Option<Meaning>, server_stream::Error> {
         let (step, stream) = (&mut self.step, &mut self.stream);
-        let (mut met, mut judged, mut fresh) = (None, 0, bytes);
+        let (mut met, mut parsed, mut fresh) = (None, 0, bytes);
         loop {
             let flow = stream.feed(pool, fresh, MAX_ELEMENT, meter, |unit| {
                 met = Some(match unit {
@@ -152,8 +152,8 @@ impl Dialogue {
                         Meaning::Offer(false)
                     }
                     Unit::Element(element) => {
-                        judged = PARSER + element.bytes.len();
-                        judge(*step, &element)
+                        parsed = PARSER + element.bytes.len();
+                        meaning(*step, &element)
                     }
                     Unit::End { .. } => Meaning::Failed(Error::Ended("no reason given".to_owned())),
                 });
@@ -164,7 +164,7 @@ impl Dialogue {
                 break;
             }
         }
-        meter.draw(judged);
+        meter.draw(parsed);
         Ok(met)
     }
 
@@ -184,7 +184,7 @@ impl Dialogue {
     }
 }
 
-fn judge(step: Step, element: &Element<'_>) -> Meaning {
+fn meaning(step: Step, element: &Element<'_>) -> Meaning {
     if element.is(ns::STREAMS, "error") {
         return match error::read(element) {
             (_, Some(to)) => Meaning::SeeOther(to),

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::expat::Judgement;
+use crate::expat::UnitCheck;
 use crate::proto::ws;
 use crate::proto::ws::deflate::Inflation;
 use crate::session::Session;
@@ -27,9 +27,9 @@ enum UnfinishedMessage {
         payload: Vec<u8>,
         inflation: Inflation,
     },
-    Judging {
+    Checking {
         text: String,
-        judgement: Judgement,
+        check: UnitCheck,
     },
 }
 
@@ -53,8 +53,8 @@ impl Incoming {
                 payload.capacity() + inflation.memory(),
                 0,
             ),
-            Some(UnfinishedMessage::Judging { text, judgement }) => {
-                (text.len(), text.capacity(), judgement.parser().heap_bytes())
+            Some(UnfinishedMessage::Checking { text, check }) => {
+                (text.len(), text.capacity(), check.parser().heap_bytes())
             }
         };
         Size {
@@ -100,8 +100,8 @@ impl Session {
                 UnfinishedMessage::Inflating { payload, inflation } => {
                     self.take_compressed(payload.into(), Some(inflation), shared)
                 }
-                UnfinishedMessage::Judging { text, judgement } => {
-                    self.take_text(text.into(), Some(judgement), shared)
+                UnfinishedMessage::Checking { text, check } => {
+                    self.take_text(text.into(), Some(check), shared)
                 }
             };
         }
@@ -185,12 +185,12 @@ impl Session {
     fn take_text(
         &mut self,
         mut text: Cow<'_, str>,
-        begun: Option<Judgement>,
+        begun: Option<UnitCheck>,
         shared: &mut Shared,
     ) -> Option<UnfinishedMessage> {
-        let judgement = self.take_message(&mut text, begun, shared)?;
+        let check = self.take_message(&mut text, begun, shared)?;
         let text = text.into_owned();
-        Some(UnfinishedMessage::Judging { text, judgement })
+        Some(UnfinishedMessage::Checking { text, check })
     }
 
     fn take_compressed(
@@ -214,7 +214,7 @@ impl Session {
         };
         let message = match message {
             Ok(text) => match self.take_message(&mut text.as_str().into(), None, shared) {
-                Some(judgement) => return Some(UnfinishedMessage::Judging { text, judgement }),
+                Some(check) => return Some(UnfinishedMessage::Checking { text, check }),
                 None => text.into_bytes(),
             },
             Err(error) => {

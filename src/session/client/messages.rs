@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::config::DomainRule;
 use crate::config::server_access::ChannelBinding;
-use crate::expat::{Judgement, MAX_TAG};
+use crate::expat::{MAX_TAG, UnitCheck};
 use crate::meter::PARSER;
 use crate::proto::xmpp::client_message::{self, First, Message};
 use crate::proto::xmpp::error::StreamError;
@@ -27,9 +27,9 @@ impl Session {
     pub(super) fn take_message(
         &mut self,
         text: &mut Cow<'_, str>,
-        mut begun: Option<Judgement>,
+        mut begun: Option<UnitCheck>,
         shared: &mut Shared,
-    ) -> Option<Judgement> {
+    ) -> Option<UnitCheck> {
         let verdict = match (self.machine.phase(), self.machine.dialect()) {
             (Phase::AwaitOpen, _) => self.take_first(text, shared),
             (_, Some(Dialect::Draft)) => self.take_draft(text, shared),
@@ -118,7 +118,7 @@ impl Session {
     fn take_element(
         &mut self,
         text: &mut Cow<'_, str>,
-        begun: &mut Option<Judgement>,
+        begun: &mut Option<UnitCheck>,
         shared: &mut Shared,
     ) -> Result<(), StreamError> {
         let (parsers, meter) = (&mut shared.parsers, &mut shared.meter);

@@ -29,7 +29,7 @@ impl Session {
         if !http::worth_parsing(self.client.tail.as_slice(), old_len, &limits) {
             return;
         }
-        match self.judge_request(&limits, shared) {
+        match self.check_request(&limits, shared) {
             Ok(None) => {}
             Ok(Some(Request::Page(page))) => self.serve_page(page, shared),
             Ok(Some(Request::WebSocket(accept))) => self.open_websocket(&accept, shared),
@@ -56,7 +56,7 @@ impl Session {
 
     /// Checks the request. Returns `None` while it is incomplete. A refusal has a description
     /// of the request for the log.
-    fn judge_request(
+    fn check_request(
         &mut self,
         limits: &http::Limits,
         shared: &mut Shared,

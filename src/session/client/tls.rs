@@ -34,7 +34,7 @@ impl Session {
                 shared.log.debug(format_args!(
                     "session {}: {version} with the client, for {}",
                     self.log.name,
-                    Escaped(self.client.tls_name().unwrap_or("no name")),
+                    Escaped(self.client.tls_name().unwrap_or("no server name")),
                 ));
                 self.step(Event::Encrypted, "", shared);
                 true

@@ -29,7 +29,7 @@ impl Route {
             shared.log.debug(format_args!(
                 "session {}: connected from {} to {} for {}",
                 self.session,
-                own.map_or("nowhere".to_owned(), |own| own.to_string()),
+                own.map_or("an unnamed socket".to_owned(), |own| own.to_string()),
                 target.address,
                 Escaped(&self.name),
             ));

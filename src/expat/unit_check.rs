@@ -16,17 +16,17 @@ const SLICE: usize = 16 << 10;
 const GROWTH_BYTES: usize = 8;
 
 /// A complete unit on its way through Expat.
-pub struct Judgement {
+pub struct UnitCheck {
     parser: Parser,
     /// Position in the parser of the unit's first byte.
     origin: u64,
     fed: usize,
 }
 
-impl Judgement {
+impl UnitCheck {
     /// Begins a unit at the current position of `parser`.
-    pub fn new(parser: Parser) -> Judgement {
-        Judgement {
+    pub fn new(parser: Parser) -> UnitCheck {
+        UnitCheck {
             origin: parser.position(),
             parser,
             fed: 0,
@@ -92,17 +92,17 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     /// Returns whether `unit` is an element, the number of turns, and the bytes scanned.
-    fn judge(unit: &str) -> (Result<bool, Error>, usize, u64) {
+    fn check(unit: &str) -> (Result<bool, Error>, usize, u64) {
         let mut pool = Pool::new(b"<r>");
-        let mut judgement = Judgement::new(pool.take());
+        let mut check = UnitCheck::new(pool.take());
         let (mut meter, mut turns, before) = (Meter::default(), 0, scanned_bytes());
         let verdict = loop {
             turns += 1;
             meter.refill();
-            let done = judgement.proceed(unit.as_bytes(), &mut meter);
+            let done = check.proceed(unit.as_bytes(), &mut meter);
             // At most one unfinished token is scanned in addition, and a slice full of names.
             let most = UNITS_PER_TURN + 4 * unit.len().min(SLICE);
-            let unfinished = judgement.parser.pending() > SLICE;
+            let unfinished = check.parser.pending() > SLICE;
             assert!(unfinished || done.is_err() || meter.drawn() <= most);
             match done {
                 Ok(false) => {}
@@ -110,7 +110,7 @@ mod tests {
                 Err(error) => break Err(error),
             }
         };
-        let verdict = verdict.map(|()| judgement.element().is_some());
+        let verdict = verdict.map(|()| check.element().is_some());
         (verdict, turns, scanned_bytes() - before)
     }
 
@@ -120,7 +120,7 @@ mod tests {
         let text = format!("<a>{}</a>", "text &lt; \u{20ac}\r\n]".repeat(MIB / 17));
         let cdata = format!("<a><![CDATA[{}]]></a>", "x]".repeat(MIB / 2));
         for unit in [elements, text, cdata] {
-            let (verdict, turns, scanned) = judge(&unit);
+            let (verdict, turns, scanned) = check(&unit);
             assert_eq!(verdict, Ok(true));
             assert!(turns >= unit.len() / UNITS_PER_TURN, "{turns} turns");
             assert!(scanned < unit.len() as u64 + 1000, "{scanned}");
@@ -138,7 +138,7 @@ mod tests {
             elements(&|n| format!("n{n:04}")),
         );
         assert_eq!(old.len(), new.len());
-        let turns = |unit| judge(unit).1;
+        let turns = |unit| check(unit).1;
         assert_eq!((turns(&old), turns(&new)), (1, 2));
     }
 
@@ -146,7 +146,7 @@ mod tests {
     fn a_long_token_is_scanned_a_few_times_at_the_most() {
         for token in ["<b c='", "&", "&#", "<!--", "<?x "] {
             let unit = format!("<a>{token}{}", "1".repeat(MIB));
-            let (_, _, scanned) = judge(&unit);
+            let (_, _, scanned) = check(&unit);
             assert!(scanned <= 4 * unit.len() as u64, "{token}: {scanned}");
         }
     }

@@ -7,8 +7,8 @@
 //!
 //! A unit is the cost of feeding Expat one byte, at most 40 ns.
 
-/// Units for one session in one turn, at most 3 ms.
-pub const UNITS_PER_TURN: usize = 64 << 10;
+/// Units for one session in one turn, at most 0.7 ms.
+pub const UNITS_PER_TURN: usize = 16 << 10;
 
 /// Units for a TLS record without payload, such as a KeyUpdate.
 pub const TLS_RECORD: usize = 512;

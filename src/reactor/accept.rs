@@ -110,6 +110,7 @@ impl Reactor {
             session,
             armed: Armed::NOT,
             listed: true,
+            busy: false,
         });
         debug_assert_eq!(taken, slot);
         self.run_list.push_back(slot);

@@ -3,18 +3,28 @@
 //! The sessions of a group first all read, and then all write: a peer that serves many of them,
 //! such as the XMPP server, is woken once for several writes instead of once for each. A group
 //! is small, so that what was read is still in the processor's cache when it is written.
+//!
+//! A session that did much in its last turn, or has more to do, is busy. The busy ones come after
+//! the others, and share a little work in each turn of the loop: however many they are, a session
+//! with a stanza now and then waits for few of them.
 
 use std::time::Instant;
 
 use super::{Reactor, SESSIONS_PER_TURN, now};
-use crate::meter::Meter;
+use crate::meter::{Meter, UNITS_PER_TURN};
 use crate::session::Turn;
-use crate::session::shared::{BytesRead, TLS_STEPS_PER_TURN};
+use crate::session::shared::{BytesRead, READ_SIZE, TLS_STEPS_PER_TURN};
 
 /// Maximum number of sessions in a group.
 pub(super) const GROUP: usize = 16;
 /// A group that has read this many bytes takes no further session.
 pub(super) const GROUP_BYTES: usize = 64 << 10;
+
+/// Work of a session in one turn, from which on it is busy. A byte that was read counts as one,
+/// and so does a unit of the meter.
+pub(super) const BUSY: usize = READ_SIZE;
+/// Work that all busy sessions together may do in one turn.
+const BUSY_WORK_PER_TURN: usize = UNITS_PER_TURN;
 
 /// A session in the middle of its turn: it has read, but not yet written.
 pub(super) struct HalfTurn {
@@ -28,17 +38,19 @@ pub(super) struct HalfTurn {
 }
 
 impl Reactor {
-    /// Runs a turn of the sessions on the run list, at most [`SESSIONS_PER_TURN`]. Sessions that
-    /// want more go to its end.
+    /// Runs a turn of the sessions on the run list, at most [`SESSIONS_PER_TURN`], then of some
+    /// busy ones. Sessions that want more go to the end of the list of busy ones.
     pub(super) fn run_sessions(&mut self, woken: Instant) {
-        self.shared.tls_budget = TLS_STEPS_PER_TURN;
+        // TLS handshakes are done among the busy ones, in the order in which they began.
+        self.shared.tls_budget = 0;
         let mut left = self.run_list.len().min(SESSIONS_PER_TURN);
         let mut group = std::mem::take(&mut self.group);
         while left > 0 {
             let mut bytes = 0;
             while left > 0 && group.len() < GROUP && bytes < GROUP_BYTES {
                 left -= 1;
-                if let Some(half) = self.read_next() {
+                let slot = self.run_list.pop_front();
+                if let Some(half) = slot.and_then(|slot| self.read(slot)) {
                     bytes += half.read.from_client + half.read.from_server;
                     group.push(half);
                 }
@@ -48,11 +60,25 @@ impl Reactor {
             }
         }
         self.group = group;
+        self.shared.tls_budget = TLS_STEPS_PER_TURN;
+        self.run_busy_sessions(woken);
     }
 
-    /// Lets the first session on the run list read; `None` if it does not exist any more.
-    fn read_next(&mut self) -> Option<HalfTurn> {
-        let slot = self.run_list.pop_front()?;
+    fn run_busy_sessions(&mut self, woken: Instant) {
+        let mut work = 0;
+        for _ in 0..self.busy_list.len().min(SESSIONS_PER_TURN) {
+            if work >= BUSY_WORK_PER_TURN {
+                return;
+            }
+            let slot = self.busy_list.pop_front();
+            if let Some(half) = slot.and_then(|slot| self.read(slot)) {
+                work += self.write(half, woken);
+            }
+        }
+    }
+
+    /// Lets a session read; `None` if it does not exist any more.
+    fn read(&mut self, slot: usize) -> Option<HalfTurn> {
         let entry = self.sessions.get_mut(slot)?;
         entry.listed = false;
         let before = self.shared.metrics.relayed();
@@ -67,11 +93,11 @@ impl Reactor {
         })
     }
 
-    /// Lets a session of the group write.
-    fn write(&mut self, half: HalfTurn, woken: Instant) {
+    /// Lets a session write that has read. Returns the work of its turn.
+    fn write(&mut self, half: HalfTurn, woken: Instant) -> usize {
         let slot = half.slot;
         let Some(entry) = self.sessions.get_mut(slot) else {
-            return;
+            return 0;
         };
         (self.shared.meter, self.shared.read) = (half.meter, half.read);
         let turn = entry.session.write(half.again, &mut self.shared);
@@ -80,21 +106,22 @@ impl Reactor {
             let metrics = &mut self.shared.metrics;
             self.sampler.sample(&entry.session, metrics, woken);
         }
-        match turn {
-            Turn::Over => {
-                entry.session.bury(&mut self.shared);
-                self.refusals -= usize::from(entry.refusal);
-                self.sessions.remove(slot);
-                self.accept_rest = None;
-                return;
-            }
-            Turn::Again => {
-                entry.listed = true;
-                self.run_list.push_back(slot);
-            }
-            Turn::Idle => {}
+        let units = self.shared.meter.drawn();
+        let work = units + half.read.from_client + half.read.from_server;
+        if turn == Turn::Over {
+            entry.session.bury(&mut self.shared);
+            self.refusals -= usize::from(entry.refusal);
+            self.sessions.remove(slot);
+            self.accept_rest = None;
+            return work;
+        }
+        entry.listed = turn == Turn::Again;
+        entry.busy = entry.listed || work >= BUSY;
+        if entry.listed {
+            self.busy_list.push_back(slot);
         }
         self.timers
             .arm(slot, entry.session.deadline(), &mut entry.armed);
+        work
     }
 }

@@ -75,8 +75,10 @@ struct ScheduledSession {
     /// Whether it was over a limit from the start.
     refusal: bool,
     armed: Armed,
-    /// Whether it is on the run list.
+    /// Whether it is on the run list, or on the list of busy sessions.
     listed: bool,
+    /// Whether it did much in its last turn, or has more to do.
+    busy: bool,
 }
 
 /// The event loop of one worker.
@@ -93,6 +95,9 @@ pub struct Reactor {
     slow_turns: SlowTurns,
     sessions: Slab<ScheduledSession>,
     run_list: VecDeque<usize>,
+    /// The busy sessions with work. However many there are, they do only a little in each turn,
+    /// so that the others do not wait for all of them.
+    busy_list: VecDeque<usize>,
     /// Empty between turns; it keeps its memory.
     group: Vec<HalfTurn>,
     timers: Timers,
@@ -175,6 +180,7 @@ impl Reactor {
             slow_turns: SlowTurns::new(started),
             sessions: Slab::with_capacity(max_sessions.min(ROOM)),
             run_list: VecDeque::new(),
+            busy_list: VecDeque::new(),
             group: Vec::with_capacity(GROUP),
             timers: Timers::with_capacity(max_sessions.min(ROOM)),
             trim: Trim::default(),
@@ -275,7 +281,8 @@ impl Reactor {
     /// How long the poll may wait.
     fn timeout(&self) -> Option<Duration> {
         let may_accept = self.accept_due && self.may_accept();
-        if !self.run_list.is_empty() || self.is_behind() || may_accept {
+        let has_work = !self.run_list.is_empty() || !self.busy_list.is_empty();
+        if has_work || self.is_behind() || may_accept {
             return Some(Duration::ZERO);
         }
         let deadlines = [
@@ -319,7 +326,11 @@ impl Reactor {
             tell(&mut entry.session, &mut self.shared);
             if !entry.listed {
                 entry.listed = true;
-                self.run_list.push_back(slot);
+                let list = match entry.busy {
+                    true => &mut self.busy_list,
+                    false => &mut self.run_list,
+                };
+                list.push_back(slot);
             }
         }
     }

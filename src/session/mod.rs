@@ -70,7 +70,7 @@ pub fn ticks(time: Duration) -> Tick {
 pub const TOKENS: usize = 1 + crate::net::dial::LANES;
 
 /// Maximum number of reads on one side in one turn, so that other sessions get theirs.
-const READS_PER_TURN: u32 = 4;
+const READS_PER_TURN: u32 = 2;
 
 /// The result of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,7 +33,7 @@ pub const READ_SIZE: usize = 16 << 10;
 
 /// Maximum number of TLS handshake steps, with clients and servers, in one turn of the loop.
 /// Each takes up to a millisecond.
-pub const TLS_STEPS_PER_TURN: u32 = 16;
+pub const TLS_STEPS_PER_TURN: u32 = 4;
 
 /// The bytes that a session has read in a turn.
 #[derive(Clone, Copy, Default)]

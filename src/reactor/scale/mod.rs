@@ -6,7 +6,7 @@ mod crowd;
 use std::net::{TcpListener, UdpSocket};
 
 use super::SESSIONS_PER_TURN;
-use super::groups::{GROUP, GROUP_BYTES};
+use super::groups::{BUSY, GROUP, GROUP_BYTES};
 use super::trim::return_memory;
 use crate::net::simulated::{Call, calls};
 use crate::session::simulation::crowd::opening;
@@ -88,6 +88,63 @@ fn the_sessions_of_a_group_write_after_all_have_read() {
 #[test]
 fn a_group_that_has_read_much_takes_no_more_sessions() {
     assert_eq!(groups(20, GROUP_BYTES / 8), [8, 8, 4]);
+}
+
+/// Lets the servers of all sessions but the first send this, and polls.
+fn flood(crowd: &mut Crowd, bytes: &[u8]) {
+    let sessions = crowd.servers.len();
+    for server in &crowd.servers[1..] {
+        server.send(bytes);
+    }
+    crowd.turn(&mut Cost::default(), |reactor| {
+        for at in 1..sessions {
+            reactor.poke(at, |session, _| session.server_edge(false));
+        }
+    });
+}
+
+/// The number of clients that got bytes.
+fn reached(crowd: &Crowd) -> usize {
+    let got = crowd.clients.iter().map(|wire| wire.take(usize::MAX));
+    got.filter(|bytes| !bytes.is_empty()).count()
+}
+
+#[test]
+fn others_wait_only_for_a_few_of_many_busy_sessions() {
+    const SESSIONS: usize = 100;
+    // More than a turn takes, and as much as makes a session busy.
+    for len in [60_000, BUSY] {
+        let mut crowd = relaying(SESSIONS);
+        let bytes = STANZA.repeat(len.div_ceil(STANZA.len()));
+        flood(&mut crowd, &bytes);
+        assert_eq!(reached(&crowd), SESSIONS - 1);
+        if len == BUSY {
+            flood(&mut crowd, &bytes);
+            assert!(reached(&crowd) <= 2);
+        }
+        crowd.servers[0].send(STANZA);
+        crowd.turn(&mut Cost::default(), |reactor| {
+            reactor.poke(0, |session, _| session.server_edge(false));
+        });
+        assert!(!crowd.clients[0].take(usize::MAX).is_empty());
+        assert!(reached(&crowd) <= 2);
+        // The others take turns.
+        assert!(!crowd.reactor.busy_list.is_empty());
+        let turns = crowd.told();
+        assert!(turns.iter().all(|&reached| reached <= 2), "{turns:?}");
+        assert!(turns.iter().sum::<usize>() >= SESSIONS - 5, "{turns:?}");
+    }
+}
+
+/// A busy session that has little to do counts as one of the others again.
+#[test]
+fn a_session_is_busy_only_while_it_has_much_to_do() {
+    let mut crowd = relaying(100);
+    let much = STANZA.repeat(BUSY.div_ceil(STANZA.len()));
+    for bytes in [&much, STANZA, &much] {
+        flood(&mut crowd, bytes);
+        assert_eq!(reached(&crowd), 99);
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl FileStamp {
     }
 
     /// Returns the stamp of `path` and, if it is a directory, those of the files in it, which may
-    /// be overwritten without a change to the directory. A stamp takes 1 µs.
+    /// be overwritten without a change to the directory. A stamp takes 3 µs.
     pub fn of_all(path: &Path) -> Vec<Option<FileStamp>> {
         let files = fs::read_dir(path).into_iter().flatten().flatten();
         let mut stamps: Vec<_> = files.map(|file| FileStamp::of(&file.path())).collect();

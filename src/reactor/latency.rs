@@ -3,7 +3,8 @@
 //! Chooses which turns to measure: on average one in [`EVERY`] of those that relay
 //! messages, at random intervals, so that sampling does not fall into step with a
 //! pattern among sessions. Measures from the wake-up of the loop to the end of the
-//! session's turn, when the kernel has the messages. Runs only if metrics are served.
+//! session's turn, when the kernel has the messages. Does not see how long a session waited for
+//! its turn since earlier turns of the loop. Runs only if metrics are served.
 
 use std::time::Instant;
 

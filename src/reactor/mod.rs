@@ -2,14 +2,13 @@
 //!
 //! Owns the poll, the sessions in their slots, and the only clock. A turn waits for events;
 //! each event sets bits in its session and puts it on the run list, at most once. Then
-//! every session on the list works within its budget (`groups`), expired deadlines are handled,
+//! every session on the list works within its budget (`schedule`), expired deadlines are handled,
 //! and new clients are accepted. The slots of sessions that have ended are freed only after all
 //! events of the turn, so no event can reach a new session in an old slot.
 
 mod accept;
 mod drain;
 mod generations;
-mod groups;
 mod heartbeat;
 mod latency;
 pub mod notices;
@@ -18,6 +17,7 @@ mod random;
 pub mod reload;
 #[cfg(test)]
 mod scale;
+mod schedule;
 mod setup;
 mod shed;
 mod signals;
@@ -48,9 +48,9 @@ use crate::session::shared::Shared;
 use crate::session::{Session, Tick, ticks};
 use crate::status::Status;
 use drain::DrainSchedule;
-use groups::{GROUP, HalfTurn};
 use latency::Sampler;
 use random::random;
+use schedule::{GROUP, HalfTurn};
 pub use setup::{Membership, Setup};
 use slow::SlowTurns;
 use timers::{Armed, Timers};

@@ -6,7 +6,7 @@ mod crowd;
 use std::net::{TcpListener, UdpSocket};
 
 use super::SESSIONS_PER_TURN;
-use super::groups::{BUSY, GROUP, GROUP_BYTES};
+use super::schedule::{BUSY, GROUP, GROUP_BYTES};
 use super::trim::return_memory;
 use crate::net::simulated::{Call, calls};
 use crate::session::simulation::crowd::opening;

@@ -1,12 +1,13 @@
-//! Runs the sessions on the run list, in groups.
+//! Runs the sessions that have work: first those with little to do, in groups, then some of the
+//! busy ones.
 //!
 //! The sessions of a group first all read, and then all write: a peer that serves many of them,
 //! such as the XMPP server, is woken once for several writes instead of once for each. A group
 //! is small, so that what was read is still in the processor's cache when it is written.
 //!
-//! A session that did much in its last turn, or has more to do, is busy. The busy ones come after
-//! the others, and share a little work in each turn of the loop: however many they are, a session
-//! with a stanza now and then waits for few of them.
+//! A session is busy if it did much in its last turn, or has more to do. Together, the busy ones
+//! do only a little work in each turn of the loop: a session with a stanza now and then waits for
+//! few of them, however many there are. TLS handshakes, which cost most, are part of that work.
 
 use std::time::Instant;
 
@@ -20,8 +21,8 @@ pub(super) const GROUP: usize = 16;
 /// A group that has read this many bytes takes no further session.
 pub(super) const GROUP_BYTES: usize = 64 << 10;
 
-/// Work of a session in one turn, from which on it is busy. A byte that was read counts as one,
-/// and so does a unit of the meter.
+/// A session that does this much work in a turn is busy. A byte that was read counts as one, and
+/// so does a unit of the meter.
 pub(super) const BUSY: usize = READ_SIZE;
 /// Work that all busy sessions together may do in one turn.
 const BUSY_WORK_PER_TURN: usize = UNITS_PER_TURN;
@@ -41,7 +42,7 @@ impl Reactor {
     /// Runs a turn of the sessions on the run list, at most [`SESSIONS_PER_TURN`], then of some
     /// busy ones. Sessions that want more go to the end of the list of busy ones.
     pub(super) fn run_sessions(&mut self, woken: Instant) {
-        // TLS handshakes are done among the busy ones, in the order in which they began.
+        // TLS handshakes are left to the busy ones.
         self.shared.tls_budget = 0;
         let mut left = self.run_list.len().min(SESSIONS_PER_TURN);
         let mut group = std::mem::take(&mut self.group);

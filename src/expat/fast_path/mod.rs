@@ -187,6 +187,8 @@ fn attribute(bytes: &[u8]) -> Option<Attribute<'_>> {
 }
 
 /// Returns the length of the value at the front of `bytes`, which ends with `quote`.
+// Most values are short: a call would cost a fourth of the work.
+#[inline(always)]
 fn value_len(bytes: &[u8], quote: u8) -> Option<usize> {
     let mut len = 0;
     loop {

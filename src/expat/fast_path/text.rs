@@ -13,6 +13,8 @@ const ENTITIES: [&[u8]; 5] = [b"lt;", b"gt;", b"amp;", b"quot;", b"apos;"];
 
 /// Returns the length of the text at the front of `bytes`, up to a `<`, if it is certainly
 /// well-formed.
+// Inlined, its constants would be loaded again for each attribute.
+#[inline(never)]
 pub(super) fn text_len(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     // The text up to here is known to be UTF-8.

@@ -47,10 +47,12 @@ impl Session {
     /// Handles a deadline that has passed.
     pub fn expire(&mut self, shared: &mut Shared) {
         let now = shared.now;
-        if now >= self.stalls_at(&self.client) {
+        let meter = &mut shared.meter;
+        if now >= self.stalls_at(&self.client) && !self.client.write_unannounced(meter, now) {
             self.step(Event::ClientStalled, "", shared);
         }
-        if now >= self.stalls_at(&self.server) {
+        let meter = &mut shared.meter;
+        if now >= self.stalls_at(&self.server) && !self.server.write_unannounced(meter, now) {
             self.step(Event::ServerStalled, "server does not read", shared);
         }
         if now < self.phase_deadline {

@@ -275,6 +275,15 @@ impl Side {
         false
     }
 
+    /// Writes although no edge has announced room: the kernel does so only once a third of its
+    /// buffer is free, which may be a megabyte. Returns whether the socket took anything.
+    pub fn write_unannounced(&mut self, meter: &mut Meter, now: Tick) -> bool {
+        let queued = self.out.len();
+        self.writable = true;
+        self.flush(meter, now);
+        self.out.len() < queued
+    }
+
     /// Finishes our direction: flushes the queue, then ends it. No more bytes may be queued.
     pub fn finish(&mut self) {
         if self.writing == Writing::Open {

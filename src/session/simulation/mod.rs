@@ -180,6 +180,18 @@ fn a_reset_client_waits_for_a_stalled_server_without_turning() {
     run.bring_to_an_end();
 }
 
+/// The kernel announces room only once there is much, which can take longer than the timeout.
+#[test]
+fn a_server_that_reads_slowly_is_not_given_up() {
+    let (_poll, mut shared) = shared();
+    let mut run = Run::with_stalled_server(&mut shared);
+    for _ in 0..10 {
+        run.server_takes_unannounced(10);
+        assert!(run.passes_write_timeout(), "given up");
+    }
+    assert!(!run.passes_write_timeout(), "it reads nothing");
+}
+
 /// A stalled write sets a deadline only once, whatever the phase.
 #[test]
 fn a_stalled_server_is_given_up_while_the_session_closes() {

@@ -9,7 +9,7 @@ use crate::proto::http::extensions::Deflate;
 use crate::proto::xmpp::Dialect;
 use crate::session::machine::{Event, Phase};
 use crate::session::shared::Shared;
-use crate::session::{Session, Tick, Turn};
+use crate::session::{Session, Tick, Turn, ticks};
 
 /// How a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -354,6 +354,22 @@ impl<'a> Run<'a> {
             "turns without an end in {phase:?} ({:?}): {line}",
             self.fate
         );
+    }
+
+    /// Takes bytes without the edge that says so.
+    pub fn server_takes_unannounced(&mut self, n: usize) {
+        assert_eq!(self.server.wire.take(n).len(), n);
+    }
+
+    /// Lets the time pass after which a stalled server is given up. Returns whether it is not.
+    pub fn passes_write_timeout(&mut self) -> bool {
+        let timeout = ticks(self.session.config.write_timeout);
+        let until = self.session.server.progress_at() + timeout;
+        while self.shared.now < until {
+            let next = self.session.deadline().min(until);
+            self.pass(next - self.shared.now);
+        }
+        self.session.phase() == Phase::Relaying
     }
 
     /// Lets time pass, and expires deadlines as the reactor does.

@@ -109,9 +109,17 @@ fn reached(crowd: &Crowd) -> usize {
     got.filter(|bytes| !bytes.is_empty()).count()
 }
 
+/// Whether the bytes of a flood are nearly all of the work that it causes.
+fn bytes_are_work() -> bool {
+    std::env::var_os("JABSOCKET_ALL_TO_EXPAT").is_none()
+}
+
 #[test]
 fn others_wait_only_for_a_few_of_many_busy_sessions() {
     const SESSIONS: usize = 100;
+    if !bytes_are_work() {
+        return;
+    }
     // More than a turn takes, and as much as makes a session busy.
     for len in [60_000, BUSY] {
         let mut crowd = relaying(SESSIONS);
@@ -139,6 +147,9 @@ fn others_wait_only_for_a_few_of_many_busy_sessions() {
 /// A busy session that has little to do counts as one of the others again.
 #[test]
 fn a_session_is_busy_only_while_it_has_much_to_do() {
+    if !bytes_are_work() {
+        return;
+    }
     let mut crowd = relaying(100);
     let much = STANZA.repeat(BUSY.div_ceil(STANZA.len()));
     for bytes in [&much, STANZA, &much] {

@@ -2,9 +2,8 @@
 //!
 //! Keeps the sums over all sessions, and the order of those that hold memory, by how much. Both
 //! are updated at the end of each session's turn. Selects the parts that `max_total_memory`
-//! limits. The fixed cost of a connection (a slot, a
-//! TLS object) is not among them, because ending a session would only make room for the next;
-//! `max_connections` limits it.
+//! limits. The fixed cost of a connection (a slot, a TLS object) is not among them, because
+//! ending a session would only make room for the next; `max_connections` limits it.
 
 use std::collections::BTreeSet;
 

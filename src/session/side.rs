@@ -275,8 +275,8 @@ impl Side {
         false
     }
 
-    /// Writes although no edge has announced room: the kernel does so only once a third of its
-    /// buffer is free, which may be a megabyte. Returns whether the socket took anything.
+    /// Writes although no edge has announced room. The kernel announces it only once a third of
+    /// its buffer is free, which may be a megabyte. Returns whether the socket took anything.
     pub fn write_unannounced(&mut self, meter: &mut Meter, now: Tick) -> bool {
         let queued = self.out.len();
         self.writable = true;

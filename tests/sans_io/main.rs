@@ -6,6 +6,7 @@ mod common;
 mod config;
 mod http_handshake;
 mod log;
+mod random;
 mod ws_reader;
 mod xmpp_message;
 mod xmpp_stream;

@@ -1,20 +1,11 @@
 //! Streams that share a pool of parsers.
 
+use super::random::Random;
 use super::xmpp_stream::{HEADER, Seen, feed, pool, seen};
 use jabsocket::expat::{Parser, Token};
 use jabsocket::proto::xmpp::server_stream::{Flow, ServerStream};
 
-/// A small pseudo-random generator, to make failures reproducible.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % n as u64) as usize
-    }
-
     fn element(&mut self, depth: usize) -> String {
         let names = ["a", "message", "p:x", "stream:y", "iq"];
         let name = names[self.below(names.len())];

@@ -1,6 +1,7 @@
 //! How many bytes Expat scans. The input is random bytes from every kind of token, in
 //! random pieces, from either side. Expat scans at most four bytes per byte of input.
 
+use super::random::Random;
 use jabsocket::expat::{heap_bytes, scanned_bytes};
 use jabsocket::meter::Meter;
 use jabsocket::proto::xmpp::features::Changes;
@@ -12,22 +13,6 @@ const HEADER: &str = "<?xml version='1.0'?><stream:stream id='i' version='1.0' \
     xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:client' from='h'>";
 const SUCCESS: &str = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>&#65;</success>";
 const MIB: usize = 1 << 20;
-
-/// A small pseudo-random generator, to make failures reproducible.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        ((self.0 >> 11) % n as u64) as usize
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
-    }
-}
 
 /// Parts of tokens, and bytes that break tokens.
 const PARTS: [&str; 34] = [

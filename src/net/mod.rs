@@ -48,6 +48,8 @@ pub(crate) mod simulated;
 pub(crate) mod socket_file;
 pub mod source;
 pub(crate) mod step;
+#[cfg(test)]
+pub(crate) mod test_identity;
 pub(crate) mod ticket_keys;
 pub mod tls_client;
 mod tls_raw;

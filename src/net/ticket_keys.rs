@@ -154,6 +154,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::net::test_identity::identity;
     use crate::net::tls_raw::{resume, use_ticket_keys};
 
     fn at(period: u64) -> TicketKeys {
@@ -221,18 +222,9 @@ mod tests {
     }
 
     fn server() -> SslContext {
-        let group = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1);
-        let key = openssl::ec::EcKey::generate(&group.unwrap()).unwrap();
-        let key = openssl::pkey::PKey::from_ec_key(key).unwrap();
-        let mut certificate = openssl::x509::X509::builder().unwrap();
-        certificate.set_pubkey(&key).unwrap();
-        let day = |days| openssl::asn1::Asn1Time::days_from_now(days).unwrap();
-        certificate.set_not_before(&day(0)).unwrap();
-        certificate.set_not_after(&day(1)).unwrap();
-        let digest = openssl::hash::MessageDigest::sha256();
-        certificate.sign(&key, digest).unwrap();
+        let (certificate, key) = identity();
         let mut builder = SslContext::builder(SslMethod::tls_server()).unwrap();
-        builder.set_certificate(&certificate.build()).unwrap();
+        builder.set_certificate(&certificate).unwrap();
         builder.set_private_key(&key).unwrap();
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
         use_ticket_keys(&mut builder);

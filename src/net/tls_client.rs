@@ -209,33 +209,15 @@ fn keep(tickets: &Tickets, key: (String, bool), session: SslSession) {
 
 #[cfg(test)]
 mod tests {
-    use openssl::asn1::Asn1Time;
-    use openssl::ec::{EcGroup, EcKey};
-    use openssl::hash::MessageDigest;
-    use openssl::nid::Nid;
-    use openssl::pkey::PKey;
-
     use super::*;
-
-    /// A certificate.
-    fn authority() -> Vec<u8> {
-        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-        let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-        let mut certificate = X509::builder().unwrap();
-        let [today, tomorrow] = [0, 1].map(|days| Asn1Time::days_from_now(days).unwrap());
-        certificate.set_not_before(&today).unwrap();
-        certificate.set_not_after(&tomorrow).unwrap();
-        certificate.set_pubkey(&key).unwrap();
-        certificate.sign(&key, MessageDigest::sha256()).unwrap();
-        certificate.build().to_pem().unwrap()
-    }
+    use crate::net::test_identity::identity;
 
     #[test]
     fn a_reload_reads_only_authorities_that_have_changed() {
         let directory = std::env::temp_dir();
         let [one, other] = ["one", "other"]
             .map(|name| directory.join(format!("{}-{name}.pem", std::process::id())));
-        let pem = authority();
+        let pem = identity().0.to_pem().unwrap();
         for path in [&one, &other] {
             std::fs::write(path, &pem).unwrap();
         }

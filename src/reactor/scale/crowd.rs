@@ -26,7 +26,7 @@ use crate::session::simulation::crowd::{HEADER, frame, opening};
 
 /// Nothing but Pings and a drain ends the silence of these sessions. The server has a name: a
 /// numeric address would be dialled without the simulation.
-const CONFIG: &str = "\
+pub const CONFIG: &str = "\
 domains:
   - name: example.com
     server: localhost:9

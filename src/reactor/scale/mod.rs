@@ -2,6 +2,7 @@
 
 mod cost;
 mod crowd;
+mod handshakes;
 
 use std::net::{TcpListener, UdpSocket};
 

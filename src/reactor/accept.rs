@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::schedule::RecentWork;
 use super::timers::Armed;
 use super::{REFUSALS, Reactor, ScheduledSession, token};
 use crate::net::byte_stream::ByteStream;
@@ -111,6 +112,7 @@ impl Reactor {
             armed: Armed::NOT,
             listed: true,
             busy: false,
+            recent: RecentWork::default(),
         });
         debug_assert_eq!(taken, slot);
         self.run_list.push_back(slot);

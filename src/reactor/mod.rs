@@ -50,7 +50,7 @@ use crate::status::Status;
 use drain::DrainSchedule;
 use latency::Sampler;
 use random::random;
-use schedule::{GROUP, HalfTurn};
+use schedule::{GROUP, HalfTurn, RecentWork};
 pub use setup::{Membership, Setup};
 use slow::SlowTurns;
 use timers::{Armed, Timers};
@@ -77,8 +77,9 @@ struct ScheduledSession {
     armed: Armed,
     /// Whether it is on the run list, or on the list of busy sessions.
     listed: bool,
-    /// Whether it did much in its last turn, or has more to do.
+    /// Whether it has done much lately, or has more to do.
     busy: bool,
+    recent: RecentWork,
 }
 
 /// The event loop of one worker.

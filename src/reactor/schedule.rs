@@ -1,29 +1,33 @@
-//! Runs the sessions that have work: first those with little to do, in groups, then some of the
-//! busy ones.
+//! Runs the sessions that have work: first those with little to do, then some of the busy ones.
 //!
-//! The sessions of a group first all read, and then all write: a peer that serves many of them,
-//! such as the XMPP server, is woken once for several writes instead of once for each. A group
-//! is small, so that what was read is still in the processor's cache when it is written.
+//! They run in groups. The sessions of a group first all read, and then all write: a peer that
+//! serves many of them, such as the XMPP server, is woken once for several writes instead of once
+//! for each. A group is small, so that what was read is still in the processor's cache when it is
+//! written.
 //!
-//! A session is busy if it did much in its last turn, or has more to do. Together, the busy ones
-//! do only a little work in each turn of the loop: a session with a stanza now and then waits for
+//! A session is busy if it has done much lately, or has more to do. Together, the busy ones do
+//! only a little work in each turn of the loop: a session with a stanza now and then waits for
 //! few of them, however many there are. TLS handshakes, which cost most, are part of that work.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::{Reactor, SESSIONS_PER_TURN, now};
-use crate::meter::{Meter, UNITS_PER_TURN};
-use crate::session::Turn;
-use crate::session::shared::{BytesRead, READ_SIZE, TLS_STEPS_PER_TURN};
+use crate::meter::{Meter, READ_BYTES, UNITS_PER_TURN};
+use crate::session::shared::{BytesRead, TLS_STEPS_PER_TURN};
+use crate::session::{Tick, Turn};
 
 /// Maximum number of sessions in a group.
 pub(super) const GROUP: usize = 16;
 /// A group that has read this many bytes takes no further session.
 pub(super) const GROUP_BYTES: usize = 64 << 10;
 
-/// A session that does this much work in a turn is busy. A byte that was read counts as one, and
-/// so does a unit of the meter.
-pub(super) const BUSY: usize = READ_SIZE;
+/// Units for a session's turn besides those that it draws: for its system calls.
+const TURN: usize = 128;
+/// A session that does this much work in a turn is busy.
+const BUSY: usize = UNITS_PER_TURN / 4;
+/// So is a session that does this much in about a second.
+const BUSY_FOR_LONG: usize = 64 << 10;
 /// Work that all busy sessions together may do in one turn.
 const BUSY_WORK_PER_TURN: usize = UNITS_PER_TURN;
 
@@ -38,44 +42,78 @@ pub(super) struct HalfTurn {
     read: BytesRead,
 }
 
+impl HalfTurn {
+    fn bytes(&self) -> usize {
+        self.read.from_client + self.read.from_server
+    }
+
+    /// The work so far.
+    fn work(&self) -> usize {
+        TURN + self.meter.drawn() + self.bytes() / READ_BYTES
+    }
+}
+
+/// The work that a session has done lately. It halves about every second.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RecentWork {
+    /// In pieces of [`RecentWork::PIECE`] units.
+    pieces: u16,
+    /// When work was last added, in [`RecentWork::HALF_LIFE_MS`].
+    at: u16,
+}
+
+impl RecentWork {
+    const PIECE: usize = 16;
+    const HALF_LIFE_MS: Tick = 1024;
+
+    /// Adds units, and returns those of late.
+    fn add(&mut self, units: usize, now: Tick) -> usize {
+        let now = (now / RecentWork::HALF_LIFE_MS) as u16;
+        let age = now.wrapping_sub(std::mem::replace(&mut self.at, now));
+        let old = self.pieces.checked_shr(age.into()).unwrap_or(0);
+        let new = u16::try_from(units / RecentWork::PIECE).unwrap_or(u16::MAX);
+        self.pieces = old.saturating_add(new);
+        usize::from(self.pieces) * RecentWork::PIECE
+    }
+}
+
 impl Reactor {
     /// Runs a turn of the sessions on the run list, at most [`SESSIONS_PER_TURN`], then of some
     /// busy ones. Sessions that want more go to the end of the list of busy ones.
     pub(super) fn run_sessions(&mut self, woken: Instant) {
         // TLS handshakes are left to the busy ones.
         self.shared.tls_budget = 0;
-        let mut left = self.run_list.len().min(SESSIONS_PER_TURN);
+        self.run_list(|reactor| &mut reactor.run_list, usize::MAX, woken);
+        self.shared.tls_budget = TLS_STEPS_PER_TURN;
+        self.run_list(|reactor| &mut reactor.busy_list, BUSY_WORK_PER_TURN, woken);
+    }
+
+    /// Runs the sessions of a list until they have done `most` units of work.
+    fn run_list(
+        &mut self,
+        list: fn(&mut Reactor) -> &mut VecDeque<usize>,
+        most: usize,
+        woken: Instant,
+    ) {
+        let mut left = list(self).len().min(SESSIONS_PER_TURN);
         let mut group = std::mem::take(&mut self.group);
-        while left > 0 {
-            let mut bytes = 0;
-            while left > 0 && group.len() < GROUP && bytes < GROUP_BYTES {
+        let mut work = 0;
+        while left > 0 && work < most {
+            let (mut bytes, mut reading) = (0, work);
+            while left > 0 && group.len() < GROUP && bytes < GROUP_BYTES && reading < most {
                 left -= 1;
-                let slot = self.run_list.pop_front();
+                let slot = list(self).pop_front();
                 if let Some(half) = slot.and_then(|slot| self.read(slot)) {
-                    bytes += half.read.from_client + half.read.from_server;
+                    bytes += half.bytes();
+                    reading += half.work();
                     group.push(half);
                 }
             }
             for half in group.drain(..) {
-                self.write(half, woken);
-            }
-        }
-        self.group = group;
-        self.shared.tls_budget = TLS_STEPS_PER_TURN;
-        self.run_busy_sessions(woken);
-    }
-
-    fn run_busy_sessions(&mut self, woken: Instant) {
-        let mut work = 0;
-        for _ in 0..self.busy_list.len().min(SESSIONS_PER_TURN) {
-            if work >= BUSY_WORK_PER_TURN {
-                return;
-            }
-            let slot = self.busy_list.pop_front();
-            if let Some(half) = slot.and_then(|slot| self.read(slot)) {
                 work += self.write(half, woken);
             }
         }
+        self.group = group;
     }
 
     /// Lets a session read; `None` if it does not exist any more.
@@ -107,8 +145,11 @@ impl Reactor {
             let metrics = &mut self.shared.metrics;
             self.sampler.sample(&entry.session, metrics, woken);
         }
-        let units = self.shared.meter.drawn();
-        let work = units + half.read.from_client + half.read.from_server;
+        let work = HalfTurn {
+            meter: self.shared.meter,
+            ..half
+        }
+        .work();
         if turn == Turn::Over {
             entry.session.bury(&mut self.shared);
             self.refusals -= usize::from(entry.refusal);
@@ -117,7 +158,8 @@ impl Reactor {
             return work;
         }
         entry.listed = turn == Turn::Again;
-        entry.busy = entry.listed || work >= BUSY;
+        let recent = entry.recent.add(work, self.shared.now);
+        entry.busy = entry.listed || work >= BUSY || recent >= BUSY_FOR_LONG;
         if entry.listed {
             self.busy_list.push_back(slot);
         }

@@ -330,3 +330,38 @@ fn a_server_that_never_closes_is_left() {
     stage.daemon.wait_for_line("ended by client");
     stage.daemon.stop();
 }
+
+/// Without a new stream header, the end belongs to the stream that the success ended.
+#[test]
+fn the_end_of_the_stream_after_a_success_is_passed_on() {
+    let stage = Stage::set("");
+    let said = "<stream:error xmlns:stream='http://etherx.jabber.org/streams'>\
+        <policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
+    for restarted in [false, true] {
+        for error in ["", said] {
+            let (mut client, mut server) = stage.framed();
+            server.send(SUCCESS);
+            expect_text(&mut client, SUCCESS);
+            if restarted {
+                client.send_text(OPEN).unwrap();
+                server.expect(OPEN_UP);
+            }
+            server.send(&format!("{error}{END}"));
+            if !error.is_empty() {
+                let start = "<stream:error xmlns=\"jabber:client\"";
+                expect_text(&mut client, &error.replace("<stream:error", start));
+            }
+            expect_stream_close(&mut client, 1000);
+            server.expect_end();
+        }
+    }
+    // In the draft, too.
+    let (mut client, mut server) = stage.draft();
+    server.send(&format!("{SUCCESS}{said}{END}"));
+    for text in [SUCCESS, said, END] {
+        expect_text(&mut client, text);
+    }
+    expect_close(&mut client, 1000, "");
+    server.expect_end();
+    stage.daemon.stop();
+}

@@ -157,9 +157,50 @@ fn a_sasl_success_is_followed_by_a_new_document() {
     assert_eq!(error, None);
     assert_eq!(units[2], Seen::Header(HEADER.to_owned()));
     assert_eq!(units.len(), 4);
-    // Anything other than a header is an error.
-    let text = format!("{HEADER}{success}<features/>");
-    assert_eq!(read(&[text.as_bytes()]).1, Some(Error::NotAStream));
+    // Anything else but the end of the old stream is an error.
+    for text in ["<features/>", "<errors/>", "<\0"] {
+        let text = format!("{HEADER}{success}{text}");
+        let (units, error) = chop(text.as_bytes(), read);
+        assert_eq!((units.len(), error), (2, Some(Error::NotAStream)), "{text}");
+    }
+    let text = format!("{HEADER}{success}<{}", "x".repeat(LIMIT));
+    assert_eq!(read(&[text.as_bytes()]).1, Some(Error::TooBig));
+}
+
+#[test]
+fn a_stream_may_end_between_a_sasl_success_and_the_new_header() {
+    let success = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
+    for (header, error, end) in [
+        (HEADER, "", "</stream:stream>"),
+        (
+            HEADER,
+            "<stream:error><reset xmlns='e'/></stream:error>",
+            "</stream:stream>",
+        ),
+        (
+            "<stream xmlns='http://etherx.jabber.org/streams'>",
+            "<error><a xmlns='e'/></error>",
+            "</stream >",
+        ),
+        (
+            "<stream xmlns='http://etherx.jabber.org/streams'>",
+            "<error/>",
+            "",
+        ),
+    ] {
+        let text = format!("{header}{success}\n{error} {end}");
+        let (units, broken) = chop(text.as_bytes(), read);
+        assert_eq!(broken, None, "{text}");
+        let mut units = units[2..].iter();
+        if !error.is_empty() {
+            let Some(Seen::Element(element)) = units.next() else {
+                panic!("no error in {text}");
+            };
+            assert!(element.contains("error"), "{element}");
+        }
+        let ended = (!end.is_empty()).then(|| Seen::End(end.to_owned()));
+        assert_eq!(units.next(), ended.as_ref(), "{text}");
+    }
 }
 
 #[test]

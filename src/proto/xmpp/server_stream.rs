@@ -4,8 +4,9 @@
 //! no parser ([`expat::plain_element`], [`expat::plain_root`]). Any other unit is kept until it
 //! is complete ([`expat::Boundary`]), and then checked by Expat, over several turns if it is
 //! large ([`expat::UnitCheck`]). The bytes of a unit are passed on unchanged. White space between
-//! elements is dropped. A SASL success ends the document: the next unit is a new header (RFC
-//! 6120, section 4.3.3). A success of SASL2 (XEP-0388) does not end it.
+//! elements is dropped. After a SASL success the next unit is the header of a new document (RFC
+//! 6120, section 4.3.3), unless the server ends the old one there. A success of SASL2 (XEP-0388)
+//! changes nothing.
 
 use std::fmt;
 
@@ -18,6 +19,9 @@ use crate::meter::{LOOKED_AT_BYTES, Meter, PARSER};
 
 /// The usual name of the root.
 const USUAL_ROOT: &str = "stream:stream";
+
+/// Maximum length of the name of a stream error with its prefix.
+const MAX_ERROR_NAME: usize = 256;
 
 /// The work for a unit in addition to its bytes, for the meter.
 const UNIT_WORK: usize = 4;
@@ -86,6 +90,8 @@ enum State {
     #[default]
     Header,
     Content,
+    /// After a SASL success: a new header, or a stream error or the end tag of the old stream.
+    Restart,
     Ended,
 }
 
@@ -197,11 +203,18 @@ impl ServerStream {
                     (State::Ended, _) => return Ok((bytes.len(), Flow::Continue)),
                     // It takes two bytes to recognize an end tag, or UTF-16.
                     (_, [] | [b'<']) => return Ok((at, Flow::Continue)),
-                    (State::Content, [b'<', b'/', ..]) => {
+                    (State::Content | State::Restart, [b'<', b'/', ..]) => {
                         let len = self.end_tag(&bytes[at..], feed)?;
                         return Ok((at + len, Flow::Continue));
                     }
-                    (State::Header, [b'<', 0, ..]) => return Err(Error::NotAStream),
+                    (State::Header | State::Restart, [b'<', 0, ..]) => {
+                        return Err(Error::NotAStream);
+                    }
+                    (State::Restart, tag) => match begins_error(tag) {
+                        Some(true) => self.state = State::Content,
+                        Some(false) => self.state = State::Header,
+                        None => return Ok((at, Flow::Continue)),
+                    },
                     (_, [b'<', ..]) => {}
                     _ => return Err(Error::Text),
                 }
@@ -236,7 +249,7 @@ impl ServerStream {
         match self.state {
             State::Header => return Ok(self.plain_header(bytes, feed)),
             State::Content => {}
-            State::Ended => return Ok(None),
+            State::Restart | State::Ended => return Ok(None),
         }
         let plain = expat::plain_element(bytes);
         let element = plain.map(|plain| Element::plain(plain, self.declarations()));
@@ -405,6 +418,14 @@ impl ServerStream {
     }
 }
 
+/// Whether `bytes`, the start of a tag, belong to an element named `error` with any prefix.
+/// Returns `None` if that takes more bytes.
+fn begins_error(bytes: &[u8]) -> Option<bool> {
+    let name = tag_name(bytes);
+    let is_whole = 1 + name.len() < bytes.len() || name.len() > MAX_ERROR_NAME;
+    is_whole.then(|| name.rsplit(|&byte| byte == b':').next() == Some(b"error"))
+}
+
 impl<F: FnMut(Unit<'_>) -> Flow> Feed<'_, F> {
     /// Passes an element on. Returns the next state of the stream, and what the receiver asks
     /// for.
@@ -413,7 +434,7 @@ impl<F: FnMut(Unit<'_>) -> Flow> Feed<'_, F> {
             return Err(Error::TooBig);
         }
         let state = match element.is(ns::SASL, "success") {
-            true => State::Header,
+            true => State::Restart,
             false => State::Content,
         };
         Ok((state, (self.each)(Unit::Element(element))))
@@ -426,7 +447,7 @@ impl UnfinishedUnit {
         UnfinishedUnit {
             boundary: match state {
                 State::Header => Boundary::header(pool.limits()),
-                State::Content | State::Ended => Boundary::element(pool.limits()),
+                _ => Boundary::element(pool.limits()),
             },
             seen: 0,
             check: None,

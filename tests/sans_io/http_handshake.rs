@@ -263,7 +263,6 @@ fn keeps_the_order_of_the_refusals() {
             "origin",
         ),
         ("Protocol: xmpp", "Protocol: mqtt", 400, "xmpp"),
-        ("Version: 13", "Version: 8", 426, "Version"),
         ("Sec-WebSocket-Key", "X-Key", 400, "Key"),
         ("example.com\r\n", "other.example\r\n", 400, "host"),
         ("Upgrade: websocket", "Upgrade: h2c", 400, "websocket"),
@@ -274,6 +273,7 @@ fn keeps_the_order_of_the_refusals() {
             "Connection",
         ),
         ("/ws", "/elsewhere", 404, "resource"),
+        ("Version: 13", "Version: 8", 426, "Version"),
     ];
     for first in 0..breaks.len() {
         let mut request = GOOD.to_owned();
@@ -288,13 +288,11 @@ fn keeps_the_order_of_the_refusals() {
 }
 
 #[test]
-fn the_version_is_judged_before_the_key() {
+fn the_version_is_judged_before_the_form_of_the_key() {
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     let old = with("Version: 13", "Version: 8");
-    for line in ["X: y", "Sec-WebSocket-Key: ?", "Sec-WebSocket-Key:"] {
-        let request = old.replace(key, line);
-        assert_eq!(outcome(&request), Err(Refusal::WebSocketVersion), "{line}");
-    }
+    let request = old.replace(key, "Sec-WebSocket-Key: ?");
+    assert_eq!(outcome(&request), Err(Refusal::WebSocketVersion));
 }
 
 #[test]

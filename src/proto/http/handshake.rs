@@ -1,7 +1,7 @@
 //! The opening handshake: the checks that a request must pass to become a WebSocket.
 //!
 //! The order of the checks is fixed, because clients and scripts expect certain refusals:
-//! method, origin, sub-protocol, version, key, host, `Upgrade`, `Connection` and resource, then
+//! method, origin, sub-protocol, key, host, `Upgrade`, `Connection`, resource and version, then
 //! mistakes that browsers never make. A request that does not ask for a WebSocket may get a
 //! page. RFC 6455 4.2.
 
@@ -126,7 +126,7 @@ impl Policy<'_> {
             return Err(Refusal::Origin);
         }
         let subprotocol = self.subprotocol(head)?;
-        let key = version_and_key(head)?;
+        let key = key(head)?;
         let target = Target::parse(head.target)?;
         self.check_host(head, &target)?;
         if !head.lists("Upgrade", b"websocket") {
@@ -137,6 +137,10 @@ impl Policy<'_> {
         }
         if !self.serves(target.path) {
             return Err(Refusal::Resource);
+        }
+        check_version(head)?;
+        if !is_key(key) {
+            return Err(Refusal::KeyInvalid);
         }
         let deflate = self.deflate(head)?;
         let has_length = head
@@ -218,17 +222,17 @@ impl Policy<'_> {
     }
 }
 
-/// Checks the version, and returns the key.
-fn version_and_key<'a>(head: &Head<'a>) -> Result<&'a [u8], Refusal> {
-    let version = head.single("Sec-WebSocket-Version", Refusal::WebSocketVersionDuplicated)?;
-    if version != Some(b"13") {
-        return Err(Refusal::WebSocketVersion);
-    }
+/// Returns the key. An empty one counts as missing.
+fn key<'a>(head: &Head<'a>) -> Result<&'a [u8], Refusal> {
     let key = head.single("Sec-WebSocket-Key", Refusal::KeyDuplicated)?;
-    let key = key.ok_or(Refusal::KeyMissing)?;
-    match is_key(key) {
-        true => Ok(key),
-        false => Err(Refusal::KeyInvalid),
+    key.filter(|key| !key.is_empty()).ok_or(Refusal::KeyMissing)
+}
+
+fn check_version(head: &Head<'_>) -> Result<(), Refusal> {
+    let version = head.single("Sec-WebSocket-Version", Refusal::WebSocketVersionDuplicated)?;
+    match version == Some(b"13") {
+        true => Ok(()),
+        false => Err(Refusal::WebSocketVersion),
     }
 }
 

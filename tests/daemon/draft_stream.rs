@@ -43,6 +43,18 @@ fn an_xml_declaration_and_a_closed_tag_are_accepted() {
 }
 
 #[test]
+fn a_first_message_may_end_the_stream_too() {
+    let stage = Stage::set("");
+    for end in [END.to_owned(), format!("<presence/>{END}\n")] {
+        let mut client = stage.daemon.client();
+        client.send_text(&format!("{DRAFT_OPEN}{end}")).unwrap();
+        expect_text(&mut client, END);
+        expect_close(&mut client, 1000, "");
+    }
+    stage.daemon.stop();
+}
+
+#[test]
 fn features_lose_starttls_and_compression() {
     let stage = Stage::set("");
     let (mut client, mut server) = stage.draft();

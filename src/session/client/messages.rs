@@ -86,7 +86,11 @@ impl Session {
         };
         self.step(event, "", shared);
         if !follows.is_empty() {
-            self.pass_on(Event::Unit, follows.as_bytes().into(), shared);
+            let event = match client_message::ends_draft(follows) {
+                true => Event::EndTag { alone: false },
+                false => Event::Unit,
+            };
+            self.pass_on(event, follows.as_bytes().into(), shared);
         }
         Ok(())
     }

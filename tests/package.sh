@@ -187,6 +187,10 @@ source_package() {
     make -C "$build" package_source && mkdir "$work/source" &&
         tar -x -z -f "$build/jabsocket-$version.tar.gz" -C "$work/source" || return 1
     ! find "$work/source" -name node_modules -o -name .git | grep . || return 1
+    # Every file that git knows, if the source is in git.
+    git ls-files ':!.ci' 2>/dev/null | sort >"$work/tracked"
+    find "$work/source/jabsocket-$version" -type f -printf '%P\n' | sort >"$work/packed"
+    ! comm -23 "$work/tracked" "$work/packed" | grep . || return 1
     # In its own directory, as in the manual of the C daemon.
     (cd "$work/source/jabsocket-$version" && cmake -D CMAKE_BUILD_TYPE=debug . && make help >/dev/null &&
         cargo metadata --offline --locked --no-deps --format-version 1 >/dev/null)

@@ -10,5 +10,6 @@ tar --create --gzip --file "$archive" \
     --transform "s,^,jabsocket-$version/," \
     --owner=0 --group=0 --numeric-owner --sort=name \
     --exclude=node_modules --exclude=target --exclude='*.o' --exclude='*~' \
-    CMakeLists.txt Cargo.lock Cargo.toml LICENSE README.md build.rs .gitignore clippy.toml conf man src tests
+    CMakeLists.txt Cargo.lock Cargo.toml LICENSE README.md build.rs .gitignore clippy.toml \
+    deny.toml conf man src tests
 echo "$archive"

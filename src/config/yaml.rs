@@ -264,7 +264,7 @@ impl<T: Iterator<Item = char>> Reader<'_, T> {
         }
         let text = format!(
             "is not valid YAML: {}; allowed: lines such as 'port: 5000'; indent with spaces, and \
-             quote text that begins with one of *&!@`[]{{}}\"'|>%#",
+             quote text that begins with one of *&!@`[]{{}}\"'|>%# or ends with a colon",
             error.info()
         );
         self.report.error(self.place(line), text);

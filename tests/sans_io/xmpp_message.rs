@@ -184,6 +184,22 @@ fn the_elements_of_the_framing() {
     }
 }
 
+/// RFC 7395, section 3.3.2.
+#[test]
+fn a_stream_header_in_a_namespace_of_stanzas_is_refused() {
+    let mut parsers = Parsers::default();
+    for name in ["open", "close"] {
+        for text in [
+            format!("<{name}/>"),
+            format!("<{name} xmlns='jabber:client' to='h'></{name}>"),
+            format!("<c:{name} xmlns:c='jabber:client'/>"),
+        ] {
+            let outcome = read(&mut parsers, &text);
+            assert_eq!(outcome, Err(StreamError::InvalidNamespace), "{text}");
+        }
+    }
+}
+
 #[test]
 fn nothing_else_passes() {
     let mut parsers = Parsers::default();
@@ -345,7 +361,7 @@ fn a_namespace_of_one_message_does_not_reach_the_next() {
     assert_eq!(read(&mut parsers, &framing), Ok(Message::Close));
     assert_eq!(
         read(&mut parsers, "<close/>"),
-        Ok(Message::Element("<close/>"))
+        Err(StreamError::InvalidNamespace)
     );
 }
 

@@ -223,6 +223,10 @@ fn classify<'a>(
             )),
         };
     }
+    let is_header = matches!(local, b"open" | b"close");
+    if is_header && (namespace.is_empty() || namespace == ns::CLIENT.as_bytes()) {
+        return Err(StreamError::InvalidNamespace);
+    }
     if namespace == ns::STREAMS.as_bytes() && local == b"stream" {
         let rule = "a stream is opened by <open/>";
         return Err(StreamError::UnsupportedStanzaType(rule));

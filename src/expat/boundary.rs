@@ -11,8 +11,17 @@ use super::limits::{Error, Limits};
 /// Maximum length of a tag or of an XML declaration. Expat treats either as one token.
 pub const MAX_TAG: usize = 64 << 10;
 
+/// Maximum length of the namespace of a prefix. Expat copies and hashes it for each attribute
+/// with the prefix; with long ones, a message of 1 MiB would take seconds.
+const MAX_PREFIX_NAMESPACE: u32 = 256;
+
 /// The target of an XML declaration: follows `<?`, and is followed by white space.
 const DECLARATION: &[u8] = b"xml";
+
+/// How the name of an attribute begins that declares a prefix.
+const DECLARES_PREFIX: &[u8] = b"xmlns:";
+/// Marks a name that begins differently.
+const OTHER_NAME: u8 = u8::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -20,12 +29,17 @@ enum Step {
     Text,
     /// After a `<`.
     Open,
-    /// In a start tag; `slash`: the last byte was a `/`.
+    /// In a start tag. `slash`: the last byte was a `/`; `name`: how many bytes of
+    /// [`DECLARES_PREFIX`] the attribute's name begins with, or [`OTHER_NAME`].
     Tag {
         slash: bool,
+        name: u8,
     },
-    /// In an attribute's value, which ends with this quote.
-    Quoted(u8),
+    /// In an attribute's value, which ends with this quote and may have `left` further bytes.
+    Quoted {
+        quote: u8,
+        left: u32,
+    },
     EndTag,
     /// After `<!`.
     Bang,
@@ -107,30 +121,35 @@ impl Boundary {
             Step::Cdata(brackets) => return Ok((self.cdata(rest, brackets), false)),
             Step::Open => self.open(rest[0])?,
             Step::Bang => self.bang(rest[0])?,
-            Step::Tag { slash } => {
+            Step::Tag { slash, name } => {
                 let is_stop = |byte: &u8| matches!(byte, b'>' | b'"' | b'\'');
-                match rest.iter().position(is_stop) {
-                    Some(at) if rest[at] == b'>' => {
-                        let empty = if at == 0 { slash } else { rest[at - 1] == b'/' };
-                        ended = self.start_tag(empty)?;
-                        at + 1
+                let end = rest.iter().position(is_stop);
+                let before = &rest[..end.unwrap_or(rest.len())];
+                match end.map(|at| rest[at]) {
+                    Some(b'>') => {
+                        let slash = before.last().map_or(slash, |last| *last == b'/');
+                        ended = self.start_tag(slash)?;
                     }
-                    Some(at) => {
-                        self.step = Step::Quoted(rest[at]);
-                        self.attributes += 1;
-                        if self.attributes > self.max_attributes {
-                            return Err(Error::TooManyAttributes);
-                        }
-                        at + 1
-                    }
+                    Some(quote) => self.value(quote, name_after(name, before))?,
                     None => {
-                        let slash = rest.last() == Some(&b'/');
-                        self.step = Step::Tag { slash };
-                        rest.len()
+                        let slash = before.last() == Some(&b'/');
+                        let name = name_after(name, before);
+                        self.step = Step::Tag { slash, name };
                     }
                 }
+                before.len() + usize::from(end.is_some())
             }
-            Step::Quoted(quote) => self.skip_to(quote, rest, Step::Tag { slash: false }),
+            Step::Quoted { quote, left } => {
+                let name = 0;
+                let used = self.skip_to(quote, rest, Step::Tag { slash: false, name });
+                let closed = matches!(self.step, Step::Tag { .. });
+                let left = left.checked_sub((used - usize::from(closed)) as u32);
+                let left = left.ok_or(Error::LongTag)?;
+                if !closed {
+                    self.step = Step::Quoted { quote, left };
+                }
+                used
+            }
             Step::EndTag => {
                 let used = self.skip_to(b'>', rest, Step::Text);
                 if self.step == Step::Text {
@@ -201,7 +220,10 @@ impl Boundary {
             }
             b'/' => Step::EndTag,
             _ => {
-                self.step = Step::Tag { slash: false };
+                self.step = Step::Tag {
+                    slash: false,
+                    name: OTHER_NAME,
+                };
                 self.attributes = 0;
                 return Ok(0);
             }
@@ -230,6 +252,20 @@ impl Boundary {
         Ok(1)
     }
 
+    /// Begins the value of an attribute; `name` as in [`Step::Tag`].
+    fn value(&mut self, quote: u8, name: u8) -> Result<(), Error> {
+        let left = match usize::from(name) == DECLARES_PREFIX.len() {
+            true => MAX_PREFIX_NAMESPACE,
+            false => u32::MAX,
+        };
+        self.step = Step::Quoted { quote, left };
+        self.attributes += 1;
+        match self.attributes > self.max_attributes {
+            true => Err(Error::TooManyAttributes),
+            false => Ok(()),
+        }
+    }
+
     /// Ends a start tag; true if the unit ends with it.
     fn start_tag(&mut self, is_empty: bool) -> Result<bool, Error> {
         self.step = Step::Text;
@@ -239,6 +275,17 @@ impl Boundary {
         self.depth += u32::from(!is_empty);
         Ok(self.is_header || self.depth == 0)
     }
+}
+
+/// Continues the name of an attribute, as in [`Step::Tag`], with `bytes` before its value.
+fn name_after(name: u8, bytes: &[u8]) -> u8 {
+    bytes.iter().fold(name, |name, byte| match name {
+        _ if usize::from(name) == DECLARES_PREFIX.len() => name,
+        _ if byte.is_ascii_whitespace() => 0,
+        OTHER_NAME => OTHER_NAME,
+        known if DECLARES_PREFIX[usize::from(known)] == *byte => known + 1,
+        _ => OTHER_NAME,
+    })
 }
 
 #[cfg(test)]
@@ -330,6 +377,37 @@ mod tests {
             (&Boundary::header(limits), format!("<a{}", attributes(4))),
         ] {
             assert_eq!(end(start, &text), Err(Error::TooManyAttributes), "{text}");
+        }
+    }
+
+    #[test]
+    fn namespaces_of_prefixes_are_short_and_other_values_are_not() {
+        let (short, long) = ("u".repeat(256), "u".repeat(257));
+        let verdict = |tag: &str, value: &str| {
+            let tag = tag.replace('*', value);
+            let element = end(&Boundary::element(LIMITS), &format!("<c>{tag}</c>"));
+            let header = end(&Boundary::header(LIMITS), &tag);
+            assert_eq!(header.map(|_| ()), element.map(|_| ()), "{tag}");
+            element.map(|end| end.is_some())
+        };
+        for tag in [
+            "<a xmlns:p='*'/>",
+            "<a b='' xmlns:p=\"*\"/>",
+            "<a\n\txmlns:xmlns \r\n = '*' >",
+            "<a xmlns='' xmlns:q='q' xmlns:p='*'/>",
+        ] {
+            assert!(verdict(tag, &short).is_ok(), "{tag}");
+            assert_eq!(verdict(tag, &long), Err(Error::LongTag), "{tag}");
+        }
+        for tag in [
+            "<a xmlns='*'/>",
+            "<a xmlns:p='q' b='*'/>",
+            "<a xmlnsx:p='*'/>",
+            "<a p:xmlns:q='*'/>",
+            "<a xxmlns:q='*'/>",
+            "<xmlns:a b='*'/>",
+        ] {
+            assert!(verdict(tag, &long).is_ok(), "{tag}");
         }
     }
 

@@ -302,6 +302,25 @@ fn limits_hold_for_every_message() {
     assert_eq!(read(&mut parsers, &text).map(|_| ()), many);
 }
 
+/// Otherwise Expat would hash it for each of the attributes.
+#[test]
+fn a_prefix_has_no_long_namespace() {
+    let mut parsers = Parsers::default();
+    let message = |namespace: usize| {
+        let namespace = "u".repeat(namespace);
+        format!(
+            "<a xmlns:p='{namespace}'>{}</a>",
+            "<b p:c=''/>".repeat(1000)
+        )
+    };
+    let (short, long) = (message(256), message(257));
+    assert!(read(&mut parsers, &short) == Ok(Message::Element(&short)));
+    assert!(read(&mut parsers, &long) == Err(StreamError::LongTag));
+    let first = open(" xmlns:p='*'").replace('*', &"u".repeat(257));
+    let refused = client_message::first(&parsers, &first).unwrap_err();
+    assert_eq!(refused, (Dialect::Framed, StreamError::LongTag));
+}
+
 #[test]
 fn a_large_message_is_judged_over_several_turns() {
     let mut parsers = Parsers::default();

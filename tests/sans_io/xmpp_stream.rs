@@ -272,9 +272,9 @@ fn what_is_no_stream_is_refused() {
     let unbound = Error::Xml(XmlError::NotWellFormed("unbound prefix"));
     assert_eq!(chop(b"<stream:stream>", read).1, Some(unbound));
     let many = format!(
-        "{} xmlns:p='{}'>",
+        "{} xmlns:p='{uri}' xmlns:q='{uri}'>",
         &HEADER[..HEADER.len() - 1],
-        "u".repeat(400)
+        uri = "u".repeat(200)
     );
     assert_eq!(read(&[many.as_bytes()]).1, Some(Error::Declarations));
 }
@@ -472,13 +472,16 @@ fn a_large_unit_is_judged_over_several_turns() {
 }
 
 #[test]
-fn tags_are_bounded_however_they_come() {
+fn tags_and_namespaces_of_prefixes_are_bounded_however_they_come() {
     let tag = |len: usize| format!("{HEADER}<a b='{}'/>", "x".repeat(len - 9));
+    let namespace = |len: usize| format!("{HEADER}<a xmlns:p='{}'/>", "u".repeat(len));
     for (text, verdict) in [
         (tag(MAX_TAG), None),
         (tag(MAX_TAG + 1), Some(Error::TooBig)),
+        (namespace(256), None),
+        (namespace(257), Some(Error::TooBig)),
     ] {
-        for size in [1 << 20, 1000] {
+        for size in [1 << 20, 1000, 1] {
             let (mut pool, mut stream) = (pool(), ServerStream::default());
             let error = text.as_bytes().chunks(size).find_map(|piece| {
                 let mut meter = Meter::default();

@@ -26,7 +26,7 @@ pub enum StreamError {
     NotWellFormed,
     /// The message or stanza exceeds a limit (4.9.3.14).
     TooBig,
-    /// A tag is longer than 64 KiB (4.9.3.14).
+    /// A tag is longer than 64 KiB, or the namespace of a prefix than 256 bytes (4.9.3.14).
     LongTag,
     /// Elements are nested too deep (4.9.3.14).
     TooDeep,
@@ -151,7 +151,9 @@ impl StreamError {
             StreamError::InvalidNamespace => "the stream header is in a wrong namespace",
             StreamError::NotWellFormed => "the XML is not well-formed",
             StreamError::TooBig => "the stanza is too big",
-            StreamError::LongTag => "a tag is longer than 64 KiB",
+            StreamError::LongTag => {
+                "a tag is longer than 64 KiB, or the namespace of a prefix than 256 bytes"
+            }
             StreamError::TooDeep => "the elements are nested too deep",
             StreamError::TooManyAttributes => "an element has too many attributes",
             StreamError::ResourceConstraint => "too much data is queued here; try again later",

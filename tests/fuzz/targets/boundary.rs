@@ -12,7 +12,10 @@ fuzz_target!(|input: &[u8]| {
     }
     let whole = Boundary::element(Limits::DEFAULT).feed(input);
     assert_eq!(find(&pieces(input)), whole);
-    assert_ne!(whole, Err(Error::LongTag));
+    // The namespace of a prefix is too long; Expat has no limit on it.
+    if whole == Err(Error::LongTag) {
+        return;
+    }
 
     let mut parser = Parser::new(1);
     parser.feed(b"<r>").unwrap();

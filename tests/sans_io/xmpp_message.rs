@@ -316,9 +316,12 @@ fn a_prefix_has_no_long_namespace() {
     let (short, long) = (message(256), message(257));
     assert!(read(&mut parsers, &short) == Ok(Message::Element(&short)));
     assert!(read(&mut parsers, &long) == Err(StreamError::LongTag));
-    let first = open(" xmlns:p='*'").replace('*', &"u".repeat(257));
-    let refused = client_message::first(&parsers, &first).unwrap_err();
-    assert_eq!(refused, (Dialect::Framed, StreamError::LongTag));
+    let declares = format!(" xmlns:p='{}'", "u".repeat(257));
+    let inside = open("").replace("/>", &format!("><c{declares}/></open>"));
+    for first in [open(&declares), inside] {
+        let refused = client_message::first(&parsers, &first).unwrap_err();
+        assert_eq!(refused, (Dialect::Framed, StreamError::LongTag));
+    }
 }
 
 #[test]

@@ -84,7 +84,13 @@ pub fn first<'a>(parsers: &Parsers, text: &'a str) -> Result<First<'a>, (Dialect
             "the first message must be <open/>",
         )),
     };
-    let verdict = parser.finish(rest.as_bytes());
+    // Like any other message, except that this one is not inside a root.
+    let mut limits = parsers.message.limits();
+    limits.depth += 1;
+    let (_, element) = split_declaration(text);
+    let verdict = Boundary::element(limits)
+        .feed(element.as_bytes())
+        .and_then(|_| parser.finish(rest.as_bytes()));
     verdict.map_err(|error| framed(error.into()))?;
     first.map_err(framed)
 }

@@ -115,6 +115,14 @@ pub fn expect_text<S: Read + Write>(client: &mut WsClient<S>, text: &str) {
     }
 }
 
+/// Fails unless stanzas pass in both directions.
+pub fn exchange((client, server): &mut (WsClient, Connection)) {
+    client.send_text(PRESENCE).unwrap();
+    server.expect(PRESENCE);
+    server.send("<b xmlns='u'/>");
+    expect_text(client, "<b xmlns='u'/>");
+}
+
 /// The start of a stream error from jabsocket, without its text.
 pub fn error_start(condition: &str) -> String {
     format!(

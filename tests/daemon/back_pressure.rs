@@ -30,14 +30,6 @@ fn assert_small(stage: &Stage, before: usize) {
     assert!(grown < GROWTH_BYTES, "grown by {} KiB", grown / 1024);
 }
 
-/// Fails unless stanzas pass in both directions.
-fn exchange((client, server): &mut (WsClient, crate::common::xmpp_server::Connection)) {
-    client.send_text(PRESENCE).unwrap();
-    server.expect(PRESENCE);
-    server.send("<b xmlns='u'/>");
-    expect_text(client, "<b xmlns='u'/>");
-}
-
 #[test]
 fn a_flood_from_the_server_waits_for_the_client() {
     let stage = Stage::set("");
@@ -168,6 +160,21 @@ fn small_stanzas_with_large_declarations_are_bounded_as_sent() {
     }
     assert_small(&stage, before);
     stage.daemon.stop();
+}
+
+#[test]
+fn a_small_queue_holds_back_early() {
+    let stage = Stage::set("max_queue_size: 16384\n");
+    let (client, server) = stage.framed();
+    let stanza = format!("<a xmlns='u'>{}</a>", "x".repeat(4000));
+    let mut numbers = 0..16_000;
+    let mut next = || numbers.next().map(|_| stanza.clone().into_bytes());
+    let before = stage.daemon.resident();
+    let done = write_until_stalled(&server.stream, &mut Vec::new(), &mut next);
+    assert!(!done, "all was taken, though nobody reads");
+    let grown = stage.daemon.resident().saturating_sub(before);
+    assert!(grown < 256 << 10, "grown by {grown} bytes");
+    drop(client);
 }
 
 /// Stanza sizes that fill the daemon's queue to different levels when the kernel accepts

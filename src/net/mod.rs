@@ -7,10 +7,10 @@
 //!
 //! Connections: `transport` is a connected socket with or without TLS, `byte_stream` the
 //! socket itself, and `tls_socket` the layer between it and the TLS library. `tls_server` has
-//! the TLS settings for browsers, `certificate` the dates of certificates, `ticket_keys`
-//! the keys of tickets, `tls_client` the TLS settings for servers, and `tls_raw` the calls that
-//! the library's crate lacks. `file_stamp` tells whether a file has changed. `peer` is a
-//! client's address, and `source` the part of it by which limits count.
+//! the TLS settings for browsers, `tls_client` those for servers, and `tls_context` what both have
+//! in common. `certificate` has the dates of certificates, `ticket_keys` the keys of tickets, and
+//! `tls_raw` the calls that the library's crate lacks. `file_stamp` tells whether a file has
+//! changed. `peer` is a client's address, and `source` the part of it by which limits count.
 //!
 //! Servers: `dns` finds their addresses, `private_addresses` knows which are not public,
 //! and `dial` connects. `servers` remembers which ones failed recently
@@ -52,6 +52,7 @@ pub(crate) mod step;
 pub(crate) mod test_identity;
 pub(crate) mod ticket_keys;
 pub mod tls_client;
+mod tls_context;
 mod tls_raw;
 mod tls_server;
 mod tls_socket;

@@ -12,15 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    NameType, Ssl, SslConnector, SslMethod, SslOptions, SslSession, SslSessionCacheMode,
-    SslVerifyMode, SslVersion,
+    NameType, Ssl, SslConnector, SslMethod, SslSession, SslSessionCacheMode, SslVerifyMode,
+    SslVersion,
 };
-use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::X509CheckFlags;
 
 use super::file_stamp::FileStamp;
-use super::tls_raw::{default_authorities, resume, stop_at_records_without_payload};
+use super::tls_context::{failed, read_certificates, restrict};
+use super::tls_raw::{default_authorities, resume};
 
 /// Maximum number of tickets, one per domain.
 const MAX_TICKETS: usize = 1024;
@@ -123,24 +123,12 @@ impl Context {
     }
 
     fn new(ca_file: Option<&Path>, stamps: Vec<Option<FileStamp>>) -> Result<Context, String> {
-        let words = |error: ErrorStack| format!("TLS cannot be set up: {error}");
-        let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(words)?;
-        builder
-            .set_min_proto_version(Some(SslVersion::TLS1_2))
-            .map_err(words)?;
-        builder.set_options(SslOptions::NO_RENEGOTIATION);
-        stop_at_records_without_payload(&mut builder);
+        let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(failed)?;
+        restrict(&mut builder, SslVersion::TLS1_2)?;
         if let Some(path) = ca_file {
-            let failed = |why: String| format!("{}: {why}", path.display());
-            let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-            let certificates = X509::stack_from_pem(&pem)
-                .map_err(|error| failed(format!("not a file of PEM certificates: {error}")))?;
-            if certificates.is_empty() {
-                return Err(failed("contains no PEM certificate".to_owned()));
-            }
-            let mut store = X509StoreBuilder::new().map_err(words)?;
-            for certificate in certificates {
-                store.add_cert(certificate).map_err(words)?;
+            let mut store = X509StoreBuilder::new().map_err(failed)?;
+            for certificate in read_certificates(path)? {
+                store.add_cert(certificate).map_err(failed)?;
             }
             builder.set_cert_store(store.build());
         }

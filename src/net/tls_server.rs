@@ -13,13 +13,14 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::sha::Sha256;
 use openssl::ssl::{
-    AlpnError, NameType, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslOptions,
-    SslRef, SslSessionCacheMode, SslVersion, select_next_proto,
+    AlpnError, NameType, SslAcceptor, SslAcceptorBuilder, SslContext, SslMethod, SslRef,
+    SslSessionCacheMode, SslVersion, select_next_proto,
 };
 use openssl::x509::X509;
 
 use super::certificate::{Validity, names};
-use super::tls_raw::{stop_at_records_without_payload, use_ticket_keys};
+use super::tls_context::{failed, read, read_certificates, reasons, restrict};
+use super::tls_raw::use_ticket_keys;
 use crate::config::{Listener, Pair, TlsVersion};
 
 /// ALPN, in wire form: WebSocket begins with HTTP/1.1 (RFC 6455, section 1.2).
@@ -94,14 +95,11 @@ fn chosen<'a>(ssl: &SslRef, own: &[String], choices: &'a [Choice]) -> Option<&'a
 fn single(pair: &Pair, rules: &Listener) -> Result<(Vec<X509>, SslAcceptorBuilder), String> {
     let mut builder =
         SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).map_err(failed)?;
-    builder
-        .set_min_proto_version(Some(match rules.tls_min_version {
-            TlsVersion::V1_2 => SslVersion::TLS1_2,
-            TlsVersion::V1_3 => SslVersion::TLS1_3,
-        }))
-        .map_err(failed)?;
-    builder.set_options(SslOptions::NO_RENEGOTIATION);
-    stop_at_records_without_payload(&mut builder);
+    let oldest = match rules.tls_min_version {
+        TlsVersion::V1_2 => SslVersion::TLS1_2,
+        TlsVersion::V1_3 => SslVersion::TLS1_3,
+    };
+    restrict(&mut builder, oldest)?;
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
     // A browser opens one WebSocket and can use a ticket only once.
     builder.set_num_tickets(1).map_err(failed)?;
@@ -112,12 +110,10 @@ fn single(pair: &Pair, rules: &Listener) -> Result<(Vec<X509>, SslAcceptorBuilde
     });
     let path = &pair.certificate;
     let refused = |why: ErrorStack| format!("{}: {}", path.display(), reasons(&why));
-    let chain = certificates(path)?;
-    let (certificate, signers) = chain
-        .split_first()
-        .ok_or_else(|| format!("{}: contains no PEM certificate", path.display()))?;
+    let chain = read_certificates(path)?;
+    let certificate = &chain[0];
     builder.set_certificate(certificate).map_err(refused)?;
-    for signer in signers {
+    for signer in &chain[1..] {
         builder
             .add_extra_chain_cert(signer.clone())
             .map_err(refused)?;
@@ -139,14 +135,6 @@ fn single(pair: &Pair, rules: &Listener) -> Result<(Vec<X509>, SslAcceptorBuilde
     Ok((chain, builder))
 }
 
-fn certificates(path: &Path) -> Result<Vec<X509>, String> {
-    let pem = read(path)?;
-    X509::stack_from_pem(&pem).map_err(|why| {
-        let why = reasons(&why);
-        format!("{}: not a file of PEM certificates: {why}", path.display())
-    })
-}
-
 fn private_key(path: &Path) -> Result<PKey<Private>, String> {
     let pem = read(path)?;
     let mut asked = false;
@@ -158,25 +146,4 @@ fn private_key(path: &Path) -> Result<PKey<Private>, String> {
         true => format!("{}: the key is protected by a passphrase", path.display()),
         false => format!("{}: not a PEM key: {}", path.display(), reasons(&why)),
     })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn failed(why: ErrorStack) -> String {
-    format!("TLS cannot be set up: {}", reasons(&why))
-}
-
-/// OpenSSL's reasons, without positions in its source code.
-fn reasons(why: &ErrorStack) -> String {
-    let reasons: Vec<_> = why
-        .errors()
-        .iter()
-        .filter_map(|error| error.reason())
-        .collect();
-    match reasons.is_empty() {
-        true => "OpenSSL gave no reason".to_owned(),
-        false => reasons.join(", "),
-    }
 }

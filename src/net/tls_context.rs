@@ -1,0 +1,52 @@
+//! What the TLS contexts for browsers and those for servers have in common.
+
+use std::path::Path;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslContextBuilder, SslOptions, SslVersion};
+use openssl::x509::X509;
+
+use super::tls_raw::stop_at_records_without_payload;
+
+/// Sets the oldest version of TLS, and refuses renegotiation.
+pub(super) fn restrict(builder: &mut SslContextBuilder, oldest: SslVersion) -> Result<(), String> {
+    let set = builder.set_min_proto_version(Some(oldest));
+    set.map_err(failed)?;
+    builder.set_options(SslOptions::NO_RENEGOTIATION);
+    stop_at_records_without_payload(builder);
+    Ok(())
+}
+
+/// Reads the certificates in a PEM file, at least one.
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<X509>, String> {
+    let refused = |why: &str| Err(format!("{}: {why}", path.display()));
+    match X509::stack_from_pem(&read(path)?) {
+        Ok(certificates) if certificates.is_empty() => refused("contains no PEM certificate"),
+        Ok(certificates) => Ok(certificates),
+        Err(why) => refused(&format!(
+            "not a file of PEM certificates: {}",
+            reasons(&why)
+        )),
+    }
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+pub(super) fn failed(why: ErrorStack) -> String {
+    format!("TLS cannot be set up: {}", reasons(&why))
+}
+
+/// OpenSSL's reasons, without positions in its source code.
+pub(super) fn reasons(why: &ErrorStack) -> String {
+    let reasons: Vec<_> = why
+        .errors()
+        .iter()
+        .filter_map(|error| error.reason())
+        .collect();
+    match reasons.is_empty() {
+        true => "OpenSSL gave no reason".to_owned(),
+        false => reasons.join(", "),
+    }
+}

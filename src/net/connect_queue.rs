@@ -163,8 +163,8 @@ impl ConnectQueue {
     }
 
     /// Returns one slot of a session.
-    pub(crate) fn give_back(&mut self, session: usize, address: &Address) {
-        let claims = self.sessions.get_mut(&session);
+    pub(crate) fn give_back(&mut self, caller: &Caller, address: &Address) {
+        let claims = self.sessions.get_mut(&caller.session);
         let slots = claims.map(|claims| &mut claims.slots);
         if let Some(slots) = slots
             && let Some(at) = slots.iter().position(|slot| slot == address)
@@ -309,7 +309,7 @@ mod tests {
         let mut order = Vec::new();
         let mut holder = 0;
         while !queue.lines.is_empty() {
-            queue.give_back(holder, &at);
+            queue.give_back(&callers[holder], &at);
             for session in ready(&mut queue) {
                 assert!(queue.take(&callers[session], &at));
                 order.push(session);
@@ -329,7 +329,7 @@ mod tests {
         let [first, second, third] = [0, 1, 2].map(|session| caller(session, 1, "a"));
         assert!(queue.take(&first, &at));
         assert!(!queue.take(&second, &at));
-        queue.give_back(0, &at);
+        queue.give_back(&first, &at);
         assert!(!queue.take(&third, &at));
         assert_eq!(ready(&mut queue), [1]);
         // The session ends, or chooses another address, before it uses its slot.

@@ -136,7 +136,7 @@ impl Dial {
                     // The others may be tried again if this one turns out to be useless. An
                     // attempt that was overtaken in spite of its head start has failed.
                     for loser in self.under_way.drain(..).rev() {
-                        servers.give_back(&self.caller, &loser.target.address);
+                        servers.queue.give_back(&self.caller, &loser.target.address);
                         if now_ms >= loser.started_at_ms + ATTEMPT_DELAY_MS {
                             servers.note_unreachable(&loser.target, &self.caller, now_ms);
                         }
@@ -227,7 +227,7 @@ impl Dial {
 
     fn fail(&mut self, target: &Target, error: io::Error, servers: &mut Servers, now_ms: u64) {
         servers.observer.tell(&Step::NotConnected(target, &error));
-        servers.give_back(&self.caller, &target.address);
+        servers.queue.give_back(&self.caller, &target.address);
         servers.note_unreachable(target, &self.caller, now_ms);
         self.failure = Some((target.address.clone(), error));
         self.next_start_ms = now_ms;
@@ -237,7 +237,9 @@ impl Dial {
     fn free_lane(&mut self, servers: &mut Servers, now_ms: u64) -> usize {
         if self.under_way.len() == LANES {
             let oldest = self.under_way.remove(0);
-            servers.give_back(&self.caller, &oldest.target.address);
+            servers
+                .queue
+                .give_back(&self.caller, &oldest.target.address);
             servers.note_unreachable(&oldest.target, &self.caller, now_ms);
             return oldest.lane;
         }

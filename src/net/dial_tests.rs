@@ -196,15 +196,21 @@ fn a_session_waits_for_a_slot_and_no_other_target_is_tried() {
     let mut second = stage.dial(&targets[..1]);
     assert_eq!(stage.begin(&mut second), []);
     assert_eq!(second.due_ms(), None);
-    stage.servers.leave(first.caller().session);
-    assert_eq!(stage.servers.next_ready(), Some(second.caller().session));
+    stage.servers.queue.leave(first.caller().session);
+    assert_eq!(
+        stage.servers.queue.next_ready(),
+        Some(second.caller().session)
+    );
     assert_eq!(stage.begin(&mut second), [at.port()]);
     // The address fails, so the sessions that wait try another one.
     let mut third = stage.dial(&targets);
     assert_eq!(stage.begin(&mut third), []);
     stage.now_ms += OVERDUE_MS;
     stage.begin(&mut second);
-    assert_eq!(stage.servers.next_ready(), Some(third.caller().session));
+    assert_eq!(
+        stage.servers.queue.next_ready(),
+        Some(third.caller().session)
+    );
     assert_eq!(stage.begin(&mut third), [other.port()]);
 }
 

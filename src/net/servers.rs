@@ -13,7 +13,8 @@ use super::step::Observer;
 
 pub struct Servers {
     failed: FailedAddresses,
-    queue: ConnectQueue,
+    /// The connection slots, and the sessions that wait for one.
+    pub(crate) queue: ConnectQueue,
     results: Vec<(Arc<str>, bool)>,
     pub(crate) observer: Observer,
 }
@@ -27,10 +28,6 @@ impl Servers {
             results: Vec::new(),
             observer: Observer::default(),
         }
-    }
-
-    pub(crate) fn set_most_connecting(&mut self, most: usize) {
-        self.queue.set_most(most);
     }
 
     /// Records that the target could not be connected to.
@@ -85,29 +82,5 @@ impl Servers {
             self.failed.try_again(address, &caller.domain, now_ms);
         }
         taken
-    }
-
-    /// Returns the address at which a session waits for a slot.
-    pub(crate) fn awaited_slot(&self, session: usize) -> Option<&Address> {
-        self.queue.awaited(session)
-    }
-
-    pub(super) fn give_back(&mut self, caller: &Caller, address: &Address) {
-        self.queue.give_back(caller.session, address);
-    }
-
-    /// Returns all slots of the session and ends its wait.
-    pub(crate) fn leave(&mut self, session: usize) {
-        self.queue.leave(session);
-    }
-
-    /// Returns a session that waited and should now continue its dial.
-    pub fn next_ready(&mut self) -> Option<usize> {
-        self.queue.next_ready()
-    }
-
-    /// Whether [`Servers::next_ready`] may return a session.
-    pub fn is_behind(&self) -> bool {
-        self.queue.is_behind()
     }
 }

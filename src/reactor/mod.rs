@@ -310,7 +310,7 @@ impl Reactor {
         let (shared, now) = (&self.shared, self.shared.now);
         let due = [self.timers.next(), self.drain_schedule.due()];
         let is_due = due.into_iter().flatten().any(|at| at <= now);
-        is_due || shared.locator.is_behind(now) || shared.servers.is_behind()
+        is_due || shared.locator.is_behind(now) || shared.servers.queue.is_behind()
     }
 
     fn read_clock(&mut self) -> Instant {
@@ -354,7 +354,7 @@ impl Reactor {
             });
         }
         for _ in 0..SESSIONS_PER_TURN {
-            let Some(first_token) = self.shared.servers.next_ready() else {
+            let Some(first_token) = self.shared.servers.queue.next_ready() else {
                 break;
             };
             self.poke_session(first_token, |_, _| {});

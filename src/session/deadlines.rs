@@ -78,7 +78,7 @@ impl Session {
         match self.machine.phase() {
             Phase::Relaying => String::new(),
             Phase::Locating => route.asked(&shared.locator),
-            Phase::Connecting => route.dialled(shared.servers.awaited_slot(self.token as usize)),
+            Phase::Connecting => route.dialled(shared.servers.queue.awaited(self.token as usize)),
             _ => route
                 .target
                 .as_ref()

@@ -256,7 +256,7 @@ impl Session {
     pub fn bury(&mut self, shared: &mut Shared) {
         let nothing = Share::default();
         shared.ledger.change(self.token, &mut self.share, nothing);
-        shared.servers.leave(self.token as usize);
+        shared.servers.queue.leave(self.token as usize);
         self.tally.leave(&mut shared.metrics);
         if let Some(ip) = self.log.name.peer.ip() {
             let counted_as = std::mem::take(&mut self.counted_as);

@@ -152,8 +152,9 @@ impl Shared {
     pub fn set_config(&mut self, config: Rc<Config>, tls: Contexts) {
         self.parsers.set_limits(xml_limits(&config));
         self.metrics.add_series(&config);
-        let most = config.max_connecting_per_server;
-        self.servers.set_most_connecting(most);
+        self.servers
+            .queue
+            .set_most(config.max_connecting_per_server);
         self.config = Settings::new(config, tls);
     }
 

@@ -77,7 +77,7 @@ impl Session {
 
     /// Starts again with the target of a redirect.
     pub(super) fn follow(&mut self, shared: &mut Shared) {
-        shared.servers.leave(self.token as usize);
+        shared.servers.queue.leave(self.token as usize);
         self.server.close();
         self.stream = Default::default();
         self.stream_paused = false;
@@ -94,7 +94,7 @@ impl Session {
 
     /// Cancels the look-up and the dial.
     pub(super) fn abandon_route(&mut self, shared: &mut Shared) {
-        shared.servers.leave(self.token as usize);
+        shared.servers.queue.leave(self.token as usize);
         if let Some(query) = self.route.take().and_then(|mut route| route.take_query()) {
             shared.forget_look_up(query);
         }

@@ -42,7 +42,7 @@ impl Session {
             Phase::Connecting | Phase::Securing | Phase::Greeting
         );
         if !dials || event == Event::Insecure {
-            servers.leave(self.token as usize);
+            servers.queue.leave(self.token as usize);
         }
         shared.count_results();
     }

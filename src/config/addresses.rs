@@ -4,9 +4,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::Config;
 use super::status_address::StatusAddress;
 use super::value::{Setting, host_name};
+use super::{Config, Network};
 
 /// The standard port of DNS servers.
 const DNS_PORT: u16 = 53;
@@ -31,7 +31,7 @@ pub(super) fn proxies(config: &mut Config, setting: &mut Setting<'_>) {
                    2001:db8::/32, 'unix:' in quotes for Unix sockets, or a list of them";
     let proxies = setting.list(allowed, |text| match text {
         "unix:" => Some(None),
-        network => network.parse().ok().map(Some),
+        network => Network::read(network).map(Some),
     });
     config.trusts_unix = proxies.contains(&None);
     config.trusted_proxies = proxies.into_iter().flatten().collect();

@@ -1,82 +1,56 @@
 //! Ranges of IP addresses: `192.0.2.7`, `192.0.2.0/24`, `2001:db8::/32`.
 
-use std::net::{IpAddr, Ipv6Addr};
-use std::str::FromStr;
+use std::net::IpAddr;
+
+use super::value::whole;
 
 /// An address, or all addresses with the same prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
-    prefix_bits: u8,
+    prefix_bits: u32,
 }
 
 impl Network {
+    /// Reads an address, or an address and the length of a prefix. Bits after the prefix are
+    /// probably a mistake, so there must be none.
+    pub(super) fn read(text: &str) -> Option<Network> {
+        let (address, prefix) = text.split_once('/').unzip();
+        let address: IpAddr = address.unwrap_or(text).parse().ok()?;
+        let most_bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = match prefix {
+            None => most_bits,
+            Some(digits) => u32::try_from(whole(digits)?).ok()?,
+        };
+        let host_bits = left_bits(address).checked_shl(prefix_bits).unwrap_or(0);
+        if prefix_bits > most_bits || host_bits != 0 {
+            return None;
+        }
+        // An IPv4-mapped network counts as an IPv4 network.
+        let v4 = address.to_canonical();
+        let v4_bits = prefix_bits.checked_sub(96).filter(|_| v4 != address);
+        let (address, prefix_bits) = v4_bits.map_or((address, prefix_bits), |bits| (v4, bits));
+        Some(Network {
+            address,
+            prefix_bits,
+        })
+    }
+
     /// Whether the network contains `address`. An IPv4-mapped IPv6 address counts as its
     /// IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(ours), IpAddr::V4(theirs)) => {
-                let differ = u32::from(ours) ^ u32::from(theirs);
-                differ.leading_zeros() >= u32::from(self.prefix_bits)
-            }
-            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
-                let differ = u128::from(ours) ^ u128::from(theirs);
-                differ.leading_zeros() >= u32::from(self.prefix_bits)
-            }
-            _ => false,
-        }
+        let address = address.to_canonical();
+        let differ = left_bits(self.address) ^ left_bits(address);
+        self.address.is_ipv4() == address.is_ipv4() && differ.leading_zeros() >= self.prefix_bits
     }
 }
 
-/// The text is neither an address nor an address with a prefix length, or it has bits set
-/// after the prefix, which is probably a mistake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotANetwork;
-
-impl FromStr for Network {
-    type Err = NotANetwork;
-
-    fn from_str(text: &str) -> Result<Network, NotANetwork> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
-        let most_bits: u8 = if address.is_ipv4() { 32 } else { 128 };
-        let prefix_bits = match prefix {
-            None => most_bits,
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                digits.parse().map_err(|_| NotANetwork)?
-            }
-            Some(_) => return Err(NotANetwork),
-        };
-        let host_bits = most_bits
-            .checked_sub(prefix_bits)
-            .map(u32::from)
-            .ok_or(NotANetwork)?;
-        let clear = match address {
-            IpAddr::V4(v4) => u32::from(v4).trailing_zeros() >= host_bits,
-            IpAddr::V6(v6) => u128::from(v6).trailing_zeros() >= host_bits,
-        };
-        if !clear {
-            return Err(NotANetwork);
-        }
-        // Likewise, an IPv4-mapped network counts as an IPv4 network.
-        Ok(match address {
-            IpAddr::V6(v6) if is_mapped(v6) && prefix_bits >= 96 => Network {
-                address: v6.to_canonical(),
-                prefix_bits: prefix_bits - 96,
-            },
-            _ => Network {
-                address,
-                prefix_bits,
-            },
-        })
+/// The bits of an address, from the most significant one on; zeros follow those of IPv4.
+fn left_bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
+        IpAddr::V6(v6) => v6.to_bits(),
     }
-}
-
-fn is_mapped(address: Ipv6Addr) -> bool {
-    address.to_ipv4_mapped().is_some()
 }
 
 #[cfg(test)]
@@ -94,7 +68,7 @@ mod tests {
             ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::"),
             ("::1", "::1", "127.0.0.1"),
         ] {
-            let network: Network = network.parse().unwrap();
+            let network = Network::read(network).unwrap();
             assert!(network.contains(inside.parse().unwrap()), "{inside}");
             assert!(!network.contains(outside.parse().unwrap()), "{outside}");
         }
@@ -114,7 +88,7 @@ mod tests {
             "10.0.0.0/8/8",
             "::1/129",
         ] {
-            assert_eq!(text.parse::<Network>(), Err(NotANetwork), "{text}");
+            assert_eq!(Network::read(text), None, "{text}");
         }
     }
 }

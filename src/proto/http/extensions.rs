@@ -8,18 +8,15 @@
 use std::fmt;
 
 use super::head::is_token_byte;
+use super::refusal::Refusal;
 
 /// The negotiated parameters of permessage-deflate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deflate {
     /// The client's limit on our LZ77 window, as a power of 2; `None` if it set no limit (RFC
     /// 7692 7.1.2.1).
     pub window_bits: Option<u8>,
 }
-
-/// The field breaks its grammar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Malformed;
 
 /// Writes the response to the offer (RFC 7692 5.1, 7.1).
 impl fmt::Display for Deflate {
@@ -36,9 +33,9 @@ impl fmt::Display for Deflate {
 /// Returns the first acceptable offer of permessage-deflate in a value of the field.
 ///
 /// # Errors
-/// The value is not a list of `extension-token *( ";" extension-param )`. An
-/// empty list offers nothing.
-pub fn deflate(value: &[u8]) -> Result<Option<Deflate>, Malformed> {
+/// The value is not a list of `extension-token *( ";" extension-param )`. An empty list offers
+/// nothing.
+pub fn deflate(value: &[u8]) -> Result<Option<Deflate>, Refusal> {
     let mut first = None;
     let mut rest = value.trim_ascii_start();
     loop {
@@ -59,17 +56,18 @@ pub fn deflate(value: &[u8]) -> Result<Option<Deflate>, Malformed> {
             rest = after;
         }
         if !matches!(rest, [] | [b',', ..]) {
-            return Err(Malformed);
+            return Err(Refusal::Extensions);
         }
-        first = first.or(offer.map(Offer::accept));
+        first = first.or(offer.map(|offer| offer.answer));
     }
 }
 
-/// The parameters of an offer; each may appear once.
+/// An offer of permessage-deflate, and the answer to it.
 #[derive(Default)]
 struct Offer {
+    /// The parameters so far; each may appear once.
     seen: [bool; 4],
-    window_bits: Option<u8>,
+    answer: Deflate,
 }
 
 impl Offer {
@@ -80,7 +78,7 @@ impl Offer {
             (b"server_no_context_takeover", None) => 0,
             (b"client_no_context_takeover", None) => 1,
             (b"server_max_window_bits", Some(value)) => {
-                self.window_bits = Some(window_bits(value)?);
+                self.answer.window_bits = Some(window_bits(value)?);
                 2
             }
             // A hint that needs no response, because we can inflate with any window.
@@ -93,12 +91,6 @@ impl Offer {
         };
         let repeated = std::mem::replace(&mut self.seen[at], true);
         (!repeated).then_some(self)
-    }
-
-    fn accept(self) -> Deflate {
-        Deflate {
-            window_bits: self.window_bits,
-        }
     }
 }
 
@@ -114,7 +106,7 @@ fn window_bits(value: &[u8]) -> Option<u8> {
 /// The name and value of `token [ "=" ( token / quoted-string ) ]`, and the rest of the bytes.
 type Parameter<'a> = (&'a [u8], Option<Vec<u8>>, &'a [u8]);
 
-fn parameter(bytes: &[u8]) -> Result<Parameter<'_>, Malformed> {
+fn parameter(bytes: &[u8]) -> Result<Parameter<'_>, Refusal> {
     let (name, rest) = token(bytes)?;
     let [b'=', value @ ..] = rest else {
         return Ok((name, None, rest));
@@ -127,18 +119,18 @@ fn parameter(bytes: &[u8]) -> Result<Parameter<'_>, Malformed> {
 }
 
 /// Reads a token; returns it and the rest after white space.
-fn token(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+fn token(bytes: &[u8]) -> Result<(&[u8], &[u8]), Refusal> {
     let n = bytes.iter().take_while(|&&b| is_token_byte(b)).count();
     let (token, rest) = bytes.split_at(n);
     match token {
-        [] => Err(Malformed),
+        [] => Err(Refusal::Extensions),
         _ => Ok((token, rest.trim_ascii_start())),
     }
 }
 
 /// Reads a quoted string after its opening quote; returns its value and the rest after white
 /// space. The unquoted value must be a token.
-fn unquoted(mut bytes: &[u8]) -> Result<(Vec<u8>, &[u8]), Malformed> {
+fn unquoted(mut bytes: &[u8]) -> Result<(Vec<u8>, &[u8]), Refusal> {
     let mut value = Vec::new();
     loop {
         let (byte, rest) = match *bytes {
@@ -148,7 +140,7 @@ fn unquoted(mut bytes: &[u8]) -> Result<(Vec<u8>, &[u8]), Malformed> {
             [b'\\', byte, ref rest @ ..] | [byte, ref rest @ ..] if is_token_byte(byte) => {
                 (byte, rest)
             }
-            _ => return Err(Malformed),
+            _ => return Err(Refusal::Extensions),
         };
         value.push(byte);
         bytes = rest;
@@ -185,7 +177,7 @@ mod tests {
             "a=b",
             "permessage-deflate, a;",
         ] {
-            assert_eq!(deflate(bad.as_bytes()), Err(Malformed), "{bad}");
+            assert_eq!(deflate(bad.as_bytes()), Err(Refusal::Extensions), "{bad}");
         }
     }
 
@@ -233,7 +225,10 @@ mod tests {
         ] {
             let offered = format!("permessage-deflate; {parameters}");
             let accepted = deflate(offered.as_bytes());
-            assert!(matches!(accepted, Ok(None) | Err(Malformed)), "{offered}");
+            assert!(
+                matches!(accepted, Ok(None) | Err(Refusal::Extensions)),
+                "{offered}"
+            );
         }
     }
 

@@ -215,7 +215,7 @@ impl Policy<'_> {
     fn deflate(&self, head: &Head<'_>) -> Result<Option<Deflate>, Refusal> {
         let mut deflate = None;
         for value in head.all("Sec-WebSocket-Extensions") {
-            let offered = extensions::deflate(value).map_err(|_| Refusal::Extensions)?;
+            let offered = extensions::deflate(value)?;
             deflate = deflate.or(offered.filter(|_| self.deflate));
         }
         Ok(deflate)

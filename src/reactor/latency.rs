@@ -8,6 +8,7 @@
 
 use std::time::Instant;
 
+use super::random::random;
 use super::status::micros_since;
 use crate::metrics::Metrics;
 use crate::session::Session;
@@ -15,20 +16,13 @@ use crate::session::Session;
 /// On average one turn in this many is measured.
 const EVERY: u32 = 16;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Sampler {
     /// Turns to skip before the next measurement.
     left: u32,
-    random: u32,
 }
 
 impl Sampler {
-    /// A sampler that chooses the first turn.
-    pub const NEW: Sampler = Sampler {
-        left: 0,
-        random: 0x9e37_79b9,
-    };
-
     /// Measures a turn in which `session` relayed messages, if it is chosen. `woken` is when the
     /// turn of the loop began.
     pub fn sample(&mut self, session: &Session, metrics: &mut Metrics, woken: Instant) {
@@ -39,16 +33,13 @@ impl Sampler {
         }
     }
 
-    /// Whether this turn is to be measured.
+    /// Whether this turn is to be measured; the first one is.
     fn choose(&mut self) -> bool {
         if self.left > 0 {
             self.left -= 1;
             return false;
         }
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 17;
-        self.random ^= self.random << 5;
-        self.left = self.random % (2 * EVERY - 1);
+        self.left = random(2 * EVERY - 2);
         true
     }
 }
@@ -59,7 +50,7 @@ mod tests {
 
     #[test]
     fn one_in_sixteen_and_none_far_from_the_next() {
-        let mut sampler = Sampler::NEW;
+        let mut sampler = Sampler::default();
         let (mut chosen, mut distance) = (0, 0);
         let mut distances = std::collections::BTreeSet::new();
         for _ in 0..160_000 {
@@ -69,7 +60,8 @@ mod tests {
                 distances.insert(std::mem::take(&mut distance));
             }
         }
-        assert!((9_800..10_200).contains(&chosen), "{chosen}");
+        // Nine standard deviations.
+        assert!((9_500..10_500).contains(&chosen), "{chosen}");
         assert!(distances.into_iter().eq(1..2 * EVERY), "all distances");
     }
 }

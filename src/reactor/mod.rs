@@ -177,7 +177,7 @@ impl Reactor {
             endpoints,
             listeners,
             status: None,
-            sampler: Sampler::NEW,
+            sampler: Sampler::default(),
             slow_turns: SlowTurns::new(started),
             sessions: Slab::with_capacity(max_sessions.min(ROOM)),
             run_list: VecDeque::new(),

@@ -1,4 +1,5 @@
-//! Random numbers for choices that need no secrecy: the order of SRV records and of a drain.
+//! Random numbers for choices that need no secrecy: the order of SRV records and of a drain, and
+//! the turns to measure.
 
 use std::cell::Cell;
 

@@ -77,12 +77,6 @@ impl Timers {
         let Reverse((_, slot, generation)) = self.heap.pop()?;
         Some((slot as usize, generation))
     }
-
-    /// Number of entries, live and stale.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.heap.len()
-    }
 }
 
 #[cfg(test)]
@@ -110,7 +104,7 @@ mod tests {
         assert_eq!(due(&mut timers, 9, &mut armed), []);
         assert_eq!(due(&mut timers, 20, &mut armed), [1, 2]);
         assert_eq!(due(&mut timers, 99, &mut armed), [0]);
-        assert_eq!(timers.len(), 0);
+        assert_eq!(timers.heap.len(), 0);
     }
 
     #[test]
@@ -119,7 +113,7 @@ mod tests {
         let mut armed = [Armed::NOT];
         timers.arm(0, 50, &mut armed[0]);
         timers.arm(0, 80, &mut armed[0]);
-        assert_eq!(timers.len(), 1);
+        assert_eq!(timers.heap.len(), 1);
         timers.arm(0, 20, &mut armed[0]);
         assert_eq!(due(&mut timers, 20, &mut armed), [0]);
         assert_eq!(due(&mut timers, 99, &mut armed), []);

@@ -41,7 +41,7 @@ use crate::net::endpoint::Endpoint;
 use crate::net::peer::Peer;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
-use crate::proto::ws::frame;
+use crate::proto::ws::{Opcode, frame};
 use crate::proto::xmpp::error::Condition;
 use crate::proto::xmpp::server_stream::ServerStream;
 use admission::{ConnectionLimit, CountedAs};
@@ -410,7 +410,7 @@ impl Session {
             frame::write_close(&mut self.client.out, Some(code), reason);
         }
         if actions.ping {
-            frame::write_ping(&mut self.client.out, b"");
+            frame::write_control(&mut self.client.out, Opcode::Ping, b"");
         }
         match actions.server {
             ServerAction::Keep => {}
@@ -435,11 +435,7 @@ impl Session {
                 self.server.finish();
             }
             ServerAction::Cut => self.server.finish(),
-            ServerAction::Abort => {
-                self.server.close();
-                self.stream = ServerStream::default();
-                self.stream_paused = false;
-            }
+            ServerAction::Abort => self.disconnect(),
         }
         if self.route.is_some() && !self.machine.needs_route() {
             self.abandon_route(shared);

@@ -9,7 +9,7 @@ use jabsocket::meter::Meter;
 use jabsocket::proto::http::extensions::Deflate;
 use jabsocket::proto::http::{self, Head, Policy, Request, Subprotocol};
 use jabsocket::proto::ws::deflate::Codec;
-use jabsocket::proto::ws::frame::{write_close, write_compressed, write_header, write_pong};
+use jabsocket::proto::ws::frame::{write_close, write_compressed, write_control, write_header};
 use jabsocket::proto::ws::{Error, Event, Limits, Opcode, Reader};
 use mio::net::TcpStream;
 
@@ -252,7 +252,7 @@ fn answer(
             echo(codec, opcode, &message);
             codec.recycle(message);
         }
-        Event::Ping(payload) => write_pong(out, payload),
+        Event::Ping(payload) => write_control(out, Opcode::Pong, payload),
         Event::Pong(_) => {}
         Event::Close { code, reason } => write_close(out, code, reason),
     }

@@ -171,20 +171,14 @@ fn write_head(out: &mut Buf, first: u8, payload_len: usize) {
     }
 }
 
-/// Appends a Ping frame.
-///
-/// # Panics
-/// If `payload` is longer than 125 bytes.
-pub fn write_ping(out: &mut Buf, payload: &[u8]) {
-    write_control(out, Opcode::Ping, payload);
-}
-
-/// Appends a Pong frame.
+/// Appends a control frame.
 ///
 /// # Panics
 /// If `payload` is longer than 125 bytes; the payload of a received Ping never is.
-pub fn write_pong(out: &mut Buf, payload: &[u8]) {
-    write_control(out, Opcode::Pong, payload);
+pub fn write_control(out: &mut Buf, opcode: Opcode, payload: &[u8]) {
+    assert!(payload.len() <= MAX_CONTROL_PAYLOAD, "long control frame");
+    write_header(out, opcode, payload.len());
+    out.extend(payload);
 }
 
 /// Appends a Close frame. Without a code, the body is empty and `reason` is not sent. A reason
@@ -200,12 +194,6 @@ pub fn write_close(out: &mut Buf, code: Option<CloseCode>, reason: &str) {
     write_header(out, Opcode::Close, 2 + end);
     out.extend(&code.to_be_bytes());
     out.extend(&reason.as_bytes()[..end]);
-}
-
-fn write_control(out: &mut Buf, opcode: Opcode, payload: &[u8]) {
-    assert!(payload.len() <= MAX_CONTROL_PAYLOAD, "long control frame");
-    write_header(out, opcode, payload.len());
-    out.extend(payload);
 }
 
 /// Why a connection is closed (7.4).
@@ -260,8 +248,11 @@ mod tests {
 
     #[test]
     fn writes_control_frames() {
-        assert_eq!(written(|o| write_ping(o, b"k")), [0x89, 1, b'k']);
-        assert_eq!(written(|o| write_pong(o, b"")), [0x8a, 0]);
+        assert_eq!(
+            written(|o| write_control(o, Opcode::Ping, b"k")),
+            [0x89, 1, b'k']
+        );
+        assert_eq!(written(|o| write_control(o, Opcode::Pong, b"")), [0x8a, 0]);
         assert_eq!(written(|o| write_close(o, None, "unsent")), [0x88, 0]);
         let close = written(|o| write_close(o, Some(CloseCode::NORMAL), "ok"));
         assert_eq!(close, [0x88, 4, 3, 0xe8, b'o', b'k']);

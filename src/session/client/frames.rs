@@ -1,14 +1,15 @@
 //! Handles the client's frames.
 //!
-//! Passes messages to `messages`, inflated if they were compressed, and the other frames to
-//! `control_frames`. Fails the connection if the client breaks a rule of RFC 6455. Keeps a
-//! message that takes several turns to inflate or check.
+//! Passes messages to `messages`, inflated if they were compressed. Answers control frames: a
+//! Ping with a Pong, and a Close frame with a Close frame if we have not sent one (RFC 6455,
+//! section 5.5). Fails the connection if the client breaks a rule of that RFC. Keeps a message
+//! that takes several turns to inflate or check.
 
 use std::borrow::Cow;
 
 use crate::expat::UnitCheck;
-use crate::proto::ws;
 use crate::proto::ws::deflate::Inflation;
+use crate::proto::ws::{self, Opcode, frame};
 use crate::session::Session;
 use crate::session::machine::{Event, Phase};
 use crate::session::shared::Shared;
@@ -179,6 +180,24 @@ impl Session {
                 self.take_control_frame(control, shared);
                 None
             }
+        }
+    }
+
+    /// Handles a control frame. After our Close frame was sent, only the client's Close frame
+    /// matters.
+    fn take_control_frame(&mut self, control: ws::Event<'_>, shared: &mut Shared) {
+        match control {
+            ws::Event::Ping(payload) if self.machine.phase().is_open() => {
+                frame::write_control(&mut self.client.out, Opcode::Pong, payload);
+            }
+            ws::Event::Close { code, reason } => {
+                let detail = code.map_or(String::new(), |code| code.0.to_string());
+                let actions = self.step(Event::CloseFrame, &detail, shared);
+                if actions.echo_close {
+                    frame::write_close(&mut self.client.out, code, reason);
+                }
+            }
+            _ => {}
         }
     }
 

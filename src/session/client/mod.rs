@@ -2,12 +2,11 @@
 //!
 //! This is the path from the client's socket to the server's queue: `tls` establishes TLS,
 //! `address` determines the client's address, `request` handles the request, `frames` the
-//! frames, `control_frames` answers Pings and Close frames, and `messages` handles the messages.
-//! In the other direction, `message_writer` writes the server's messages, and `answers` our own.
+//! frames, and `messages` the messages. In the other direction, `message_writer` writes the
+//! server's messages, and `answers` our own.
 
 mod address;
 mod answers;
-mod control_frames;
 pub(super) mod frames;
 pub(super) mod message_writer;
 mod messages;

@@ -1,10 +1,9 @@
 //! The server's side: connects to the server, and reads from it.
 //!
 //! `route` finds and dials the server, `redirect` reads its redirects, and `tls` makes the
-//! connection secure. `reachability` notes how that went. `relay` relays the stream, and `end`
-//! reports its end or loss.
+//! connection secure. `reachability` notes how that went. `relay` relays the stream, and reports
+//! its end or loss.
 
-mod end;
 mod reachability;
 mod redirect;
 mod relay;
@@ -16,6 +15,7 @@ use super::shared::Shared;
 use super::side::{Read, Side};
 use super::{NEVER, READS_PER_TURN, Session};
 use crate::net::dns::locator::Answer;
+use crate::proto::xmpp::server_stream::ServerStream;
 use route::{Outcome, Route};
 
 impl Session {
@@ -78,9 +78,7 @@ impl Session {
     /// Starts again with the target of a redirect.
     pub(super) fn follow(&mut self, shared: &mut Shared) {
         shared.servers.queue.leave(self.token as usize);
-        self.server.close();
-        self.stream = Default::default();
-        self.stream_paused = false;
+        self.disconnect();
         self.server_error = None;
         if let Some(route) = &mut self.route {
             if let Some((name, port)) = route.see_other.take()
@@ -90,6 +88,13 @@ impl Session {
             }
             route.look_up(shared);
         }
+    }
+
+    /// Closes the connection to the server, and drops what it has sent.
+    pub(super) fn disconnect(&mut self) {
+        self.server.close();
+        self.stream = ServerStream::default();
+        self.stream_paused = false;
     }
 
     /// Cancels the look-up and the dial.

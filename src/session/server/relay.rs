@@ -1,5 +1,7 @@
-//! Relays the server's stream to the client, and reports it to the machine as events.
+//! Relays the server's stream to the client, and reports it to the machine as events: its
+//! elements, its end, the loss of its connection, or a broken rule.
 
+use crate::log::Escaped;
 use crate::meter::PARSER;
 use crate::metrics::Traffic;
 use crate::proto::xmpp::error::{self, Condition};
@@ -9,7 +11,7 @@ use crate::proto::xmpp::server_stream::{self, Flow, Unit};
 use crate::proto::xmpp::{Dialect, ns};
 use crate::session::Session;
 use crate::session::client::message_writer::MessageWriter;
-use crate::session::machine::Event;
+use crate::session::machine::{Event, Phase};
 use crate::session::shared::Shared;
 use crate::session::step::{Observer, Step};
 
@@ -194,6 +196,34 @@ impl Session {
         } else if found.bad_features {
             self.blame_server("stream features not well-formed, or over 64 KiB", shared);
         }
+    }
+
+    /// Handles the end tag of the server's stream.
+    fn end_server_stream(&mut self, shared: &mut Shared) {
+        self.step(Event::ServerEnded, self.server_error_name(), shared);
+    }
+
+    /// Handles the end or loss of the connection to the server.
+    pub(super) fn lose_server(&mut self, shared: &mut Shared) {
+        self.step(Event::ServerGone, self.server_error_name(), shared);
+    }
+
+    /// Handles a server that broke the rule `why`.
+    fn blame_server(&mut self, why: &str, shared: &mut Shared) {
+        // Before that phase, the line about the unreachable server has the reason.
+        if self.machine.phase() == Phase::Relaying {
+            shared.log.warning(format_args!(
+                "session {}: the server of {} sent an invalid stream: {why}",
+                self.log.name,
+                Escaped(self.domain.as_deref().unwrap_or_default()),
+            ));
+        }
+        self.step(Event::ServerViolation, why, shared);
+    }
+
+    /// Returns the condition of the server's stream error; empty if there was none.
+    fn server_error_name(&self) -> &'static str {
+        self.server_error.map_or("", Condition::name)
     }
 
     /// Returns the changes to the server's stream features.

@@ -6,12 +6,12 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
-use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, UnixAddr, getsockname};
 
@@ -63,9 +63,13 @@ impl Socket {
 
     /// Returns a descriptor for the next generation of this daemon.
     pub fn to_hand_over(&self) -> io::Result<OwnedFd> {
+        self.fd().try_clone_to_owned()
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
         match &self.listening {
-            Listening::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
-            Listening::Unix(socket) => socket.as_fd().try_clone_to_owned(),
+            Listening::Tcp(socket) => socket.as_fd(),
+            Listening::Unix(socket) => socket.as_fd(),
         }
     }
 
@@ -84,20 +88,15 @@ impl Socket {
         &self.bound
     }
 
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match &mut self.listening {
-            Listening::Tcp(socket) => socket.register(registry, token, Interest::READABLE),
-            Listening::Unix(socket) => socket.register(registry, token, Interest::READABLE),
-        }
+    pub fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
+        let fd = self.fd().as_raw_fd();
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)
     }
 
     /// Removes the socket from a poll. Closing it would not be enough if another process
     /// has a copy.
-    pub fn deregister(&mut self, registry: &Registry) {
-        let _ = match &mut self.listening {
-            Listening::Tcp(socket) => socket.deregister(registry),
-            Listening::Unix(socket) => socket.deregister(registry),
-        };
+    pub fn deregister(&self, registry: &Registry) {
+        let _ = registry.deregister(&mut SourceFd(&self.fd().as_raw_fd()));
     }
 
     /// Sets how long clients of this socket may leave data unacknowledged.
@@ -135,8 +134,7 @@ impl fmt::Display for Socket {
         let address = match &self.listening {
             Listening::Tcp(socket) => socket.local_addr().map(|address| address.to_string()),
             Listening::Unix(socket) => {
-                let address = unix_address(socket.as_raw_fd());
-                address.map(|address| address.to_string())
+                unix_address(socket.as_raw_fd()).map(|address| address.to_string())
             }
         };
         f.write_str(&address.unwrap_or_else(|error| error.to_string()))

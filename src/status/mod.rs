@@ -189,7 +189,7 @@ impl Status {
 
     /// Stops accepting clients. Connected clients still get their response.
     pub(crate) fn stop_accepting(&mut self, registry: &Registry) {
-        for mut listener in self.listeners.drain(..) {
+        for listener in self.listeners.drain(..) {
             listener.deregister(registry);
         }
     }

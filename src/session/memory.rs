@@ -50,13 +50,8 @@ impl Session {
     /// Ends the session to free memory for others. Writes what the client is told, so that the
     /// ledger has the difference at once.
     pub fn shed(&mut self, shared: &mut Shared) {
-        shared.admission.report(
-            &shared.log,
-            self.log.name.peer,
-            "max_total_memory",
-            "this session is among those that hold the most",
-            shared.now,
-        );
+        let detail = "this session is among those that hold the most";
+        shared.report_limit(self.log.name.peer, "max_total_memory", detail);
         // A client that does not read cannot be told, and a partly written frame cannot be
         // revoked.
         let unread = !self.client.out.is_empty();

@@ -380,8 +380,7 @@ impl Session {
         shared: &mut Shared,
     ) {
         if let Some(key) = cause.limit(&self.config) {
-            let (peer, log) = (self.log.name.peer, &shared.log);
-            shared.admission.report(log, peer, key, detail, shared.now);
+            shared.report_limit(self.log.name.peer, key, detail);
         }
         if phase.is_open() {
             let ended = Step::Ended { cause, detail };

@@ -20,6 +20,7 @@ use crate::log::Log;
 use crate::meter::{LOOK_UP, Meter};
 use crate::metrics::{Gauges, Metrics};
 use crate::net::dns::locator::{Answer, Locator, Wanted};
+use crate::net::peer::Peer;
 use crate::net::private_addresses::PrivateAddressSet;
 use crate::net::servers::Servers;
 use crate::net::source::Source;
@@ -199,6 +200,12 @@ impl Shared {
             ],
             log_lines_lost: self.log.lost_lines(),
         }
+    }
+
+    /// Logs that `peer` exceeded the limit set by `key`; `detail` may say more.
+    pub(super) fn report_limit(&mut self, peer: Peer, key: &str, detail: &str) {
+        self.admission
+            .report(&self.log, peer, key, detail, self.now);
     }
 
     /// Counts the results of attempts to use configured servers.

@@ -99,9 +99,7 @@ impl Session {
             _ => None,
         };
         if let Some(key) = key {
-            let (peer, now) = (self.log.name.peer, shared.now);
-            let admission = &mut shared.admission;
-            admission.report(&shared.log, peer, key, "", now);
+            shared.report_limit(self.log.name.peer, key, "");
         }
         self.refuse(refusal, shared);
         let detail = format!("{} {refusal}{asked}", refusal.status());

@@ -131,6 +131,15 @@ fn write_escape(out: &mut impl fmt::Write, c: char) -> fmt::Result {
     }
 }
 
+/// Returns the start of `text`, at most `bytes` long.
+pub(crate) fn start_of(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// A local date and time without the year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use super::Tick;
 use super::machine::{Cause, Phase, ServerAction};
-use crate::log::Escaped;
+use crate::log::{Escaped, start_of};
 use crate::metrics::Traffic;
 use crate::net::peer::Peer;
 use crate::proto::xmpp::Dialect;
@@ -132,7 +132,7 @@ impl fmt::Display for Line<'_> {
             match text {
                 // A space would start the next field.
                 Some(text) => {
-                    let text = shortened(text).replace(' ', "\\x20");
+                    let text = start_of(text, MAX_TEXT).replace(' ', "\\x20");
                     write!(f, " {name}={}", Escaped(&text))?;
                 }
                 None => write!(f, " {name}=-")?,
@@ -168,13 +168,4 @@ impl fmt::Display for Line<'_> {
             None => f.write_str(" ended"),
         }
     }
-}
-
-/// Truncates `text` to [`MAX_TEXT`].
-fn shortened(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

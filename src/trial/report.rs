@@ -6,7 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Instant;
 
-use crate::log::Escaped;
+use crate::log::{Escaped, start_of};
 
 /// Maximum length of a text, in bytes.
 const MAX_TEXT: usize = 1000;
@@ -59,7 +59,8 @@ impl Report {
             Outcome::Bad => "31",
         };
         let step = self.coloured(&format!("{step:<11}"), colour);
-        print(&format!("{ms:>6} ms  {step}  {}\n", Escaped(cut(text))));
+        let text = Escaped(start_of(text, MAX_TEXT));
+        print(&format!("{ms:>6} ms  {step}  {text}\n"));
     }
 
     pub(super) fn verdict(self, domain: &str, verdict: &Result<String, String>) {
@@ -74,7 +75,7 @@ impl Report {
             return print(&object(&members));
         }
         let colour = if verdict.is_ok() { "1;32" } else { "1;31" };
-        let text = Escaped(cut(text)).to_string();
+        let text = Escaped(start_of(text, MAX_TEXT)).to_string();
         print(&format!("{}\n", self.coloured(&text, colour)));
     }
 
@@ -89,15 +90,6 @@ impl Report {
 fn print(line: &str) {
     // If nobody reads the output, the exit status still says the result.
     let _ = io::stdout().write_all(line.as_bytes());
-}
-
-/// Shortens a text that is too long.
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 /// Lists texts for people.
@@ -115,7 +107,7 @@ fn object(members: &[Member]) -> String {
 }
 
 pub(super) fn json(text: &str) -> String {
-    crate::json::quoted(cut(text).chars())
+    crate::json::quoted(start_of(text, MAX_TEXT).chars())
 }
 
 pub(super) fn json_list(texts: &[String]) -> String {

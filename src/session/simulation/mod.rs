@@ -201,6 +201,23 @@ fn a_stalled_server_is_given_up_while_the_session_closes() {
     run.bring_to_an_end();
 }
 
+/// Plays until nothing moves in three turns, and calls `look` after each with its units of
+/// work. Returns all units, and the number of turns that had any.
+fn play_out(run: &mut Run<'_>, mut look: impl FnMut(&Run<'_>, usize)) -> (usize, usize) {
+    let (mut all, mut turns, mut still) = (0, 0, 0);
+    let mut taken = run.peers_take();
+    while still < 3 {
+        let (units, again) = run.metered_turn();
+        look(run, units);
+        all += units;
+        turns += usize::from(units > 0);
+        let now = run.peers_take();
+        still = if again || now > taken { 0 } else { still + 1 };
+        taken = now;
+    }
+    (all, turns)
+}
+
 /// A few bytes that inflate to many take several turns.
 #[test]
 fn what_a_turn_inflates_is_bounded() {
@@ -217,17 +234,8 @@ fn what_a_turn_inflates_is_bounded() {
     }
     let (_poll, mut shared) = shared();
     let mut run = Run::with_frames(&frames, &mut shared);
-    let (mut turns, mut all) = (0, 0);
-    loop {
-        let (units, again) = run.metered_turn();
-        let most = meter::UNITS_PER_TURN + each;
-        assert!(units <= most, "{units} units");
-        turns += 1;
-        all += units;
-        if !again {
-            break;
-        }
-    }
+    let most = meter::UNITS_PER_TURN + each;
+    let (all, turns) = play_out(&mut run, |_, units| assert!(units <= most, "{units} units"));
     assert_eq!(all, 40 * each);
     assert!(turns > 10, "{turns} turns");
 }
@@ -250,25 +258,15 @@ fn what_a_turn_inflates_of_one_message_is_bounded() {
     let (_poll, mut shared) = shared();
     let mut run = Run::with_frames(&frames, &mut shared);
     let before = run.got.len();
-    let (mut all, mut turns, mut most_memory, mut still) = (0, 0, 0, 0);
-    while still < 3 {
-        let (units, again) = run.metered_turn();
-        // The last draw: a slice of the payload, and its inflated bytes.
-        let slice = (16 << 10) + (64 << 10) / meter::INFLATED_BYTES;
-        let scanned = large.len() / meter::LOOKED_AT_BYTES;
-        let most = meter::UNITS_PER_TURN + slice + scanned;
+    // The last draw: a slice of the payload, and its inflated bytes.
+    let slice = (16 << 10) + (64 << 10) / meter::INFLATED_BYTES;
+    let scanned = large.len() / meter::LOOKED_AT_BYTES;
+    let most = meter::UNITS_PER_TURN + slice + scanned;
+    let mut most_memory = 0;
+    let (all, turns) = play_out(&mut run, |run, units| {
         assert!(units <= most, "{units} units");
-        turns += usize::from(units > 0);
-        all += units;
         most_memory = most_memory.max(run.session.share.total());
-        let taken = run.got.len();
-        run.peers_take();
-        still = if again || run.got.len() > taken {
-            0
-        } else {
-            still + 1
-        };
-    }
+    });
     assert!(run.got[before..] == *format!("{large}{small}").as_bytes());
     assert!(all >= whole && turns > 2, "{all} units, {turns} turns");
     let least = payload.len() + large.len() / 2;
@@ -287,16 +285,9 @@ fn what_a_turn_inflates_to_nothing_is_bounded() {
     }
     let (_poll, mut shared) = shared();
     let mut run = Run::with_frames(&frames, &mut shared);
-    let mut all = 0;
-    loop {
-        let (units, again) = run.metered_turn();
-        // The last draw is for one block.
-        assert!(units <= meter::UNITS_PER_TURN + 16, "{units} units");
-        all += units;
-        if !again {
-            break;
-        }
-    }
+    // The last draw is for one block.
+    let most = meter::UNITS_PER_TURN + 16;
+    let (all, _) = play_out(&mut run, |_, units| assert!(units <= most, "{units} units"));
     // A block costs more than its two bytes.
     assert!(all > 160 * LEN, "{all} units");
 }
@@ -316,21 +307,11 @@ fn what_a_turn_judges_is_bounded() {
     let mut run = Run::with_frames(&frames, &mut shared);
     run.session.deflate = None;
     let before = run.peers_take();
-    let mut taken = before;
     run.server_says(format!("{unit}<a/>{unit}<b/>").as_bytes());
-    let (mut turns, mut all, mut still) = (0, 0, 0);
-    while still < 3 {
-        let (units, again) = run.metered_turn();
-        // The last draw of each direction, and one scan of a unit in each.
-        let most = meter::UNITS_PER_TURN + 2 * (16 << 10) + unit.len();
-        assert!(units <= most, "{units} units");
-        turns += usize::from(units > 0);
-        all += units;
-        let now = run.peers_take();
-        still = if again || now > taken { 0 } else { still + 1 };
-        taken = now;
-    }
-    assert!(taken - before > 4 * unit.len());
+    // The last draw of each direction, and one scan of a unit in each.
+    let most = meter::UNITS_PER_TURN + 2 * (16 << 10) + unit.len();
+    let (all, turns) = play_out(&mut run, |_, units| assert!(units <= most, "{units} units"));
+    assert!(run.peers_take() - before > 4 * unit.len());
     let judged = 4 * unit.len();
     assert!((judged..2 * judged).contains(&all), "{all} units");
     assert!(turns > 4 * unit.len() / meter::UNITS_PER_TURN, "{turns}");
@@ -354,20 +335,15 @@ fn how_many_parsers_a_turn_makes_is_bounded() {
         let features = |n: usize| format!("<stream:features><f{n}/></stream:features>");
         let features: String = (0..from_server).map(features).collect();
         run.server_says(features.as_bytes());
-        let (mut all, mut taken, mut still) = (0, run.peers_take(), 0);
-        while still < 3 {
-            let before = parsers_made();
-            let (_, again) = run.metered_turn();
+        let most = (meter::UNITS_PER_TURN / meter::PARSER) as u64 + 8;
+        let first = parsers_made();
+        let mut before = first;
+        play_out(&mut run, |_, _| {
             let made = parsers_made() - before;
-            assert!(
-                made <= (meter::UNITS_PER_TURN / meter::PARSER) as u64 + 8,
-                "{made}"
-            );
-            all += made;
-            let now = run.peers_take();
-            still = if again || now > taken { 0 } else { still + 1 };
-            taken = now;
-        }
+            assert!(made <= most, "{made}");
+            before += made;
+        });
+        let all = before - first;
         assert!(all >= EACH as u64, "{all} parsers");
     }
 }

@@ -79,7 +79,7 @@ pub fn detach(in_background: bool) -> Result<Process, String> {
 fn wait_for_start(channel: &Channel, child: Pid) -> Result<(), String> {
     let mut why = None;
     loop {
-        match channel.next(true) {
+        match channel.wait() {
             Ok(Some(Message::Ready(_))) => return Ok(()),
             Ok(Some(Message::Status(status))) => why = Some(status),
             Ok(Some(_)) => {}

@@ -412,7 +412,7 @@ impl Master {
     /// Reads the messages of the workers.
     fn read_messages(&mut self) {
         for running in self.slots.iter_mut().filter_map(|p| p.running.as_mut()) {
-            while let Ok(Some(message)) = running.channel.next(false) {
+            while let Ok(Some(message)) = running.channel.next() {
                 match message {
                     Message::Ready(_) => {
                         running.ready = true;

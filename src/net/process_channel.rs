@@ -79,12 +79,17 @@ impl Channel {
     /// Returns the next message; `None` once the other process has gone.
     ///
     /// # Errors
-    /// `EAGAIN` if there is no message yet and `wait` is false.
-    pub fn next(&self, wait: bool) -> Result<Option<Message>, Errno> {
-        let flags = match wait {
-            true => MsgFlags::empty(),
-            false => MsgFlags::MSG_DONTWAIT,
-        };
+    /// `EAGAIN` if there is no message yet.
+    pub fn next(&self) -> Result<Option<Message>, Errno> {
+        self.receive(MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// Waits for the next message; returns `None` once the other process has gone.
+    pub fn wait(&self) -> Result<Option<Message>, Errno> {
+        self.receive(MsgFlags::empty())
+    }
+
+    fn receive(&self, flags: MsgFlags) -> Result<Option<Message>, Errno> {
         let mut message = [0; MAX_MESSAGE];
         let length = loop {
             match recv(self.0.as_raw_fd(), &mut message, flags) {

@@ -213,7 +213,7 @@ impl Generations {
     fn read_older(&mut self) -> Option<Event> {
         for at in 0..self.older.len() {
             loop {
-                match self.older[at].channel.next(false) {
+                match self.older[at].channel.next() {
                     Ok(Some(Message::Order(Order::TakeOver))) => return self.promote(),
                     Ok(Some(_)) => {}
                     Err(Errno::EAGAIN) => break,
@@ -241,7 +241,7 @@ impl Generations {
 
     fn read_newer(&mut self) -> Option<Event> {
         loop {
-            let message = self.newer_channel()?.next(false);
+            let message = self.newer_channel()?.next();
             match (message, &mut self.newer) {
                 (Err(Errno::EAGAIN), _) => return None,
                 (Ok(Some(Message::Ready(Some(pid)))), Newer::Starting(starting)) => {

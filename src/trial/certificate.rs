@@ -49,8 +49,12 @@ impl Certificate {
     pub(super) fn text(&self) -> String {
         let names = self.names();
         let (issuer, until) = (&self.issuer, &self.until);
-        let days = self.left_secs.div_euclid(DAY_SECS);
-        format!("for {names}; issued by {issuer}; expires {until} (in {days} days)")
+        let days = self.left_secs.abs() / DAY_SECS;
+        let when = match self.left_secs < 0 {
+            true => format!("expired {until} ({days} days ago)"),
+            false => format!("expires {until} (in {days} days)"),
+        };
+        format!("for {names}; issued by {issuer}; {when}")
     }
 
     pub(super) fn names(&self) -> String {

@@ -145,7 +145,8 @@ fn certificates_that_are_refused() {
         (
             authority.sign(&expired),
             "has expired: Jan  1 00:00:00 2021 GMT; renew it",
-            "for example.org; issued by CN=an authority of the tests; expires Jan  1",
+            "for example.org; issued by CN=an authority of the tests; expired Jan  1 00:00:00 2021 \
+             GMT (",
         ),
         (
             self_signed(&["example.org"]),

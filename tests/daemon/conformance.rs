@@ -11,10 +11,6 @@ use crate::common::ws_client::{
 use echo::EchoServer;
 
 /// Joins frames, to send them in one write.
-fn all(frames: &[Vec<u8>]) -> Vec<u8> {
-    frames.concat()
-}
-
 #[test]
 fn group_1_framing() {
     let server = EchoServer::start();
@@ -74,7 +70,7 @@ fn group_2_pings_and_pongs() {
         let mut case = server.case(id);
         let payload = |i| format!("payload-{i}").into_bytes();
         let pings: Vec<_> = (0..10).map(|i| frame(FIN | PING, &payload(i))).collect();
-        case.chopped(&all(&pings), size);
+        case.chopped(&pings.concat(), size);
         for i in 0..10 {
             case.expect(PONG, &payload(i));
         }
@@ -102,7 +98,7 @@ fn group_3_reserved_bits() {
             frame(FIN | rsv | TEXT, b"Hello, world!"),
             frame(FIN | PING, b""),
         ];
-        case.chopped(&all(&frames), size);
+        case.chopped(&frames.concat(), size);
         case.expect(TEXT, b"Hello, world!");
         case.expect_failure(1002);
     }
@@ -123,7 +119,7 @@ fn group_4_reserved_opcodes() {
                     frame(FIN | opcode, payload),
                     frame(FIN | PING, b""),
                 ];
-                case.chopped(&all(&frames), [4096, 7, 1][i - 2]);
+                case.chopped(&frames.concat(), [4096, 7, 1][i - 2]);
                 case.expect(TEXT, b"Hello, world!");
             }
             case.expect_failure(1002);
@@ -145,12 +141,15 @@ fn group_5_fragmentation() {
     // In one write, with one write per frame, and with one write per byte.
     for (i, size) in [4096, 15, 1].into_iter().enumerate() {
         let mut case = server.case(&format!("5.{}", 3 + i));
-        case.chopped(&all(&[first(), last()]), size);
+        case.chopped(&[first(), last()].concat(), size);
         case.expect(TEXT, b"fragment1fragment2");
         case.close();
 
         let mut case = server.case(&format!("5.{}", 6 + i));
-        case.chopped(&all(&[first(), frame(FIN | PING, b"ping"), last()]), size);
+        case.chopped(
+            &[first(), frame(FIN | PING, b"ping"), last()].concat(),
+            size,
+        );
         case.expect(PONG, b"ping");
         case.expect(TEXT, b"fragment1fragment2");
         case.close();
@@ -161,14 +160,14 @@ fn group_5_fragmentation() {
                 frame(fin | CONTINUATION, b"nothing to go on"),
                 frame(FIN | TEXT, b"Hello, world!"),
             ];
-            case.chopped(&all(&frames), size);
+            case.chopped(&frames.concat(), size);
             case.expect_failure(1002);
         }
     }
     let mut case = server.case("5.15");
     let stray = frame(CONTINUATION, b"fragment3");
     let text = frame(FIN | TEXT, b"fragment4");
-    case.raw(&all(&[first(), last(), stray, text]));
+    case.raw(&[first(), last(), stray, text].concat());
     case.expect(TEXT, b"fragment1fragment2");
     case.expect_failure(1002);
 
@@ -199,9 +198,9 @@ fn group_5_fragmentation() {
             frame(FIN | PING, b"pongme 2!"),
             frame(FIN | CONTINUATION, b"fragment5"),
         ];
-        case.chopped(&all(&before), size);
+        case.chopped(&before.concat(), size);
         case.expect(PONG, b"pongme 1!");
-        case.chopped(&all(&after), size);
+        case.chopped(&after.concat(), size);
         case.expect(PONG, b"pongme 2!");
         case.expect(TEXT, b"fragment1fragment2fragment3fragment4fragment5");
         case.close();
@@ -223,19 +222,19 @@ fn group_7_closing_handshake() {
         ("7.1.4", frame(FIN | TEXT, b"Hello World!")),
     ] {
         let mut case = server.case(id);
-        case.raw(&all(&[close(), later]));
+        case.raw(&[close(), later].concat());
         case.expect_close(Some(1000), "");
     }
     let mut case = server.case("7.1.5");
     let rest = frame(FIN | CONTINUATION, b"fragment2");
-    case.raw(&all(&[frame(TEXT, b"fragment1"), close(), rest]));
+    case.raw(&[frame(TEXT, b"fragment1"), close(), rest].concat());
     case.expect_close(Some(1000), "");
 
     let mut case = server.case("7.1.6");
     let big = vec![b'B'; 256 * 1024];
     let hello = frame(FIN | TEXT, b"Hello World!");
     let ping = frame(FIN | PING, b"");
-    case.raw(&all(&[frame(FIN | TEXT, &big), hello, close(), ping]));
+    case.raw(&[frame(FIN | TEXT, &big), hello, close(), ping].concat());
     case.expect(TEXT, &big);
     case.expect(TEXT, b"Hello World!");
     case.expect_close(Some(1000), "");

@@ -2,6 +2,7 @@
 //! both send before the interesting part of a test.
 
 use std::io::{Read, Write};
+use std::thread;
 
 use super::daemon::Daemon;
 use super::ws_client::WsClient;
@@ -113,6 +114,34 @@ pub fn expect_text<S: Read + Write>(client: &mut WsClient<S>, text: &str) {
         Ok(read) => assert_eq!(read, text, "what the client received"),
         Err(error) => panic!("{error} instead of {text:?}"),
     }
+}
+
+/// Fails unless the [`OPEN`] that `client` has sent reaches the server, and the server's header
+/// the client. Returns the connection to the server.
+pub fn both_headers<S: Read + Write>(client: &mut WsClient<S>, server: &XmppServer) -> Connection {
+    let mut server = server.accept();
+    server.expect(OPEN_UP);
+    server.send(HEADER);
+    expect_text(client, HEADER_DOWN);
+    server
+}
+
+/// Fails unless a stanza with a body of so many bytes passes in both directions. It need not fit
+/// into the buffers on the way.
+pub fn large_both_ways<S: Read + Write + Send>(
+    client: &mut WsClient<S>,
+    server: &mut Connection,
+    bytes: usize,
+) {
+    let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(bytes));
+    thread::scope(|scope| {
+        scope.spawn(|| client.send_text(&stanza).expect("send"));
+        server.expect(&stanza);
+    });
+    thread::scope(|scope| {
+        scope.spawn(|| server.send(&stanza));
+        expect_text(client, &stanza);
+    });
 }
 
 /// Fails unless stanzas pass in both directions.

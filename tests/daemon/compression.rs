@@ -28,10 +28,7 @@ fn client(daemon: &Daemon) -> WsClient {
 fn session(stage: &Stage) -> (WsClient, Connection) {
     let mut client = client(&stage.daemon);
     send(&mut client, OPEN);
-    let mut server = stage.server.accept();
-    server.expect(OPEN_UP);
-    server.send(HEADER);
-    expect_text(&mut client, HEADER_DOWN);
+    let server = both_headers(&mut client, &stage.server);
     (client, server)
 }
 

@@ -235,10 +235,7 @@ fn a_silent_client_is_given_up() {
     request.extend(frame(FIN | TEXT, OPEN.as_bytes()));
     client.send_raw(&request).unwrap();
     assert_eq!(client.read_response().unwrap().status, 101);
-    let mut server = stage.server.accept();
-    server.expect(OPEN_UP);
-    server.send(HEADER);
-    expect_text(&mut client, HEADER_DOWN);
+    let mut server = both_headers(&mut client, &stage.server);
     let mut silent = stage.daemon.client();
     expect_opening_error(&mut silent, "connection-timeout", "", "silent");
     client.send_text(PRESENCE).unwrap();

@@ -3,7 +3,7 @@
 //! sent with the request (RFC 6455, section 4.2).
 
 use crate::common::daemon::Daemon;
-use crate::common::stage::{HEADER, HEADER_DOWN, OPEN, OPEN_UP, Stage, expect_text};
+use crate::common::stage::{OPEN, OPEN_UP, Stage, both_headers};
 use crate::common::ws_client::{self, FIN, HANDSHAKE_KEY, Response, TEXT, WsClient, frame};
 
 /// Sends bytes and reads the refusal. Fails unless it is complete, announces the end of
@@ -134,10 +134,7 @@ fn frames_in_the_segment_of_the_request_are_read() {
     bytes.extend(frame(FIN | TEXT, OPEN.as_bytes()));
     client.send_raw(&bytes).unwrap();
     assert_eq!(client.read_response().unwrap().status, 101);
-    let mut server = stage.server.accept();
-    server.expect(OPEN_UP);
-    server.send(HEADER);
-    expect_text(&mut client, HEADER_DOWN);
+    both_headers(&mut client, &stage.server);
     stage.daemon.stop();
 }
 

@@ -41,10 +41,7 @@ fn a_session_line_has_every_field() {
     let origin = ("Origin", "https://a.example");
     let mut client = WsClient::connect(stage.daemon.address, "/", &[origin], Some("xmpp")).unwrap();
     client.send_text(OPEN).unwrap();
-    let mut server = stage.server.accept();
-    server.expect(OPEN_UP);
-    server.send(HEADER);
-    expect_text(&mut client, HEADER_DOWN);
+    let mut server = both_headers(&mut client, &stage.server);
     client.send_text(PRESENCE).unwrap();
     client.send_text("<a xmlns='u'/>").unwrap();
     server.expect(PRESENCE);
@@ -170,10 +167,7 @@ fn secrets_and_stanzas_are_never_logged() {
         let mut client =
             WsClient::connect(stage.daemon.address, &path, &[cookie], Some("xmpp")).unwrap();
         client.send_text(OPEN).unwrap();
-        let mut server = stage.server.accept();
-        server.expect(OPEN_UP);
-        server.send(HEADER);
-        expect_text(&mut client, HEADER_DOWN);
+        let mut server = both_headers(&mut client, &stage.server);
         server.send(&down);
         client.send_text(&up).unwrap();
         client

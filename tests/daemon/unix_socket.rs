@@ -5,7 +5,6 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use nix::sys::signal::Signal;
 use openssl::ssl::{SslConnector, SslMethod};
@@ -97,20 +96,9 @@ fn a_session_from_begin_to_end() {
     scene.daemon.wait_for_line(&place);
     let mut client = scene.client(&[]);
     client.send_text(OPEN).unwrap();
-    let mut server = server.accept();
-    server.expect(OPEN_UP);
-    server.send(HEADER);
-    expect_text(&mut client, HEADER_DOWN);
+    let mut server = both_headers(&mut client, &server);
     for size in [10, 65_536, 300_000, 1_000_000] {
-        let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(size));
-        thread::scope(|scope| {
-            scope.spawn(|| client.send_text(&stanza).expect("send"));
-            server.expect(&stanza);
-        });
-        thread::scope(|scope| {
-            scope.spawn(|| server.send(&stanza));
-            expect_text(&mut client, &stanza);
-        });
+        large_both_ways(&mut client, &mut server, size);
     }
     client.send_text(CLIENT_CLOSE).unwrap();
     server.expect(END);
@@ -266,19 +254,8 @@ fn tls_is_spoken_behind_a_proxy_header_too() {
     let response = client.handshake("/", &[], Some("xmpp")).unwrap();
     assert_eq!(response.status, 101);
     client.send_text(OPEN).unwrap();
-    let mut server = server.accept();
-    server.expect(OPEN_UP);
-    server.send(HEADER);
-    expect_text(&mut client, HEADER_DOWN);
-    let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(300_000));
-    thread::scope(|scope| {
-        scope.spawn(|| client.send_text(&stanza).expect("send"));
-        server.expect(&stanza);
-    });
-    thread::scope(|scope| {
-        scope.spawn(|| server.send(&stanza));
-        expect_text(&mut client, &stanza);
-    });
+    let mut server = both_headers(&mut client, &server);
+    large_both_ways(&mut client, &mut server, 300_000);
     let line = " 203.0.113.9:4711: TLSv1.3 with the client";
     scene.daemon.wait_for_line(line);
     scene.daemon.stop();

@@ -256,10 +256,7 @@ fn a_browser_that_sends_them_costs_only_itself() {
         let accept = response.field("Sec-WebSocket-Accept");
         assert_eq!(accept, Some(HANDSHAKE_ACCEPT));
         client.send_text(OPEN).unwrap();
-        let mut server = stage.server.accept();
-        server.expect(OPEN_UP);
-        server.send(HEADER);
-        expect_text(&mut client, HEADER_DOWN);
+        let server = both_headers(&mut client, &stage.server);
         (client, server)
     };
     let mut healthy = open(stage.tls("example.org", SslVersion::TLS1_3));

@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 
 use crate::common::certificates::{Authority, Content, Identity};
 use crate::common::daemon::{Daemon, PROGRAM, TempFile, by_openssl};
@@ -34,20 +33,9 @@ fn a_session_from_begin_to_end_in_both_versions() {
         // The chain has the certificate and its issuer.
         assert_eq!(ssl.peer_cert_chain().map(|chain| chain.len()), Some(2));
         client.send_text(OPEN).unwrap();
-        let mut server = stage.server.accept();
-        server.expect(OPEN_UP);
-        server.send(HEADER);
-        expect_text(&mut client, HEADER_DOWN);
+        let mut server = both_headers(&mut client, &stage.server);
         for size in [10, 16_384, 65_536, 300_000] {
-            let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(size));
-            thread::scope(|scope| {
-                scope.spawn(|| client.send_text(&stanza).expect("send"));
-                server.expect(&stanza);
-            });
-            thread::scope(|scope| {
-                scope.spawn(|| server.send(&stanza));
-                expect_text(&mut client, &stanza);
-            });
+            large_both_ways(&mut client, &mut server, size);
         }
         // Each byte in its own record.
         let dribbled = frame(FIN | TEXT, PRESENCE.as_bytes());
@@ -396,10 +384,7 @@ fn an_idle_session_costs_little() {
     let session = |n: usize| {
         let mut client = stage.client(VERSIONS[n % 2]);
         client.send_text(OPEN).unwrap();
-        let mut server = stage.server.accept();
-        server.expect(OPEN_UP);
-        server.send(HEADER);
-        expect_text(&mut client, HEADER_DOWN);
+        let mut server = both_headers(&mut client, &stage.server);
         let size = if n.is_multiple_of(20) { 60_000 } else { 100 };
         let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(size));
         client.send_text(&stanza).unwrap();

@@ -28,10 +28,7 @@ fn the_next_browser_gets_the_new_certificate() {
         let stage = WssStage::set(&[&["example.com"]], "");
         let mut client = stage.client(version);
         client.send_text(OPEN).unwrap();
-        let mut server = stage.server.accept();
-        server.expect(OPEN_UP);
-        server.send(HEADER);
-        expect_text(&mut client, HEADER_DOWN);
+        let mut server = both_headers(&mut client, &stage.server);
 
         replace(&stage, &["renewed.example.com", "example.com"]);
         assert_eq!(

@@ -31,6 +31,8 @@ const MISSED_PINGS: u8 = 2;
 /// The reason in the Close frame when the server's connection is lost. The C daemon used the
 /// same text.
 const SERVER_CLOSED: &str = "XMPP server closed";
+/// Ends the stream with the server, whose end tag the client has not sent.
+const END: ServerAction = ServerAction::End(EndTag::Ours);
 
 /// The stream with the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -288,8 +290,7 @@ impl Machine {
             Event::ServerViolation => {
                 let error =
                     StreamError::RemoteConnectionFailed("the server sent an invalid stream");
-                let end = ServerAction::End(EndTag::Ours);
-                self.fail(error, end, Cause::ServerViolation)
+                self.fail(error, END, Cause::ServerViolation)
             }
             Event::Deadline { silent } => self.ping(silent),
             _ => self.upgraded(event),
@@ -299,10 +300,9 @@ impl Machine {
     /// Handles the events that end a session in the same way in all phases from the upgrade to
     /// the Close frame.
     fn upgraded(&mut self, event: Event) -> Actions {
-        let end = ServerAction::End(EndTag::Ours);
         match event {
             Event::Ended => self
-                .leave(Phase::Closing, end, Cause::ClientEnded)
+                .leave(Phase::Closing, END, Cause::ClientEnded)
                 .end_stream(CloseCode::NORMAL),
             Event::CloseFrame => Actions {
                 echo_close: true,
@@ -419,26 +419,24 @@ impl Machine {
     }
 
     fn violation(&mut self, error: StreamError) -> Actions {
-        let end = ServerAction::End(EndTag::Ours);
-        self.fail(error, end, Cause::Violation(error))
+        self.fail(error, END, Cause::Violation(error))
     }
 
     /// Fails the connection (RFC 6455, section 7.1.7). If a message is too big, the client also
     /// gets a stream error, or it would only send the message again.
     fn frame_violation(&mut self, error: ws::Error) -> Actions {
-        let end = ServerAction::End(EndTag::Ours);
         let too_big = match error {
             ws::Error::FrameTooBig(_) => TooBig::Frame,
             ws::Error::MessageTooBig(_) if self.phase == Phase::AwaitOpen => TooBig::FirstMessage,
             ws::Error::MessageTooBig(_) => TooBig::Message,
             _ => {
                 return self
-                    .leave(Phase::Lingering, end, Cause::FrameViolation(error))
+                    .leave(Phase::Lingering, END, Cause::FrameViolation(error))
                     .close(error.close_code(), "");
             }
         };
         let cause = Cause::TooBig(too_big);
-        self.tell(StreamError::TooBig, Phase::Lingering, end, cause)
+        self.tell(StreamError::TooBig, Phase::Lingering, END, cause)
             .end_stream(error.close_code())
     }
 
@@ -452,8 +450,7 @@ impl Machine {
     }
 
     fn server_ended(&mut self) -> Actions {
-        let end = ServerAction::End(EndTag::Ours);
-        self.leave(Phase::Closing, end, Cause::ServerEnded)
+        self.leave(Phase::Closing, END, Cause::ServerEnded)
             .end_stream(CloseCode::NORMAL)
     }
 

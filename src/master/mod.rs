@@ -56,7 +56,7 @@ pub enum Role {
     Master(Result<(), String>),
 }
 
-/// What the master gives to a worker.
+/// What a process needs to serve; in a worker it comes from the master.
 pub struct WorkerSetup {
     pub config: Rc<Config>,
     pub endpoints: Vec<Rc<Endpoint>>,

@@ -234,13 +234,7 @@ impl Plan {
                 Role::Worker(worker) => {
                     // They belong to the master, which also logs any failure.
                     drop(files);
-                    let WorkerSetup {
-                        config,
-                        endpoints,
-                        listeners,
-                        setup,
-                    } = *worker;
-                    return run(config, endpoints, listeners, setup, log).map_err(drop);
+                    return run(*worker, log).map_err(drop);
                 }
             },
         };
@@ -274,8 +268,13 @@ impl Plan {
             generation: generations.number(),
             generations: Some(generations),
         };
-        let listeners = self.sets.swap_remove(0);
-        run(Rc::new(self.config), self.endpoints, listeners, setup, log)
+        let worker = WorkerSetup {
+            config: Rc::new(self.config),
+            endpoints: self.endpoints,
+            listeners: self.sets.swap_remove(0),
+            setup,
+        };
+        run(worker, log)
     }
 
     fn serve_as_master(self, generations: Generations, notify: Notify, log: &Rc<Log>) -> Role {
@@ -367,13 +366,13 @@ fn bind_status(
     Ok(sets)
 }
 
-fn run(
-    config: Rc<Config>,
-    endpoints: Vec<Rc<Endpoint>>,
-    listeners: Vec<Socket>,
-    mut setup: Setup,
-    log: &Rc<Log>,
-) -> Result<(), String> {
+fn run(worker: WorkerSetup, log: &Rc<Log>) -> Result<(), String> {
+    let WorkerSetup {
+        config,
+        endpoints,
+        listeners,
+        mut setup,
+    } = worker;
     let notify = std::mem::take(&mut setup.notify);
     let reactor = Contexts::new(config.ca_files())
         .and_then(|tls| Reactor::new(config, tls, Rc::clone(log), listeners, endpoints, setup));

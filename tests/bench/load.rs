@@ -37,6 +37,8 @@ enum State {
     Ready,
     /// A client that disturbs others; its answers do not matter.
     Noise,
+    /// A client that disturbs others, but sends a stanza only for each answer.
+    Steady,
     /// The server waits for the stream header and echoes what follows.
     Greeting,
     Echo,
@@ -65,6 +67,13 @@ impl Conn {
             received: 0,
             sent_at: VecDeque::new(),
         }
+    }
+
+    /// Counts bytes received. Returns the number of answers of this length that are complete.
+    fn take_whole(&mut self, received: usize, answer_len: usize) -> usize {
+        let total = self.received + received;
+        self.received = total % answer_len;
+        total / answer_len
     }
 
     fn send(&mut self, bytes: &[u8]) {
@@ -299,7 +308,7 @@ impl Load {
                 self.turn(None);
                 for (slot, bytes) in &self.noise {
                     let conn = &mut self.conns[*slot];
-                    if conn.out.is_empty() {
+                    if conn.out.is_empty() && !bytes.is_empty() {
                         conn.send(bytes);
                     }
                 }
@@ -323,6 +332,16 @@ impl Load {
         for slot in clients.slots {
             self.conns[slot].state = State::Noise;
             self.noise.push((slot, bytes.clone()));
+        }
+    }
+
+    /// Makes sessions keep stanzas in transit while others are paced with the same size.
+    pub fn make_steady(&mut self, clients: Clients, size: usize, in_flight: usize) {
+        self.begin(&clients, size);
+        for slot in clients.slots {
+            self.conns[slot].state = State::Steady;
+            self.conns[slot].send(&self.wire.request.repeat(in_flight));
+            self.noise.push((slot, Vec::new()));
         }
     }
 
@@ -428,13 +447,15 @@ impl Load {
         match conn.state {
             State::Echo => return conn.send(bytes),
             State::Noise => return,
+            State::Steady => {
+                let whole = conn.take_whole(bytes.len(), self.wire.answer_len);
+                return conn.send(&self.wire.request.repeat(whole));
+            }
             State::Ready => {
-                conn.received += bytes.len();
-                let whole = conn.received / self.wire.answer_len;
+                let whole = conn.take_whole(bytes.len(), self.wire.answer_len);
                 if whole == 0 {
                     return;
                 }
-                conn.received %= self.wire.answer_len;
                 self.answers += whole as u64;
                 if !conn.sent_at.is_empty() {
                     let now = now();
@@ -443,11 +464,10 @@ impl Load {
                     self.latencies_ns.extend(latencies);
                 }
                 match whole {
-                    _ if !self.go_on => {}
-                    1 => conn.send(&self.wire.request),
-                    _ => conn.send(&self.wire.request.repeat(whole)),
+                    _ if !self.go_on => return,
+                    1 => return conn.send(&self.wire.request),
+                    _ => return conn.send(&self.wire.request.repeat(whole)),
                 }
-                return;
             }
             _ => conn.head.extend_from_slice(bytes),
         }

@@ -42,6 +42,7 @@ pub fn all(plan: &Plan, mut load: Load, start: impl Fn(Form, &Load) -> Vec<Relay
         }
         if part.has_latency() && plan.wants(form, "fair") {
             results.rows.push(fair(plan, &mut load, &relays));
+            results.rows.push(beside_many(plan, &mut load, &relays));
         }
         for &(count, most) in &part.setups {
             if plan.wants(form, "setup") {
@@ -182,5 +183,35 @@ fn fair(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Row {
     Row {
         most: Some(2.0),
         ..row(Form::Plain, name, "times that without them", &rounds)
+    }
+}
+
+/// How long others wait beside many sessions that have as much in flight as they like, but wait
+/// for their answers.
+fn beside_many(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Row {
+    const SIZE: usize = 200;
+    const CLIENTS: usize = 50;
+    const PER_SECOND: f64 = 500.0;
+    const OTHERS: usize = 200;
+    const IN_FLIGHT: usize = 60;
+    let time = Duration::from_millis(plan.round_ms);
+    let mut rounds = Vec::new();
+    for _ in 0..plan.rounds {
+        let mut round = Vec::new();
+        for relay in relays {
+            let clients = load.open(relay, CLIENTS);
+            let others = load.open(relay, OTHERS);
+            load.make_steady(others, SIZE, IN_FLIGHT);
+            let sorted = load.paced(&clients, SIZE, PER_SECOND, time);
+            round.push(sorted[sorted.len() / 2] as f64 / 1000.0);
+            load.end_noise();
+            load.close(clients);
+        }
+        rounds.push(round);
+    }
+    let name = format!("p50 of {CLIENTS} sessions beside {OTHERS} with {IN_FLIGHT} in flight");
+    Row {
+        most_ratio: Some(1.0),
+        ..row(Form::Plain, &name, "us", &rounds)
     }
 }

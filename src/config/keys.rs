@@ -23,8 +23,8 @@ pub struct Key {
     /// The default as it would be written in the file; empty if it cannot be written.
     pub default: &'static str,
     kind: Kind,
-    /// For a key that needs a restart: whether two configurations differ in it.
-    differs: Option<fn(&Config, &Config) -> bool>,
+    /// Whether two configurations differ in it; `None` if a reload applies a change.
+    pub differs: Option<fn(&Config, &Config) -> bool>,
 }
 
 type Range = RangeInclusive<u64>;
@@ -141,16 +141,6 @@ impl Key {
             Time(_) | TimeOrNever(_) => Some("seconds"),
             _ => None,
         }
-    }
-
-    /// Whether a change needs a restart; otherwise a reload applies it.
-    pub fn needs_restart(&self) -> bool {
-        self.differs.is_some()
-    }
-
-    /// Whether the key needs a restart and two configurations differ in it.
-    pub(super) fn waits(&self, old: &Config, new: &Config) -> bool {
-        self.differs.is_some_and(|differs| differs(old, new))
     }
 
     fn set(&self, config: &mut Config, setting: &mut Setting<'_>) {

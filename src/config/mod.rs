@@ -226,8 +226,8 @@ impl Config {
 
     /// The keys that `new` changes and that need a restart.
     pub fn start_keys_changed(&self, new: &Config) -> Vec<&'static str> {
-        let waiting = KEYS.iter().filter(|key| key.waits(self, new));
-        waiting.map(|key| key.name).collect()
+        let differs = |key: &&Key| key.differs.is_some_and(|differs| differs(self, new));
+        KEYS.iter().filter(differs).map(|key| key.name).collect()
     }
 
     /// Whether the top-level keys are the only listener.

@@ -6,7 +6,7 @@ use std::thread;
 
 use super::daemon::Daemon;
 use super::ws_client::WsClient;
-use super::xmpp_server::{Connection, XmppServer};
+use super::xmpp_server::{Connection, Socket, XmppServer};
 use jabsocket::expat::Parser;
 
 /// The client's `<open/>`.
@@ -128,9 +128,9 @@ pub fn both_headers<S: Read + Write>(client: &mut WsClient<S>, server: &XmppServ
 
 /// Fails unless a stanza with a body of so many bytes passes in both directions. It need not fit
 /// into the buffers on the way.
-pub fn large_both_ways<S: Read + Write + Send>(
-    client: &mut WsClient<S>,
-    server: &mut Connection,
+pub fn large_both_ways<C: Read + Write + Send, S: Socket + Send>(
+    client: &mut WsClient<C>,
+    server: &mut Connection<S>,
     bytes: usize,
 ) {
     let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(bytes));
@@ -145,7 +145,7 @@ pub fn large_both_ways<S: Read + Write + Send>(
 }
 
 /// Fails unless stanzas pass in both directions.
-pub fn exchange((client, server): &mut (WsClient, Connection)) {
+pub fn exchange<S: Socket>((client, server): &mut (WsClient, Connection<S>)) {
     client.send_text(PRESENCE).unwrap();
     server.expect(PRESENCE);
     server.send("<b xmlns='u'/>");

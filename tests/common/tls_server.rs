@@ -1,8 +1,8 @@
 //! A scripted XMPP server with TLS, by STARTTLS or from the first byte, and a daemon that
 //! trusts the server's authority. The server records the daemon's handshake.
 
-use std::io::{ErrorKind, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 use openssl::ssl::{
@@ -12,10 +12,10 @@ use openssl::ssl::{
 
 use super::certificates::{Authority, Identity};
 use super::daemon::{Daemon, TempFile};
+use super::is_reset;
 use super::stage::{HEADER, HEADER_DOWN, OPEN, OPEN_UP, expect_text};
 use super::ws_client::WsClient;
-use super::xmpp_server::{Connection, XmppServer};
-use super::{is_reset, reset};
+use super::xmpp_server::{Connection, End, Socket, XmppServer};
 
 /// The server's header before TLS; after TLS it sends [`HEADER`].
 pub const CLEAR_HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
@@ -36,22 +36,10 @@ pub const FEATURES_DOWN: &str = "<stream:features xmlns=\"jabber:client\" \
 pub const STARTTLS: &str = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 pub const PROCEED: &str = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
 
-/// How a TLS connection ended, seen from the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsEnd {
-    /// By the TLS alert.
-    CloseNotify,
-    /// By TCP alone.
-    Fin,
-    /// By a reset.
-    Reset,
-}
-
 /// A listening server with a certificate.
 pub struct TlsServer {
     pub tcp: XmppServer,
     context: SslContext,
-    /// The last ClientHello.
     hello: Arc<Mutex<Hello>>,
 }
 
@@ -124,12 +112,12 @@ impl TlsServer {
         *self.hello.lock().unwrap() = Hello::default();
         let ssl = Ssl::new(&self.context).expect("a connection");
         let stream = ssl.accept(stream).map_err(|error| error.to_string())?;
-        Ok(TlsConnection {
-            stream,
-            hello: self.hello.lock().unwrap().clone(),
-            received: Vec::new(),
-            read: 0,
-        })
+        Ok(Connection::new(stream))
+    }
+
+    /// What the last ClientHello contained.
+    pub fn hello(&self) -> Hello {
+        self.hello.lock().unwrap().clone()
     }
 
     pub fn handshake(&self, stream: TcpStream) -> TlsConnection {
@@ -154,19 +142,32 @@ impl TlsServer {
 }
 
 /// A TLS connection from the daemon.
-pub struct TlsConnection {
-    pub stream: SslStream<TcpStream>,
-    pub hello: Hello,
-    received: Vec<u8>,
-    read: usize,
+pub type TlsConnection = Connection<SslStream<TcpStream>>;
+
+impl Socket for SslStream<TcpStream> {
+    fn read_some(&mut self, piece: &mut [u8]) -> io::Result<Result<usize, End>> {
+        let error = match self.ssl_read(piece) {
+            Ok(n) => return Ok(Ok(n)),
+            Err(error) => error,
+        };
+        match (error.code(), error.into_io_error()) {
+            (ErrorCode::ZERO_RETURN, _) => Ok(Err(End::CloseNotify)),
+            (_, Ok(why)) if is_reset(&why) => Ok(Err(End::Reset)),
+            (_, Ok(why)) if why.kind() == ErrorKind::Interrupted => Ok(Ok(0)),
+            (_, Ok(why)) => Err(why),
+            // The library's "unexpected eof".
+            (ErrorCode::SSL | ErrorCode::SYSCALL, Err(_)) => Ok(Err(End::Fin)),
+            // A record without data, for example a ticket.
+            (_, Err(_)) => Ok(Ok(0)),
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref()
+    }
 }
 
 impl TlsConnection {
-    /// The name that the client asked for.
-    pub fn sni(&self) -> Option<&str> {
-        self.hello.sni.as_deref()
-    }
-
     /// The protocol agreed upon by ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
         self.stream.ssl().selected_alpn_protocol()
@@ -181,33 +182,11 @@ impl TlsConnection {
         self.stream.ssl().session_reused()
     }
 
-    /// Fails unless the next bytes are these.
-    pub fn expect(&mut self, text: &str) {
-        while self.received.len() - self.read < text.len() {
-            if let Err(end) = self.fill() {
-                panic!("{end:?} before {text:?}, after {:?}", self.text());
-            }
-        }
-        let taken = self.take(text.len());
-        assert_eq!(taken, text, "what the server received");
-    }
-
     /// Expects this header and answers it with header and features.
     pub fn greet(&mut self, header_up: &str) {
         self.expect(header_up);
         self.send(HEADER);
         self.send(FEATURES);
-    }
-
-    pub fn send(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).expect("send");
-    }
-
-    /// Sends each byte in a TLS record of its own.
-    pub fn dribble(&mut self, text: &str) {
-        for byte in text.as_bytes() {
-            self.stream.write_all(&[*byte]).expect("send");
-        }
     }
 
     /// Sends close_notify and closes the direction from the server.
@@ -216,67 +195,10 @@ impl TlsConnection {
         self.half_close();
     }
 
-    /// Closes the direction from the server without close_notify.
-    pub fn half_close(&mut self) {
-        let tcp = self.stream.get_ref();
-        tcp.shutdown(Shutdown::Write).expect("shutdown");
-    }
-
-    /// Resets the connection.
-    pub fn reset(self) {
-        let tcp = self.stream.get_ref().try_clone().expect("another handle");
-        reset(tcp);
-    }
-
-    /// Waits for the end of the connection; returns what the test had not read before it.
-    pub fn read_end(&mut self) -> (TlsEnd, String) {
-        let end = loop {
-            if let Err(end) = self.fill() {
-                break end;
-            }
-        };
-        let rest = self.take(self.received.len() - self.read);
-        (end, rest)
-    }
-
     /// Fails unless `text` comes next, followed by close_notify.
     pub fn expect_end(&mut self, text: &str) {
-        let ended = (TlsEnd::CloseNotify, text.to_owned());
+        let ended = (End::CloseNotify, text.to_owned());
         assert_eq!(self.read_end(), ended, "the end of the connection");
-    }
-
-    /// Everything that was received, whether the test has read it or not.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.received).into_owned()
-    }
-
-    fn take(&mut self, len: usize) -> String {
-        let bytes = self.received[self.read..][..len].to_vec();
-        self.read += len;
-        String::from_utf8(bytes).expect("the daemon sent UTF-8")
-    }
-
-    fn fill(&mut self) -> Result<(), TlsEnd> {
-        let mut piece = [0; 16 << 10];
-        loop {
-            let error = match self.stream.ssl_read(&mut piece) {
-                Ok(n) => {
-                    self.received.extend_from_slice(&piece[..n]);
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            match (error.code(), error.io_error()) {
-                (ErrorCode::ZERO_RETURN, _) => return Err(TlsEnd::CloseNotify),
-                (_, Some(why)) if is_reset(why) => return Err(TlsEnd::Reset),
-                (_, Some(why)) if why.kind() == ErrorKind::Interrupted => {}
-                (_, Some(_)) => panic!("{error}; received so far: {:?}", self.text()),
-                // The library's "unexpected eof".
-                (ErrorCode::SSL | ErrorCode::SYSCALL, None) => return Err(TlsEnd::Fin),
-                // A record without data, for example a ticket.
-                (_, None) => {}
-            }
-        }
     }
 }
 
@@ -348,14 +270,6 @@ impl TlsStage {
 pub fn expect_greeted(client: &mut WsClient) {
     expect_text(client, HEADER_DOWN);
     expect_text(client, FEATURES_DOWN);
-}
-
-/// Fails unless stanzas pass in both directions.
-pub fn expect_alive((client, server): &mut (WsClient, TlsConnection)) {
-    client.send_text("<r xmlns='urn:x'/>").expect("send");
-    server.expect("<r xmlns='urn:x'/>");
-    server.send("<a xmlns='urn:x'/>");
-    expect_text(client, "<a xmlns='urn:x'/>");
 }
 
 /// Fails unless the client receives the daemon's own `<open/>`, the error

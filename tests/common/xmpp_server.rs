@@ -1,7 +1,7 @@
 //! A scripted XMPP server. It sends what the test tells it to and keeps every byte that
 //! it receives. It can send byte by byte, stall, reset and break the rules.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use nix::poll::PollFlags;
@@ -11,10 +11,36 @@ use super::{PATIENCE, is_reset, reset, wait_for};
 /// How a connection ended, seen from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// By FIN.
+    /// By the TLS alert.
+    CloseNotify,
+    /// By FIN alone.
     Fin,
     /// By a reset.
     Reset,
+}
+
+/// The server's end of a connection, with or without TLS.
+pub trait Socket: Write {
+    /// Waits for bytes, and returns how many, or how the connection ended. There may be none
+    /// yet.
+    fn read_some(&mut self, piece: &mut [u8]) -> io::Result<Result<usize, End>>;
+
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Socket for TcpStream {
+    fn read_some(&mut self, piece: &mut [u8]) -> io::Result<Result<usize, End>> {
+        match self.read(piece) {
+            Ok(0) => Ok(Err(End::Fin)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(Ok(0)),
+            Err(error) if is_reset(&error) => Ok(Err(End::Reset)),
+            result => result.map(Ok),
+        }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
 }
 
 /// A listening server.
@@ -47,11 +73,7 @@ impl XmppServer {
         stream
             .set_write_timeout(Some(PATIENCE))
             .expect("write timeout");
-        Connection {
-            stream,
-            received: Vec::new(),
-            read: 0,
-        }
+        Connection::new(stream)
     }
 
     /// Whether there was no connection since the last `accept`.
@@ -61,15 +83,23 @@ impl XmppServer {
 }
 
 /// One connection from the daemon.
-pub struct Connection {
-    pub stream: TcpStream,
+pub struct Connection<S = TcpStream> {
+    pub stream: S,
     /// Everything that was received.
     received: Vec<u8>,
     /// How much of `received` the test has read.
     read: usize,
 }
 
-impl Connection {
+impl<S: Socket> Connection<S> {
+    pub fn new(stream: S) -> Connection<S> {
+        Connection {
+            stream,
+            received: Vec::new(),
+            read: 0,
+        }
+    }
+
     /// Reads up to and including `pattern`.
     pub fn read_until(&mut self, pattern: &str) -> String {
         loop {
@@ -101,21 +131,22 @@ impl Connection {
         self.stream.write_all(text.as_bytes()).expect("send");
     }
 
-    /// Sends each byte in a segment of its own.
+    /// Sends each byte in a segment, or TLS record, of its own.
     pub fn dribble(&mut self, text: &str) {
         for byte in text.as_bytes() {
             self.stream.write_all(&[*byte]).expect("send");
         }
     }
 
-    /// Closes only the direction from the server.
+    /// Closes only the direction from the server, without close_notify.
     pub fn half_close(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("shutdown");
+        let tcp = self.stream.tcp();
+        tcp.shutdown(Shutdown::Write).expect("shutdown");
     }
 
     /// Resets the connection.
     pub fn reset(self) {
-        reset(self.stream);
+        reset(self.stream.tcp().try_clone().expect("another handle"));
     }
 
     /// Waits for the end of the connection; returns what the test had not read before it.
@@ -127,18 +158,6 @@ impl Connection {
         };
         let rest = self.take(self.received.len() - self.read);
         (end, rest)
-    }
-
-    /// Fails unless the connection ends next, without an end tag.
-    pub fn expect_cut(&mut self) {
-        assert_eq!(self.read_end(), (End::Fin, String::new()), "a cut");
-    }
-
-    /// Fails unless the stream's end tag comes next, followed by the end of the
-    /// connection.
-    pub fn expect_end(&mut self) {
-        let ended = (End::Fin, "</stream:stream>".to_owned());
-        assert_eq!(self.read_end(), ended, "the end of the stream");
     }
 
     /// Everything that was received, whether the test has read it or not.
@@ -154,17 +173,26 @@ impl Connection {
 
     fn fill(&mut self) -> Result<(), End> {
         let mut piece = [0; 16 << 10];
-        loop {
-            match self.stream.read(&mut piece) {
-                Ok(0) => return Err(End::Fin),
-                Ok(n) => {
-                    self.received.extend_from_slice(&piece[..n]);
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if is_reset(&error) => return Err(End::Reset),
-                Err(error) => panic!("{error}; received so far: {:?}", self.text()),
+        match self.stream.read_some(&mut piece) {
+            Ok(read) => {
+                self.received.extend_from_slice(&piece[..read?]);
+                Ok(())
             }
+            Err(error) => panic!("{error}; received so far: {:?}", self.text()),
         }
+    }
+}
+
+impl Connection {
+    /// Fails unless the connection ends next, without an end tag.
+    pub fn expect_cut(&mut self) {
+        assert_eq!(self.read_end(), (End::Fin, String::new()), "a cut");
+    }
+
+    /// Fails unless the stream's end tag comes next, followed by the end of the
+    /// connection.
+    pub fn expect_end(&mut self) {
+        let ended = (End::Fin, "</stream:stream>".to_owned());
+        assert_eq!(self.read_end(), ended, "the end of the stream");
     }
 }

@@ -107,7 +107,7 @@ fn the_header_is_sent_first() {
                     let mut server = scene.server.handshake(connection.stream);
                     server.greet(OPEN_UP);
                     expect_greeted(&mut client);
-                    expect_alive(&mut (client, server));
+                    exchange(&mut (client, server));
                 }
                 scene.daemon.stop();
             }
@@ -156,6 +156,6 @@ fn a_redirect_target_gets_the_header_too() {
     let mut server = scene.server.try_proceed(second).expect("TLS");
     server.greet(OPEN_UP);
     expect_greeted(&mut client);
-    expect_alive(&mut (client, server));
+    exchange(&mut (client, server));
     scene.daemon.stop();
 }

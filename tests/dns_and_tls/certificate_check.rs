@@ -31,7 +31,7 @@ fn handshake(server: &TlsServer, name: &str) -> Result<TlsConnection, String> {
 fn expect_served(daemon: &Daemon, server: &TlsServer, (domain, name): (&str, &str)) {
     let mut client = client(daemon, domain);
     let mut connection = handshake(server, name).unwrap_or_else(|why| panic!("{domain}: {why}"));
-    assert_eq!(connection.sni(), Some(name));
+    assert_eq!(server.hello().sni.as_deref(), Some(name));
     connection.greet(&OPEN_UP.replace("example.org", name));
     expect_greeted(&mut client);
 }
@@ -187,7 +187,7 @@ fn names_are_compared_as_dns_names() {
     connection.send(&format!("{CLEAR_HEADER}{OFFER}"));
     connection.expect(STARTTLS);
     let mut connection = server.try_proceed(connection).expect("TLS");
-    assert_eq!(connection.sni(), Some(names[2]));
+    assert_eq!(server.hello().sni.as_deref(), Some(names[2]));
     connection.greet(&OPEN_UP.replace("example.org", domains[1]));
     expect_greeted(&mut client);
     daemon.stop();

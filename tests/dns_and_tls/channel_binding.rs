@@ -59,7 +59,7 @@ fn relayed_to(origin: Option<&str>, more: &[&str], features: &str) -> String {
     server.send(features);
     expect_text(&mut client, HEADER_DOWN);
     let text = client.read_text().expect("features");
-    expect_alive(&mut (client, server));
+    exchange(&mut (client, server));
     stage.daemon.stop();
     text
 }

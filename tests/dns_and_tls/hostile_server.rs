@@ -53,7 +53,7 @@ impl Scene {
     /// Fails unless the session of `client` has ended and the other session works.
     fn expect_end(&mut self, client: &mut WsClient, case: &str) {
         expect_no_way(client, case);
-        expect_alive(&mut self.healthy);
+        exchange(&mut self.healthy);
         let grown = self.stage.daemon.resident().saturating_sub(self.before);
         assert!(
             grown < GROWTH_BYTES,
@@ -64,7 +64,7 @@ impl Scene {
 
     /// Fails unless the healthy session still works at the end.
     fn stop(mut self) {
-        expect_alive(&mut self.healthy);
+        exchange(&mut self.healthy);
         self.stage.daemon.stop();
     }
 }
@@ -110,8 +110,8 @@ fn white_space_after_proceed_does_no_harm() {
     let mut server = scene.stage.server.handshake(server.stream);
     server.greet(OPEN_UP);
     expect_greeted(&mut client);
-    expect_alive(&mut (client, server));
-    expect_alive(&mut scene.healthy);
+    exchange(&mut (client, server));
+    exchange(&mut scene.healthy);
     scene.stop();
 }
 

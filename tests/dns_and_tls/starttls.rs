@@ -18,7 +18,7 @@ fn the_users_name_is_sent_under_tls_only() {
     assert_eq!(connection.text(), format!("{OPEN_UP}{STARTTLS}"));
     connection.send(PROCEED);
     let mut server = stage.server.handshake(connection.stream);
-    assert_eq!(server.sni(), Some("example.org"));
+    assert_eq!(stage.server.hello().sni.as_deref(), Some("example.org"));
     server.expect(&header_up);
     server.send(HEADER);
     // A server may offer STARTTLS again. The client does not see the offer.
@@ -27,7 +27,7 @@ fn the_users_name_is_sent_under_tls_only() {
     // The ID is that of the header after TLS.
     expect_text(&mut client, HEADER_DOWN);
     expect_text(&mut client, FEATURES_DOWN);
-    expect_alive(&mut (client, server));
+    exchange(&mut (client, server));
     let line = stage.daemon.wait_for_line(" with the server of ");
     assert!(line.contains("TLSv1.3 with the server of example.org"));
     stage.daemon.stop();
@@ -45,7 +45,7 @@ fn messages_wait_for_tls() {
     server.greet(OPEN_UP);
     server.expect(auth);
     expect_greeted(&mut client);
-    expect_alive(&mut (client, server));
+    exchange(&mut (client, server));
     stage.daemon.stop();
 }
 
@@ -61,7 +61,7 @@ fn tls_1_2_and_1_3_are_spoken() {
         let stage = TlsStage::set_with(server, &authority, REQUIRED, "");
         let mut session = stage.session();
         assert_eq!(session.1.version(), name);
-        expect_alive(&mut session);
+        exchange(&mut session);
         stage.daemon.stop();
     }
 }
@@ -96,7 +96,7 @@ fn the_dialogue_may_come_byte_by_byte() {
     server.dribble("<a xmlns='urn:x'><b/></a><c xmlns='urn:x'/>");
     expect_text(&mut client, "<a xmlns='urn:x'><b/></a>");
     expect_text(&mut client, "<c xmlns='urn:x'/>");
-    expect_alive(&mut (client, server));
+    exchange(&mut (client, server));
     stage.daemon.stop();
 }
 
@@ -112,7 +112,7 @@ fn header_and_offer_may_come_in_one_piece() {
     server.expect(OPEN_UP);
     server.send(&format!("{HEADER}{FEATURES}"));
     expect_greeted(&mut client);
-    expect_alive(&mut (client, server));
+    exchange(&mut (client, server));
     stage.daemon.stop();
 }
 

@@ -31,7 +31,7 @@ fn session(stage: &TlsStage, n: usize) -> (WsClient, TlsConnection) {
         expect_text(&mut client, &message);
     }
     let mut session = (client, server);
-    expect_alive(&mut session);
+    exchange(&mut session);
     session
 }
 
@@ -44,7 +44,7 @@ fn a_session_that_has_only_been_opened_costs_as_little() {
     sessions.extend((0..SESSIONS).map(|_| stage.session()));
     let each = stage.daemon.resident().saturating_sub(before) / SESSIONS;
     assert!(each < by_openssl(16_384, 30_720), "{each} bytes");
-    sessions.iter_mut().for_each(expect_alive);
+    sessions.iter_mut().for_each(exchange);
     stage.daemon.stop();
 }
 
@@ -61,7 +61,7 @@ fn an_idle_tls_session_costs_little() {
     assert!(each < by_openssl(16_384, 30_720), "{each} bytes");
     // The first and the last session still work.
     for at in [0, SESSIONS] {
-        expect_alive(&mut sessions[at]);
+        exchange(&mut sessions[at]);
     }
     // After their end, sessions leave no memory behind.
     let count = sessions.len();
@@ -69,7 +69,7 @@ fn an_idle_tls_session_costs_little() {
     let mut again: Vec<_> = (0..count).map(|n| session(&stage, n)).collect();
     let grown = stage.daemon.resident().saturating_sub(after);
     assert!(grown < count * 4096, "grown by {grown} bytes");
-    again.iter_mut().for_each(expect_alive);
+    again.iter_mut().for_each(exchange);
     stage.daemon.stop();
 }
 

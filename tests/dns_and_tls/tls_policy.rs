@@ -116,7 +116,7 @@ fn under_tls(scene: &Scene, mut client: WsClient, server: Connection) {
     server.greet(OPEN_UP);
     server.expect(AUTH);
     expect_greeted(&mut client);
-    expect_alive(&mut (client, server));
+    exchange(&mut (client, server));
 }
 
 fn in_plain_text(client: &mut WsClient, server: &mut Connection) {
@@ -200,8 +200,9 @@ fn direct_tls_sends_its_alpn_and_asks_for_no_starttls() {
     let scene = Scene::set("direct", Configured, "");
     let (mut client, connection) = scene.arrive();
     let mut server = scene.server.handshake(connection.stream);
-    assert_eq!(server.sni(), Some("example.org"));
-    assert_eq!(server.hello.alpn.as_deref(), Some(&b"\x0bxmpp-client"[..]));
+    let hello = scene.server.hello();
+    assert_eq!(hello.sni.as_deref(), Some("example.org"));
+    assert_eq!(hello.alpn.as_deref(), Some(&b"\x0bxmpp-client"[..]));
     assert_eq!(server.alpn(), Some(&b"xmpp-client"[..]));
     server.expect(OPEN_UP);
     server.send(HEADER);
@@ -210,7 +211,7 @@ fn direct_tls_sends_its_alpn_and_asks_for_no_starttls() {
     expect_greeted(&mut client);
     server.expect(AUTH);
     assert_eq!(server.text(), format!("{OPEN_UP}{AUTH}"));
-    expect_alive(&mut (client, server));
+    exchange(&mut (client, server));
     scene.daemon.stop();
 }
 
@@ -235,9 +236,10 @@ fn starttls_sends_no_alpn() {
     let scene = Scene::set("required", Configured, "");
     let mut client = scene.daemon.client();
     client.send_text(OPEN).unwrap();
-    let server = scene.server.starttls();
-    assert_eq!(server.hello.alpn, None);
-    assert_eq!(server.sni(), Some("example.org"));
+    let _server = scene.server.starttls();
+    let hello = scene.server.hello();
+    assert_eq!(hello.alpn, None);
+    assert_eq!(hello.sni.as_deref(), Some("example.org"));
     scene.daemon.stop();
 }
 

@@ -12,7 +12,7 @@ use crate::common::daemon::{Daemon, TempFile};
 use crate::common::prometheus::metrics;
 use crate::common::stage::*;
 use crate::common::tls_records::{Idle, Relay, Renegotiation, TLS12_CIPHER};
-use crate::common::tls_server::{TlsConnection, TlsServer, entry, expect_alive, expect_greeted};
+use crate::common::tls_server::{TlsConnection, TlsServer, entry, expect_greeted};
 use crate::common::wait_for;
 use crate::common::ws_client::{HANDSHAKE_ACCEPT, WsClient};
 use crate::common::wss_stage::{WssStage, connected, keys};
@@ -314,7 +314,7 @@ fn a_server_that_sends_them_costs_only_its_session() {
         server.send("<a xmlns='urn:x'/>");
         client.stream.set_read_timeout(None).unwrap();
         let done = || expect_text(&mut client, "<a xmlns='urn:x'/>");
-        beside(&daemon, count, || expect_alive(&mut healthy), done);
+        beside(&daemon, count, || exchange(&mut healthy), done);
     }
     daemon.stop();
 }

@@ -20,17 +20,9 @@ fn large_stanzas_go_both_ways() {
     let (mut client, mut server) = stage.session();
     // Near the sizes of a TLS record, of a read and of the high-water mark.
     for size in [16_000, 16_384, 16_400, 32_768, 60_000, 65_536, 300_000] {
-        let stanza = format!("<a xmlns='urn:x'>{}</a>", "x".repeat(size));
-        thread::scope(|scope| {
-            scope.spawn(|| client.send_text(&stanza).expect("send"));
-            server.expect(&stanza);
-        });
-        thread::scope(|scope| {
-            scope.spawn(|| server.send(&stanza));
-            expect_text(&mut client, &stanza);
-        });
+        large_both_ways(&mut client, &mut server, size);
     }
-    expect_alive(&mut (client, server));
+    exchange(&mut (client, server));
     stage.daemon.stop();
 }
 
@@ -101,7 +93,7 @@ fn an_echo_waits_for_the_client() {
     assert!(!done, "all was taken, though nobody reads");
     let grown = stage.daemon.resident().saturating_sub(before);
     assert!(grown < GROWTH_BYTES, "grown by {} KiB", grown / 1024);
-    expect_alive(&mut other);
+    exchange(&mut other);
     let mut reader = WsClient::new(client.stream.try_clone().unwrap());
     thread::scope(|scope| {
         scope.spawn(|| write_to_the_end(&client.stream, &mut pending, &mut next));
@@ -109,7 +101,7 @@ fn an_echo_waits_for_the_client() {
             expect_text(&mut reader, &large(n));
         }
     });
-    expect_alive(&mut other);
+    exchange(&mut other);
     stage.daemon.stop();
     echo.join().expect("the echo");
 }
@@ -124,17 +116,17 @@ fn resumes(daemon: &Daemon, server: &TlsServer, domain: &str) -> bool {
     connection.expect(&named(OPEN_UP));
     connection.send(&named(&format!("{CLEAR_HEADER}{OFFER}")));
     connection.expect(STARTTLS);
-    let mut server = server.try_proceed(connection).unwrap();
-    server.expect(&named(OPEN_UP));
-    server.send(&named(&format!("{HEADER}{FEATURES}")));
+    let mut tls = server.try_proceed(connection).unwrap();
+    tls.expect(&named(OPEN_UP));
+    tls.send(&named(&format!("{HEADER}{FEATURES}")));
     // Tickets arrive before this.
     expect_text(&mut client, &named(HEADER_DOWN));
     expect_text(&mut client, FEATURES_DOWN);
-    assert_eq!(server.sni(), Some(domain));
+    assert_eq!(server.hello().sni.as_deref(), Some(domain));
     client.send_text(CLIENT_CLOSE).unwrap();
     expect_stream_close(&mut client, 1000);
-    server.expect_end(END);
-    server.is_resumed()
+    tls.expect_end(END);
+    tls.is_resumed()
 }
 
 #[test]

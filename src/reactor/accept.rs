@@ -111,10 +111,10 @@ impl Reactor {
             session,
             armed: Armed::NOT,
             listed: true,
-            busy: false,
+            busy: true,
             recent: RecentWork::default(),
         });
         debug_assert_eq!(taken, slot);
-        self.run_list.push_back(slot);
+        self.busy_list.push_back(slot);
     }
 }

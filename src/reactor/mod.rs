@@ -77,7 +77,7 @@ struct ScheduledSession {
     armed: Armed,
     /// Whether it is on the run list, or on the list of busy sessions.
     listed: bool,
-    /// Whether it has done much lately, or has more to do.
+    /// Whether it is one of the busy sessions (`schedule`).
     busy: bool,
     recent: RecentWork,
 }

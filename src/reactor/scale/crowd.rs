@@ -46,8 +46,8 @@ const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// Longer than the loop waits before it returns memory.
 const A_WHILE: Duration = Duration::from_secs(2);
 
-/// Number of sessions accepted in a turn, as at most by a listener.
-const ACCEPTS: usize = 64;
+/// Number of sessions set up at once: their work fits in one turn.
+const ACCEPTS: usize = 8;
 /// Coprime to the numbers of sessions: events come in no order that the memory likes.
 const STRIDE: usize = 7_368_787;
 

@@ -179,6 +179,29 @@ fn a_session_is_busy_while_it_does_much_in_a_second() {
     assert_eq!((reached(&crowd), busy(&crowd)), (99, 0));
 }
 
+/// Even if all clients come back at once.
+#[test]
+fn others_wait_only_for_a_few_of_many_new_sessions() {
+    const NEW: usize = 100;
+    let mut crowd = Crowd::new(1 + NEW);
+    crowd.set_up(1);
+    for at in 1..=NEW {
+        crowd.clients[at].send(&opening());
+        accept(&mut crowd.reactor, at, &crowd.clients[at]);
+    }
+    let mut told = 0;
+    while told < NEW {
+        crowd.servers[0].send(STANZA);
+        crowd.turn(&mut Cost::default(), |reactor| {
+            reactor.poke(0, |session, _| session.server_edge(false));
+        });
+        assert!(!crowd.clients[0].take(usize::MAX).is_empty());
+        let more = reached(&crowd);
+        assert!((1..=16).contains(&more), "{more}");
+        told += more;
+    }
+}
+
 #[test]
 fn a_late_drain_takes_several_turns() {
     let mut crowd = relaying(MANY);
@@ -199,7 +222,7 @@ fn sessions_without_a_stream_are_drained_in_several_turns() {
     }
     crowd.told();
     crowd.reactor.drain("test");
-    assert_eq!(crowd.reactor.run_list.len(), SESSIONS_PER_TURN);
+    assert_eq!(crowd.reactor.busy_list.len(), SESSIONS_PER_TURN);
     assert_eq!(crowd.told().iter().sum::<usize>(), MANY);
 }
 
@@ -238,7 +261,7 @@ fn what_all_wait_for_reaches_them_in_several_turns() {
         crowd.clients[at].send(&opening());
         accept(&mut crowd.reactor, at, &crowd.clients[at]);
     }
-    while !crowd.reactor.run_list.is_empty() {
+    while !crowd.reactor.busy_list.is_empty() {
         crowd.turn(&mut Cost::default(), |_| {});
     }
     for client in &crowd.clients {
@@ -249,13 +272,15 @@ fn what_all_wait_for_reaches_them_in_several_turns() {
     answer(&dns);
     let (mut told, mut visits) = (0, crowd.reactor.shared.locator.visits());
     while told < MANY {
+        let waiting = crowd.reactor.busy_list.len();
         crowd.turn(&mut Cost::default(), |_| {});
         let now = crowd.reactor.shared.locator.visits();
         let visited = now - std::mem::replace(&mut visits, now);
         // A turn takes answers twice.
         assert!(visited < 2 * (SESSIONS_PER_TURN as u64 + 64), "{visited}");
-        let listed = crowd.reactor.run_list.len();
-        assert!(listed < 2 * SESSIONS_PER_TURN + 128, "{listed}");
+        let listed = crowd.reactor.busy_list.len();
+        let more = listed.saturating_sub(waiting);
+        assert!(more < 2 * SESSIONS_PER_TURN + 128, "{more}");
         let clients = crowd.clients.iter();
         told += clients
             .filter(|wire| !wire.take(usize::MAX).is_empty())

@@ -170,7 +170,6 @@ impl Plan {
         let identity = Identity::find(config.user.as_deref(), config.group.as_deref())?;
         let mut from_systemd = environment.listeners()?;
         from_systemd.append(&mut handover.from_systemd);
-        Contexts::new(config.ca_files())?;
         let endpoints = Endpoint::all(&config)?;
         // The daemon changes its directory, and a reload needs the file again.
         let absolute = std::path::absolute(path);
@@ -186,6 +185,8 @@ impl Plan {
         if handover.pid_file.is_none() {
             files.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
         }
+        // This takes the longest. Clients that connect meanwhile wait.
+        Contexts::new(config.ca_files())?;
         warnings::of_domains(&config, path, log);
         warnings::of_unserved_listeners(&endpoints, &config, log);
         log_expiring(&endpoints, log);

@@ -4,8 +4,9 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use nix::libc::O_NONBLOCK;
 use nix::sys::signal::Signal;
@@ -15,6 +16,7 @@ use nix::unistd::{geteuid, mkfifo};
 use crate::common::background::{Background, OTHER, children, locked_by_another, output};
 use crate::common::background::{state, status, wait_gone};
 use crate::common::daemon::PROGRAM;
+use crate::common::patiently;
 use crate::common::ws_client::WsClient;
 
 #[test]
@@ -25,6 +27,22 @@ fn clients_that_connect_after_the_start_are_served() {
         assert!(opened.is_ok(), "{workers}{:?}", opened.err());
         daemon.stop();
     }
+}
+
+/// The authorities are a pipe that nobody writes to, so the start waits for them.
+#[test]
+fn clients_can_connect_before_the_authorities_are_read() {
+    let config = "listen: unix:{dir}/ws.sock\nserver_ca_file: {dir}/ca.pem\n";
+    let daemon = Background::new(config);
+    mkfifo(&daemon.dir.path("ca.pem"), Mode::S_IRWXU).unwrap();
+    let mut command = daemon.command();
+    // If the test fails, the process must not hold the test's own output open.
+    let mut start = command.stderr(Stdio::null()).spawn().unwrap();
+    let path = daemon.dir.path("ws.sock");
+    patiently("a listener", || UnixStream::connect(&path).ok());
+    assert!(start.try_wait().unwrap().is_none(), "it did not wait");
+    start.kill().unwrap();
+    start.wait().unwrap();
 }
 
 #[test]

@@ -158,7 +158,8 @@ fn a_sasl_success_is_followed_by_a_new_document() {
     assert_eq!(units[2], Seen::Header(HEADER.to_owned()));
     assert_eq!(units.len(), 4);
     // Anything else but the end of the old stream is an error.
-    for text in ["<features/>", "<errors/>", "<\0"] {
+    let long = format!("<{}:error xmlns:{0}='u'/>", "p".repeat(256));
+    for text in ["<features/>", "<errors/>", "<\0", &long] {
         let text = format!("{HEADER}{success}{text}");
         let (units, error) = chop(text.as_bytes(), read);
         assert_eq!((units.len(), error), (2, Some(Error::NotAStream)), "{text}");

@@ -425,8 +425,10 @@ impl ServerStream {
 /// Returns `None` if that takes more bytes.
 fn begins_error(bytes: &[u8]) -> Option<bool> {
     let name = tag_name(bytes);
-    let is_whole = 1 + name.len() < bytes.len() || name.len() > MAX_ERROR_NAME;
-    is_whole.then(|| name.rsplit(|&byte| byte == b':').next() == Some(b"error"))
+    let is_short = name.len() <= MAX_ERROR_NAME;
+    let is_whole = 1 + name.len() < bytes.len();
+    let local = || name.rsplit(|&byte| byte == b':').next();
+    (is_whole || !is_short).then(|| is_short && local() == Some(b"error"))
 }
 
 impl<F: FnMut(Unit<'_>) -> Flow> Feed<'_, F> {

@@ -205,6 +205,16 @@ fn check_gap(bytes: &[u8]) -> Result<(), Verdict> {
     }
 }
 
+/// Whether the end of the document, or an element named like a stream error, is next.
+fn ends_here(rest: &[u8]) -> bool {
+    let rest = &rest[blanks(rest)..];
+    let tag = rest.strip_prefix(b"<").unwrap_or_default();
+    let ends = |byte: &u8| b" \t\r\n/>".contains(byte);
+    let name = &tag[..tag.iter().position(ends).unwrap_or(tag.len())];
+    let is_error = name.rsplit(|byte| *byte == b':').next() == Some(b"error");
+    tag.starts_with(b"/") || (is_error && name.len() <= 256)
+}
+
 /// Reads one document; returns the rest if the stream restarts there.
 fn document<'a>(input: &'a [u8], parts: &mut Vec<Part<'a>>) -> Result<&'a [u8], Verdict> {
     let input = &input[blanks(input)..];
@@ -244,7 +254,7 @@ fn document<'a>(input: &'a [u8], parts: &mut Vec<Part<'a>>) -> Result<&'a [u8], 
                     names: std::mem::take(names),
                 });
                 open = None;
-                if restart {
+                if restart && !ends_here(&input[at..]) {
                     return Ok(&input[at..]);
                 }
             }

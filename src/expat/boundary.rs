@@ -11,16 +11,19 @@ use super::limits::{Error, Limits};
 /// Maximum length of a tag or of an XML declaration. Expat treats either as one token.
 pub const MAX_TAG: usize = 64 << 10;
 
-/// Maximum length of the namespace of a prefix. Expat copies and hashes it for each attribute
-/// with the prefix; with long ones, a message of 1 MiB would take seconds.
-const MAX_PREFIX_NAMESPACE: u32 = 256;
+/// Maximum length of a namespace, as it is written. Expat copies and hashes that of a prefix for
+/// each attribute with the prefix, and we may copy those of all elements: with long ones, a
+/// message of 1 MiB would take seconds.
+pub(super) const MAX_NAMESPACE: u32 = 256;
 
 /// The target of an XML declaration: follows `<?`, and is followed by white space.
 const DECLARATION: &[u8] = b"xml";
 
-/// How the name of an attribute begins that declares a prefix.
-const DECLARES_PREFIX: &[u8] = b"xmlns:";
-/// Marks a name that begins differently.
+/// The name of an attribute that declares the default namespace.
+const XMLNS: &[u8] = b"xmlns";
+/// Marks a name that consists of [`XMLNS`], a `:` and a prefix.
+const DECLARES_PREFIX: u8 = XMLNS.len() as u8 + 1;
+/// Marks a name that declares nothing.
 const OTHER_NAME: u8 = u8::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ enum Step {
     /// After a `<`.
     Open,
     /// In a start tag. `slash`: the last byte was a `/`; `name`: how many bytes of
-    /// [`DECLARES_PREFIX`] the attribute's name begins with, or [`OTHER_NAME`].
+    /// [`XMLNS`] the attribute's name begins with, or one of the marks.
     Tag {
         slash: bool,
         name: u8,
@@ -254,10 +257,8 @@ impl Boundary {
 
     /// Begins the value of an attribute; `name` as in [`Step::Tag`].
     fn value(&mut self, quote: u8, name: u8) -> Result<(), Error> {
-        let left = match usize::from(name) == DECLARES_PREFIX.len() {
-            true => MAX_PREFIX_NAMESPACE,
-            false => u32::MAX,
-        };
+        let declares = usize::from(name) == XMLNS.len() || name == DECLARES_PREFIX;
+        let left = if declares { MAX_NAMESPACE } else { u32::MAX };
         self.step = Step::Quoted { quote, left };
         self.attributes += 1;
         match self.attributes > self.max_attributes {
@@ -279,12 +280,17 @@ impl Boundary {
 
 /// Continues the name of an attribute, as in [`Step::Tag`], with `bytes` before its value.
 fn name_after(name: u8, bytes: &[u8]) -> u8 {
-    bytes.iter().fold(name, |name, byte| match name {
-        _ if usize::from(name) == DECLARES_PREFIX.len() => name,
-        _ if byte.is_ascii_whitespace() => 0,
-        OTHER_NAME => OTHER_NAME,
-        known if DECLARES_PREFIX[usize::from(known)] == *byte => known + 1,
-        _ => OTHER_NAME,
+    bytes.iter().fold(name, |name, byte| {
+        let next = XMLNS.get(usize::from(name));
+        let is_whole = usize::from(name) == XMLNS.len();
+        match byte {
+            _ if name == DECLARES_PREFIX => name,
+            b':' if is_whole => DECLARES_PREFIX,
+            b'=' | b' ' | b'\t' | b'\r' | b'\n' if is_whole => name,
+            b' ' | b'\t' | b'\r' | b'\n' => 0,
+            byte if next == Some(byte) => name + 1,
+            _ => OTHER_NAME,
+        }
     })
 }
 
@@ -381,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn namespaces_of_prefixes_are_short_and_other_values_are_not() {
+    fn namespaces_are_short_and_other_values_are_not() {
         let (short, long) = ("u".repeat(256), "u".repeat(257));
         let verdict = |tag: &str, value: &str| {
             let tag = tag.replace('*', value);
@@ -395,14 +401,19 @@ mod tests {
             "<a b='' xmlns:p=\"*\"/>",
             "<a\n\txmlns:xmlns \r\n = '*' >",
             "<a xmlns='' xmlns:q='q' xmlns:p='*'/>",
+            "<a xmlns='*'/>",
+            "<a b='c'\rxmlns\t=\n\"*\">",
         ] {
             assert!(verdict(tag, &short).is_ok(), "{tag}");
             assert_eq!(verdict(tag, &long), Err(Error::LongTag), "{tag}");
         }
         for tag in [
-            "<a xmlns='*'/>",
+            "<a xmlns='q' b='*'/>",
             "<a xmlns:p='q' b='*'/>",
+            "<a xmln='*'/>",
+            "<a xmlnsx='*'/>",
             "<a xmlnsx:p='*'/>",
+            "<a xmlns.p='*'/>",
             "<a p:xmlns:q='*'/>",
             "<a xxmlns:q='*'/>",
             "<xmlns:a b='*'/>",

@@ -35,8 +35,7 @@ pub enum Error {
     /// An element has more attributes than [`Limits::attributes`], or more
     /// declarations than [`Limits::namespaces`].
     TooManyAttributes,
-    /// A tag is longer than [`super::MAX_TAG`], or the namespace of a prefix longer than 256
-    /// bytes.
+    /// A tag is longer than [`super::MAX_TAG`], or a namespace longer than 256 bytes.
     LongTag,
     /// The document is not well-formed (section 11.3); the text is Expat's.
     NotWellFormed(&'static str),
@@ -51,9 +50,7 @@ impl fmt::Display for Error {
             Error::TooManyAttributes => {
                 f.write_str("an XML element with more than max_attributes or max_namespaces")
             }
-            Error::LongTag => {
-                f.write_str("an XML tag over 64 KiB, or the namespace of a prefix over 256 bytes")
-            }
+            Error::LongTag => f.write_str("an XML tag over 64 KiB, or a namespace over 256 bytes"),
             Error::NotWellFormed(why) => write!(f, "XML not well-formed: {why}"),
         }
     }

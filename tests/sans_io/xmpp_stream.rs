@@ -473,14 +473,16 @@ fn a_large_unit_is_judged_over_several_turns() {
 }
 
 #[test]
-fn tags_and_namespaces_of_prefixes_are_bounded_however_they_come() {
+fn tags_and_namespaces_are_bounded_however_they_come() {
     let tag = |len: usize| format!("{HEADER}<a b='{}'/>", "x".repeat(len - 9));
-    let namespace = |len: usize| format!("{HEADER}<a xmlns:p='{}'/>", "u".repeat(len));
+    let namespace = |name: &str, len: usize| format!("{HEADER}<a {name}='{}'/>", "u".repeat(len));
     for (text, verdict) in [
         (tag(MAX_TAG), None),
         (tag(MAX_TAG + 1), Some(Error::TooBig)),
-        (namespace(256), None),
-        (namespace(257), Some(Error::TooBig)),
+        (namespace("xmlns:p", 256), None),
+        (namespace("xmlns:p", 257), Some(Error::TooBig)),
+        (namespace("xmlns", 256), None),
+        (namespace("xmlns", 257), Some(Error::TooBig)),
     ] {
         for size in [1 << 20, 1000, 1] {
             let (mut pool, mut stream) = (pool(), ServerStream::default());

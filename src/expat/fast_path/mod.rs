@@ -13,7 +13,7 @@
 
 use std::sync::LazyLock;
 
-use super::boundary::MAX_TAG;
+use super::boundary::{MAX_NAMESPACE, MAX_TAG};
 use run::{run, share_name, word};
 use text::text_len;
 
@@ -143,8 +143,10 @@ fn start_tag(bytes: &[u8]) -> Option<StartTag<'_>> {
         *keys.get_mut(count)? = key;
         count += 1;
         if key == XMLNS {
-            // Empty namespaces are rare, and some are reserved: Expat handles both.
-            if value.is_empty() || value.starts_with(b"http://www.w3.org/") {
+            // Empty namespaces are rare, long ones are refused, and some are reserved: the others
+            // handle these.
+            let is_usual = (1..=MAX_NAMESPACE as usize).contains(&value.len());
+            if !is_usual || value.starts_with(b"http://www.w3.org/") {
                 return None;
             }
             namespace = Some(value);

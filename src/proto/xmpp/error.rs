@@ -26,7 +26,7 @@ pub enum StreamError {
     NotWellFormed,
     /// The message or stanza exceeds a limit (4.9.3.14).
     TooBig,
-    /// A tag is longer than 64 KiB, or the namespace of a prefix than 256 bytes (4.9.3.14).
+    /// A tag is longer than 64 KiB, or a namespace longer than 256 bytes (4.9.3.14).
     LongTag,
     /// Elements are nested too deep (4.9.3.14).
     TooDeep,
@@ -152,7 +152,7 @@ impl StreamError {
             StreamError::NotWellFormed => "the XML is not well-formed",
             StreamError::TooBig => "the stanza is too big",
             StreamError::LongTag => {
-                "a tag is longer than 64 KiB, or the namespace of a prefix than 256 bytes"
+                "a tag is longer than 64 KiB, or a namespace longer than 256 bytes"
             }
             StreamError::TooDeep => "the elements are nested too deep",
             StreamError::TooManyAttributes => "an element has too many attributes",

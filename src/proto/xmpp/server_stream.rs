@@ -37,8 +37,8 @@ pub enum Error {
     NotAStream,
     /// The header declares too many or too long namespaces.
     Declarations,
-    /// A unit is longer than the limit, a tag longer than 64 KiB, or the namespace of a prefix
-    /// longer than 256 bytes.
+    /// A unit is longer than the limit, a tag longer than 64 KiB, or a namespace longer than
+    /// 256 bytes.
     TooBig,
     /// An end tag that is not the stream's.
     WrongEndTag,
@@ -54,7 +54,7 @@ impl fmt::Display for Error {
                 f.write_str("namespace declarations in the stream header are too long")
             }
             Error::TooBig => f.write_str(
-                "stanza longer than max_stanza_size, tag over 64 KiB, or namespace of a prefix over 256 bytes",
+                "stanza longer than max_stanza_size, tag over 64 KiB, or namespace over 256 bytes",
             ),
             Error::WrongEndTag => f.write_str("end tag without a start tag"),
         }

@@ -12,7 +12,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let whole = Boundary::element(Limits::DEFAULT).feed(input);
     assert_eq!(find(&pieces(input)), whole);
-    // The namespace of a prefix is too long; Expat has no limit on it.
+    // A namespace is too long; Expat has no limit on it.
     if whole == Err(Error::LongTag) {
         return;
     }

@@ -66,8 +66,9 @@ impl Session {
         let queues: usize = sides.iter().map(|side| side.memory()).sum();
         let message = self.incoming_size().memory;
         let route = self.route.as_ref().map_or(0, |route| route.memory());
+        let root = self.draft_root.as_ref().map_or(0, |root| root.len());
         let share = Share {
-            bytes: queues + message + route + self.stream.memory(),
+            bytes: queues + message + route + root + self.stream.memory(),
             parser_bytes: u32::try_from(self.parser_bytes()).unwrap_or(u32::MAX),
             tls: sides.iter().map(|side| u8::from(side.is_tls())).sum(),
         };

@@ -209,6 +209,43 @@ fn requests_that_do_not_end() {
 }
 
 #[test]
+fn origins_that_no_browser_sends() {
+    let stage = Stage::set(CONFIG);
+    let path = "y".repeat(15_000);
+    // What is left of an origin is not in the ledger.
+    in_the_ledger(&stage.daemon, 0, || {
+        let connect = |n| {
+            let origin = format!("https://{n}/{path}");
+            let fields = [("Origin", &origin[..])];
+            WsClient::connect(stage.daemon.address, "/", &fields, Some("xmpp")).unwrap()
+        };
+        (0..2000).map(connect).collect::<Vec<_>>()
+    });
+}
+
+#[test]
+fn names_of_the_roots_of_clients() {
+    let stage = Stage::set(CONFIG);
+    let prefix = "x".repeat(30_000);
+    let open = DRAFT_OPEN
+        .replace("stream:", &format!("{prefix}:"))
+        .replace(":stream=", &format!(":{prefix}="));
+    let header_up = format!("<?xml version='1.0'?>{open}");
+    in_the_ledger(&stage.daemon, 800 * prefix.len(), || {
+        let begin = |_| {
+            let (mut client, mut server) = stage.greeting(&open, &header_up);
+            // After another element, the headers are not held any more.
+            for text in [HEADER, "<a/>"] {
+                server.send(text);
+                expect_text(&mut client, text);
+            }
+            (client, server)
+        };
+        (0..800).map(begin).collect::<Vec<_>>()
+    });
+}
+
+#[test]
 fn records_of_tls_that_do_not_end() {
     let stage = WssStage::set(&[&["example.com"]], CONFIG);
     in_the_ledger(&stage.daemon, 200 << 10, || {

@@ -2,7 +2,7 @@
 //!
 //! The result is a WebSocket, a page or a refusal. `proto::http` checks the request.
 
-use crate::log::Escaped;
+use crate::log::{Escaped, start_of};
 use crate::metrics::reason;
 use crate::proto::http::host_meta::PageRequest;
 use crate::proto::http::{self, Accept, Head, Policy, Refusal, Request, Subprotocol};
@@ -10,6 +10,9 @@ use crate::session::Session;
 use crate::session::admission::ConnectionLimit;
 use crate::session::machine::Event;
 use crate::session::shared::Shared;
+
+/// Bytes of an Origin that the session keeps. That of a web site has at most 267.
+const MAX_ORIGIN: usize = 300;
 
 impl Session {
     /// Takes bytes of the request, and answers it once it is complete or cannot become valid.
@@ -66,7 +69,10 @@ impl Session {
             return Ok(None);
         };
         let origin = head.origin().ok().flatten();
-        self.log.origin = origin.map(|origin| shared.names.share(origin));
+        self.log.origin = origin.map(|origin| {
+            let origin = start_of(origin, MAX_ORIGIN);
+            shared.names.share(origin)
+        });
         let rules = &self.endpoint.rules;
         let policy = Policy {
             host: rules.host.as_deref(),

@@ -8,13 +8,31 @@ use openssl::x509::X509;
 
 use super::tls_raw::stop_at_records_without_payload;
 
-/// Sets the oldest version of TLS, and refuses renegotiation.
+/// The groups for the key exchange that a peer may choose: the default ones of OpenSSL 3.5, of
+/// older versions, and of libraries that are limited to FIPS 140, each without finite fields. One
+/// takes up to 3 ms, but ffdhe8192 150 ms.
+const GROUPS: [&str; 3] = [
+    "?*X25519MLKEM768/?*X25519:?P-256/?X448:?P-384:?P-521",
+    "X25519:P-256:X448:P-521:P-384",
+    "P-256:P-521:P-384",
+];
+
+/// Sets the oldest version of TLS and the key exchanges, and refuses renegotiation.
 pub(super) fn restrict(builder: &mut SslContextBuilder, oldest: SslVersion) -> Result<(), String> {
     let set = builder.set_min_proto_version(Some(oldest));
     set.map_err(failed)?;
+    set_groups(builder).map_err(failed)?;
     builder.set_options(SslOptions::NO_RENEGOTIATION);
     stop_at_records_without_payload(builder);
     Ok(())
+}
+
+fn set_groups(builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
+    let [newest, older, fips] = GROUPS;
+    builder
+        .set_groups_list(newest)
+        .or_else(|_| builder.set_groups_list(older))
+        .or_else(|_| builder.set_groups_list(fips))
 }
 
 /// Reads the certificates in a PEM file, at least one.

@@ -96,7 +96,11 @@ impl Authority {
 
     /// Signs a certificate with this content.
     pub fn sign(&self, content: &Content<'_>) -> Identity {
-        let key = fresh_key();
+        self.sign_key(content, fresh_key())
+    }
+
+    /// Does the same for an existing key.
+    pub fn sign_key(&self, content: &Content<'_>, key: PKey<Private>) -> Identity {
         let mut builder = begin(content, &key);
         let issuer = self.0.certificate.subject_name();
         builder.set_issuer_name(issuer).expect("issuer");

@@ -1,9 +1,12 @@
 //! STARTTLS on the wire: what is sent before and after TLS starts, the versions of TLS,
 //! and sessions over TLS, which work like any other.
 
-use crate::common::certificates::Authority;
+use crate::common::certificates::{Authority, Content};
 use crate::common::stage::*;
 use crate::common::tls_server::*;
+use openssl::dh::Dh;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
 use openssl::ssl::SslVersion;
 
 const REQUIRED: &[&str] = &["tls: required"];
@@ -77,6 +80,39 @@ fn tls_1_1_is_not_spoken() {
     assert!(refused.is_err(), "{:?}", refused.map(|tls| tls.version()));
     expect_no_way(&mut client, "TLS 1.1");
     stage.daemon.stop();
+}
+
+/// The server would choose the field, and a large one takes a second.
+#[test]
+fn key_exchanges_in_finite_fields_are_refused() {
+    let authority = Authority::new();
+    let content = Content {
+        dns: &["example.org"],
+        ..Content::default()
+    };
+    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let identity = authority.sign_key(&content, key);
+    let in_tls_1_3 = TlsServer::start_with(&identity, |builder| {
+        let version = Some(SslVersion::TLS1_3);
+        builder.set_min_proto_version(version).unwrap();
+        builder.set_groups_list("ffdhe2048").unwrap();
+    });
+    let in_tls_1_2 = TlsServer::start_with(&identity, |builder| {
+        let version = Some(SslVersion::TLS1_2);
+        builder.set_max_proto_version(version).unwrap();
+        builder
+            .set_cipher_list("DHE-RSA-AES128-GCM-SHA256")
+            .unwrap();
+        builder.set_tmp_dh(&Dh::get_2048_256().unwrap()).unwrap();
+    });
+    for server in [in_tls_1_3, in_tls_1_2] {
+        let stage = TlsStage::set_with(server, &authority, REQUIRED, "");
+        let mut client = stage.client(OPEN);
+        let refused = stage.server.try_proceed(stage.server.asked());
+        assert!(refused.is_err(), "{:?}", refused.map(|tls| tls.version()));
+        expect_no_way(&mut client, "a finite field");
+        stage.daemon.stop();
+    }
 }
 
 #[test]

@@ -228,6 +228,21 @@ fn tls_1_3_can_be_required() {
     stage.daemon.stop();
 }
 
+/// They take up to 150 ms.
+#[test]
+fn key_exchanges_in_finite_fields_are_refused() {
+    let stage = WssStage::set(&[&["example.com"]], "");
+    for (groups, is_good) in [("X25519", true), ("ffdhe2048", false), ("ffdhe8192", false)] {
+        let mut builder = stage.connector();
+        builder.set_groups_list(groups).unwrap();
+        let version = Some(SslVersion::TLS1_3);
+        builder.set_min_proto_version(version).unwrap();
+        let stream = builder.build().connect("example.com", stage.tcp());
+        assert_eq!(stream.is_ok(), is_good, "{groups}");
+    }
+    stage.daemon.stop();
+}
+
 #[test]
 fn handshakes_that_fail_are_in_the_log_and_cost_nothing_else() {
     let stage = WssStage::set(&[&["example.com"]], "");

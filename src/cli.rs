@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use getopts::{Fail, HasArg, Occur, Options};
 
 /// The configuration file without `--config`.
-pub const DEFAULT_CONFIG_PATH: &str = "/etc/jabsocket.conf";
+const DEFAULT_CONFIG_PATH: &str = "/etc/jabsocket.conf";
 
 /// The exit status after a [`UsageError`].
 pub const USAGE_EXIT_STATUS: u8 = 2;

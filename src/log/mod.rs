@@ -26,7 +26,7 @@ use recent::Recent;
 use stderr::Stderr;
 
 /// The socket of syslog.
-pub const SYSLOG_PATH: &str = "/dev/log";
+const SYSLOG_PATH: &str = "/dev/log";
 
 /// The name on every line.
 const IDENT: &str = "jabsocket";
@@ -180,7 +180,7 @@ struct Sinks {
 }
 
 impl Log {
-    /// Creates a log to [`SYSLOG_PATH`] at `Level::Err`. Opens nothing yet.
+    /// Creates a log to syslog at `Level::Err`. Opens nothing yet.
     pub fn new(now: Instant) -> Self {
         Self::with_sinks(Path::new(SYSLOG_PATH), None, now)
     }

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 /// A TLS object with the buffers of an incomplete record, in bytes.
-pub(super) const TLS_BYTES: usize = 40 << 10;
+const TLS_BYTES: usize = 40 << 10;
 
 /// Memory by purpose, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

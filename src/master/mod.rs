@@ -8,6 +8,7 @@
 mod ending;
 mod watchdog;
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -91,12 +92,11 @@ pub struct Master {
     path: PathBuf,
     log: Rc<Log>,
     notify: Notify,
-    /// Created in [`Master::run`], if `status_listen` is set.
+    /// If `status_listen` is set.
     metrics: Option<SharedMetrics>,
-    /// The text of the active configuration; created in [`Master::run`].
-    text: Option<SharedText>,
-    /// Created in [`Master::run`].
-    watchdog: Option<Watchdog>,
+    /// The text of the active configuration.
+    text: SharedText,
+    watchdog: Watchdog,
     slots: Vec<WorkerSlot>,
     generations: Generations,
     /// All workers have been ready at least once.
@@ -114,6 +114,9 @@ fn now() -> Instant {
 
 impl Master {
     /// `sets` has the listeners and the status listeners of each worker.
+    ///
+    /// # Errors
+    /// There is no memory that the workers can share.
     pub fn new(
         config: Config,
         path: PathBuf,
@@ -122,7 +125,12 @@ impl Master {
         sets: Vec<(Vec<Socket>, Vec<Socket>)>,
         endpoints: Vec<Rc<Endpoint>>,
         generations: Generations,
-    ) -> Master {
+    ) -> Result<Master, String> {
+        let (metrics, text, watchdog) =
+            share_memory(&config, sets.len(), &notify).inspect_err(|why| notify.failed(why))?;
+        if let Some(metrics) = metrics {
+            log.share_recent(metrics.recent_lines(None));
+        }
         let start = now();
         let slot = |(listeners, status)| WorkerSlot {
             listeners,
@@ -131,23 +139,23 @@ impl Master {
             due: Some(start),
             delay: FIRST_DELAY,
         };
-        Master {
+        Ok(Master {
             start_config: config.clone(),
             config,
             endpoints,
             path,
             log,
             notify,
-            metrics: None,
-            text: None,
-            watchdog: None,
+            metrics,
+            text,
+            watchdog,
             slots: sets.into_iter().map(slot).collect(),
             generations,
             serves: false,
             replaced: 0,
             kill_at: None,
             stop_signals: 0,
-        }
+        })
     }
 
     /// Starts the workers and keeps them running. Returns in each worker, and in the master
@@ -157,9 +165,6 @@ impl Master {
             Ok(signals) => signals,
             Err(error) => return self.fail(format!("cannot receive signals: {error}")),
         };
-        if let Err(why) = self.share_memory() {
-            return self.fail(why);
-        }
         loop {
             self.log.tick(now());
             for at in 0..self.slots.len() {
@@ -193,25 +198,6 @@ impl Master {
                 return Role::Master(Ok(()));
             }
         }
-    }
-
-    /// Makes the memory that the workers share.
-    fn share_memory(&mut self) -> Result<(), String> {
-        if !self.config.status_listen.is_empty() {
-            let metrics = SharedMetrics::new(self.slots.len());
-            let metrics = metrics.map_err(|error| format!("cannot sum up metrics: {error}"))?;
-            metrics.add_series(&self.config);
-            self.log.share_recent(metrics.recent_lines(None));
-            self.metrics = Some(metrics);
-        }
-        // Systemd's time limit is twice the time between heartbeats.
-        let limit = self.notify.watchdog().map(|half| half * 2);
-        let watchdog = Watchdog::new(self.slots.len(), limit);
-        let watchdog = watchdog.map_err(|error| format!("cannot watch workers: {error}"))?;
-        self.watchdog = Some(watchdog);
-        let text = SharedText::new();
-        self.text = Some(text.map_err(|error| format!("cannot share the configuration: {error}"))?);
-        Ok(())
     }
 
     /// Kills workers that have used up their time. Returns whether nothing is left to wait for.
@@ -264,15 +250,15 @@ impl Master {
                     std::process::exit(1);
                 }
                 let workers = self.slots.len();
-                let watchdog = self.watchdog.as_ref();
+                let period = self.watchdog.period();
                 let setup = Setup {
                     path: self.path.clone(),
-                    notify: Notify::to_master(child_end, watchdog.map(Watchdog::period)),
+                    notify: Notify::to_master(child_end, Some(period)),
                     membership: Some(Membership {
                         worker: at,
                         workers,
                         text: self.text,
-                        heartbeat: watchdog.map(|watchdog| watchdog.heartbeat(at)),
+                        heartbeat: self.watchdog.heartbeat(at),
                     }),
                     metrics: self.metrics,
                     status: std::mem::take(&mut self.slots[at].status),
@@ -312,7 +298,7 @@ impl Master {
         fds.extend(channels.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         let due = self.slots.iter().filter_map(|slot| slot.due);
         let due = due.chain(self.generations.deadline());
-        let due = due.chain(self.watchdog.as_ref().map(Watchdog::due));
+        let due = due.chain([self.watchdog.due()]);
         let wait = due.chain(self.kill_at).min().map(|at| {
             // Rounded up, otherwise the loop would spin during the last millisecond.
             at.saturating_duration_since(now()) + Duration::from_millis(1)
@@ -381,7 +367,7 @@ impl Master {
     /// Publishes the text of a configuration for the workers. On failure it logs a line and
     /// returns false.
     fn publish(&self, text: &str) -> bool {
-        if let Some(Err(error)) = self.text.map(|shared| shared.write(text)) {
+        if let Err(error) = self.text.write(text) {
             let why = format!("cannot pass it to the workers: {error}");
             log_refused(&why, &self.log);
             return false;
@@ -482,4 +468,25 @@ impl Master {
             delay.as_millis()
         ));
     }
+}
+
+/// Makes the memory that `workers` share.
+fn share_memory(
+    config: &Config,
+    workers: usize,
+    notify: &Notify,
+) -> Result<(Option<SharedMetrics>, SharedText, Watchdog), String> {
+    let failed = |what: &'static str| move |error: io::Error| format!("cannot {what}: {error}");
+    let metrics = match config.status_listen.is_empty() {
+        true => None,
+        false => Some(SharedMetrics::new(workers).map_err(failed("sum up metrics"))?),
+    };
+    if let Some(metrics) = metrics {
+        metrics.add_series(config);
+    }
+    // Systemd's time limit is twice the time between heartbeats.
+    let limit = notify.watchdog().map(|half| half * 2);
+    let watchdog = Watchdog::new(workers, limit).map_err(failed("watch workers"))?;
+    let text = SharedText::new().map_err(failed("share the configuration"))?;
+    Ok((metrics, text, watchdog))
 }

@@ -104,9 +104,7 @@ impl Master {
     /// If a look is due, ends the workers that hang, sends a heartbeat to systemd, and drops the
     /// secret of old tickets.
     pub(super) fn watch_workers(&mut self) {
-        let Some(watchdog) = &mut self.watchdog else {
-            return;
-        };
+        let watchdog = &mut self.watchdog;
         let now = now();
         if now < watchdog.due {
             return;

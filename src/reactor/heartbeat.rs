@@ -15,10 +15,7 @@ impl Reactor {
         let now = self.shared.now;
         let is_due = self.alive_at.is_some_and(|at| now >= at);
         match &self.setup.membership {
-            Some(membership) => {
-                let heartbeat = membership.heartbeat.iter();
-                heartbeat.for_each(|heartbeat| heartbeat.store(now, Relaxed));
-            }
+            Some(membership) => membership.heartbeat.store(now, Relaxed),
             None if is_due => self.setup.notify.alive(),
             None => {}
         }
@@ -28,7 +25,7 @@ impl Reactor {
         }
     }
 
-    pub(super) fn next_heartbeat(&self) -> Option<Tick> {
+    fn next_heartbeat(&self) -> Option<Tick> {
         let period = self.setup.notify.watchdog()?;
         Some(self.shared.now + ticks(period).max(1))
     }

@@ -89,7 +89,7 @@ impl Reactor {
             return read_again(path, old, log).map(|(_, reloaded)| reloaded);
         };
         // Without a text, the signal did not come from the master.
-        let text = membership.text?.read()?;
+        let text = membership.text.read()?;
         let sources = Sources::decode(&String::from_utf8_lossy(&text));
         let (reloaded, _) = judge(path, &sources, old, log)?;
         let config = reloaded.config.share(membership.worker, membership.workers);

@@ -36,7 +36,7 @@ pub struct Membership {
     pub workers: usize,
     /// The text of the active configuration. All workers read the same text, even if the
     /// file changes meanwhile.
-    pub text: Option<SharedText>,
+    pub text: SharedText,
     /// A word in which this worker writes its heartbeat for the master.
-    pub heartbeat: Option<&'static AtomicU64>,
+    pub heartbeat: &'static AtomicU64,
 }

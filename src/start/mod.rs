@@ -279,7 +279,7 @@ impl Plan {
     }
 
     fn serve_as_master(self, generations: Generations, notify: Notify, log: &Rc<Log>) -> Role {
-        let mut master = Master::new(
+        let master = Master::new(
             self.config,
             self.path,
             Rc::clone(log),
@@ -288,7 +288,10 @@ impl Plan {
             self.endpoints,
             generations,
         );
-        master.run()
+        match master {
+            Ok(mut master) => master.run(),
+            Err(why) => Role::Master(Err(why)),
+        }
     }
 
     /// Prepares upgrades: collects what this process would hand over. Also returns its

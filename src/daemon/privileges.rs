@@ -109,27 +109,27 @@ impl Identity {
 
     /// Asks the kernel for the current identity, and checks that root cannot be regained.
     fn verify(&self) -> Result<(), String> {
-        let failed = |why: &str| Err(format!("privileges were not fully dropped: {why}"));
+        let failed = |why: &str| format!("privileges were not fully dropped: {why}");
         if let Some(User { uid, .. }) = self.user {
-            let now = getresuid().map_err(|error| error.desc().to_owned())?;
+            let now = getresuid().map_err(|error| failed(error.desc()))?;
             if [now.real, now.effective, now.saved] != [uid; 3] {
-                return failed("the user id did not change");
+                return Err(failed("the user id did not change"));
             }
             if !uid.is_root() {
                 let root = Uid::from_raw(0);
                 if setresuid(root, root, root).is_ok() {
-                    return failed("root privileges can be regained");
+                    return Err(failed("root privileges can be regained"));
                 }
                 let group = Gid::from_raw(0);
                 if self.group != Some(group) && setresgid(group, group, group).is_ok() {
-                    return failed("root's group can be regained");
+                    return Err(failed("root's group can be regained"));
                 }
             }
         }
         if let Some(group) = self.group {
-            let now = getresgid().map_err(|error| error.desc().to_owned())?;
+            let now = getresgid().map_err(|error| failed(error.desc()))?;
             if [now.real, now.effective, now.saved] != [group; 3] {
-                return failed("the group id did not change");
+                return Err(failed("the group id did not change"));
             }
         }
         Ok(())

@@ -153,8 +153,7 @@ fn limits_by_address_use_the_reported_address() {
 #[test]
 fn clients_without_an_address_are_not_counted_by_address() {
     let scene = Scene::set("max_connections_per_address: 1\nmax_handshakes_per_address: 1\n");
-    let clients: Vec<_> = (0..5).map(|_| scene.client(&[])).collect();
-    assert_eq!(clients.len(), 5);
+    let _clients: Vec<_> = (0..5).map(|_| scene.client(&[])).collect();
     scene.daemon.stop();
 }
 

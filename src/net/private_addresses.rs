@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn internal_and_public_addresses() {
+    fn tells_internal_from_public_addresses() {
         for inside in [
             "127.0.0.1",
             "127.255.0.1",

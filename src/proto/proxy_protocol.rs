@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1() {
+    fn writes_version_1() {
         for (from, to, line) in [
             (
                 "192.0.2.1:56324",
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2() {
+    fn writes_version_2() {
         let header = written(write_v2, "192.0.2.1:56324", "198.51.100.7:5222");
         let expected = [
             0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21, 0x11, 0,
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_that_name_nobody() {
+    fn some_headers_name_nobody() {
         let proxied = |consumed| {
             Ok(Some(Proxied {
                 consumed,

@@ -70,7 +70,7 @@ fn a_request_too_long_or_of_too_many_lines() {
 }
 
 #[test]
-fn requests_that_never_end() {
+fn requests_that_never_end_are_refused() {
     beside_an_older_session("handshake_timeout: 0.5\n", "handshake_timeout", |stage| {
         let slow: Vec<_> = (0..50)
             .map(|n| {
@@ -97,7 +97,7 @@ fn a_browser_that_never_opens_its_stream() {
 }
 
 #[test]
-fn messages_too_large() {
+fn messages_that_are_too_large_end_the_session() {
     for key in ["max_message_size", "max_frame_size"] {
         beside_a_healthy_session(&format!("{key}: 10000\n"), key, |stage| {
             let (mut client, mut server) = stage.framed();
@@ -110,7 +110,7 @@ fn messages_too_large() {
 }
 
 #[test]
-fn a_first_message_too_large() {
+fn a_first_message_that_is_too_large_ends_the_session() {
     let key = "max_first_message_size";
     let padded = |len: usize| {
         let open = OPEN.replace("/>", " id='");
@@ -197,7 +197,7 @@ fn xml_too_deep_or_with_too_many_attributes() {
 }
 
 #[test]
-fn a_tag_too_long() {
+fn a_tag_that_is_too_long_ends_the_session() {
     let stage = Stage::set("");
     let tag = |len: usize| format!("<a xmlns='u' b='{}'/>", "x".repeat(len - 20));
     let (mut client, mut server) = stage.framed();

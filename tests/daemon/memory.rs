@@ -58,7 +58,7 @@ fn settle(client: &mut WsClient) {
 }
 
 #[test]
-fn headers_that_wait_for_the_dns() {
+fn headers_that_wait_for_the_dns_are_counted() {
     let silent =
         "_xmpp-client._tcp.d.example SRV SILENCE\n_xmpps-client._tcp.d.example SRV SILENCE\n";
     let dns = DnsServer::start(silent);
@@ -77,7 +77,7 @@ fn headers_that_wait_for_the_dns() {
 
 /// Each session uses a different domain with a name of maximum length.
 #[test]
-fn names_that_nobody_answers_for() {
+fn names_that_nobody_answers_for_are_counted() {
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let daemon = Daemon::start(&format!("dns_servers: {address}\n{CONFIG}"));
@@ -99,7 +99,7 @@ fn open_with(attribute: &str, domain: &str) -> String {
 }
 
 #[test]
-fn headers_of_a_server_that_says_no_more() {
+fn headers_of_a_server_that_says_no_more_are_counted() {
     let stage = Stage::set(CONFIG);
     let quotes = "\"".repeat(60_000);
     in_the_ledger(&stage.daemon, 300 * quotes.len(), || {
@@ -116,7 +116,7 @@ fn headers_of_a_server_that_says_no_more() {
 
 /// Names, attributes and nested elements, each in a stanza without an end.
 #[test]
-fn unfinished_stanzas_of_a_server() {
+fn unfinished_stanzas_of_a_server_are_counted() {
     let names: String = (0..50_000).map(|n| format!("<n{n} a{n}=''/>")).collect();
     let attributes: String = (0..3000)
         .map(|n| {
@@ -140,7 +140,7 @@ fn unfinished_stanzas_of_a_server() {
 }
 
 #[test]
-fn unfinished_messages_of_clients() {
+fn unfinished_messages_of_clients_are_counted() {
     let stage = Stage::set(CONFIG);
     let mut sessions = sessions(&stage, 40);
     in_the_ledger(&stage.daemon, 40 * 500_000, || {
@@ -161,7 +161,7 @@ fn unfinished_messages_of_clients() {
 }
 
 #[test]
-fn queues_that_nobody_takes() {
+fn queues_that_nobody_takes_are_counted() {
     let stage = Stage::set(&format!("{CONFIG}max_queue_size: 4000000\n"));
     let sessions = sessions(&stage, 10);
     let stanza = format!("<a xmlns='u'>{}</a>", "x".repeat(60_000));
@@ -178,7 +178,7 @@ fn queues_that_nobody_takes() {
 }
 
 #[test]
-fn messages_for_a_server_that_does_not_answer() {
+fn messages_for_a_server_that_does_not_answer_are_counted() {
     let stage = Stage::set(CONFIG);
     let message = format!("<a xmlns='u'>{}</a>", "x".repeat(900_000));
     in_the_ledger(&stage.daemon, 20 * message.len(), || {
@@ -195,7 +195,7 @@ fn messages_for_a_server_that_does_not_answer() {
 }
 
 #[test]
-fn requests_that_do_not_end() {
+fn requests_that_do_not_end_are_counted() {
     let stage = Stage::set(&format!("{CONFIG}handshake_timeout: 600\n"));
     let head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(16_000));
     in_the_ledger(&stage.daemon, 300 * 15_000, || {
@@ -246,7 +246,7 @@ fn names_of_the_roots_of_clients() {
 }
 
 #[test]
-fn records_of_tls_that_do_not_end() {
+fn records_of_tls_that_do_not_end_are_counted() {
     let stage = WssStage::set(&[&["example.com"]], CONFIG);
     in_the_ledger(&stage.daemon, 200 << 10, || {
         let begin = |_| {
@@ -262,7 +262,7 @@ fn records_of_tls_that_do_not_end() {
 }
 
 #[test]
-fn messages_announced_and_not_sent() {
+fn messages_announced_and_not_sent_take_no_memory() {
     let stage = Stage::set(CONFIG);
     let mut sessions = sessions(&stage, 100);
     in_the_ledger(&stage.daemon, 0, || {

@@ -13,7 +13,7 @@ use crate::common::stage::*;
 const STATUS: &str = "status_listen: 127.0.0.1:0\n";
 
 #[test]
-fn paths_and_methods() {
+fn paths_have_pages_and_other_methods_are_refused() {
     let stage = Stage::set(STATUS);
     let at = status_address(&stage.daemon);
     let before = stage.daemon.descriptors();

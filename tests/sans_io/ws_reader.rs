@@ -83,7 +83,7 @@ fn text(text: &str) -> Seen {
 }
 
 #[test]
-fn messages_and_control_frames() {
+fn reads_messages_and_control_frames() {
     let bytes = [
         frame(FIN | TEXT, "h\u{e9}llo".as_bytes()),
         frame(FIN | BINARY, &[0, 0xff]),

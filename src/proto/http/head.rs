@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets() {
+    fn splits_targets() {
         let parts = |t| {
             Target::parse(t)
                 .ok()

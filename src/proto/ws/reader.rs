@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn is_small() {
+    fn a_reader_is_small() {
         assert!(size_of::<Reader>() <= 96, "{}", size_of::<Reader>());
     }
 

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn versions() {
+    fn versions_from_1_0_are_usable() {
         let usable = |version: &str| {
             let version = Some(version.to_owned());
             Header {

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn all_else_fails() {
+    fn all_other_answers_fail() {
         let failure = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>";
         let said = format!("{HEADER}{OFFER}");
         assert_eq!(talk(&[&said, failure])[1], Err(Error::Refused));

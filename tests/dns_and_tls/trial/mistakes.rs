@@ -88,7 +88,7 @@ fn a_server_that_says_nothing() {
 
 /// After the stream header no deadline of the session runs.
 #[test]
-fn a_server_without_features() {
+fn a_server_without_features_is_named() {
     // Long enough for a stream header on a slow machine.
     let limits = "connect_timeout: 5\nping_interval: 0\n";
     let trials = [String::new(), "<a/>".repeat(1 << 20)].map(|said| {
@@ -127,7 +127,7 @@ fn a_dns_that_does_not_answer() {
 }
 
 #[test]
-fn certificates_that_are_refused() {
+fn certificates_are_refused_with_a_remedy() {
     let (authority, other) = (Authority::new(), Authority::new_named("another"));
     let ca_file = authority.ca_file();
     let expired = Content {
@@ -179,7 +179,7 @@ fn certificates_that_are_refused() {
 }
 
 #[test]
-fn a_server_without_starttls() {
+fn a_server_without_starttls_is_named() {
     let server = Answering::saying("127.0.0.1:0", "s", LOGIN);
     let config = listing(server.address, &["tls: required"]);
     Trial::start("example.org", &config).expect_failure(&format!(
@@ -218,7 +218,7 @@ fn a_domain_that_is_not_listed() {
 }
 
 #[test]
-fn an_internal_address() {
+fn an_internal_address_is_named() {
     let dns =
         DnsServer::start("_xmpp-client._tcp.example.org SRV 5 6 7 a.example\na.example A 10.0.0.1");
     let printed = Trial::start("example.org", &format!("dns_servers: {}\n", dns.address))

@@ -71,9 +71,7 @@ impl Transport {
                 let stream = SslStream::new(ssl, TlsSocket::new(socket))?;
                 Ok(Transport::Tls(Box::new(stream)))
             }
-            Transport::Tls(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            #[cfg(test)]
-            Transport::Simulated(_) => Err(io::ErrorKind::Unsupported.into()),
+            _ => Err(io::ErrorKind::AlreadyExists.into()),
         }
     }
 

@@ -98,9 +98,8 @@ impl Reactor {
     /// Closes the listeners. Deregisters them first, because copies in other processes
     /// would keep them registered.
     pub(super) fn stop_accepting(&mut self) {
-        for listener in &mut self.listeners {
+        for listener in self.listeners.drain(..) {
             listener.deregister(self.poll.registry());
         }
-        self.listeners.clear();
     }
 }

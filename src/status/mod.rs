@@ -59,7 +59,7 @@ impl Status {
     /// # Errors
     /// There are too many listeners, or the kernel refuses one. The text is for the operator.
     pub(crate) fn new(
-        mut listeners: Vec<Socket>,
+        listeners: Vec<Socket>,
         registry: &Registry,
         first_token: usize,
         publisher: Publisher,
@@ -67,7 +67,7 @@ impl Status {
         if listeners.len() > LISTENERS {
             return Err(format!("more than {LISTENERS} addresses in status_listen"));
         }
-        for (at, listener) in listeners.iter_mut().enumerate() {
+        for (at, listener) in listeners.iter().enumerate() {
             listener
                 .register(registry, Token(first_token + at))
                 .map_err(|error| format!("cannot watch a listening socket: {error}"))?;

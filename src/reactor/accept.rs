@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::schedule::RecentWork;
+use super::recent_work::RecentWork;
 use super::timers::Armed;
 use super::{REFUSALS, Reactor, ScheduledSession, token};
 use crate::net::byte_stream::ByteStream;

@@ -1,10 +1,11 @@
 //! The event loop: poll, signals, resolver, sessions with work, deadlines, accept.
 //!
 //! Owns the poll, the sessions in their slots, and the only clock. A turn waits for events;
-//! each event sets bits in its session and puts it on the run list, at most once. Then
-//! every session on the list works within its budget (`schedule`), expired deadlines are handled,
-//! and new clients are accepted. The slots of sessions that have ended are freed only after all
-//! events of the turn, so no event can reach a new session in an old slot.
+//! each event sets bits in its session and puts it on the run list or on the list of busy
+//! sessions, at most once. Then the sessions on the run list and some of the busy ones work within
+//! their budgets (`schedule`), expired deadlines are handled, and new clients are accepted. The
+//! slots of sessions that have ended are freed only after all events of the turn, so no event can
+//! reach a new session in an old slot.
 
 mod accept;
 mod drain;
@@ -14,6 +15,7 @@ mod latency;
 pub mod notices;
 mod open_files;
 mod random;
+mod recent_work;
 pub mod reload;
 #[cfg(test)]
 mod scale;
@@ -50,7 +52,8 @@ use crate::status::Status;
 use drain::DrainSchedule;
 use latency::Sampler;
 use random::random;
-use schedule::{GROUP, HalfTurn, RecentWork};
+use recent_work::RecentWork;
+use schedule::{GROUP, HalfTurn};
 pub use setup::{Membership, Setup};
 use slow::SlowTurns;
 use timers::{Armed, Timers};

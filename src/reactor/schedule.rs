@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use super::{Reactor, SESSIONS_PER_TURN, now};
 use crate::meter::{Meter, READ_BYTES, UNITS_PER_TURN};
+use crate::session::Turn;
 use crate::session::shared::{BytesRead, TLS_STEPS_PER_TURN};
-use crate::session::{Tick, Turn};
 
 /// Maximum number of sessions in a group.
 pub(super) const GROUP: usize = 16;
@@ -48,33 +48,9 @@ impl HalfTurn {
         self.read.from_client + self.read.from_server
     }
 
-    /// The work so far.
+    /// The work so far, in units of the meter.
     fn work(&self) -> usize {
         TURN + self.meter.drawn() + self.bytes() / READ_BYTES
-    }
-}
-
-/// The work that a session has done lately. It halves about every second.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct RecentWork {
-    /// In pieces of [`RecentWork::PIECE`] units.
-    pieces: u16,
-    /// When work was last added, in [`RecentWork::HALF_LIFE_MS`].
-    at: u16,
-}
-
-impl RecentWork {
-    const PIECE: usize = 16;
-    const HALF_LIFE_MS: Tick = 1024;
-
-    /// Adds units, and returns those of late.
-    fn add(&mut self, units: usize, now: Tick) -> usize {
-        let now = (now / RecentWork::HALF_LIFE_MS) as u16;
-        let age = now.wrapping_sub(std::mem::replace(&mut self.at, now));
-        let old = self.pieces.checked_shr(age.into()).unwrap_or(0);
-        let new = u16::try_from(units / RecentWork::PIECE).unwrap_or(u16::MAX);
-        self.pieces = old.saturating_add(new);
-        usize::from(self.pieces) * RecentWork::PIECE
     }
 }
 
@@ -134,7 +110,7 @@ impl Reactor {
     }
 
     /// Lets a session write that has read. Returns the work of its turn.
-    fn write(&mut self, half: HalfTurn, woken: Instant) -> usize {
+    fn write(&mut self, mut half: HalfTurn, woken: Instant) -> usize {
         let slot = half.slot;
         let Some(entry) = self.sessions.get_mut(slot) else {
             return 0;
@@ -146,11 +122,8 @@ impl Reactor {
             let metrics = &mut self.shared.metrics;
             self.sampler.sample(&entry.session, metrics, woken);
         }
-        let work = HalfTurn {
-            meter: self.shared.meter,
-            ..half
-        }
-        .work();
+        half.meter = self.shared.meter;
+        let work = half.work();
         if turn == Turn::Over {
             entry.session.bury(&mut self.shared);
             self.refusals -= usize::from(entry.refusal);

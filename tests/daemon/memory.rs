@@ -209,7 +209,7 @@ fn requests_that_do_not_end_are_counted() {
 }
 
 #[test]
-fn origins_that_no_browser_sends() {
+fn long_origins_take_no_memory() {
     let stage = Stage::set(CONFIG);
     let path = "y".repeat(15_000);
     // What is left of an origin is not in the ledger.
@@ -224,7 +224,7 @@ fn origins_that_no_browser_sends() {
 }
 
 #[test]
-fn names_of_the_roots_of_clients() {
+fn names_of_the_roots_of_clients_are_counted() {
     let stage = Stage::set(CONFIG);
     let prefix = "x".repeat(30_000);
     let open = DRAFT_OPEN

@@ -4,38 +4,72 @@ use std::rc::Rc;
 
 use super::recent_work::RecentWork;
 use super::timers::Armed;
-use super::{REFUSALS, Reactor, ScheduledSession, token};
+use super::{Reactor, ScheduledSession, token};
 use crate::net::byte_stream::ByteStream;
 use crate::net::endpoint::Endpoint;
-use crate::net::listener::Accepted;
+use crate::net::listener::{Accepted, Socket};
 use crate::net::peer::Peer;
 use crate::session::{Session, Tick};
 
 /// Maximum number of clients accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Maximum number of simultaneous clients over a limit that get a refusal; others wait or
+/// are dropped.
+pub(super) const REFUSALS: usize = 64;
 /// How long the loop stops accepting when no descriptor is left.
 const ACCEPT_REST_MS: Tick = 1000;
 
+/// The listeners, and whether they may accept.
+pub(super) struct Acceptor {
+    pub listeners: Vec<Socket>,
+    /// The endpoint of each listener.
+    pub endpoints: Vec<Rc<Endpoint>>,
+    pub max_sessions: usize,
+    /// Number of sessions that exist only to be refused.
+    pub refusals: usize,
+    /// Clients may be waiting for which no further edge will come.
+    pub due: bool,
+    /// When to accept again after running out of descriptors.
+    pub rest_until: Option<Tick>,
+    /// Running out of descriptors has been logged.
+    exhausted: bool,
+}
+
+impl Acceptor {
+    /// Creates one for `listeners` with an endpoint each.
+    pub fn new(
+        listeners: Vec<Socket>,
+        endpoints: Vec<Rc<Endpoint>>,
+        max_sessions: usize,
+    ) -> Acceptor {
+        Acceptor {
+            listeners,
+            endpoints,
+            max_sessions,
+            refusals: 0,
+            due: true,
+            rest_until: None,
+            exhausted: false,
+        }
+    }
+}
+
 impl Reactor {
     pub(super) fn may_accept(&self) -> bool {
-        self.drain_deadline.is_none()
-            && self.accept_rest.is_none()
-            && (!self.is_full() || self.refusals < REFUSALS)
+        !self.ending.is_draining()
+            && self.acceptor.rest_until.is_none()
+            && (!self.is_full() || self.acceptor.refusals < REFUSALS)
     }
 
     /// Whether there is no room for another session.
     fn is_full(&self) -> bool {
-        self.sessions.len() - self.refusals >= self.max_sessions
+        self.sessions.len() - self.acceptor.refusals >= self.acceptor.max_sessions
     }
 
     pub(super) fn accept(&mut self) {
-        if self
-            .accept_rest
-            .is_some_and(|until| self.shared.now >= until)
-        {
-            self.accept_rest = None;
-        }
-        if !self.accept_due || !self.may_accept() {
+        let now = self.shared.now;
+        self.acceptor.rest_until = self.acceptor.rest_until.filter(|until| now < *until);
+        if !self.acceptor.due || !self.may_accept() {
             return;
         }
         for _ in 0..ACCEPTS_PER_TURN {
@@ -43,11 +77,11 @@ impl Reactor {
                 return;
             }
             let mut nobody = true;
-            for at in 0..self.listeners.len() {
+            for at in 0..self.acceptor.listeners.len() {
                 nobody &= !self.accept_one(at);
             }
             if nobody {
-                self.accept_due = false;
+                self.acceptor.due = false;
                 return;
             }
         }
@@ -58,12 +92,12 @@ impl Reactor {
         if !self.may_accept() {
             return true;
         }
-        match self.listeners[at].accept() {
+        match self.acceptor.listeners[at].accept() {
             Accepted::Nobody => false,
             Accepted::Left => true,
             Accepted::Exhausted(error) => {
-                self.accept_rest = Some(self.shared.now + ACCEPT_REST_MS);
-                if !std::mem::replace(&mut self.exhausted, true) {
+                self.acceptor.rest_until = Some(self.shared.now + ACCEPT_REST_MS);
+                if !std::mem::replace(&mut self.acceptor.exhausted, true) {
                     self.shared.log.err(format_args!(
                         "cannot accept with {} sessions open: {error}",
                         self.sessions.len()
@@ -72,8 +106,8 @@ impl Reactor {
                 true
             }
             Accepted::Client(socket, peer) => {
-                self.exhausted = false;
-                let endpoint = Rc::clone(&self.endpoints[at]);
+                self.acceptor.exhausted = false;
+                let endpoint = Rc::clone(&self.acceptor.endpoints[at]);
                 self.begin(socket, peer, &endpoint);
                 true
             }
@@ -99,13 +133,13 @@ impl Reactor {
     pub(super) fn schedule(&mut self, slot: usize, mut session: Session) {
         let shared = &mut self.shared;
         let refusal = session.is_over_limit();
-        if refusal && (self.refusals >= REFUSALS || !session.may_stay(shared)) {
+        if refusal && (self.acceptor.refusals >= REFUSALS || !session.may_stay(shared)) {
             // Dropping the session closes its socket.
             shared.metrics.refused.count("unanswered");
             return;
         }
         session.tally(shared);
-        self.refusals += usize::from(refusal);
+        self.acceptor.refusals += usize::from(refusal);
         let taken = self.sessions.insert(ScheduledSession {
             refusal,
             session,
@@ -115,6 +149,6 @@ impl Reactor {
             recent: RecentWork::default(),
         });
         debug_assert_eq!(taken, slot);
-        self.busy_list.push_back(slot);
+        self.run_lists.add(slot, true);
     }
 }

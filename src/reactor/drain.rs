@@ -71,7 +71,7 @@ impl DrainSchedule {
 impl Reactor {
     /// Stops accepting and begins to end all sessions.
     pub(super) fn drain(&mut self, why: impl Display) {
-        if self.drain_deadline.is_some() {
+        if self.ending.is_draining() {
             return;
         }
         let sessions = self.sessions.len();
@@ -84,19 +84,19 @@ impl Reactor {
         let limit = self.shared.config.drain_timeout;
         // Older generations end at the same time, and they go first.
         let grace = if self.has_older() { GRACE_MS } else { 0 };
-        self.drain_deadline = Some(now + ticks(limit) + grace);
-        self.drain_schedule = DrainSchedule::begin(sessions, now);
+        self.ending.drain_deadline = Some(now + ticks(limit) + grace);
+        self.ending.schedule = DrainSchedule::begin(sessions, now);
         self.drain_those_due();
     }
 
     /// Drains sessions that are due, at most [`SESSIONS_PER_TURN`].
     pub(super) fn drain_those_due(&mut self) {
-        if let Some(next) = self.drain_schedule.next_slot {
+        if let Some(next) = self.ending.schedule.next_slot {
             self.collect_open_sessions(next);
             return;
         }
         for _ in 0..SESSIONS_PER_TURN {
-            let Some(slot) = self.drain_schedule.next(self.shared.now, random) else {
+            let Some(slot) = self.ending.schedule.next(self.shared.now, random) else {
                 return;
             };
             self.drain_session(slot);
@@ -111,7 +111,7 @@ impl Reactor {
         while slot < slots && slot < next + SLOTS_PER_TURN && drained < SESSIONS_PER_TURN {
             if let Some(entry) = self.sessions.get(slot) {
                 if entry.session.is_flushed().is_some() {
-                    self.drain_schedule.waiting.push(slot);
+                    self.ending.schedule.waiting.push(slot);
                 } else {
                     self.drain_session(slot);
                     drained += 1;
@@ -119,10 +119,10 @@ impl Reactor {
             }
             slot += 1;
         }
-        self.drain_schedule.next_slot = Some(slot);
+        self.ending.schedule.next_slot = Some(slot);
         if slot >= slots {
             let time_ms = ticks(self.drain_time());
-            self.drain_schedule.start(time_ms);
+            self.ending.schedule.start(time_ms);
             self.drain_those_due();
         }
     }
@@ -130,7 +130,7 @@ impl Reactor {
     /// Over how long the collected sessions are spread.
     fn drain_time(&self) -> Duration {
         let limit = self.shared.config.drain_timeout;
-        let count = u32::try_from(self.drain_schedule.waiting.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(self.ending.schedule.waiting.len()).unwrap_or(u32::MAX);
         let workers = self.setup.membership.as_ref().map_or(1, |m| m.workers);
         let workers = u32::try_from(workers).unwrap_or(u32::MAX);
         let spread = self.shared.config.drain_spread;

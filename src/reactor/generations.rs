@@ -76,7 +76,7 @@ impl Reactor {
                 Event::Failed(why) => upgrade::log_failed(&self.shared.log, &why),
                 Event::Promoted => self.setup.notify.take_over(),
                 Event::Ordered(Order::Stop) => self.drain("the new process"),
-                Event::Ordered(Order::Leave) => self.leave = true,
+                Event::Ordered(Order::Leave) => self.ending.at_once = true,
                 Event::Ordered(Order::Report) => self.log_status(),
                 Event::Ordered(Order::TakeOver) => {}
                 Event::OlderEnded(number) => upgrade::log_older_ended(&self.shared.log, number),
@@ -91,14 +91,14 @@ impl Reactor {
             status.stop_accepting(self.poll.registry());
         }
         let limit = self.shared.config.old_sessions_timeout;
-        self.retired_until = Some(self.shared.now + ticks(limit));
+        self.ending.retired_until = Some(self.shared.now + ticks(limit));
         upgrade::mark_as_old(self.setup.generation);
     }
 
     /// Closes the listeners. Deregisters them first, because copies in other processes
     /// would keep them registered.
     pub(super) fn stop_accepting(&mut self) {
-        for listener in self.listeners.drain(..) {
+        for listener in self.acceptor.listeners.drain(..) {
             listener.deregister(self.poll.registry());
         }
     }

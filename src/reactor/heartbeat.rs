@@ -36,7 +36,7 @@ impl Reactor {
     pub fn report_ready(&mut self, notify: Notify) {
         self.setup.notify = notify;
         if self.setup.membership.is_none() {
-            log_listeners(&self.listeners, &self.shared.log);
+            log_listeners(&self.acceptor.listeners, &self.shared.log);
         }
         self.setup.notify.ready(std::process::id());
         self.watch_generations();

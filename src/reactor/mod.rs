@@ -9,6 +9,7 @@
 
 mod accept;
 mod drain;
+mod ending;
 mod generations;
 mod heartbeat;
 mod latency;
@@ -17,6 +18,7 @@ mod open_files;
 mod random;
 mod recent_work;
 pub mod reload;
+mod run_lists;
 #[cfg(test)]
 mod scale;
 mod schedule;
@@ -30,7 +32,6 @@ mod token;
 mod trial;
 mod trim;
 
-use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -49,10 +50,12 @@ use crate::net::tls_client::Contexts;
 use crate::session::shared::Shared;
 use crate::session::{Session, Tick, ticks};
 use crate::status::Status;
-use drain::DrainSchedule;
+use accept::Acceptor;
+use ending::Ending;
 use latency::Sampler;
 use random::random;
 use recent_work::RecentWork;
+use run_lists::RunLists;
 use schedule::{GROUP, HalfTurn};
 pub use setup::{Membership, Setup};
 use slow::SlowTurns;
@@ -68,9 +71,6 @@ const SESSIONS_PER_TURN: usize = 1024;
 /// Number of sessions for which tables reserve memory at the start. Reserved memory costs
 /// nothing until it is used; tables that grow would leave their old copies behind.
 const ROOM: usize = 1 << 17;
-/// Maximum number of simultaneous clients over a limit that get a refusal; others wait or
-/// are dropped.
-const REFUSALS: usize = 64;
 
 /// A session with its timer and its place on the run list.
 struct ScheduledSession {
@@ -78,7 +78,7 @@ struct ScheduledSession {
     /// Whether it was over a limit from the start.
     refusal: bool,
     armed: Armed,
-    /// Whether it is on the run list, or on the list of busy sessions.
+    /// Whether it is on one of the run lists.
     listed: bool,
     /// Whether it is one of the busy sessions (`schedule`).
     busy: bool,
@@ -90,44 +90,23 @@ pub struct Reactor {
     poll: Poll,
     shared: Shared,
     signals: Signals,
-    listeners: Vec<Socket>,
-    /// The endpoint of each listener.
-    endpoints: Vec<Rc<Endpoint>>,
+    acceptor: Acceptor,
     /// The status port, if `status_listen` is set.
     status: Option<Status>,
     sampler: Sampler,
     slow_turns: SlowTurns,
     sessions: Slab<ScheduledSession>,
-    run_list: VecDeque<usize>,
-    /// The busy sessions with work. However many there are, they do only a little in each turn,
-    /// so that the others do not wait for all of them.
-    busy_list: VecDeque<usize>,
+    run_lists: RunLists,
     /// Empty between turns; it keeps its memory.
     group: Vec<HalfTurn>,
     timers: Timers,
     trim: Trim,
-    max_sessions: usize,
-    /// Number of sessions that exist only to be refused.
-    refusals: usize,
     started: Instant,
     setup: Setup,
     start_config: Rc<Config>,
     /// When the next heartbeat is due.
     alive_at: Option<Tick>,
-    /// Clients may be waiting for which no further edge will come.
-    accept_due: bool,
-    /// When to accept again after running out of descriptors.
-    accept_rest: Option<Tick>,
-    /// Running out of descriptors has been logged.
-    exhausted: bool,
-    /// When the drain gives up; set once it has begun.
-    drain_deadline: Option<Tick>,
-    /// The sessions that have not been drained yet.
-    drain_schedule: DrainSchedule,
-    /// When to drain the sessions of this old process; set once a new process serves.
-    retired_until: Option<Tick>,
-    /// A second signal has arrived: exit at once.
-    leave: bool,
+    ending: Ending,
 }
 
 #[expect(clippy::disallowed_methods, reason = "here and nowhere else")]
@@ -177,27 +156,17 @@ impl Reactor {
             alive_at: None,
             shared: Shared::new(config, log, locator, tls, registry),
             signals,
-            endpoints,
-            listeners,
+            acceptor: Acceptor::new(listeners, endpoints, max_sessions),
             status: None,
             sampler: Sampler::default(),
             slow_turns: SlowTurns::new(started),
             sessions: Slab::with_capacity(max_sessions.min(ROOM)),
-            run_list: VecDeque::new(),
-            busy_list: VecDeque::new(),
+            run_lists: RunLists::default(),
             group: Vec::with_capacity(GROUP),
             timers: Timers::with_capacity(max_sessions.min(ROOM)),
             trim: Trim::default(),
-            max_sessions,
-            refusals: 0,
             started,
-            accept_due: true,
-            accept_rest: None,
-            exhausted: false,
-            drain_deadline: None,
-            drain_schedule: DrainSchedule::default(),
-            retired_until: None,
-            leave: false,
+            ending: Ending::default(),
         })
     }
 
@@ -214,16 +183,10 @@ impl Reactor {
         Ok(())
     }
 
-    /// Whether a newer process has taken over.
-    fn is_retired(&self) -> bool {
-        self.retired_until.is_some()
-    }
-
     fn is_finished(&self) -> bool {
         let is_idle = self.sessions.is_empty() && !self.has_older();
-        let is_ending = self.is_retired() || self.drain_deadline.is_some();
-        let timed_out = |deadline: Tick| self.shared.now >= deadline;
-        self.leave || (is_ending && is_idle) || self.drain_deadline.is_some_and(timed_out)
+        let is_ending = self.ending.is_retired() || self.ending.is_draining();
+        (is_ending && is_idle) || self.ending.is_over(self.shared.now)
     }
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
@@ -241,7 +204,7 @@ impl Reactor {
                 Owner::Signals => signalled = true,
                 Owner::Resolver => resolved = true,
                 Owner::Generations => upgraded = true,
-                Owner::Listener(_) => self.accept_due = true,
+                Owner::Listener(_) => self.acceptor.due = true,
                 Owner::Status(at) => {
                     if let Some(status) = &mut self.status {
                         status.edge(at);
@@ -270,7 +233,7 @@ impl Reactor {
         self.shed();
         self.expire();
         self.drain_those_due();
-        if self.retired_until.is_some_and(|at| tick >= at) {
+        if self.ending.drain_due().is_some_and(|at| tick >= at) {
             self.drain("old_sessions_timeout");
         }
         self.accept();
@@ -284,17 +247,14 @@ impl Reactor {
 
     /// How long the poll may wait.
     fn timeout(&self) -> Option<Duration> {
-        let may_accept = self.accept_due && self.may_accept();
-        let has_work = !self.run_list.is_empty() || !self.busy_list.is_empty();
-        if has_work || self.is_behind() || may_accept {
+        let may_accept = self.acceptor.due && self.may_accept();
+        if !self.run_lists.is_empty() || self.is_behind() || may_accept {
             return Some(Duration::ZERO);
         }
         let deadlines = [
             self.timers.next(),
-            self.accept_rest,
-            self.drain_deadline,
-            self.drain_schedule.due(),
-            self.retired_until.filter(|_| self.drain_deadline.is_none()),
+            self.acceptor.rest_until,
+            self.ending.due(),
             self.upgrade_deadline(),
             self.alive_at,
             self.trim.due(),
@@ -311,7 +271,7 @@ impl Reactor {
     /// Whether sessions are due that the turn has left for the next one.
     fn is_behind(&self) -> bool {
         let (shared, now) = (&self.shared, self.shared.now);
-        let due = [self.timers.next(), self.drain_schedule.due()];
+        let due = [self.timers.next(), self.ending.schedule.due()];
         let is_due = due.into_iter().flatten().any(|at| at <= now);
         is_due || shared.locator.is_behind(now) || shared.servers.queue.is_behind()
     }
@@ -330,11 +290,7 @@ impl Reactor {
             tell(&mut entry.session, &mut self.shared);
             if !entry.listed {
                 entry.listed = true;
-                let list = match entry.busy {
-                    true => &mut self.busy_list,
-                    false => &mut self.run_list,
-                };
-                list.push_back(slot);
+                self.run_lists.add(slot, entry.busy);
             }
         }
     }

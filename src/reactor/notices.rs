@@ -87,11 +87,11 @@ impl Reactor {
                  {} parsers parked, generation {}{}",
                 self.sessions.len(),
                 phases.join(", "),
-                self.max_sessions,
+                self.acceptor.max_sessions,
                 self.shared.metrics.accepted,
                 parsers.stream.parked() + parsers.message.parked(),
                 self.setup.generation,
-                if self.is_retired() { ", retired" } else { "" },
+                if self.ending.is_retired() { ", retired" } else { "" },
             ),
         );
     }

@@ -2,7 +2,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::REFUSALS;
+use super::accept::REFUSALS;
 use crate::config::Config;
 use crate::log::{Level, Log};
 

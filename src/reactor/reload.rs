@@ -126,17 +126,17 @@ impl Reactor {
             }
         };
         log.set_level(config.log_level);
-        self.max_sessions = most_sessions(&config, &log);
+        self.acceptor.max_sessions = most_sessions(&config, &log);
         let now = self.shared.now;
         self.shared.locator.replace_resolver(resolver, now);
-        for listener in &self.listeners {
+        for listener in &self.acceptor.listeners {
             listener.set_send_timeout(config.write_timeout);
         }
-        let old = &mut self.endpoints;
-        let without_rules = endpoint::replace(old, &self.listeners, &config, &endpoints);
+        let old = &mut self.acceptor.endpoints;
+        let without_rules = endpoint::replace(old, &self.acceptor.listeners, &config, &endpoints);
         let config = Rc::new(config);
         self.shared.metrics.configured = SystemTime::now();
-        self.shared.metrics.certificates = endpoint::expiries(&self.endpoints);
+        self.shared.metrics.certificates = endpoint::expiries(&self.acceptor.endpoints);
         self.shared.set_config(Rc::clone(&config), contexts);
         // With several workers the master logs this.
         if self.setup.membership.is_none() {

@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use super::run_lists::RunLists;
 use super::{Reactor, SESSIONS_PER_TURN, now};
 use crate::meter::{Meter, READ_BYTES, UNITS_PER_TURN};
 use crate::session::Turn;
@@ -55,31 +56,31 @@ impl HalfTurn {
 }
 
 impl Reactor {
-    /// Runs a turn of the sessions on the run list, at most [`SESSIONS_PER_TURN`], then of some
+    /// Runs a turn of the sessions with little to do, at most [`SESSIONS_PER_TURN`], then of some
     /// busy ones. Sessions that want more go to the end of the list of busy ones.
     pub(super) fn run_sessions(&mut self, woken: Instant) {
         // TLS handshakes are left to the busy ones.
         self.shared.tls_budget = 0;
-        self.run_list(|reactor| &mut reactor.run_list, usize::MAX, woken);
+        self.run_list(|lists| &mut lists.light, usize::MAX, woken);
         self.shared.tls_budget = TLS_STEPS_PER_TURN;
-        self.run_list(|reactor| &mut reactor.busy_list, BUSY_WORK_PER_TURN, woken);
+        self.run_list(|lists| &mut lists.busy, BUSY_WORK_PER_TURN, woken);
     }
 
     /// Runs the sessions of a list until they have done `most` units of work.
     fn run_list(
         &mut self,
-        list: fn(&mut Reactor) -> &mut VecDeque<usize>,
+        list: fn(&mut RunLists) -> &mut VecDeque<usize>,
         most: usize,
         woken: Instant,
     ) {
-        let mut left = list(self).len().min(SESSIONS_PER_TURN);
+        let mut left = list(&mut self.run_lists).len().min(SESSIONS_PER_TURN);
         let mut group = std::mem::take(&mut self.group);
         let mut work = 0;
         while left > 0 && work < most {
             let (mut bytes, mut reading) = (0, work);
             while left > 0 && group.len() < GROUP && bytes < GROUP_BYTES && reading < most {
                 left -= 1;
-                let slot = list(self).pop_front();
+                let slot = list(&mut self.run_lists).pop_front();
                 if let Some(half) = slot.and_then(|slot| self.read(slot)) {
                     bytes += half.bytes();
                     reading += half.work();
@@ -126,9 +127,9 @@ impl Reactor {
         let work = half.work();
         if turn == Turn::Over {
             entry.session.bury(&mut self.shared);
-            self.refusals -= usize::from(entry.refusal);
+            self.acceptor.refusals -= usize::from(entry.refusal);
             self.sessions.remove(slot);
-            self.accept_rest = None;
+            self.acceptor.rest_until = None;
             return work;
         }
         entry.listed = turn == Turn::Again;
@@ -136,7 +137,7 @@ impl Reactor {
         let is_relaying = entry.session.is_flushed().is_some();
         entry.busy = entry.listed || !is_relaying || work >= BUSY || recent >= BUSY_FOR_LONG;
         if entry.listed {
-            self.busy_list.push_back(slot);
+            self.run_lists.add(slot, true);
         }
         self.timers
             .arm(slot, entry.session.deadline(), &mut entry.armed);

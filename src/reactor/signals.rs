@@ -10,11 +10,11 @@ use crate::upgrade;
 
 impl Reactor {
     pub(super) fn take_signals(&mut self) {
-        let is_stopping = self.drain_deadline.is_some();
+        let is_stopping = self.ending.is_draining();
         while let Some((signal, from)) = self.signals.take() {
             match signal {
                 Signal::SIGTERM | Signal::SIGINT => self.stop(signal),
-                Signal::SIGHUP if !is_stopping && !self.is_retired() => self.reload(),
+                Signal::SIGHUP if !is_stopping && !self.ending.is_retired() => self.reload(),
                 Signal::SIGUSR1 => {
                     self.log_status();
                     self.order_older(Order::Report);
@@ -30,8 +30,8 @@ impl Reactor {
 
     /// Begins to stop; at the second signal exits at once.
     fn stop(&mut self, signal: Signal) {
-        if self.drain_deadline.is_some() {
-            self.leave = true;
+        if self.ending.is_draining() {
+            self.ending.at_once = true;
             self.order_older(Order::Leave);
             return;
         }

@@ -41,9 +41,9 @@ impl Reactor {
             }
         };
         let shared = &mut self.shared;
-        shared.metrics.max_sessions = self.max_sessions;
+        shared.metrics.max_sessions = self.acceptor.max_sessions;
         shared.metrics.generation = self.setup.generation;
-        shared.metrics.certificates = endpoint::expiries(&self.endpoints);
+        shared.metrics.certificates = endpoint::expiries(&self.acceptor.endpoints);
         let publisher = Publisher::start(metrics, worker, &shared.metrics, &shared.gauges());
         let registry = &shared.registry;
         let status = Status::new(listeners, registry, token::FIRST_STATUS, publisher)?;
@@ -60,10 +60,10 @@ impl Reactor {
         let shared = &mut self.shared;
         let mut to_close = Vec::new();
         if status.note_turn(shared.now) {
-            shared.metrics.draining = self.drain_deadline.is_some();
+            shared.metrics.draining = self.ending.is_draining();
             let generations = self.setup.generations.as_ref();
             shared.metrics.older_generations = generations.map_or(0, Generations::older);
-            shared.metrics.max_sessions = self.max_sessions;
+            shared.metrics.max_sessions = self.acceptor.max_sessions;
             let sessions = Listed(&self.sessions, shared.now);
             to_close = status.serve(&shared.registry, &view(shared), &sessions);
         }

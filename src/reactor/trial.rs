@@ -25,7 +25,7 @@ impl Reactor {
         self.read_clock();
         self.shared.observe(observer);
         self.begin(client.into(), Peer::Unix, endpoint);
-        self.retired_until = Some(self.shared.now + ticks(limit));
+        self.ending.retired_until = Some(self.shared.now + ticks(limit));
         let mut events = Events::with_capacity(EVENTS);
         let is_open = |reactor: &Reactor| {
             let mut slots = reactor.sessions.iter();

@@ -51,7 +51,7 @@ impl Trim {
 impl Reactor {
     /// Returns memory, if that is due.
     pub(super) fn trim(&mut self) {
-        let draining = self.drain_deadline.is_some();
+        let draining = self.ending.is_draining();
         let (sessions, now) = (self.sessions.len(), self.shared.now);
         if self.trim.note(sessions, draining, now) {
             return_memory();

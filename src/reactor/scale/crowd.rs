@@ -82,7 +82,7 @@ impl Crowd {
         let reactor = Reactor::new(config, tls, log, Vec::new(), endpoints, setup);
         let mut reactor = reactor.expect("a loop");
         // As with enough descriptors.
-        reactor.max_sessions = sessions;
+        reactor.acceptor.max_sessions = sessions;
         reactor.sessions = slab::Slab::with_capacity(sessions.min(ROOM));
         reactor.timers = Timers::with_capacity(sessions.min(ROOM));
         let wires = || (0..sessions).map(|_| Wire::new(1 << 16)).collect();
@@ -328,7 +328,7 @@ impl Crowd {
         let close = frame(0x88, &1001_u16.to_be_bytes());
         let mut cost = Cost::default();
         cost.turn(|| self.reactor.drain("crowd"));
-        let mut told: Vec<usize> = self.reactor.run_list.iter().copied().collect();
+        let mut told: Vec<usize> = self.reactor.run_lists.light.iter().copied().collect();
         let mut answered = Vec::new();
         while !self.reactor.sessions.is_empty() {
             self.pass(DRAIN_STEP);
@@ -348,7 +348,7 @@ impl Crowd {
                 }
                 !is_closing && self.reactor.sessions.contains(at)
             });
-            told.extend(&self.reactor.run_list);
+            told.extend(&self.reactor.run_lists.light);
         }
         self.open.clear();
         cost
@@ -397,7 +397,10 @@ pub fn accept(reactor: &mut Reactor, at: usize, client: &Wire) {
     let address = SocketAddr::new(Ipv4Addr::from_bits(at as u32).into(), 9);
     let slot = reactor.sessions.vacant_key();
     assert_eq!(slot, at);
-    let (endpoint, token) = (Rc::clone(&reactor.endpoints[0]), token::of_session(slot));
+    let (endpoint, token) = (
+        Rc::clone(&reactor.acceptor.endpoints[0]),
+        token::of_session(slot),
+    );
     let session = Session::simulated(client, address, &endpoint, token, &mut reactor.shared);
     reactor.schedule(slot, session);
     reactor.poke(slot, |session, _| session.client_edge(false));

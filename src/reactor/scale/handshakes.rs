@@ -48,7 +48,7 @@ fn begin(
     let (socket, address) = listener.accept().unwrap();
     socket.set_nonblocking(true).unwrap();
     let socket = mio::net::TcpStream::from_std(socket);
-    let endpoint = Rc::clone(&crowd.reactor.endpoints[1]);
+    let endpoint = Rc::clone(&crowd.reactor.acceptor.endpoints[1]);
     crowd
         .reactor
         .begin(socket.into(), Peer::Ip(address), &endpoint);

@@ -145,7 +145,7 @@ fn others_wait_only_for_a_few_of_many_busy_sessions() {
         assert!(!crowd.clients[0].take(usize::MAX).is_empty());
         assert!(reached(&crowd) <= FEW);
         // The others take turns.
-        assert!(!crowd.reactor.busy_list.is_empty());
+        assert!(!crowd.reactor.run_lists.busy.is_empty());
         let turns = crowd.told();
         assert!(turns.iter().all(|&reached| reached <= FEW), "{turns:?}");
         assert!(
@@ -210,7 +210,7 @@ fn a_late_drain_takes_several_turns() {
     crowd.pass(DRAIN_SPREAD);
     crowd.reactor.drain_those_due();
     let most = SESSIONS_PER_TURN.min(MANY - soon);
-    assert_eq!(crowd.reactor.run_list.len(), most);
+    assert_eq!(crowd.reactor.run_lists.light.len(), most);
     assert_eq!(soon + crowd.told().iter().sum::<usize>(), MANY);
 }
 
@@ -222,7 +222,7 @@ fn sessions_without_a_stream_are_drained_in_several_turns() {
     }
     crowd.told();
     crowd.reactor.drain("test");
-    assert_eq!(crowd.reactor.busy_list.len(), SESSIONS_PER_TURN);
+    assert_eq!(crowd.reactor.run_lists.busy.len(), SESSIONS_PER_TURN);
     assert_eq!(crowd.told().iter().sum::<usize>(), MANY);
 }
 
@@ -261,7 +261,7 @@ fn what_all_wait_for_reaches_them_in_several_turns() {
         crowd.clients[at].send(&opening());
         accept(&mut crowd.reactor, at, &crowd.clients[at]);
     }
-    while !crowd.reactor.busy_list.is_empty() {
+    while !crowd.reactor.run_lists.busy.is_empty() {
         crowd.turn(&mut Cost::default(), |_| {});
     }
     for client in &crowd.clients {
@@ -272,13 +272,13 @@ fn what_all_wait_for_reaches_them_in_several_turns() {
     answer(&dns);
     let (mut told, mut visits) = (0, crowd.reactor.shared.locator.visits());
     while told < MANY {
-        let waiting = crowd.reactor.busy_list.len();
+        let waiting = crowd.reactor.run_lists.busy.len();
         crowd.turn(&mut Cost::default(), |_| {});
         let now = crowd.reactor.shared.locator.visits();
         let visited = now - std::mem::replace(&mut visits, now);
         // A turn takes answers twice.
         assert!(visited < 2 * (SESSIONS_PER_TURN as u64 + 64), "{visited}");
-        let listed = crowd.reactor.busy_list.len();
+        let listed = crowd.reactor.run_lists.busy.len();
         let more = listed.saturating_sub(waiting);
         assert!(more < 2 * SESSIONS_PER_TURN + 128, "{more}");
         let clients = crowd.clients.iter();

@@ -6,6 +6,7 @@
 //! Renegotiation and client certificates are not supported.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::c_long;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,7 @@ use openssl::x509::verify::X509CheckFlags;
 
 use super::file_stamp::FileStamp;
 use super::tls_context::{failed, read_certificates, restrict};
-use super::tls_raw::{default_authorities, resume};
+use super::tls_raw::{default_authorities, limit_certificates, resume};
 
 /// Maximum number of tickets, one per domain.
 const MAX_TICKETS: usize = 1024;
@@ -29,6 +30,9 @@ const MAX_TICKETS: usize = 1024;
 /// field, and could choose one that takes a second (see also RFC 9325, section 4.1).
 const CIPHERS: &str =
     "DEFAULT:!aNULL:!eNULL:!MD5:!3DES:!DES:!RC4:!IDEA:!SEED:!aDSS:!SRP:!PSK:!kDHE";
+
+/// Maximum size of a server's certificates, in bytes. Usual ones have 3 to 10 KiB.
+const MAX_CERTIFICATES: c_long = 32 << 10;
 
 /// ALPN of direct TLS (XEP-0368), in wire form.
 const ALPN: &[u8] = b"\x0bxmpp-client";
@@ -131,6 +135,7 @@ impl Context {
         let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(failed)?;
         builder.set_cipher_list(CIPHERS).map_err(failed)?;
         restrict(&mut builder, SslVersion::TLS1_2)?;
+        limit_certificates(&mut builder, MAX_CERTIFICATES);
         if let Some(path) = ca_file {
             let mut store = X509StoreBuilder::new().map_err(failed)?;
             for certificate in read_certificates(path)? {

@@ -32,6 +32,23 @@ pub(super) fn stop_at_records_without_payload(builder: &mut SslContextBuilder) {
     unsafe { SSL_CTX_ctrl(builder.as_ptr(), SSL_CTRL_CLEAR_MODE, mode, null_mut()) };
 }
 
+/// Limits the certificates that a peer may send, in bytes. By default OpenSSL takes 100 KiB of
+/// them, and needs 30 ms to decode these.
+#[expect(unsafe_code, reason = "the crate leaves the call out")]
+pub(super) fn limit_certificates(builder: &mut SslContextBuilder, bytes: c_long) {
+    /// From openssl/ssl.h.
+    const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
+    // SAFETY: the context is alive, and the call takes a number and no pointer.
+    unsafe {
+        SSL_CTX_ctrl(
+            builder.as_ptr(),
+            SSL_CTRL_SET_MAX_CERT_LIST,
+            bytes,
+            null_mut(),
+        )
+    };
+}
+
 /// The file of the system's authorities, and its directories, unless the environment names
 /// others.
 #[expect(unsafe_code, reason = "the crate leaves the calls out")]

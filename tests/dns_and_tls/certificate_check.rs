@@ -258,6 +258,29 @@ fn a_file_may_hold_several_authorities() {
     }
 }
 
+/// Each costs a tenth of a millisecond, whether it is needed or not.
+#[test]
+fn a_server_must_not_send_many_certificates() {
+    let authority = Authority::new();
+    let identity = authority.identity(&["example.org"]);
+    let size = identity.certificate.to_der().expect("DER").len();
+    for (bytes, is_served) in [(25_000, true), (40_000, false)] {
+        let server = TlsServer::start_with(&identity, |builder| {
+            for _ in 0..bytes / size {
+                let copy = identity.certificate.clone();
+                builder.add_extra_chain_cert(copy).expect("it");
+            }
+        });
+        let ca_file = authority.ca_file();
+        let daemon = daemon(&server, &ca_file, &["example.org"], &["tls: required"]);
+        match is_served {
+            true => expect_served(&daemon, &server, ("example.org", "example.org")),
+            false => expect_refused(&daemon, &server, "example.org", "excessive message size"),
+        }
+        daemon.stop();
+    }
+}
+
 #[test]
 fn without_verification_all_pass() {
     let authority = Authority::new();

@@ -248,6 +248,11 @@ impl Side {
         let Some(transport) = &mut self.transport else {
             return false;
         };
+        if self.broken {
+            // The rest cannot be written either. If it filled the queue, the peer would wait, and
+            // its end would never be read.
+            self.out.clear();
+        }
         if self.out.is_empty() {
             self.progress_at = now;
         }
@@ -312,5 +317,27 @@ impl Side {
     /// Returns when the queue last made progress.
     pub fn progress_at(&self) -> Tick {
         self.progress_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::simulated::Wire;
+
+    #[test]
+    fn what_is_queued_after_a_write_error_is_dropped() {
+        let wire = Wire::new(100);
+        let mut side = Side::connected(Transport::Simulated(wire.clone()), true, 0);
+        let mut meter = Meter::default();
+        wire.send(b"before");
+        wire.reset();
+        for queued in [b"one", b"two"] {
+            side.out.extend(queued);
+            side.flush(&mut meter, 0);
+            assert!(side.out.is_empty());
+        }
+        assert_eq!(side.read(&mut [0; 6], &mut meter), Read::Bytes(6));
+        assert_eq!(side.read(&mut [0; 6], &mut meter), Read::Broken);
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::common::stage::*;
 use crate::common::ws_client::{FIN, PING, PONG, TEXT, WsClient, frame};
-use crate::common::{write_to_the_end, write_until_stalled};
+use crate::common::{reset, write_to_the_end, write_until_stalled};
 
 const MIB: usize = 1 << 20;
 /// Bytes sent to a peer that does not read: far more than the kernel buffers.
@@ -81,6 +81,28 @@ fn a_flood_from_the_client_waits_for_the_server() {
         }
     });
     assert_small(&stage, before);
+    stage.daemon.stop();
+}
+
+/// After the reset, the server still answers what the client sent before.
+#[test]
+fn a_client_that_is_lost_while_its_queue_is_full_ends_the_session() {
+    let stage = Stage::set("write_timeout: 3600\n");
+    let (client, server) = stage.framed();
+    thread::scope(|scope| {
+        let stream = &server.stream;
+        let echo = scope.spawn(move || std::io::copy(&mut &*stream, &mut &*stream));
+        let mut numbers = 0..STANZAS;
+        let mut next = || {
+            numbers
+                .next()
+                .map(|n| frame(FIN | TEXT, stanza(n).as_bytes()))
+        };
+        let done = write_until_stalled(&client.stream, &mut Vec::new(), &mut next);
+        assert!(!done, "all was taken, though nobody reads");
+        reset(client.stream);
+        echo.join().unwrap().expect("the end of the stream");
+    });
     stage.daemon.stop();
 }
 

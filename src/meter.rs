@@ -16,6 +16,8 @@ pub const TLS_RECORD: usize = 512;
 pub const PARSER: usize = 256;
 /// Units for looking up a name.
 pub const LOOK_UP: usize = 1024;
+/// Units for a frame, besides its bytes.
+pub const FRAME: usize = 4;
 /// Bytes read from a peer per unit.
 pub const READ_BYTES: usize = 8;
 /// Bytes per unit of XML that only our own code scans.

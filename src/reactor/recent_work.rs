@@ -15,7 +15,7 @@ impl RecentWork {
     const PIECE: usize = 16;
     const HALF_LIFE_MS: Tick = 1024;
 
-    /// Adds units, and returns those of late.
+    /// Adds units of work. Returns the recent work, in units.
     pub fn add(&mut self, units: usize, now: Tick) -> usize {
         let now = (now / RecentWork::HALF_LIFE_MS) as u16;
         let age = now.wrapping_sub(std::mem::replace(&mut self.at, now));

@@ -5,10 +5,10 @@
 //! for each. A group is small, so that what was read is still in the processor's cache when it is
 //! written.
 //!
-//! A session is busy if it has done much lately, has more to do, or does not relay yet or any
-//! more. Together, the busy ones do only a little work in each turn of the loop: a session with a
-//! stanza now and then waits for few of them, however many there are, even if all clients come
-//! back at once. TLS handshakes, which cost most, are part of that work.
+//! A session is busy if it has done much lately, has more to do, or is being set up or closed.
+//! Together, the busy ones do only a little work in each turn of the loop: a session with a stanza
+//! now and then waits for few of them, however many there are, even if all clients come back at
+//! once. TLS handshakes, which cost most, are part of that work.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -185,7 +185,7 @@ impl Plan {
         if handover.pid_file.is_none() {
             files.pid_file = config.pid_file.as_deref().map(PidFile::lock).transpose()?;
         }
-        // This takes the longest. Clients that connect meanwhile wait.
+        // This takes the longest, so it comes last: the ports are open, and clients wait.
         Contexts::new(config.ca_files())?;
         warnings::of_domains(&config, path, log);
         warnings::of_unserved_listeners(&endpoints, &config, log);

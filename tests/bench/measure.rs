@@ -152,6 +152,16 @@ fn latency(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Vec<Row> {
     vec![row(relays[0].form, &name("p50"), "us", &middle), p99]
 }
 
+/// Measures each relay in each round.
+fn in_rounds(
+    plan: &Plan,
+    relays: &[Relay],
+    mut measure: impl FnMut(&Relay) -> f64,
+) -> Vec<Vec<f64>> {
+    let mut round = || relays.iter().map(&mut measure).collect();
+    (0..plan.rounds).map(|_| round()).collect()
+}
+
 /// How much slower others get beside a session that streams stanzas of nearly 1 MiB both
 /// ways, and one that floods frames of one byte.
 fn fair(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Row {
@@ -159,26 +169,22 @@ fn fair(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Row {
     const CLIENTS: usize = 1000;
     const PER_SECOND: f64 = 2000.0;
     let time = Duration::from_millis(plan.round_ms);
-    let mut rounds = Vec::new();
-    for _ in 0..plan.rounds {
-        let mut round = Vec::new();
-        for relay in relays {
-            let clients = load.open(relay, CLIENTS);
-            let p99 = |load: &mut Load| {
-                let sorted = load.paced(&clients, SIZE, PER_SECOND, time);
-                sorted[sorted.len() * 99 / 100] as f64
-            };
-            let alone = p99(load);
-            for noise in [wire::large(1_000_000), wire::tiny_frames()] {
-                let clients = load.open(relay, 1);
-                load.make_noise(clients, noise);
-            }
-            round.push(p99(load) / alone);
-            load.end_noise();
-            load.close(clients);
+    let rounds = in_rounds(plan, relays, |relay| {
+        let clients = load.open(relay, CLIENTS);
+        let p99 = |load: &mut Load| {
+            let sorted = load.paced(&clients, SIZE, PER_SECOND, time);
+            sorted[sorted.len() * 99 / 100] as f64
+        };
+        let alone = p99(load);
+        for noise in [wire::large(1_000_000), wire::tiny_frames()] {
+            let clients = load.open(relay, 1);
+            load.make_noise(clients, noise);
         }
-        rounds.push(round);
-    }
+        let beside = p99(load);
+        load.end_noise();
+        load.close(clients);
+        beside / alone
+    });
     let name = "p99 of 1000 sessions beside a stream of 1 MB stanzas and a flood of tiny frames";
     Row {
         most: Some(2.0),
@@ -186,8 +192,8 @@ fn fair(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Row {
     }
 }
 
-/// How long others wait beside many sessions that have as much in flight as they like, but wait
-/// for their answers.
+/// How long others wait beside many sessions that always have stanzas in flight, and send one for
+/// each answer.
 fn beside_many(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Row {
     const SIZE: usize = 200;
     const CLIENTS: usize = 50;
@@ -195,20 +201,15 @@ fn beside_many(plan: &Plan, load: &mut Load, relays: &[Relay]) -> Row {
     const OTHERS: usize = 200;
     const IN_FLIGHT: usize = 60;
     let time = Duration::from_millis(plan.round_ms);
-    let mut rounds = Vec::new();
-    for _ in 0..plan.rounds {
-        let mut round = Vec::new();
-        for relay in relays {
-            let clients = load.open(relay, CLIENTS);
-            let others = load.open(relay, OTHERS);
-            load.make_steady(others, SIZE, IN_FLIGHT);
-            let sorted = load.paced(&clients, SIZE, PER_SECOND, time);
-            round.push(sorted[sorted.len() / 2] as f64 / 1000.0);
-            load.end_noise();
-            load.close(clients);
-        }
-        rounds.push(round);
-    }
+    let rounds = in_rounds(plan, relays, |relay| {
+        let clients = load.open(relay, CLIENTS);
+        let others = load.open(relay, OTHERS);
+        load.make_steady(others, SIZE, IN_FLIGHT);
+        let sorted = load.paced(&clients, SIZE, PER_SECOND, time);
+        load.end_noise();
+        load.close(clients);
+        sorted[sorted.len() / 2] as f64 / 1000.0
+    });
     let name = format!("p50 of {CLIENTS} sessions beside {OTHERS} with {IN_FLIGHT} in flight");
     Row {
         most_ratio: Some(1.0),

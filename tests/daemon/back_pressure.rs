@@ -101,7 +101,7 @@ fn a_client_that_is_lost_while_its_queue_is_full_ends_the_session() {
         let done = write_until_stalled(&client.stream, &mut Vec::new(), &mut next);
         assert!(!done, "all was taken, though nobody reads");
         reset(client.stream);
-        // What the server still sends is dropped, but only so much.
+        // After some MiB that the server still sends, its connection is reset.
         if let Err(error) = echo.join().unwrap() {
             assert!(is_reset(&error), "{error}");
         }

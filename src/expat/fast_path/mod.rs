@@ -143,8 +143,8 @@ fn start_tag(bytes: &[u8]) -> Option<StartTag<'_>> {
         *keys.get_mut(count)? = key;
         count += 1;
         if key == XMLNS {
-            // Empty namespaces are rare, long ones are refused, and some are reserved: the others
-            // handle these.
+            // Expat handles empty namespaces, which are rare, and reserved ones. Long ones are
+            // refused before it.
             let is_usual = (1..=MAX_NAMESPACE as usize).contains(&value.len());
             if !is_usual || value.starts_with(b"http://www.w3.org/") {
                 return None;

@@ -38,6 +38,8 @@ pub struct Reader {
     /// Payload of a control frame that arrives in pieces.
     control: Vec<u8>,
     fragments: u32,
+    /// Frames whose headers were read since [`Reader::take_count`].
+    frames: u32,
     /// Whether the last event borrowed `control`.
     lent: bool,
 }
@@ -134,6 +136,7 @@ impl Reader {
                     return Ok(None);
                 };
                 rest = rest.split_at_mut(n).1;
+                self.frames = self.frames.saturating_add(1);
                 self.admit(&header, limits)?
             }
         };
@@ -194,6 +197,11 @@ impl Reader {
         if std::mem::take(&mut self.lent) {
             self.control = Vec::new();
         }
+    }
+
+    /// Returns the number of frames whose headers were read since the last call.
+    pub fn take_count(&mut self) -> usize {
+        std::mem::take(&mut self.frames) as usize
     }
 
     /// Whether the reader is between two messages and holds no memory.

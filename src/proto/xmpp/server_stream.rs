@@ -452,7 +452,7 @@ impl UnfinishedUnit {
         UnfinishedUnit {
             boundary: match state {
                 State::Header => Boundary::header(pool.limits()),
-                _ => Boundary::element(pool.limits()),
+                State::Content | State::Restart | State::Ended => Boundary::element(pool.limits()),
             },
             seen: 0,
             check: None,

@@ -11,7 +11,7 @@ use super::SESSIONS_PER_TURN;
 use super::schedule::{GROUP, GROUP_BYTES};
 use super::trim::return_memory;
 use crate::net::simulated::{Call, calls};
-use crate::session::simulation::crowd::opening;
+use crate::session::simulation::crowd::{frame, opening};
 use cost::Cost;
 use crowd::{Crowd, DRAIN_SPREAD, PART, PING_INTERVAL, STANZA, accept};
 
@@ -177,6 +177,25 @@ fn a_session_is_busy_while_it_does_much_in_a_second() {
     crowd.pass(Duration::from_secs(2));
     flood(&mut crowd, STANZA);
     assert_eq!((reached(&crowd), busy(&crowd)), (99, 0));
+}
+
+#[test]
+fn tiny_frames_make_a_session_busy() {
+    const SESSIONS: usize = 100;
+    let mut crowd = relaying(SESSIONS);
+    let pings = frame(0x89, b"").repeat(2000);
+    for most in [SESSIONS, FEW] {
+        for client in &crowd.clients[1..] {
+            client.send(&pings);
+        }
+        crowd.turn(&mut Cost::default(), |reactor| {
+            for at in 1..SESSIONS {
+                reactor.poke(at, |session, _| session.client_edge(false));
+            }
+        });
+        let reached = reached(&crowd);
+        assert!((1..=most).contains(&reached), "{reached}");
+    }
 }
 
 /// Even if all clients come back at once.

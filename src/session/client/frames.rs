@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use crate::expat::UnitCheck;
+use crate::meter::FRAME;
 use crate::proto::ws::deflate::Inflation;
 use crate::proto::ws::{self, Opcode, frame};
 use crate::session::Session;
@@ -134,6 +135,7 @@ impl Session {
                     break;
                 }
             };
+            shared.meter.draw(FRAME * incoming.reader.take_count());
             bytes = &mut bytes[used..];
         }
         incoming.reader.release();

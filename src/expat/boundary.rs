@@ -16,6 +16,9 @@ pub const MAX_TAG: usize = 64 << 10;
 /// message of 1 MiB would take seconds.
 pub(super) const MAX_NAMESPACE: u32 = 256;
 
+/// The reason to refuse text before a unit, in a CDATA section too.
+const OUTSIDE_TEXT: &str = "text outside an element";
+
 /// The target of an XML declaration: follows `<?`, and is followed by white space.
 const DECLARATION: &[u8] = b"xml";
 
@@ -196,7 +199,7 @@ impl Boundary {
         let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
         match self.depth > 0 || text.iter().all(is_space) {
             true => Ok(used),
-            false => Err(Error::NotWellFormed("text outside the root")),
+            false => Err(Error::NotWellFormed(OUTSIDE_TEXT)),
         }
     }
 
@@ -238,7 +241,8 @@ impl Boundary {
         match byte {
             b'-' => Err(Error::Restricted("comment")),
             b'D' => Err(Error::Restricted("document type")),
-            b'[' if self.depth > 0 => {
+            b'[' if self.depth == 0 => Err(Error::NotWellFormed(OUTSIDE_TEXT)),
+            b'[' => {
                 self.step = Step::Cdata(0);
                 Ok(1)
             }

@@ -60,14 +60,14 @@ fuzz_target!(|input: &[u8]| {
     match verdict {
         Verdict::Sound => {
             assert_eq!(units.len(), parts.len());
-            // The tokenizer refuses a unit at its first bytes, while Expat waits for its
-            // last byte, for the closing quote of a text before the root, or for the rest of
-            // a character that the end of a tag has split.
+            // The tokenizer refuses a unit at its first bytes. Expat waits for the last byte of
+            // the unit, for the end of a text outside an element, or for the rest of a character
+            // that the end of a tag has split.
             let is_early = matches!(
                 error,
                 Some(Error::Xml(
                     expat::Error::Restricted(_)
-                        | expat::Error::NotWellFormed("text outside the root")
+                        | expat::Error::NotWellFormed("text outside an element")
                 ))
             );
             let is_cut = std::str::from_utf8(input).is_err();

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Every check there is: format, lints, documentation, build, cargo's tests, a minute of
+# Every check there is: format, lints, documentation, build, cargo's tests, half a minute of
 # fuzzing for each parser, the demo, real clients against real servers, real proxies, a
 # real browser, and the Debian package. It installs what is missing first. A failing
 # step does not stop the others. The end of the output has how long each step took, what
@@ -106,7 +106,7 @@ step cargo build --release
 cargo_tests cargo test --no-fail-fast
 # Without the fast path around Expat.
 cargo_tests env JABSOCKET_ALL_TO_EXPAT=1 cargo test --no-fail-fast --lib --test sans_io --test daemon
-script fuzz bash tests/fuzz/smoke.sh
+script fuzz bash tests/fuzz/smoke.sh 30
 step bash tests/fail2ban.sh
 step bash tests/metrics.sh
 step bash tests/demo.sh --once

@@ -5,8 +5,8 @@
 #   tests/install.sh demo    also Prosody, Node.js and packages from npm
 #   tests/install.sh package as build, and programs to build and test the Debian package
 #   tests/install.sh proxies as demo, and nginx, HAProxy and openssl
-#   tests/install.sh all     all of these, ejabberd, jabberd2, fail2ban, Prometheus, g++,
-#                            mandoc, Chromium, Firefox and their drivers (the default)
+#   tests/install.sh all     all of these, ejabberd, jabberd2, nbxmpp, fail2ban, Prometheus,
+#                            g++, mandoc, Chromium, Firefox and their drivers (the default)
 #
 # For Debian 12 and 13. Uses an existing Rust toolchain if it is new enough, and otherwise
 # installs Debian's newest. The script asks no questions, is quick if nothing is missing,
@@ -54,6 +54,8 @@ if [ "$what" = all ]; then
     want g++
     # Checks the manual pages.
     want mandoc
+    # The library of Gajim.
+    want python3-nbxmpp
     # Has promtool.
     want_service prometheus
     # certutil installs the tests' authority in Firefox. The pages need fonts with emoji.

@@ -1,6 +1,7 @@
 // The tests. `world` is an XMPP server and the WebSocket URL for it.
 
 import * as draft from './clients/draft.mjs';
+import * as nbxmpp from './clients/nbxmpp.mjs';
 import * as raw from './clients/raw.mjs';
 import * as stanza from './clients/stanza.mjs';
 import * as strophe from './clients/strophe.mjs';
@@ -9,7 +10,7 @@ import { check, equal } from './lib/runner.mjs';
 import { within, PATIENCE_MS } from './lib/wait.mjs';
 import { NS, escape, is } from './lib/xml.mjs';
 
-export const CLIENTS = { strophe, 'xmpp.js': xmppjs, stanza, raw, draft };
+export const CLIENTS = { strophe, 'xmpp.js': xmppjs, stanza, nbxmpp, raw, draft };
 
 /** Without an answer to <close/>, xmpp.js gives up after 2 s and stanza.js after 1 s. */
 const CLOSE_LIMIT_MS = 900;
@@ -348,7 +349,7 @@ export async function resumptionTests(runner, world, { log, anotherJabsocket }) 
     });
   }
 
-  for (const kind of ['strophe', 'xmpp.js', 'stanza']) {
+  for (const kind of ['strophe', 'xmpp.js', 'stanza', 'nbxmpp']) {
     await test(`${kind}’s own`, async () => {
       const romeo = await world.open('raw', 'romeo');
       const juliet = await world.open(kind, 'juliet', 'SCRAM', { streamManagement: true });

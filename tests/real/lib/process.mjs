@@ -38,7 +38,7 @@ export function temporaryDirectory(name) {
 }
 
 export class Child {
-  constructor(name, command, args, { cwd, env } = {}) {
+  constructor(name, command, args, { cwd, env, input = false } = {}) {
     this.name = name;
     this.lines = [];
     this.waiting = new Set();
@@ -46,7 +46,7 @@ export class Child {
     this.process = spawn(line[0], line.slice(1), {
       cwd,
       env: { ...process.env, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [input ? 'pipe' : 'ignore', 'pipe', 'pipe'],
       detached: true,
     });
     this.pid = this.process.pid;
@@ -107,6 +107,11 @@ export class Child {
       this.waiting.add(wait);
       if (this.ended) wait.end();
     });
+  }
+
+  /** Calls `line` with each further line, and `end` when the process has ended. */
+  listen(line, end) {
+    this.waiting.add({ line, end });
   }
 
   tail(count = 15) {

@@ -7,7 +7,7 @@
 //!
 //! A unit is the cost of feeding Expat one byte, at most 40 ns.
 
-/// Units for one session in one turn, at most 0.7 ms.
+/// Units for one session in one turn, at most 0.7 ms, if it is not given fewer.
 pub const UNITS_PER_TURN: usize = 16 << 10;
 
 /// Units for a TLS record without payload, such as a KeyUpdate.
@@ -26,12 +26,24 @@ pub const LOOKED_AT_BYTES: usize = 8;
 pub const INFLATED_BYTES: usize = 4;
 
 /// The work that was done for a session in this turn.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Meter {
     drawn: usize,
+    most: usize,
+}
+
+impl Default for Meter {
+    fn default() -> Meter {
+        Meter::new(UNITS_PER_TURN)
+    }
 }
 
 impl Meter {
+    /// A meter for turns of this many units.
+    pub fn new(most: usize) -> Meter {
+        Meter { drawn: 0, most }
+    }
+
     /// Begins a turn.
     pub fn refill(&mut self) {
         self.drawn = 0;
@@ -49,7 +61,7 @@ impl Meter {
 
     /// Whether the session has to wait for its next turn.
     pub fn is_spent(&self) -> bool {
-        self.drawn >= UNITS_PER_TURN
+        self.drawn >= self.most
     }
 }
 

@@ -26,8 +26,9 @@ pub(super) const GROUP_BYTES: usize = 64 << 10;
 
 /// Units for a session's turn besides those that it draws: for its system calls.
 const TURN: usize = 128;
-/// A session that does this much work in a turn is busy.
-const BUSY: usize = UNITS_PER_TURN / 4;
+/// A session that does this much work in a turn is busy. Among those with little to do it gets no
+/// more: however much many of them begin to do at once, the others wait for little of it.
+const BUSY: usize = UNITS_PER_TURN / 8;
 /// So is a session that does this much in about a second.
 const BUSY_FOR_LONG: usize = 64 << 10;
 /// Work that all busy sessions together may do in one turn.
@@ -61,8 +62,10 @@ impl Reactor {
     pub(super) fn run_sessions(&mut self, woken: Instant) {
         // TLS handshakes are left to the busy ones.
         self.shared.tls_budget = 0;
+        self.shared.meter = Meter::new(BUSY);
         self.run_list(|lists| &mut lists.light, usize::MAX, woken);
         self.shared.tls_budget = TLS_STEPS_PER_TURN;
+        self.shared.meter = Meter::default();
         self.run_list(|lists| &mut lists.busy, BUSY_WORK_PER_TURN, woken);
     }
 

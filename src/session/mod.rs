@@ -433,6 +433,13 @@ impl Session {
                 }
                 self.server.finish();
             }
+            ServerAction::Fail(error) => {
+                shared.text.clear();
+                error.write(&mut shared.text);
+                self.server.out.extend(&shared.text);
+                self.write_stream_end();
+                self.server.finish();
+            }
             ServerAction::Cut => self.server.finish(),
             ServerAction::Abort => self.disconnect(),
         }

@@ -160,7 +160,7 @@ impl fmt::Display for Line<'_> {
                     write!(f, ": {}", end.detail)?;
                 }
                 f.write_str(match end.server {
-                    ServerAction::End(_) => ", server's stream ended",
+                    ServerAction::End(_) | ServerAction::Fail(_) => ", server's stream ended",
                     ServerAction::Cut => ", server's stream cut",
                     _ => "",
                 })

@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
 use nix::poll::PollFlags;
 
+use super::stage::error_start;
 use super::{PATIENCE, is_reset, reset, wait_for};
 
 /// How a connection ended, seen from the server.
@@ -187,6 +188,15 @@ impl Connection {
     /// Fails unless the connection ends next, without an end tag.
     pub fn expect_cut(&mut self) {
         assert_eq!(self.read_end(), (End::Fin, String::new()), "a cut");
+    }
+
+    /// Fails unless a stream error comes next, followed by the stream's end tag and the end of
+    /// the connection.
+    pub fn expect_failure(&mut self, condition: &str) {
+        let (end, said) = self.read_end();
+        let failed = said.starts_with(&error_start(condition))
+            && said.ends_with("</stream:error></stream:stream>");
+        assert!(end == End::Fin && failed, "{end:?} after {said:?}");
     }
 
     /// Fails unless the stream's end tag comes next, followed by the end of the

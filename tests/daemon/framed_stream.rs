@@ -293,25 +293,29 @@ fn a_stream_error_of_the_server_is_passed_on() {
 }
 
 #[test]
-fn a_server_that_breaks_its_stream_is_left() {
+fn a_server_that_breaks_its_stream_gets_an_error_and_is_left() {
     let stage = Stage::set("max_stanza_size: 10000\n");
     let long = format!("<a xmlns='u'>{}</a>", "x".repeat(10_000));
-    for broken in [
-        "<a></b>",
-        "text",
-        "<!-- no -->",
-        "<?no no?>",
-        "</stream>",
-        "<a>&no;</a>",
-        &long,
-        &"<a>".repeat(600),
+    let deep = "<a>".repeat(600);
+    for (broken, condition) in [
+        ("<a></b>", "not-well-formed"),
+        ("<x:a/>", "not-well-formed"),
+        ("<a>\u{1}</a>", "not-well-formed"),
+        ("text", "bad-format"),
+        ("<!-- no -->", "restricted-xml"),
+        ("<?no no?>", "restricted-xml"),
+        ("<!DOCTYPE a>", "restricted-xml"),
+        ("</stream>", "not-well-formed"),
+        ("<a>&no;</a>", "restricted-xml"),
+        (&long, "policy-violation"),
+        (&deep, "policy-violation"),
     ] {
         let (mut client, mut server) = stage.framed();
         server.send(&format!("<good xmlns='u'/>{broken}"));
         expect_text(&mut client, "<good xmlns='u'/>");
         expect_error(&mut client, "remote-connection-failed", broken);
         expect_stream_close(&mut client, 1000);
-        server.expect_end();
+        server.expect_failure(condition);
     }
     stage.daemon.stop();
 }

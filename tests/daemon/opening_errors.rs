@@ -7,6 +7,7 @@ use crate::common::stage::*;
 use crate::common::ws_client::{FIN, TEXT, WsClient, frame, request};
 
 const FRAMING: &str = "xmlns='urn:ietf:params:xml:ns:xmpp-framing'";
+const STREAMS: &str = "xmlns:stream='http://etherx.jabber.org/streams'";
 
 /// Fails unless the client receives an `<open/>` with this `from`, this stream error and
 /// the end of the connection.
@@ -179,23 +180,32 @@ fn a_server_without_a_header_is_logged() {
 }
 
 #[test]
-fn a_server_that_sends_nonsense_is_logged() {
+fn a_server_that_sends_nonsense_is_told_and_left() {
     let stage = Stage::set("");
     let many: String = (0..100)
         .map(|n| format!(" xmlns:n{n}='urn:a-long-name'"))
         .collect();
-    let long = format!("<stream:stream xmlns:stream='http://etherx.jabber.org/streams'{many}>");
-    for nonsense in [
-        "HTTP/1.1 400 Bad Request\r\n\r\n",
-        "SSH-2.0-OpenSSH_9.2\r\n",
-        "<html>",
-        "<stream:stream>",
-        "<stream:stream xmlns:stream='urn:wrong' version='1.0'>",
-        "<?xml version='1.0' encoding='UTF-16'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams'>",
-        "<!DOCTYPE a><stream:stream xmlns:stream='http://etherx.jabber.org/streams'>",
-        "\u{feff}<stream:stream xmlns:stream='http://etherx.jabber.org/streams'>",
-        "<stream:stream xmlns:stream='http://etherx.jabber.org/streams'/>",
-        &long,
+    let long = format!("<stream:stream {STREAMS}{many}>");
+    for (nonsense, condition) in [
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "bad-format"),
+        ("SSH-2.0-OpenSSH_9.2\r\n", "bad-format"),
+        ("<html>", "invalid-namespace"),
+        ("<stream:stream>", "not-well-formed"),
+        (
+            "<stream:stream xmlns:stream='urn:wrong' version='1.0'>",
+            "invalid-namespace",
+        ),
+        (
+            &format!("<?xml version='1.0' encoding='UTF-16'?><stream:stream {STREAMS}>"),
+            "unsupported-encoding",
+        ),
+        (
+            &format!("<!DOCTYPE a><stream:stream {STREAMS}>"),
+            "restricted-xml",
+        ),
+        (&format!("\u{feff}<stream:stream {STREAMS}>"), "bad-format"),
+        (&format!("<stream:stream {STREAMS}/>"), "invalid-namespace"),
+        (&long, "policy-violation"),
     ] {
         let (mut client, mut server) = stage.greeting(OPEN, OPEN_UP);
         server.send(nonsense);
@@ -205,6 +215,7 @@ fn a_server_that_sends_nonsense_is_logged() {
             "example.org",
             nonsense,
         );
+        server.expect_failure(condition);
     }
     stage.daemon.stop();
 }

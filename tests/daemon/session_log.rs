@@ -4,7 +4,7 @@ use crate::common::answering::{Answering, closed, daemon_asking, opening};
 use crate::common::daemon::Daemon;
 use crate::common::dns_server::DnsServer;
 use crate::common::stage::*;
-use crate::common::ws_client::{FIN, TEXT, WsClient, request};
+use crate::common::ws_client::{FIN, TEXT, WsClient, frame_with, request};
 
 /// The line from the word `session` on, with times replaced by `N`.
 fn without_times(line: &str) -> String {
@@ -114,6 +114,32 @@ fn every_end_names_its_side_and_cause() {
         relaying,
         "ended by jabsocket: not-well-formed (the XML is not well-formed), Close 1000, \
          server's stream ended",
+    );
+
+    let (mut client, mut server) = stage.framed();
+    client
+        .send_raw(&frame_with(FIN | TEXT, None, 7, b"<a/>"))
+        .unwrap();
+    client.read_close().unwrap();
+    server.expect_end();
+    drop(server);
+    expect(
+        client,
+        relaying,
+        "ended by jabsocket: Close 1002: frame is not masked, server's stream ended",
+    );
+
+    let (mut client, mut server) = stage.framed();
+    server.send("text");
+    expect_error(&mut client, "remote-connection-failed", "text");
+    expect_stream_close(&mut client, 1000);
+    server.expect_failure("bad-format");
+    drop(server);
+    expect(
+        client,
+        relaying,
+        "ended by jabsocket: server violated the protocol: text between the elements of the \
+         stream, server's stream ended",
     );
 
     let (client, server) = stage.draft();

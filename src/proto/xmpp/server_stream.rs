@@ -10,6 +10,7 @@
 
 use std::fmt;
 
+use super::error::StreamError;
 use super::framing::{Declarations, Element, tag_name};
 use super::header::Header;
 use super::{features, is_space, ns};
@@ -456,6 +457,20 @@ impl UnfinishedUnit {
             },
             seen: 0,
             check: None,
+        }
+    }
+}
+
+/// The stream error that the server gets.
+impl From<Error> for StreamError {
+    fn from(error: Error) -> StreamError {
+        match error {
+            Error::Xml(error) => error.into(),
+            Error::Text => StreamError::BadFormat("text between the elements"),
+            Error::NotAStream => StreamError::InvalidNamespace,
+            Error::Declarations => StreamError::BadFormat("too long namespace declarations"),
+            Error::TooBig => StreamError::TooBig,
+            Error::WrongEndTag => StreamError::NotWellFormed,
         }
     }
 }

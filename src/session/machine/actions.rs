@@ -28,6 +28,8 @@ pub(crate) enum ServerAction {
     Greet,
     /// Flush the queue, send the end tag of the stream, then close.
     End(EndTag),
+    /// Flush the queue, send a stream error and the end tag of the stream, then close.
+    Fail(StreamError),
     /// Flush the queue, then close.
     Cut,
     /// Close at once; cancel the look-up and the dial.

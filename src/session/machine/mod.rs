@@ -225,16 +225,17 @@ impl Machine {
                 Event::ServerEnded
                 | Event::ServerGone
                 | Event::ServerStalled
-                | Event::ServerViolation,
+                | Event::ServerViolation(_),
                 Phase::Securing | Phase::Greeting,
             ) => {
-                let cause = match event {
-                    Event::ServerEnded => Cause::ServerEnded,
-                    Event::ServerViolation => Cause::ServerViolation,
-                    _ => Cause::ServerLost,
+                let (server, cause) = match event {
+                    Event::ServerEnded => (ServerAction::Abort, Cause::ServerEnded),
+                    Event::ServerViolation(error) => {
+                        (ServerAction::Fail(error), Cause::ServerViolation)
+                    }
+                    _ => (ServerAction::Abort, Cause::ServerLost),
                 };
-                let error = failed("the server gave no stream");
-                self.fail(error, ServerAction::Abort, cause)
+                self.fail(failed("the server gave no stream"), server, cause)
             }
             (Event::Deadline { .. }, phase) => {
                 let error = failed("the server did not answer in time");
@@ -287,10 +288,10 @@ impl Machine {
             Event::SeeOther { .. } | Event::ServerGone | Event::ServerStalled => self
                 .leave(Phase::Closing, ServerAction::Abort, Cause::ServerLost)
                 .close(CloseCode::GOING_AWAY, SERVER_CLOSED),
-            Event::ServerViolation => {
+            Event::ServerViolation(its) => {
                 let error =
                     StreamError::RemoteConnectionFailed("the server sent an invalid stream");
-                self.fail(error, END, Cause::ServerViolation)
+                self.fail(error, ServerAction::Fail(its), Cause::ServerViolation)
             }
             Event::Deadline { silent } => self.ping(silent),
             _ => self.upgraded(event),
@@ -381,7 +382,7 @@ impl Machine {
             _ => server,
         };
         self.upstream = match server {
-            ServerAction::End(_) => Upstream::Ended,
+            ServerAction::End(_) | ServerAction::Fail(_) => Upstream::Ended,
             ServerAction::Cut => Upstream::Cut,
             _ => Upstream::None,
         };

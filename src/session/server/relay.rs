@@ -4,7 +4,7 @@
 use crate::log::Escaped;
 use crate::meter::PARSER;
 use crate::metrics::Traffic;
-use crate::proto::xmpp::error::{self, Condition};
+use crate::proto::xmpp::error::{self, Condition, StreamError};
 use crate::proto::xmpp::features::{Changes, MAX_FEATURES, StreamLimits};
 use crate::proto::xmpp::framing::Element;
 use crate::proto::xmpp::server_stream::{self, Flow, Unit};
@@ -192,9 +192,10 @@ impl Session {
             self.end_server_stream(shared);
         }
         if let Some(error) = error {
-            self.blame_server(&error.to_string(), shared);
+            self.blame_server(&error.to_string(), error.into(), shared);
         } else if found.bad_features {
-            self.blame_server("stream features not well-formed, or over 64 KiB", shared);
+            let why = "stream features not well-formed, or over 64 KiB";
+            self.blame_server(why, StreamError::BadFormat(why), shared);
         }
     }
 
@@ -208,8 +209,8 @@ impl Session {
         self.step(Event::ServerGone, self.server_error_name(), shared);
     }
 
-    /// Handles a server that broke the rule `why`.
-    fn blame_server(&mut self, why: &str, shared: &mut Shared) {
+    /// Handles a server that broke the rule `why`, and gets `error` for it.
+    fn blame_server(&mut self, why: &str, error: StreamError, shared: &mut Shared) {
         // Before that phase, the line about the unreachable server has the reason.
         if self.machine.phase() == Phase::Relaying {
             shared.log.warning(format_args!(
@@ -218,7 +219,7 @@ impl Session {
                 Escaped(self.domain.as_deref().unwrap_or_default()),
             ));
         }
-        self.step(Event::ServerViolation, why, shared);
+        self.step(Event::ServerViolation(error), why, shared);
     }
 
     /// Returns the condition of the server's stream error; empty if there was none.

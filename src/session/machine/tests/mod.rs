@@ -51,7 +51,7 @@ fn events() -> Vec<Event> {
         Event::ServerEnded,
         Event::ServerGone,
         Event::ServerStalled,
-        Event::ServerViolation,
+        Event::ServerViolation(StreamError::RestrictedXml),
         Event::Dismissed,
     ];
     for value in [false, true] {
@@ -74,7 +74,7 @@ fn all_are_listed(event: Event) {
         Event::Connected | Event::Secured | Event::Insecure | Event::Unreachable(_) => {}
         Event::SeeOther { .. } | Event::Greeted | Event::ServerUnit => {}
         Event::Authenticated | Event::ServerErred | Event::ServerEnded => {}
-        Event::ServerGone | Event::ServerStalled | Event::ServerViolation => {}
+        Event::ServerGone | Event::ServerStalled | Event::ServerViolation(_) => {}
         Event::Deadline { .. } | Event::Drain { .. } | Event::Shed { .. } => {}
         Event::Dismissed => {}
     }
@@ -238,16 +238,19 @@ impl Seen {
                 rule!(self.redirects <= MAX_REDIRECTS, step, "few redirects");
                 self.disconnect();
             }
-            ServerAction::End(tag) => {
+            ServerAction::End(_) | ServerAction::Fail(_) => {
                 rule!(self.greeted && !self.finished, step, "one end of a stream");
                 rule!(!lost, step, "who may resume is cut");
                 // An end tag in the relayed message must not be sent again.
                 let has_tag = actions.relay && matches!(step.event, Event::EndTag { .. });
                 rule!(
-                    has_tag == (tag == EndTag::Clients),
+                    has_tag == (actions.server == ServerAction::End(EndTag::Clients)),
                     step,
                     "an end sends the end tag, once"
                 );
+                let fails = matches!(actions.server, ServerAction::Fail(_));
+                let broke = matches!(step.event, Event::ServerViolation(_));
+                rule!(fails == broke, step, "an error for who broke a rule");
                 self.finished = true;
             }
             ServerAction::Cut => {

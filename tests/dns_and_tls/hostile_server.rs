@@ -165,18 +165,10 @@ fn a_server_that_breaks_off_within_the_handshake_has_lost_the_session() {
 #[test]
 fn wrong_openings_before_tls_end_the_session() {
     let mut scene = Scene::set("");
-    let no_offer = format!("{CLEAR_HEADER}{FEATURES}");
     let error = "<stream:error><internal-server-error \
         xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
-    let other = OFFER.replace("xmpp-tls", "xmpp-sasl");
-    let deep = OFFER.replace("<starttls", "<x xmlns='urn:x'><starttls");
-    let deep = deep.replace("</starttls>", "</starttls></x>");
-    let all = [
-        no_offer.as_str(),
+    let all: [&str; 12] = [
         &format!("{CLEAR_HEADER}{error}"),
-        &format!("{CLEAR_HEADER}<stream:features/>"),
-        &format!("{CLEAR_HEADER}{other}"),
-        &format!("{CLEAR_HEADER}{deep}"),
         &format!("{CLEAR_HEADER}<message/>"),
         &format!("{CLEAR_HEADER}{PROCEED}"),
         &format!("{CLEAR_HEADER}{OFFER}{PROCEED}"),
@@ -194,6 +186,23 @@ fn wrong_openings_before_tls_end_the_session() {
         server.send(said);
         expect_gone(&mut server, said);
         scene.expect_end(&mut client, said);
+    }
+    scene.stop();
+}
+
+/// The daemon asks for TLS all the same; see tls_policy.rs.
+#[test]
+fn features_without_an_offer_end_the_session() {
+    let mut scene = Scene::set("");
+    let other = OFFER.replace("xmpp-tls", "xmpp-sasl");
+    let deep = OFFER.replace("<starttls", "<x xmlns='urn:x'><starttls");
+    let deep = deep.replace("</starttls>", "</starttls></x>");
+    for features in [FEATURES, "<stream:features/>", &other, &deep] {
+        let (mut client, mut server) = scene.arrive();
+        server.send(&format!("{CLEAR_HEADER}{features}"));
+        server.expect(STARTTLS);
+        expect_gone(&mut server, features);
+        scene.expect_end(&mut client, features);
     }
     scene.stop();
 }

@@ -19,6 +19,10 @@ use nix::sys::signal::Signal;
 const AUTH: &str =
     "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AGEAYg==</auth>";
 
+/// A refusal of STARTTLS, and the namespace of the conditions of stream errors.
+const FAILURE: &str = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>";
+const STREAM_ERRORS: &str = "xmlns='urn:ietf:params:xml:ns:xmpp-streams'";
+
 /// Features with an optional STARTTLS.
 fn with_offer() -> String {
     let start = "<stream:features>";
@@ -104,11 +108,13 @@ impl Scene {
     }
 }
 
-/// Fails unless nothing but a stream header went to the server.
-fn expect_nothing_told(server: &mut Connection, case: &str) {
+/// Fails unless the server is asked for TLS all the same, and told nothing else after its `answer`.
+fn expect_only_starttls(server: &mut Connection, answer: &str, case: &str) {
+    server.expect(STARTTLS);
+    server.send(answer);
     let (end, rest) = server.read_end();
     assert_eq!((end, &rest[..]), (End::Fin, ""), "{case}");
-    assert_eq!(server.text(), OPEN_UP, "{case}");
+    assert_eq!(server.text(), format!("{OPEN_UP}{STARTTLS}"), "{case}");
 }
 
 fn under_tls(scene: &Scene, mut client: WsClient, server: Connection) {
@@ -165,13 +171,47 @@ fn policy_offer_and_address_decide() {
             }
             Plain => in_plain_text(&mut client, &mut server),
             NoWay => {
-                expect_nothing_told(&mut server, &case);
+                expect_only_starttls(&mut server, FAILURE, &case);
                 expect_no_way(&mut client, &case);
                 scene.daemon.wait_for_line("offers no STARTTLS");
             }
         }
         scene.daemon.stop();
     }
+}
+
+/// Somebody may have removed the offer on the way (RFC 7590, section 3.1).
+#[test]
+fn tls_is_asked_for_although_it_is_not_offered() {
+    let scene = Scene::set("required", Configured, "");
+    let (client, mut server) = scene.arrive();
+    server.expect(OPEN_UP);
+    server.send(&format!("{CLEAR_HEADER}{FEATURES}"));
+    server.expect(STARTTLS);
+    under_tls(&scene, client, server);
+
+    // Other answers, and none, are the lack of an offer.
+    let error = format!("<stream:error><not-authorized {STREAM_ERRORS}/></stream:error>{END}");
+    for answer in [FAILURE, &error, "<message/>", END, ""] {
+        let (mut client, mut server) = scene.arrive();
+        server.expect(OPEN_UP);
+        server.send(&format!("{CLEAR_HEADER}{FEATURES}"));
+        expect_only_starttls(&mut server, answer, answer);
+        expect_no_way(&mut client, answer);
+        let peer = client.stream.local_addr().unwrap();
+        let line = scene
+            .daemon
+            .wait_for_line(&format!(" {peer}: cannot reach the server"));
+        assert!(line.contains("offers no STARTTLS"), "{answer}: {line}");
+    }
+    // An injection stays one.
+    let (mut client, mut server) = scene.arrive();
+    server.expect(OPEN_UP);
+    server.send(&format!("{CLEAR_HEADER}{FEATURES}"));
+    expect_only_starttls(&mut server, &format!("{PROCEED}<message/>"), "injection");
+    expect_no_way(&mut client, "injection");
+    scene.daemon.wait_for_line("an injection");
+    scene.daemon.stop();
 }
 
 /// An XMPP 0.9 server has no features and no STARTTLS.
@@ -182,7 +222,7 @@ fn a_header_without_version_is_no_offer() {
     let (mut client, mut server) = scene.arrive();
     server.expect(OPEN_UP);
     server.send(&header);
-    expect_nothing_told(&mut server, "required");
+    expect_only_starttls(&mut server, FAILURE, "required");
     expect_no_way(&mut client, "required");
     scene.daemon.stop();
 
@@ -279,7 +319,8 @@ fn features_held_back_end_a_session_that_needs_tls() {
         (format!("{policy}, {place:?}"), scene, start, client, server)
     });
     for (case, scene, start, mut client, mut server) in waiting {
-        expect_nothing_told(&mut server, &case);
+        let (end, rest) = server.read_end();
+        assert_eq!((end, &rest[..]), (End::Fin, ""), "{case}");
         let took = start.elapsed();
         assert!(took > Duration::from_millis(2700), "{case}: {took:?}");
         expect_no_way(&mut client, &case);

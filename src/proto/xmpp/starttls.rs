@@ -82,6 +82,8 @@ pub struct Dialogue {
     step: Step,
     /// What the server sent before it was asked for TLS.
     received: Buf,
+    /// Whether the server is asked for TLS although it offers none.
+    insists: bool,
 }
 
 /// The meaning of an element for the dialogue.
@@ -166,6 +168,19 @@ impl Dialogue {
         }
         meter.draw(parsed);
         Ok(met)
+    }
+
+    /// Asks a server for TLS that offers none: somebody may have removed the offer on the way
+    /// (RFC 7590, section 3.1). The caller sends [`STARTTLS`].
+    pub fn insist(&mut self) {
+        self.step = Step::Proceed;
+        self.received.clear();
+        self.insists = true;
+    }
+
+    /// Whether the server is asked for TLS although it offers none.
+    pub fn insists(&self) -> bool {
+        self.insists
     }
 
     /// Returns all bytes from the server, for a session in plain text.

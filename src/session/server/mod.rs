@@ -178,9 +178,9 @@ impl Session {
             }),
             Read::Later => {}
             Read::Nothing => return false,
-            Read::End | Read::Broken => self.on_route(shared, |route, _, shared| {
-                route.insecure("the connection was lost before TLS", shared)
-            }),
+            Read::End | Read::Broken => {
+                self.on_route(shared, |route, _, shared| route.lose(shared));
+            }
         }
         true
     }

@@ -19,6 +19,9 @@ use crate::session::{NEVER, Tick};
 /// offers no TLS. A client gives up 2 s after its `<open/>`.
 const FEATURES_WAIT_MS: Tick = 200;
 
+/// How long to wait for the answer of a server that was asked for TLS but offers none.
+const UNOFFERED_WAIT_MS: Tick = 1000;
+
 impl Route {
     /// Starts to make the new connection secure, if required.
     pub fn secure(&mut self, server: &mut Side, shared: &mut Shared) -> Outcome {
@@ -89,7 +92,13 @@ impl Route {
                 None
             }
             Ok(starttls::Progress::Proceed) => self.start_tls(server, shared),
-            Ok(starttls::Progress::NotOffered) => self.go_plain(shared),
+            Ok(starttls::Progress::NotOffered) if plain_text_will_do => self.go_plain(shared),
+            Ok(starttls::Progress::NotOffered) => {
+                dialogue.insist();
+                self.waits_until = shared.now + UNOFFERED_WAIT_MS;
+                server.out.extend(STARTTLS.as_bytes());
+                None
+            }
             Ok(starttls::Progress::SeeOther(to)) => Some(self.take_see_other(&to, shared)),
             // If plain text is allowed, the client may see the error itself.
             Err(starttls::Error::Ended(_) | starttls::Error::Unexpected)
@@ -97,6 +106,9 @@ impl Route {
             {
                 self.go_plain(shared)
             }
+            Err(
+                starttls::Error::Refused | starttls::Error::Ended(_) | starttls::Error::Unexpected,
+            ) if dialogue.insists() => self.go_plain(shared),
             Err(error) => {
                 shared.observer.tell(&Step::NoStartTls(&error));
                 self.insecure(&error.to_string(), shared)
@@ -170,6 +182,14 @@ impl Route {
         self.waits_until = NEVER;
         self.received = dialogue.into_received();
         Some((Event::Secured, String::new()))
+    }
+
+    /// Handles the loss of the connection before TLS.
+    pub(super) fn lose(&mut self, shared: &mut Shared) -> Outcome {
+        match &self.securing {
+            Securing::Dialogue(dialogue) if dialogue.insists() => self.go_plain(shared),
+            _ => self.insecure("the connection was lost before TLS", shared),
+        }
     }
 
     /// Handles a server that takes too long: continues in plain text, or with the next server

@@ -17,8 +17,9 @@ fn start() -> EchoServer {
     EchoServer::start_with(&["--deflate"])
 }
 
-/// Payloads like those of the suite: repetitive text, JSON, words, and binary data.
-fn contents() -> [(&'static str, u8, Vec<u8>); 4] {
+/// Payloads like those of the suite: repetitive text, JSON, words, a picture, and binary data
+/// that is compressed already.
+fn contents() -> [(&'static str, u8, Vec<u8>); 5] {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = || {
         state ^= state << 13;
@@ -34,10 +35,12 @@ fn contents() -> [(&'static str, u8, Vec<u8>); 4] {
         .map(|_| words[(random() % 6) as usize].to_owned() + " ")
         .collect();
     let noise = (0..20_000).flat_map(|_| random().to_le_bytes()).collect();
+    let picture = (0..150_000_u32).map(|n| ((n % 512) ^ (n / 512)) as u8 & 0xf8);
     [
         ("repetitive", TEXT, "abc ".repeat(40_000).into_bytes()),
         ("JSON", TEXT, json.into_bytes()),
         ("prose", TEXT, prose.into_bytes()),
+        ("picture", BINARY, picture.collect()),
         ("noise", BINARY, noise),
     ]
 }
@@ -90,16 +93,21 @@ fn close(mut client: WsClient) {
     client.read_eof().unwrap();
 }
 
+/// The sizes of messages and of their fragments.
+fn sizes() -> Vec<(usize, usize)> {
+    let whole = usize::MAX;
+    let sizes = [16, 64, 256, 1024, 4096, 8192, 16384, 32768, 65536, 131072];
+    let mut all: Vec<_> = sizes.iter().map(|&size| (size, whole)).collect();
+    all.extend(sizes[5..].iter().map(|&size| (size, 256)));
+    all.extend([(131_072, 1024), (131_072, 4096), (131_072, 32_768)]);
+    all
+}
+
 #[test]
 fn group_12_messages_of_all_sizes_and_fragments() {
     let server = start();
-    let whole = usize::MAX;
-    let sizes = [16, 64, 256, 1024, 4096, 8192, 16384, 32768, 65536, 131072];
-    let mut cases: Vec<_> = sizes.iter().map(|&size| (size, whole)).collect();
-    cases.extend(sizes[5..].iter().map(|&size| (size, 256)));
-    cases.extend([(131_072, 1024), (131_072, 4096), (131_072, 32_768)]);
     for (name, kind, content) in contents() {
-        for &(size, fragment) in &cases {
+        for (size, fragment) in sizes() {
             let case = format!("{name}, {size} bytes in fragments of {fragment}");
             let (mut client, response) = server.offering("permessage-deflate");
             assert_eq!(response.field("Sec-WebSocket-Extensions"), Some(USUAL));
@@ -108,7 +116,7 @@ fn group_12_messages_of_all_sizes_and_fragments() {
                 let payload = deflate(message, [6, 1, 9, 0][n % 4]);
                 send(&mut client, kind, &payload, fragment);
                 let compressed = expect(&mut client, kind, message, &case);
-                let pays = kind == TEXT && size >= 1024;
+                let pays = name != "noise" && size >= 1024;
                 assert!(compressed.is_some() || !pays, "{case}: not compressed");
             }
             close(client);
@@ -116,6 +124,58 @@ fn group_12_messages_of_all_sizes_and_fragments() {
     }
 }
 
+/// Whether the client asks for no context takeover, and for which window: the list of offers of
+/// each case.
+#[test]
+fn group_13_messages_after_each_offer() {
+    let server = start();
+    let [_, (_, kind, json), ..] = contents();
+    let cases: [(&str, &[(bool, u8)]); 7] = [
+        ("13.1", &[(false, 0)]),
+        ("13.2", &[(true, 0)]),
+        ("13.3", &[(false, 9)]),
+        ("13.4", &[(false, 15)]),
+        ("13.5", &[(true, 9)]),
+        ("13.6", &[(true, 15)]),
+        ("13.7", &[(true, 9), (true, 0), (false, 0)]),
+    ];
+    for (case, offers) in cases {
+        let (mut offered, window) = (Vec::new(), offers[0].1);
+        for &(no_takeover, window) in offers {
+            let mut offer = "permessage-deflate; client_no_context_takeover; \
+                             client_max_window_bits"
+                .to_owned();
+            if no_takeover {
+                offer += "; server_no_context_takeover";
+            }
+            if window != 0 {
+                offer += &format!("; server_max_window_bits={window}");
+            }
+            offered.push(offer);
+        }
+        let answer = match window {
+            0 => USUAL.to_owned(),
+            _ => format!("{USUAL}; server_max_window_bits={window}"),
+        };
+        let most = if window == 0 { 32_768 } else { 1 << window };
+        for (size, fragment) in sizes() {
+            let case = format!("{case}, {size} bytes in fragments of {fragment}");
+            let (mut client, response) = server.offering(&offered.join(", "));
+            let answered = response.field("Sec-WebSocket-Extensions");
+            assert_eq!(answered, Some(&*answer), "{case}");
+            let message = cut(&json, size, kind);
+            for _ in 0..2 {
+                send(&mut client, kind, &deflate(message, 6), fragment);
+                let distance = expect(&mut client, kind, message, &case);
+                assert!(distance.is_some() || size < 1024, "{case}: not compressed");
+                assert!(distance.unwrap_or(0) <= most, "{case}: {distance:?}");
+            }
+            close(client);
+        }
+    }
+}
+
+/// Other offers than those of the suite.
 #[test]
 fn group_13_offers_of_clients() {
     let server = start();

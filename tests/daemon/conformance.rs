@@ -10,7 +10,6 @@ use crate::common::ws_client::{
 };
 use echo::EchoServer;
 
-/// Joins frames, to send them in one write.
 #[test]
 fn group_1_framing() {
     let server = EchoServer::start();
@@ -110,7 +109,10 @@ fn group_4_reserved_opcodes() {
     for (group, opcodes) in [("4.1", 3..=7), ("4.2", 11..=15)] {
         for (i, opcode) in opcodes.enumerate() {
             let mut case = server.case(&format!("{group}.{}", i + 1));
-            let payload: &[u8] = if i == 0 { b"" } else { b"reserved payload" };
+            let payload: &[u8] = match i {
+                0 | 2 => b"",
+                _ => b"reserved payload",
+            };
             if i < 2 {
                 case.send(FIN | opcode, payload);
             } else {
@@ -304,10 +306,8 @@ fn group_9_big_messages() {
         }
     }
     let big = vec![b'*'; 4 << 20];
-    for (i, size) in [64, 256, 1024, 4096, 65536, 1 << 20]
-        .into_iter()
-        .enumerate()
-    {
+    for i in 0..9 {
+        let size = 64 << (2 * i);
         for (group, opcode) in [("9.3", TEXT), ("9.4", BINARY)] {
             let mut case = server.case(&format!("{group}.{}", i + 1));
             case.raw(&fragments(opcode, &big, size));

@@ -1,6 +1,8 @@
 //! RFC 7395 through the daemon: headers, elements with inherited declarations, restarts,
 //! the end of streams, and features that must not be offered.
 
+use std::collections::HashSet;
+
 use crate::common::stage::*;
 use crate::common::ws_client::{FIN, TEXT, frame};
 
@@ -24,6 +26,30 @@ fn headers_are_translated_to_the_byte() {
         "<open xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" from=\"example.org\" \
          to=\"a&amp;b@example.org\" id=\"i&gt;&apos;d\" version=\"1.0\" xml:lang=\"de\" />",
     );
+    stage.daemon.stop();
+}
+
+/// RFC 6120, section 4.7: the client's header must have `from`, `id` and `xml:lang`, whatever
+/// the server leaves out.
+#[test]
+fn a_header_of_the_server_is_completed() {
+    let stage = Stage::set("");
+    let mut ids = HashSet::new();
+    for id in ["", "id=''"] {
+        let (mut client, mut server) = stage.greeting(OPEN, OPEN_UP);
+        server.send(&format!(
+            "<?xml version='1.0' standalone='no'?><stream:stream {id} version='1.0' \
+             xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+        ));
+        let open = client.read_text().unwrap();
+        let before =
+            "<open xmlns=\"urn:ietf:params:xml:ns:xmpp-framing\" from=\"example.org\" id=\"";
+        let own = open
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix("\" version=\"1.0\" xml:lang=\"en\" />"));
+        let own = own.unwrap_or_else(|| panic!("{open}"));
+        assert!(own.len() >= 16 && ids.insert(own.to_owned()), "{open}");
+    }
     stage.daemon.stop();
 }
 
@@ -163,6 +189,10 @@ fn client_messages_pass_as_they_are() {
         ),
         ("<x:a xmlns:x='u'/>", "<x:a xmlns:x='u'/>"),
         ("<?xml version='1.0'?><a xmlns='u'/>", "<a xmlns='u'/>"),
+        (
+            "<?xml version='1.0' standalone='no'?><a xmlns='u'/>",
+            "<a xmlns='u'/>",
+        ),
         (
             "<?xml version='1.0' encoding='UTF-8'?>\n<a xmlns='u'>1</a>\n",
             "<a xmlns='u'>1</a>",

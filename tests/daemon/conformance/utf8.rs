@@ -11,6 +11,9 @@ const KOSME: &str = "\u{3ba}\u{1f79}\u{3c3}\u{3bc}\u{3b5}";
 /// "κόσμε", a surrogate, "edited".
 const BROKEN: &[u8] = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited";
 
+/// "κόσμε", a code point above U+10FFFF, "edited".
+const BEYOND: &[u8] = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited";
+
 #[test]
 fn group_6_empty_and_fragmented_text() {
     let server = EchoServer::start();
@@ -54,21 +57,23 @@ fn group_6_fails_fast() {
     case.expect_failure(1007);
 
     // The answer comes before the end of the message.
-    let (start, rest) = BROKEN.split_at(11);
-    let mut case = server.case("6.4.1");
-    case.send(TEXT, start);
-    case.send(CONTINUATION, &rest[..3]);
-    case.expect_failure(1007);
-    let mut case = server.case("6.4.2");
-    case.send(TEXT, &BROKEN[..12]);
-    case.send(CONTINUATION, &BROKEN[12..13]);
-    case.expect_failure(1007);
-    for (id, end) in [("6.4.3", 14), ("6.4.4", 13)] {
-        let mut case = server.case(id);
-        let whole = frame(FIN | TEXT, BROKEN);
-        let sent = whole.len() - BROKEN.len() + end;
-        case.chopped(&whole[..sent], sent - 2);
+    for broken in [BROKEN, BEYOND] {
+        let (start, rest) = broken.split_at(11);
+        let mut case = server.case("6.4.1");
+        case.send(TEXT, start);
+        case.send(CONTINUATION, &rest[..3]);
         case.expect_failure(1007);
+        let mut case = server.case("6.4.2");
+        case.send(TEXT, &broken[..12]);
+        case.send(CONTINUATION, &broken[12..13]);
+        case.expect_failure(1007);
+        for (id, end) in [("6.4.3", 14), ("6.4.4", 13)] {
+            let mut case = server.case(id);
+            let whole = frame(FIN | TEXT, broken);
+            let sent = whole.len() - broken.len() + end;
+            case.chopped(&whole[..sent], sent - 2);
+            case.expect_failure(1007);
+        }
     }
     let mut case = server.case("inside a frame of 1 MiB");
     case.raw(&header(FIN | TEXT, Some(KEY), 64, 1 << 20));
@@ -85,11 +90,16 @@ fn group_6_valid_sequences() {
     let server = EchoServer::start();
     let hundred = KOSME.repeat(100);
     let texts = [
-        ("6.5.1", "Hello World!"),
-        ("6.5.2", &hundred),
+        ("6.5.1", "hello$world"),
+        ("6.5.2", "hello\u{a2}world"),
+        ("6.5.3", "hello\u{20ac}world"),
+        ("6.5.4", "hello\u{24b62}world"),
+        ("6.5.5", KOSME),
+        ("a hundred times 6.5.5", &hundred),
         ("6.6.2", "\u{3ba}"),
         ("6.6.5", "\u{3ba}\u{1f79}"),
         ("6.6.7", "\u{3ba}\u{1f79}\u{3c3}"),
+        ("6.6.9", "\u{3ba}\u{1f79}\u{3c3}\u{3bc}"),
         ("6.6.11", KOSME),
         ("6.7.1", "\0"),
         ("6.7.2", "\u{80}"),
@@ -105,7 +115,13 @@ fn group_6_valid_sequences() {
         ("6.11.4", "\u{10ffff}"),
         ("6.22.1", "\u{fffe}"),
         ("6.22.2", "\u{ffff}"),
-        ("6.23.1", "\u{fff9}\u{fffa}\u{fffb}\u{fffc}\u{fffd}"),
+        ("6.23.1", "\u{fff9}"),
+        ("6.23.2", "\u{fffa}"),
+        ("6.23.3", "\u{fffb}"),
+        ("6.23.4", "\u{fffc}"),
+        ("6.23.5", "\u{fffd}"),
+        ("6.23.6", "\u{fffe}"),
+        ("6.23.7", "\u{ffff}"),
     ];
     for (id, text) in texts {
         echoes_in_all_sizes(&server, id, text);
@@ -199,6 +215,10 @@ fn group_6_invalid_sequences() {
         b"\xed\xa0\x80\xed\xb0\x80",
         b"\xed\xa0\x80\xed\xbf\xbf",
         b"\xed\xad\xbf\xed\xb0\x80",
+        b"\xed\xad\xbf\xed\xbf\xbf",
+        b"\xed\xae\x80\xed\xb0\x80",
+        b"\xed\xae\x80\xed\xbf\xbf",
+        b"\xed\xaf\xbf\xed\xb0\x80",
         b"\xed\xaf\xbf\xed\xbf\xbf",
     ]
     .iter()

@@ -12,6 +12,8 @@ mod common {
 mod documents;
 #[path = "house/functions.rs"]
 mod functions;
+#[path = "house/standards.rs"]
+mod standards;
 
 use std::fs;
 use std::path::{Path, PathBuf};

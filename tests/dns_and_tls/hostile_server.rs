@@ -167,25 +167,37 @@ fn wrong_openings_before_tls_end_the_session() {
     let mut scene = Scene::set("");
     let error = "<stream:error><internal-server-error \
         xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
-    let all: [&str; 12] = [
-        &format!("{CLEAR_HEADER}{error}"),
-        &format!("{CLEAR_HEADER}<message/>"),
-        &format!("{CLEAR_HEADER}{PROCEED}"),
-        &format!("{CLEAR_HEADER}{OFFER}{PROCEED}"),
-        &format!("{CLEAR_HEADER}{OFFER}<message/>"),
-        &format!("{CLEAR_HEADER}</stream:stream>"),
-        &format!("{CLEAR_HEADER}<!-- no -->{OFFER}"),
-        &format!("<!DOCTYPE a [<!ENTITY b 'c'>]>{CLEAR_HEADER}{OFFER}"),
-        &format!("{CLEAR_HEADER}&amp;{OFFER}"),
-        &format!("{CLEAR_HEADER}</stream:features>"),
-        "SSH-2.0-OpenSSH\r\n",
-        "* OK IMAP4 ready\r\n",
-    ];
-    for said in all {
+    for (said, condition) in [
+        (format!("{CLEAR_HEADER}{error}"), ""),
+        (format!("{CLEAR_HEADER}<message/>"), ""),
+        (format!("{CLEAR_HEADER}{PROCEED}"), ""),
+        (format!("{CLEAR_HEADER}{OFFER}{PROCEED}"), ""),
+        (format!("{CLEAR_HEADER}{OFFER}<message/>"), ""),
+        (format!("{CLEAR_HEADER}</stream:stream>"), ""),
+        (
+            format!("{CLEAR_HEADER}<!-- no -->{OFFER}"),
+            "restricted-xml",
+        ),
+        (
+            format!("<!DOCTYPE a [<!ENTITY b 'c'>]>{CLEAR_HEADER}{OFFER}"),
+            "restricted-xml",
+        ),
+        (format!("{CLEAR_HEADER}&amp;{OFFER}"), "bad-format"),
+        (
+            format!("{CLEAR_HEADER}</stream:features>"),
+            "not-well-formed",
+        ),
+        ("<html>".to_owned(), "invalid-namespace"),
+        ("SSH-2.0-OpenSSH\r\n".to_owned(), "bad-format"),
+        ("* OK IMAP4 ready\r\n".to_owned(), "bad-format"),
+    ] {
         let (mut client, mut server) = scene.arrive();
-        server.send(said);
-        expect_gone(&mut server, said);
-        scene.expect_end(&mut client, said);
+        server.send(&said);
+        match condition {
+            "" => expect_gone(&mut server, &said),
+            _ => server.expect_failure(condition),
+        }
+        scene.expect_end(&mut client, &said);
     }
     scene.stop();
 }

@@ -8,6 +8,8 @@ use crate::config::server_access::{ProxyProtocol, Tls};
 use crate::log::{Escaped, Level};
 use crate::net::tls_client::TlsRequest;
 use crate::proto::proxy_protocol;
+use crate::proto::xmpp::error::StreamError;
+use crate::proto::xmpp::framing::STREAM_END;
 use crate::proto::xmpp::starttls::{self, STARTTLS};
 use crate::session::machine::Event;
 use crate::session::shared::Shared;
@@ -111,6 +113,9 @@ impl Route {
             ) if dialogue.insists() => self.go_plain(shared),
             Err(error) => {
                 shared.observer.tell(&Step::NoStartTls(&error));
+                if let starttls::Error::Stream(rule) = error {
+                    blame(rule.into(), server, shared);
+                }
                 self.insecure(&error.to_string(), shared)
             }
         }
@@ -218,4 +223,13 @@ impl Route {
         self.failure = Some(failure);
         Some((Event::Insecure, String::new()))
     }
+}
+
+/// Tells a server which rule it broke. What it does not take at once is dropped.
+fn blame(error: StreamError, server: &mut Side, shared: &mut Shared) {
+    shared.text.clear();
+    error.write(&mut shared.text);
+    shared.text.extend_from_slice(STREAM_END.as_bytes());
+    server.out.extend(&shared.text);
+    server.flush(&mut shared.meter, shared.now);
 }

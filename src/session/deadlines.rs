@@ -19,7 +19,7 @@ impl Session {
     pub fn deadline(&self) -> Tick {
         let mut deadline = self.phase_deadline;
         if let Some(route) = &self.route {
-            deadline = deadline.min(route.waits_until);
+            deadline = deadline.min(route.wait.until());
             if self.machine.phase() == Phase::Connecting {
                 deadline = deadline.min(route.next_start());
             }
@@ -77,7 +77,7 @@ impl Session {
         };
         match self.machine.phase() {
             Phase::Relaying => String::new(),
-            Phase::Locating => route.asked(&shared.locator),
+            Phase::Locating => route.look_up.describe(&shared.locator),
             Phase::Connecting => route.dialled(shared.servers.queue.awaited(self.token as usize)),
             _ => route
                 .target

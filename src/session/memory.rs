@@ -24,7 +24,9 @@ impl Session {
 
     /// Returns the bytes of messages that wait for a connection.
     pub(super) fn queued(&self) -> usize {
-        self.route.as_ref().map_or(0, |route| route.queue.len())
+        self.route
+            .as_ref()
+            .map_or(0, |route| route.greeting.queue.len())
     }
 
     /// Returns the bytes in queues and unfinished units, for the direction with more.

@@ -337,7 +337,7 @@ impl Session {
         let actions = self.decide(event, "", shared);
         if actions.relay {
             match &mut self.route {
-                Some(route) if !greeted => route.queue.append(bytes, 0),
+                Some(route) if !greeted => route.greeting.queue.append(bytes, 0),
                 _ => {
                     let room = shared.read.from_client.min(READ_SIZE);
                     self.server.out.append(bytes, room);

@@ -17,6 +17,7 @@ use crate::proto::xmpp::header::Header;
 use crate::proto::xmpp::{Dialect, address, escape, is_space};
 use crate::session::Session;
 use crate::session::machine::{Event, Phase};
+use crate::session::server::greeting::Greeting;
 use crate::session::server::route::Route;
 use crate::session::shared::Shared;
 use crate::session::step::Step;
@@ -62,7 +63,7 @@ impl Session {
                 if !header.has_usable_version() {
                     return Err(StreamError::UnsupportedVersion);
                 }
-                let route = Route::new(self, name, header, None);
+                let route = Route::new(self, name, Greeting::new(header, None));
                 self.route = Some(Box::new(route));
             }
             First::Draft { header, tag, rest } => {
@@ -75,7 +76,7 @@ impl Session {
                 };
                 self.draft_root = unusual_root(tag);
                 let own = Some(stream_header(tag, blank));
-                let route = Route::new(self, name, header, own);
+                let route = Route::new(self, name, Greeting::new(header, own));
                 self.route = Some(Box::new(route));
                 follows = more;
             }

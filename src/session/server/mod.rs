@@ -4,6 +4,10 @@
 //! connection secure. `reachability` notes how that went. `relay` relays the stream, and reports
 //! its end or loss.
 
+mod access_rules;
+mod answer_wait;
+pub(super) mod greeting;
+mod look_up;
 mod reachability;
 mod redirect;
 mod relay;
@@ -13,7 +17,7 @@ mod tls;
 use super::machine::{Event, Phase};
 use super::shared::Shared;
 use super::side::{Read, Side};
-use super::{NEVER, READS_PER_TURN, Session};
+use super::{READS_PER_TURN, Session};
 use crate::net::dns::locator::Answer;
 use crate::proto::xmpp::server_stream::ServerStream;
 use route::{Outcome, Route};
@@ -28,23 +32,23 @@ impl Session {
     pub(super) fn has_answer(&self) -> bool {
         self.route
             .as_ref()
-            .is_some_and(|route| route.answer.is_some())
+            .is_some_and(|route| route.look_up.has_answer())
     }
 
     /// Continues to connect to the server, as far as possible without waiting for its bytes.
     pub(super) fn connect(&mut self, shared: &mut Shared) {
-        let answer = self.route.as_mut().and_then(|route| route.answer.take());
+        let answer = self
+            .route
+            .as_mut()
+            .and_then(|route| route.look_up.take_answer());
         if let Some(answer) = answer {
             self.located(answer, shared);
         }
         let Some(route) = &mut self.route else {
             return;
         };
-        if shared.now >= route.waits_until {
-            route.waits_until = NEVER;
-            if self.machine.phase() == Phase::Securing {
-                self.on_route(shared, |route, _, shared| route.give_up_waiting(shared));
-            }
+        if route.wait.expire(shared.now) && self.machine.phase() == Phase::Securing {
+            self.on_route(shared, |route, _, shared| route.give_up_waiting(shared));
         }
         while self.machine.phase() == Phase::Connecting {
             self.on_route(shared, Route::dial);
@@ -68,7 +72,7 @@ impl Session {
             return;
         };
         self.lane = route.lane;
-        let received = std::mem::take(&mut route.received);
+        let received = route.greeting.take_answer();
         self.step(event, &detail, shared);
         if !received.is_empty() {
             self.relay_down(&received, shared);
@@ -81,12 +85,7 @@ impl Session {
         self.disconnect();
         self.server_error = None;
         if let Some(route) = &mut self.route {
-            if let Some((name, port)) = route.see_other.take()
-                && let Some(query) = route.lead_to(name, port)
-            {
-                shared.forget_look_up(query);
-            }
-            route.look_up(shared);
+            route.follow(shared);
         }
     }
 
@@ -100,8 +99,8 @@ impl Session {
     /// Cancels the look-up and the dial.
     pub(super) fn abandon_route(&mut self, shared: &mut Shared) {
         shared.servers.queue.leave(self.token as usize);
-        if let Some(query) = self.route.take().and_then(|mut route| route.take_query()) {
-            shared.forget_look_up(query);
+        if let Some(mut route) = self.route.take() {
+            route.look_up.cancel(shared);
         }
     }
 

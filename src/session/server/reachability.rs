@@ -1,7 +1,6 @@
 //! Notes whether the server could be reached: for the other sessions that want it, and in the
 //! log.
 
-use super::route::SILENCE_MS;
 use crate::log::{Escaped, Level};
 use crate::session::Session;
 use crate::session::machine::{Cause, Event, Phase};
@@ -24,7 +23,7 @@ impl Session {
             let caller = route.caller();
             // If little time was left, a timeout says nothing about the server.
             let late = matches!(event, Event::Deadline { .. });
-            let had_time = !late || shared.now >= route.connected_at + SILENCE_MS;
+            let had_time = !late || route.wait.had_time(shared.now);
             let failed = cause.is_some_and(|cause| cause.unreachable(before).is_some());
             match event {
                 Event::Greeted => {

@@ -3,9 +3,12 @@
 //! The machine decides whether the session can still follow the redirect without the client
 //! noticing.
 
-use super::route::Route;
+use super::look_up::ServerLookUp;
+use super::route::{Route, Securing};
 use crate::log::Escaped;
+use crate::net::dial::Dial;
 use crate::net::dns::locator::PORT;
+use crate::net::servers::Caller;
 use crate::proto::xmpp::address;
 use crate::session::machine::Event;
 use crate::session::shared::Shared;
@@ -25,6 +28,24 @@ impl Route {
         let usable = self.see_other.is_some();
         let detail = "too many see-other-host redirects, or an unusable target";
         (Event::SeeOther { usable }, detail.to_owned())
+    }
+
+    /// Looks up the target of the redirect.
+    pub(super) fn follow(&mut self, shared: &mut Shared) {
+        self.look_up.cancel(shared);
+        if let Some((name, port)) = self.see_other.take() {
+            self.rules.is_configured = false;
+            self.look_up = ServerLookUp::of_redirect(name, port, self.rules.tls);
+            self.dial = Dial::new(Caller {
+                is_listed: self.rules.is_listed,
+                ..self.dial.caller().clone()
+            });
+            self.securing = Securing::No;
+            self.greeting.restart();
+            self.wait.stop();
+            self.failure = None;
+        }
+        self.look_up(shared);
     }
 }
 

@@ -4,10 +4,8 @@
 //! none of this. If a connection cannot be made secure, the next address is tried.
 
 use super::route::{Outcome, Route, Securing};
-use crate::config::server_access::{ProxyProtocol, Tls};
+use crate::config::server_access::Tls;
 use crate::log::{Escaped, Level};
-use crate::net::tls_client::TlsRequest;
-use crate::proto::proxy_protocol;
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::framing::STREAM_END;
 use crate::proto::xmpp::starttls::{self, STARTTLS};
@@ -15,14 +13,6 @@ use crate::session::machine::Event;
 use crate::session::shared::Shared;
 use crate::session::side::Side;
 use crate::session::step::Step;
-use crate::session::{NEVER, Tick};
-
-/// How long to wait for the features of a server at a loopback address before assuming that it
-/// offers no TLS. A client gives up 2 s after its `<open/>`.
-const FEATURES_WAIT_MS: Tick = 200;
-
-/// How long to wait for the answer of a server that was asked for TLS but offers none.
-const UNOFFERED_WAIT_MS: Tick = 1000;
 
 impl Route {
     /// Starts to make the new connection secure, if required.
@@ -43,22 +33,17 @@ impl Route {
             let from = server.own_address();
             shared.observer.tell(&Step::Connected { target, from });
         }
-        let out = &mut server.out;
         let (from, to) = (self.session.peer.address(), target.address.tcp());
-        match self.proxy_protocol {
-            Some(ProxyProtocol::V1) => proxy_protocol::write_v1(out, from, to),
-            Some(ProxyProtocol::V2) => proxy_protocol::write_v2(out, from, to),
-            None => {}
-        }
+        self.rules.write_proxy_header(from, to, &mut server.out);
         if target.direct {
             return self.start_tls(server, shared);
         }
-        if self.tls == Tls::None {
+        if self.rules.tls == Tls::None {
             return Some((Event::Secured, String::new()));
         }
-        shared.text.clear();
-        self.write_header(true, &mut shared.text);
-        out.extend(&shared.text);
+        let bare = self.wants_bare_header();
+        self.greeting
+            .send_header(bare, &mut shared.text, &mut server.out);
         self.securing = Securing::Dialogue(Box::default());
         None
     }
@@ -70,26 +55,24 @@ impl Route {
         server: &mut Side,
         shared: &mut Shared,
     ) -> Outcome {
-        if std::mem::take(&mut self.silent) {
-            self.waits_until = NEVER;
-        }
+        self.wait.note_bytes();
         let plain_text_will_do = self.plain_text_will_do();
-        let at_loopback = self.leads_to_loopback();
+        let target = self.target.as_ref();
+        let is_local = target.is_some_and(|target| target.address.is_local());
         let Securing::Dialogue(dialogue) = &mut self.securing else {
             return None;
         };
         let (parsers, meter) = (&mut shared.parsers, &mut shared.meter);
         match dialogue.feed(&mut parsers.stream, bytes, meter) {
             Ok(starttls::Progress::Wait) => {
-                let waits = dialogue.awaits_features() && self.waits_until == NEVER;
-                if waits && plain_text_will_do && at_loopback {
-                    self.waits_until = shared.now + FEATURES_WAIT_MS;
+                if dialogue.awaits_features() && plain_text_will_do && is_local {
+                    self.wait.expect_features(shared.now);
                 }
                 None
             }
             Ok(starttls::Progress::Ask) => {
                 shared.observer.tell(&Step::StartTls);
-                self.waits_until = NEVER;
+                self.wait.stop();
                 server.out.extend(STARTTLS.as_bytes());
                 None
             }
@@ -97,7 +80,7 @@ impl Route {
             Ok(starttls::Progress::NotOffered) if plain_text_will_do => self.go_plain(shared),
             Ok(starttls::Progress::NotOffered) => {
                 dialogue.insist();
-                self.waits_until = shared.now + UNOFFERED_WAIT_MS;
+                self.wait.expect_answer(shared.now);
                 server.out.extend(STARTTLS.as_bytes());
                 None
             }
@@ -128,15 +111,10 @@ impl Route {
 
     fn start_tls(&mut self, server: &mut Side, shared: &mut Shared) -> Outcome {
         self.securing = Securing::Handshake;
-        if !self.silent {
-            self.waits_until = NEVER;
+        if !self.wait.is_silent() {
+            self.wait.stop();
         }
-        let request = TlsRequest {
-            domain: &self.name,
-            ca_file: self.ca_file.as_deref(),
-            verify: self.verify,
-            direct: self.target.as_ref().is_some_and(|target| target.direct),
-        };
+        let request = self.rules.tls_request(&self.name, self.target.as_ref());
         // The PROXY header must be sent before TLS.
         server.flush(&mut shared.meter, shared.now);
         let started = match self.settings.tls.connection(&request) {
@@ -183,9 +161,8 @@ impl Route {
         else {
             return None;
         };
-        self.header_sent = true;
-        self.waits_until = NEVER;
-        self.received = dialogue.into_received();
+        self.wait.stop();
+        self.greeting.note_answer(dialogue.into_received());
         Some((Event::Secured, String::new()))
     }
 
@@ -200,7 +177,7 @@ impl Route {
     /// Handles a server that takes too long: continues in plain text, or with the next server
     /// if this one has sent nothing at all.
     pub(super) fn give_up_waiting(&mut self, shared: &mut Shared) -> Outcome {
-        match self.silent {
+        match self.wait.is_silent() {
             true => self.insecure("no answer in time", shared),
             false => self.go_plain(shared),
         }
@@ -219,7 +196,7 @@ impl Route {
         shared.observer.tell(&Step::Insecure(&failure));
         shared.metrics.server_insecure += 1;
         self.securing = Securing::No;
-        self.waits_until = NEVER;
+        self.wait.stop();
         self.failure = Some(failure);
         Some((Event::Insecure, String::new()))
     }

@@ -18,13 +18,13 @@ impl Session {
     /// Returns when `expire` must be called at the latest.
     pub fn deadline(&self) -> Tick {
         let mut deadline = self.phase_deadline;
-        if let Some(route) = &self.route {
+        if let Some(route) = &self.server.route {
             deadline = deadline.min(route.wait.until());
             if self.machine.phase() == Phase::Connecting {
                 deadline = deadline.min(route.next_start());
             }
         }
-        for side in [&self.client, &self.server] {
+        for side in [&self.client, &self.server.side] {
             deadline = deadline.min(self.stalls_at(side));
         }
         deadline
@@ -52,7 +52,9 @@ impl Session {
             self.step(Event::ClientStalled, "", shared);
         }
         let meter = &mut shared.meter;
-        if now >= self.stalls_at(&self.server) && !self.server.write_unannounced(meter, now) {
+        if now >= self.stalls_at(&self.server.side)
+            && !self.server.side.write_unannounced(meter, now)
+        {
             self.step(Event::ServerStalled, "server does not read", shared);
         }
         if now < self.phase_deadline {
@@ -72,7 +74,7 @@ impl Session {
 
     /// Describes what did not arrive in time, for the log.
     fn awaited(&self, shared: &Shared) -> String {
-        let Some(route) = &self.route else {
+        let Some(route) = &self.server.route else {
             return String::new();
         };
         match self.machine.phase() {

@@ -46,7 +46,9 @@ impl Session {
             idle_ms: now.saturating_sub(active_at.max(accepted_at)),
             up_bytes: self.log.up.bytes,
             down_bytes: self.log.down.bytes,
-            queued_bytes: self.queued() + self.server.out.len() + self.client.out.len(),
+            queued_bytes: self.server.waiting()
+                + self.server.side.out.len()
+                + self.client.out.len(),
         }
     }
 

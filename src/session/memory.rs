@@ -16,24 +16,16 @@ const FRAMING: usize = 8 << 10;
 impl Session {
     /// Returns the back pressure for the current lengths of the queues.
     pub(super) fn measure(&mut self) -> BackPressure {
-        let to_server = self.queued().max(self.server.out.len());
+        let to_server = self.server.queued();
         let (before, high) = (self.back_pressure, self.config.max_queue_bytes);
         self.back_pressure = before.after(self.client.out.len(), to_server, high);
         self.back_pressure
     }
 
-    /// Returns the bytes of messages that wait for a connection.
-    pub(super) fn queued(&self) -> usize {
-        self.route
-            .as_ref()
-            .map_or(0, |route| route.greeting.queue.len())
-    }
-
     /// Returns the bytes in queues and unfinished units, for the direction with more.
     pub fn held(&self) -> usize {
-        let to_server = self.queued().max(self.server.out.len());
-        let up = to_server + self.client.tail.len() + self.incoming_size().held;
-        let down = self.client.out.len() + self.stream.held();
+        let up = self.server.queued() + self.client.tail.len() + self.incoming_size().held;
+        let down = self.client.out.len() + self.server.stream.held();
         up.max(down)
     }
 
@@ -64,13 +56,9 @@ impl Session {
 
     /// Updates the session's share of the worker's ledger.
     pub(super) fn enter_in_ledger(&mut self, shared: &mut Shared) {
-        let sides = [&self.client, &self.server];
-        let queues: usize = sides.iter().map(|side| side.memory()).sum();
-        let message = self.incoming_size().memory;
-        let route = self.route.as_ref().map_or(0, |route| route.memory());
-        let root = self.draft_root.as_ref().map_or(0, |root| root.len());
+        let sides = [&self.client, &self.server.side];
         let share = Share {
-            bytes: queues + message + route + root + self.stream.memory(),
+            bytes: self.client.memory() + self.incoming_size().memory + self.server.memory(),
             parser_bytes: u32::try_from(self.parser_bytes()).unwrap_or(u32::MAX),
             tls: sides.iter().map(|side| u8::from(side.is_tls())).sum(),
         };

@@ -42,13 +42,12 @@ use crate::net::peer::Peer;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
 use crate::proto::ws::{Opcode, frame};
-use crate::proto::xmpp::error::Condition;
-use crate::proto::xmpp::server_stream::ServerStream;
 use admission::{ConnectionLimit, CountedAs};
 use back_pressure::BackPressure;
 use ledger::Share;
 pub(crate) use machine::Phase;
-use machine::{Actions, Cause, EndTag, Event, Machine, ServerAction};
+use machine::{Actions, Cause, Event, Machine, ServerAction};
+use server::server_side::ServerSide;
 use session_log::{Name, SessionLog};
 use settings::Settings;
 use shared::{BytesRead, READ_SIZE, Shared};
@@ -87,39 +86,25 @@ pub enum Turn {
 pub struct Session {
     machine: Machine,
     client: Side,
-    server: Side,
+    server: ServerSide,
     config: Rc<Settings>,
     /// The endpoint that accepted the client.
     endpoint: Rc<Endpoint>,
     /// The unfinished part of what the client sends.
     incoming: Option<Box<client::frames::Incoming>>,
-    /// The reader of the server's stream.
-    stream: ServerStream,
-    /// The route to the server, while the machine needs it.
-    route: Option<Box<server::route::Route>>,
     domain: Option<Rc<str>>,
-    /// The name of the root of the draft's stream, if it is not `stream:stream`.
-    draft_root: Option<Box<str>>,
     log: SessionLog,
-    /// The stream error that the server sent.
-    server_error: Option<Condition>,
     /// The deadline of the phase; while messages are relayed, the time of the next Ping.
     phase_deadline: Tick,
     /// The first of the session's tokens.
     token: u32,
     /// When a message was last passed on, in [`facts::ACTIVE_UNIT_MS`].
     active_at: u32,
-    /// The lane of the dial that connected.
-    lane: u8,
     /// The parameters of compression, if it was negotiated.
     deflate: Option<Deflate>,
     back_pressure: BackPressure,
-    /// Whether the stream reader has more units without another read.
-    stream_paused: bool,
     /// Whether bytes have arrived from the client since the last deadline.
     heard: bool,
-    /// Whether SASL mechanisms with channel binding are removed.
-    strip_channel_binding: bool,
     /// Whether the peer is a proxy that may start with a PROXY header.
     awaits_proxy: bool,
     /// How the session is counted for the client's address.
@@ -168,26 +153,19 @@ impl Session {
         Session {
             machine: Machine::new(endpoint.is_tls()),
             client: Side::connected(transport, false, shared.now),
-            server: Side::default(),
+            server: ServerSide::default(),
             phase_deadline: shared.now + ticks(config.handshake_timeout),
             awaits_proxy: admission::is_trusted_proxy(peer, &config),
             config,
             endpoint: Rc::clone(endpoint),
             incoming: None,
-            stream: ServerStream::default(),
-            route: None,
             domain: None,
-            draft_root: None,
             log: SessionLog::new(shared.number_session(), peer, shared.now),
-            server_error: None,
             token: u32::try_from(token).expect("descriptors are fewer"),
             active_at: 0,
-            lane: 0,
             deflate: None,
             back_pressure: BackPressure::default(),
-            stream_paused: false,
             heard: true,
-            strip_channel_binding: false,
             counted_as: CountedAs::default(),
             exceeded: None,
             share: Share::default(),
@@ -199,14 +177,7 @@ impl Session {
     pub fn edge(&mut self, side: usize, edge: &Edge) {
         match side {
             0 => self.client.edge(edge),
-            lane if lane - 1 == usize::from(self.lane) && self.server.is_connected() => {
-                self.server.edge(edge);
-            }
-            _ => {
-                if let Some(route) = &mut self.route {
-                    route.missed |= edge.is_readable() || edge.is_read_closed() || edge.is_error();
-                }
-            }
+            _ => self.server.edge(side - 1, edge),
         }
     }
 
@@ -218,7 +189,7 @@ impl Session {
         self.connect(shared);
         let mut scratch = std::mem::take(&mut shared.scratch);
         let mut again = self.read_client(shared, &mut scratch);
-        if self.has_answer() {
+        if self.server.has_answer() {
             self.connect(shared);
         }
         again |= self.read_server(shared, &mut scratch);
@@ -229,10 +200,10 @@ impl Session {
     /// The second half of a turn: writes on both sides as far as the edges and the rest of the
     /// budget allow. `again`: there was more to do after the first half.
     pub fn write(&mut self, mut again: bool, shared: &mut Shared) -> Turn {
-        again |= self.flush(shared) || self.has_answer();
+        again |= self.flush(shared) || self.server.has_answer();
         self.enter_in_ledger(shared);
         debug_assert!(self.held() <= self.most_held(), "{} held", self.held());
-        debug_assert_eq!(self.machine.is_connected(), self.server.is_connected());
+        debug_assert_eq!(self.machine.is_connected(), self.server.side.is_connected());
         match again {
             _ if self.machine.is_over() => Turn::Over,
             true => Turn::Again,
@@ -290,7 +261,7 @@ impl Session {
 
     /// Whether all relayed bytes are written; `None` if the session does not relay.
     pub fn is_flushed(&self) -> Option<bool> {
-        let flushed = self.client.out.is_empty() && self.server.out.is_empty();
+        let flushed = self.client.out.is_empty() && self.server.side.out.is_empty();
         (self.machine.phase() == Phase::Relaying).then_some(flushed)
     }
 
@@ -301,24 +272,24 @@ impl Session {
         let stopped = self.back_pressure;
         let full = stopped.or(self.measure());
         let mut again = self.client.flush(&mut shared.meter, shared.now);
-        again |= self.server.flush(&mut shared.meter, shared.now);
+        again |= self.server.side.flush(&mut shared.meter, shared.now);
         let done = self.client.has_ended() && self.client.out.is_empty();
         if done && !self.machine.phase().is_open() {
             self.step(Event::ClientGone, "", shared);
         }
-        if self.server.is_done() {
+        if self.server.side.is_done() {
             self.step(Event::ServerGone, "", shared);
         }
         let waiting = self.client.is_readable()
-            || self.server.is_readable()
-            || self.stream_paused
+            || self.server.side.is_readable()
+            || self.server.stream_paused
             || self.has_unfinished_message()
             || !self.client.tail.is_empty();
         let now = self.measure();
         // Bytes that were received earlier come first, and may have to wait.
         let phase = self.machine.phase();
         let broken = (self.client.is_broken() && !(phase.is_open() && now.client_waits))
-            || (self.server.is_broken() && !(phase.reads_stream() && now.server_waits));
+            || (self.server.side.is_broken() && !(phase.reads_stream() && now.server_waits));
         again || broken || (waiting && now.resumes_from(full))
     }
 
@@ -336,13 +307,8 @@ impl Session {
         let greeted = self.machine.phase().reads_stream();
         let actions = self.decide(event, "", shared);
         if actions.relay {
-            match &mut self.route {
-                Some(route) if !greeted => route.greeting.queue.append(bytes, 0),
-                _ => {
-                    let room = shared.read.from_client.min(READ_SIZE);
-                    self.server.out.append(bytes, room);
-                }
-            }
+            let room = shared.read.from_client.min(READ_SIZE);
+            self.server.queue(bytes, greeted, room);
         }
         self.carry_out(&actions, shared);
         actions.relay
@@ -411,40 +377,9 @@ impl Session {
         if actions.ping {
             frame::write_control(&mut self.client.out, Opcode::Ping, b"");
         }
-        match actions.server {
-            ServerAction::Keep => {}
-            ServerAction::LookUp => {
-                if let Some(route) = &mut self.route {
-                    route.look_up(shared);
-                }
-            }
-            ServerAction::Disconnect => self.server.close(),
-            ServerAction::Follow => self.follow(shared),
-            ServerAction::Greet => {
-                if let Some(route) = &mut self.route
-                    && route.greet(&mut self.server, shared)
-                {
-                    self.draft_root = None;
-                }
-            }
-            ServerAction::End(tag) => {
-                if tag == EndTag::Ours {
-                    self.write_stream_end();
-                }
-                self.server.finish();
-            }
-            ServerAction::Fail(error) => {
-                shared.text.clear();
-                error.write(&mut shared.text);
-                self.server.out.extend(&shared.text);
-                self.write_stream_end();
-                self.server.finish();
-            }
-            ServerAction::Cut => self.server.finish(),
-            ServerAction::Abort => self.disconnect(),
-        }
-        if self.route.is_some() && !self.machine.needs_route() {
-            self.abandon_route(shared);
+        self.server.carry_out(actions.server, shared);
+        if self.server.route.is_some() && !self.machine.needs_route() {
+            self.server.abandon_route(shared);
         }
     }
 

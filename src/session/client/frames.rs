@@ -87,7 +87,7 @@ impl Session {
     /// Returns the bytes of memory in parsers that are not in the pool but in use by this
     /// session.
     pub fn parser_bytes(&self) -> usize {
-        self.incoming_size().parser + self.stream.parser_bytes()
+        self.incoming_size().parser + self.server.stream.parser_bytes()
     }
 
     /// Continues with a message, or drops it if the result does not matter any more.

@@ -14,7 +14,7 @@ use crate::proto::xmpp::client_message::{self, First, Message};
 use crate::proto::xmpp::error::StreamError;
 use crate::proto::xmpp::features::{COMPRESS_FAILURE, STARTTLS_FAILURE};
 use crate::proto::xmpp::header::Header;
-use crate::proto::xmpp::{Dialect, address, escape, is_space};
+use crate::proto::xmpp::{Dialect, address, is_space};
 use crate::session::Session;
 use crate::session::machine::{Event, Phase};
 use crate::session::server::greeting::Greeting;
@@ -64,7 +64,7 @@ impl Session {
                     return Err(StreamError::UnsupportedVersion);
                 }
                 let route = Route::new(self, name, Greeting::new(header, None));
-                self.route = Some(Box::new(route));
+                self.server.route = Some(Box::new(route));
             }
             First::Draft { header, tag, rest } => {
                 self.step(Event::Dialect(Dialect::Draft), "", shared);
@@ -74,10 +74,10 @@ impl Session {
                     true => (rest, ""),
                     false => ("", rest),
                 };
-                self.draft_root = unusual_root(tag);
+                self.server.draft_root = unusual_root(tag);
                 let own = Some(stream_header(tag, blank));
                 let route = Route::new(self, name, Greeting::new(header, own));
-                self.route = Some(Box::new(route));
+                self.server.route = Some(Box::new(route));
                 follows = more;
             }
         }
@@ -112,7 +112,7 @@ impl Session {
             DomainRule::Listed(entry) => entry.access.channel_binding,
             DomainRule::Any | DomainRule::Unlisted => ChannelBinding::default(),
         };
-        self.strip_channel_binding = channel_binding.strips_for(self.log.origin.as_deref());
+        self.server.strip_channel_binding = channel_binding.strips_for(self.log.origin.as_deref());
         self.domain = Some(shared.names.share(&domain));
         match unlisted {
             true => Err(StreamError::HostUnknown),
@@ -209,22 +209,13 @@ impl Session {
             Ok(First::Draft { header, tag, rest }) => {
                 let stream = stream_header(tag, rest);
                 if self.pass_on(self.restart(&header), stream.into(), shared) {
-                    self.draft_root = unusual_root(tag);
+                    self.server.draft_root = unusual_root(tag);
                 }
             }
             _ => {
                 self.step(Event::Unit, "", shared);
             }
         }
-    }
-
-    /// Queues the end tag of our stream to the server.
-    pub(in crate::session) fn write_stream_end(&mut self) {
-        let root = self.draft_root.as_deref().unwrap_or("stream:stream");
-        let mut tag = b"</".to_vec();
-        escape(&mut tag, root.as_bytes());
-        tag.push(b'>');
-        self.server.out.extend(&tag);
     }
 }
 

@@ -12,6 +12,7 @@ mod reachability;
 mod redirect;
 mod relay;
 pub(super) mod route;
+pub(super) mod server_side;
 mod tls;
 
 use super::machine::{Event, Phase};
@@ -19,7 +20,6 @@ use super::shared::Shared;
 use super::side::{Read, Side};
 use super::{READS_PER_TURN, Session};
 use crate::net::dns::locator::Answer;
-use crate::proto::xmpp::server_stream::ServerStream;
 use route::{Outcome, Route};
 
 impl Session {
@@ -28,23 +28,17 @@ impl Session {
         self.on_route(shared, |route, _, shared| route.take_answer(answer, shared));
     }
 
-    /// Whether the look-up has an answer that is not handled yet.
-    pub(super) fn has_answer(&self) -> bool {
-        self.route
-            .as_ref()
-            .is_some_and(|route| route.look_up.has_answer())
-    }
-
     /// Continues to connect to the server, as far as possible without waiting for its bytes.
     pub(super) fn connect(&mut self, shared: &mut Shared) {
         let answer = self
+            .server
             .route
             .as_mut()
             .and_then(|route| route.look_up.take_answer());
         if let Some(answer) = answer {
             self.located(answer, shared);
         }
-        let Some(route) = &mut self.route else {
+        let Some(route) = &mut self.server.route else {
             return;
         };
         if route.wait.expire(shared.now) && self.machine.phase() == Phase::Securing {
@@ -65,42 +59,17 @@ impl Session {
         shared: &mut Shared,
         step: impl FnOnce(&mut Route, &mut Side, &mut Shared) -> Outcome,
     ) {
-        let Some(route) = &mut self.route else {
+        let Some(route) = &mut self.server.route else {
             return;
         };
-        let Some((event, detail)) = step(route, &mut self.server, shared) else {
+        let Some((event, detail)) = step(route, &mut self.server.side, shared) else {
             return;
         };
-        self.lane = route.lane;
+        self.server.lane = route.lane;
         let received = route.greeting.take_answer();
         self.step(event, &detail, shared);
         if !received.is_empty() {
             self.relay_down(&received, shared);
-        }
-    }
-
-    /// Starts again with the target of a redirect.
-    pub(super) fn follow(&mut self, shared: &mut Shared) {
-        shared.servers.queue.leave(self.token as usize);
-        self.disconnect();
-        self.server_error = None;
-        if let Some(route) = &mut self.route {
-            route.follow(shared);
-        }
-    }
-
-    /// Closes the connection to the server, and drops what it has sent.
-    pub(super) fn disconnect(&mut self) {
-        self.server.close();
-        self.stream = ServerStream::default();
-        self.stream_paused = false;
-    }
-
-    /// Cancels the look-up and the dial.
-    pub(super) fn abandon_route(&mut self, shared: &mut Shared) {
-        shared.servers.queue.leave(self.token as usize);
-        if let Some(mut route) = self.route.take() {
-            route.look_up.cancel(shared);
         }
     }
 
@@ -117,7 +86,7 @@ impl Session {
             if relaying && self.measure().server_waits {
                 return false;
             }
-            if relaying && self.stream_paused {
+            if relaying && self.server.stream_paused {
                 self.relay_down(&[], shared);
                 // Each turn handles at least one unit from the server, whatever the client
                 // used.
@@ -126,7 +95,7 @@ impl Session {
                 }
                 continue;
             }
-            if !self.server.is_readable() {
+            if !self.server.side.is_readable() {
                 return false;
             }
             // Read at least once, whatever the client used of the turn.
@@ -134,7 +103,7 @@ impl Session {
                 return true;
             }
             has_read = true;
-            let read = self.server.read(scratch, &mut shared.meter);
+            let read = self.server.side.read(scratch, &mut shared.meter);
             reads += u32::from(read != Read::Later);
             match (read, relaying) {
                 (Read::Later, _) => {}
@@ -143,7 +112,7 @@ impl Session {
                     self.relay_down(&scratch[..n], shared);
                 }
                 (Read::Bytes(n), false) => {
-                    if !self.server.drop_bytes(n) {
+                    if !self.server.side.drop_bytes(n) {
                         self.step(Event::ServerGone, "", shared);
                     }
                 }
@@ -156,22 +125,23 @@ impl Session {
     /// Reads from the server before TLS, one piece per call, because the next bytes may be TLS.
     fn read_before_tls(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
         if self
+            .server
             .route
             .as_ref()
             .is_some_and(|route| route.shakes_hands())
         {
             // Each step may cost a signature, so the number of steps per turn of the loop is
             // limited.
-            if !self.server.is_readable() || shared.tls_budget == 0 {
-                return self.server.is_readable();
+            if !self.server.side.is_readable() || shared.tls_budget == 0 {
+                return self.server.side.is_readable();
             }
             self.on_route(shared, Route::shake_hands);
-            return self.machine.phase() != Phase::Securing || self.server.is_readable();
+            return self.machine.phase() != Phase::Securing || self.server.side.is_readable();
         }
-        if !self.server.is_readable() {
+        if !self.server.side.is_readable() {
             return false;
         }
-        match self.server.read(scratch, &mut shared.meter) {
+        match self.server.side.read(scratch, &mut shared.meter) {
             Read::Bytes(n) => self.on_route(shared, |route, server, shared| {
                 route.take_bytes(&scratch[..n], server, shared)
             }),

@@ -15,7 +15,7 @@ impl Session {
         cause: Option<Cause>,
         shared: &mut Shared,
     ) {
-        let (route, servers) = (&self.route, &mut shared.servers);
+        let (route, servers) = (&self.server.route, &mut shared.servers);
         if let Some(route) = route
             && let Some(target) = &route.target
             && (Phase::Securing..=Phase::Greeting).contains(&before)

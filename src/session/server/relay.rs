@@ -145,10 +145,10 @@ impl Session {
         let (pool, meter) = (&mut shared.parsers.stream, &mut shared.meter);
         let limit = self.config.max_stanza_bytes;
         let each = |unit: Unit<'_>| relay.take(unit);
-        let result = self.stream.feed(pool, bytes, limit, meter, each);
+        let result = self.server.stream.feed(pool, bytes, limit, meter, each);
         let work = relay.writer.parsed + relay.writer.compressed / COMPRESSED_BYTES;
         let found = relay.found;
-        self.stream_paused = result == Ok(Flow::Pause);
+        self.server.stream_paused = result == Ok(Flow::Pause);
         shared.meter.draw(found.parsed + work);
         if let Some(limits) = found.limits {
             self.tally.note_limits(limits, &mut shared.metrics);
@@ -162,7 +162,7 @@ impl Session {
         error: Option<server_stream::Error>,
         shared: &mut Shared,
     ) {
-        self.server_error = found.error.or(self.server_error);
+        self.server.stream_error = found.error.or(self.server.stream_error);
         for (event, is_found) in [
             (Event::Greeted, found.header),
             (Event::ServerUnit, found.element),
@@ -174,7 +174,7 @@ impl Session {
             }
         }
         if let Some(to) = found.see_other {
-            let (event, detail) = match &mut self.route {
+            let (event, detail) = match &mut self.server.route {
                 Some(route) => route.take_see_other(&to, shared),
                 // It is too late to follow the redirect.
                 None => {
@@ -201,12 +201,12 @@ impl Session {
 
     /// Handles the end tag of the server's stream.
     fn end_server_stream(&mut self, shared: &mut Shared) {
-        self.step(Event::ServerEnded, self.server_error_name(), shared);
+        self.step(Event::ServerEnded, self.server.stream_error_name(), shared);
     }
 
     /// Handles the end or loss of the connection to the server.
     pub(super) fn lose_server(&mut self, shared: &mut Shared) {
-        self.step(Event::ServerGone, self.server_error_name(), shared);
+        self.step(Event::ServerGone, self.server.stream_error_name(), shared);
     }
 
     /// Handles a server that broke the rule `why`, and gets `error` for it.
@@ -222,18 +222,13 @@ impl Session {
         self.step(Event::ServerViolation(error), why, shared);
     }
 
-    /// Returns the condition of the server's stream error; empty if there was none.
-    fn server_error_name(&self) -> &'static str {
-        self.server_error.map_or("", Condition::name)
-    }
-
     /// Returns the changes to the server's stream features.
     fn feature_changes(&self) -> Changes {
         let config = &self.config;
         // Browsers do not fragment messages, so the limit on frames applies too.
         let max_bytes = config.max_message_bytes.min(config.max_frame_bytes);
         Changes {
-            strip_channel_binding: self.strip_channel_binding,
+            strip_channel_binding: self.server.strip_channel_binding,
             max_bytes: (max_bytes != usize::MAX).then_some(max_bytes as u64),
             idle_seconds: config.ping_interval.map(|time| time.as_secs().max(1)),
             announce_limits: config.announce_limits,

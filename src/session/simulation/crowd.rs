@@ -47,7 +47,7 @@ impl Session {
 
     /// Connects a session that is about to dial to a simulated server.
     pub(crate) fn reach(&mut self, server: &Wire, shared: &mut Shared) {
-        let route = self.route.as_mut().expect("a route");
+        let route = self.server.route.as_mut().expect("a route");
         route.target = Some(Target {
             address: Address::Tcp(ADDRESS),
             direct: false,
@@ -56,7 +56,7 @@ impl Session {
             server: None,
         });
         let transport = Transport::Simulated(server.clone());
-        self.server = Side::connected(transport, true, shared.now);
+        self.server.side = Side::connected(transport, true, shared.now);
         self.step(Event::Connected, "", shared);
         self.on_route(shared, Route::secure);
     }
@@ -68,6 +68,6 @@ impl Session {
 
     /// Notes the same for the server.
     pub(crate) fn server_edge(&mut self, ending: bool) {
-        self.server.ready(true, false, ending);
+        self.server.side.ready(true, false, ending);
     }
 }

@@ -96,8 +96,8 @@ impl Run<'_> {
         assert!(session.phase() == Phase::Relaying);
         assert_eq!(session.held(), 0, "held by an idle session");
         assert!(session.incoming.is_none());
-        assert!(session.route.is_none(), "the way is kept");
-        let queues = [&session.client, &session.server].map(|side| side.out.capacity());
+        assert!(session.server.route.is_none(), "the way is kept");
+        let queues = [&session.client, &session.server.side].map(|side| side.out.capacity());
         assert_eq!(queues, [0, 0], "memory of idle queues");
         assert_eq!(session.parser_bytes(), 0, "a parser is kept");
         if self.script.dialect == Dialect::Framed && self.script.up.len() < 10_000 {

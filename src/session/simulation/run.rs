@@ -267,7 +267,7 @@ impl<'a> Run<'a> {
 
     fn server_edge(&mut self, readable: bool, writable: bool, ending: bool) {
         if self.is_connected() {
-            self.session.server.ready(readable, writable, ending);
+            self.session.server.side.ready(readable, writable, ending);
             self.listed = true;
         }
     }
@@ -279,7 +279,7 @@ impl<'a> Run<'a> {
     }
 
     fn is_connected(&self) -> bool {
-        self.session.server.is_connected()
+        self.session.server.side.is_connected()
     }
 
     fn server_sends(&mut self, n: usize) {
@@ -364,7 +364,7 @@ impl<'a> Run<'a> {
     /// Lets the time pass after which a stalled server is given up. Returns whether it is not.
     pub fn passes_write_timeout(&mut self) -> bool {
         let timeout = ticks(self.session.config.write_timeout);
-        let until = self.session.server.progress_at() + timeout;
+        let until = self.session.server.side.progress_at() + timeout;
         while self.shared.now < until {
             let next = self.session.deadline().min(until);
             self.pass(next - self.shared.now);

@@ -3,6 +3,8 @@
 //! Has the high and low water marks (`max_queue_size`). Unread bytes stay in the kernel, whose
 //! flow control slows the peer down.
 
+use super::Session;
+
 /// The low water mark is the high water mark (`max_queue_size`) divided by this. When a queue
 /// was full, reading resumes below the low water mark.
 const LOW_WATER_PART: usize = 4;
@@ -38,6 +40,16 @@ impl BackPressure {
     /// Whether a side that had to wait in the state `before` may be read again.
     pub fn resumes_from(self, before: BackPressure) -> bool {
         (before.client_waits && !self.client_waits) || (before.server_waits && !self.server_waits)
+    }
+}
+
+impl Session {
+    /// Returns the back pressure for the current lengths of the queues.
+    pub(super) fn measure(&mut self) -> BackPressure {
+        let to_server = self.server.queued();
+        let (before, high) = (self.back_pressure, self.config.max_queue_bytes);
+        self.back_pressure = before.after(self.client.out.len(), to_server, high);
+        self.back_pressure
     }
 }
 

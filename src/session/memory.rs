@@ -3,7 +3,6 @@
 //! Ends the session if the sum of all shares is too high (`max_total_memory`).
 
 use super::Session;
-use super::back_pressure::BackPressure;
 use super::ledger::Share;
 use super::machine::Event;
 use super::shared::{READ_SIZE, Shared};
@@ -14,17 +13,9 @@ use crate::proto::xmpp::starttls::MAX_RECEIVED;
 const FRAMING: usize = 8 << 10;
 
 impl Session {
-    /// Returns the back pressure for the current lengths of the queues.
-    pub(super) fn measure(&mut self) -> BackPressure {
-        let to_server = self.server.queued();
-        let (before, high) = (self.back_pressure, self.config.max_queue_bytes);
-        self.back_pressure = before.after(self.client.out.len(), to_server, high);
-        self.back_pressure
-    }
-
     /// Returns the bytes in queues and unfinished units, for the direction with more.
     pub fn held(&self) -> usize {
-        let up = self.server.queued() + self.client.tail.len() + self.incoming_size().held;
+        let up = self.server.queued() + self.client.tail.len() + self.incoming.size().held;
         let down = self.client.out.len() + self.server.stream.held();
         up.max(down)
     }
@@ -39,6 +30,12 @@ impl Session {
         unit.saturating_mul(2)
             .saturating_add(config.max_queue_bytes)
             .saturating_add(fixed)
+    }
+
+    /// Returns the bytes of memory in parsers that are not in the pool but in use by this
+    /// session.
+    pub fn parser_bytes(&self) -> usize {
+        self.incoming.size().parser + self.server.stream.parser_bytes()
     }
 
     /// Ends the session to free memory for others. Writes what the client is told, so that the
@@ -58,7 +55,7 @@ impl Session {
     pub(super) fn enter_in_ledger(&mut self, shared: &mut Shared) {
         let sides = [&self.client, &self.server.side];
         let share = Share {
-            bytes: self.client.memory() + self.incoming_size().memory + self.server.memory(),
+            bytes: self.client.memory() + self.incoming.size().memory + self.server.memory(),
             parser_bytes: u32::try_from(self.parser_bytes()).unwrap_or(u32::MAX),
             tls: sides.iter().map(|side| u8::from(side.is_tls())).sum(),
         };

@@ -1,17 +1,22 @@
 //! A session: one browser and its server.
 //!
-//! Owns both sides and the state `machine`: turns what happens on the sockets into events for
-//! the machine, and carries out its actions. `client` is all that concerns the browser,
-//! `server` all that concerns its server. `side` is a socket with its queue, and `shared` is
-//! what the sessions of a worker share. `session_log` has the log line, `outages` limits the
-//! lines about unreachable servers, `deadlines` has the time limits, `back_pressure` and
-//! `memory` the limits on memory, `admission` the limits per client address, `tally` counts the
-//! session in the metrics, and `step` tells an observer what happens.
+//! The event loop calls [`Session::read`] and [`Session::write`] in each turn,
+//! [`Session::expire`] when the [`Session::deadline`] has passed, and [`Session::located`] with
+//! the answer to a look-up. What happens on the sockets becomes an event for the state `machine`;
+//! `events` carries out what the machine decides. `client` is all that concerns the browser,
+//! `server` all that concerns its server. `side` is a socket with its queues, and `shared` is
+//! what the sessions of a worker share.
+//!
+//! `deadlines` has the time limits, `back_pressure`, `memory` and `ledger` the limits on memory,
+//! and `admission` the limits per client address. `session_log` has the log line, `outages`
+//! limits the lines about unreachable servers, `tally` counts the session in the metrics, `facts`
+//! describes it to an operator, and `step` tells an observer what happens.
 
 pub mod admission;
 mod back_pressure;
 mod client;
 mod deadlines;
+mod events;
 pub mod facts;
 mod interner;
 pub mod ledger;
@@ -28,7 +33,6 @@ pub(crate) mod simulation;
 pub(crate) mod step;
 mod tally;
 
-use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -41,18 +45,18 @@ use crate::net::endpoint::Endpoint;
 use crate::net::peer::Peer;
 use crate::net::transport::Transport;
 use crate::proto::http::extensions::Deflate;
-use crate::proto::ws::{Opcode, frame};
-use admission::{ConnectionLimit, CountedAs};
+use admission::ConnectionLimit;
 use back_pressure::BackPressure;
+use client::admission::ClientAdmission;
+use client::incoming::Incoming;
 use ledger::Share;
 pub(crate) use machine::Phase;
-use machine::{Actions, Cause, Event, Machine, ServerAction};
+use machine::{Event, Machine};
 use server::server_side::ServerSide;
 use session_log::{Name, SessionLog};
 use settings::Settings;
-use shared::{BytesRead, READ_SIZE, Shared};
+use shared::{BytesRead, Shared};
 use side::Side;
-use step::Step;
 use tally::Tally;
 
 /// Milliseconds since the reactor started.
@@ -91,7 +95,7 @@ pub struct Session {
     /// The endpoint that accepted the client.
     endpoint: Rc<Endpoint>,
     /// The unfinished part of what the client sends.
-    incoming: Option<Box<client::frames::Incoming>>,
+    incoming: Incoming,
     domain: Option<Rc<str>>,
     log: SessionLog,
     /// The deadline of the phase; while messages are relayed, the time of the next Ping.
@@ -105,12 +109,7 @@ pub struct Session {
     back_pressure: BackPressure,
     /// Whether bytes have arrived from the client since the last deadline.
     heard: bool,
-    /// Whether the peer is a proxy that may start with a PROXY header.
-    awaits_proxy: bool,
-    /// How the session is counted for the client's address.
-    counted_as: CountedAs,
-    /// The limit that the client exceeds; its request will be refused.
-    exceeded: Option<ConnectionLimit>,
+    admission: ClientAdmission,
     /// The session's share of the worker's ledger.
     share: Share,
     /// How the session is counted in the metrics.
@@ -135,9 +134,10 @@ impl Session {
         let transport = Transport::register(socket, &shared.registry, Token(token))?;
         let mut session = Session::with_transport(transport, peer, endpoint, token, shared);
         if full {
-            session.note_exceeded(ConnectionLimit::Connections, shared);
-        } else if !session.awaits_proxy {
-            session.count_address(shared);
+            let limit = ConnectionLimit::Connections;
+            session.admission.exceed(limit, peer, shared);
+        } else if !session.admission.awaits_proxy {
+            session.admission.count(peer, &session.config, shared);
         }
         Ok(session)
     }
@@ -155,10 +155,10 @@ impl Session {
             client: Side::connected(transport, false, shared.now),
             server: ServerSide::default(),
             phase_deadline: shared.now + ticks(config.handshake_timeout),
-            awaits_proxy: admission::is_trusted_proxy(peer, &config),
+            admission: ClientAdmission::new(peer, &config),
             config,
             endpoint: Rc::clone(endpoint),
-            incoming: None,
+            incoming: Incoming::default(),
             domain: None,
             log: SessionLog::new(shared.number_session(), peer, shared.now),
             token: u32::try_from(token).expect("descriptors are fewer"),
@@ -166,8 +166,6 @@ impl Session {
             deflate: None,
             back_pressure: BackPressure::default(),
             heard: true,
-            counted_as: CountedAs::default(),
-            exceeded: None,
             share: Share::default(),
             tally: Tally::default(),
         }
@@ -229,10 +227,7 @@ impl Session {
         shared.ledger.change(self.token, &mut self.share, nothing);
         shared.servers.queue.leave(self.token as usize);
         self.tally.leave(&mut shared.metrics);
-        if let Some(ip) = self.log.name.peer.ip() {
-            let counted_as = std::mem::take(&mut self.counted_as);
-            shared.admission.leave(ip, counted_as);
-        }
+        self.admission.leave(self.log.name.peer, shared);
         let (domain, dialect) = (self.domain.as_deref(), self.machine.dialect());
         let line = self.log.line(domain, dialect);
         let level = match self.log.is_check() {
@@ -283,7 +278,7 @@ impl Session {
         let waiting = self.client.is_readable()
             || self.server.side.is_readable()
             || self.server.stream_paused
-            || self.has_unfinished_message()
+            || self.incoming.has_message()
             || !self.client.tail.is_empty();
         let now = self.measure();
         // Bytes that were received earlier come first, and may have to wait.
@@ -291,119 +286,5 @@ impl Session {
         let broken = (self.client.is_broken() && !(phase.is_open() && now.client_waits))
             || (self.server.side.is_broken() && !(phase.reads_stream() && now.server_waits));
         again || broken || (waiting && now.resumes_from(full))
-    }
-
-    /// Passes an event to the state machine and carries out its actions. `detail` is for the
-    /// log. Actions never cause events: the work of a phase is done in turns.
-    fn step(&mut self, event: Event, detail: &str, shared: &mut Shared) -> Actions {
-        let actions = self.decide(event, detail, shared);
-        self.carry_out(&actions, shared);
-        actions
-    }
-
-    /// Does the same for bytes from the client to the server. Returns whether they were
-    /// relayed.
-    fn pass_on(&mut self, event: Event, bytes: Cow<'_, [u8]>, shared: &mut Shared) -> bool {
-        let greeted = self.machine.phase().reads_stream();
-        let actions = self.decide(event, "", shared);
-        if actions.relay {
-            let room = shared.read.from_client.min(READ_SIZE);
-            self.server.queue(bytes, greeted, room);
-        }
-        self.carry_out(&actions, shared);
-        actions.relay
-    }
-
-    fn decide(&mut self, event: Event, detail: &str, shared: &mut Shared) -> Actions {
-        let before = self.machine.phase();
-        let actions = self.machine.step(event);
-        let after = self.machine.phase();
-        if let Some(cause) = actions.cause {
-            self.note_cause(before, cause, actions.server, detail, shared);
-        }
-        if before != after {
-            shared.log.debug(format_args!(
-                "session {}: {} -> {} ({event:?})",
-                self.log.name,
-                before.name(),
-                after.name(),
-            ));
-            if before.is_setting_up() {
-                self.remember_server(before, event, actions.cause, shared);
-            }
-            self.enter(before, shared);
-        }
-        actions
-    }
-
-    /// Logs and counts why the session ends.
-    fn note_cause(
-        &mut self,
-        phase: Phase,
-        cause: Cause,
-        server: ServerAction,
-        detail: &str,
-        shared: &mut Shared,
-    ) {
-        if let Some(key) = cause.limit(&self.config) {
-            shared.report_limit(self.log.name.peer, key, detail);
-        }
-        if phase.is_open() {
-            let ended = Step::Ended { cause, detail };
-            shared.observer.tell(&ended);
-            self.log.end(cause, detail, server);
-            shared.metrics.count_end(cause.words());
-            if let Some(why) = cause.unreachable(phase) {
-                self.note_outage(why, detail, shared);
-            }
-        }
-    }
-
-    /// Carries out actions, except relaying a message and answering a Close frame: the callers
-    /// have the message and the frame.
-    fn carry_out(&mut self, actions: &Actions, shared: &mut Shared) {
-        if let Some(refusal) = actions.refuse {
-            self.refuse(refusal, shared);
-        }
-        if actions.error.is_some() || actions.end_stream {
-            self.tell_client(actions, shared);
-        }
-        if actions.elsewhere {
-            self.send_elsewhere();
-        }
-        if let Some((code, reason)) = actions.close {
-            frame::write_close(&mut self.client.out, Some(code), reason);
-        }
-        if actions.ping {
-            frame::write_control(&mut self.client.out, Opcode::Ping, b"");
-        }
-        self.server.carry_out(actions.server, shared);
-        if self.server.route.is_some() && !self.machine.needs_route() {
-            self.server.abandon_route(shared);
-        }
-    }
-
-    /// Enters the phase after `before`: sets its deadline, counts it, and finishes or closes
-    /// the client's side if necessary.
-    fn enter(&mut self, before: Phase, shared: &mut Shared) {
-        let phase = self.machine.phase();
-        if let Some((total, connect)) = self.log.reach(phase, shared.now) {
-            shared.metrics.count_opening(total, connect);
-        }
-        match phase {
-            Phase::Relaying => self.note_recovery(shared),
-            Phase::Lingering => {
-                self.client.tail.clear();
-                self.incoming = None;
-                self.client.finish();
-            }
-            Phase::Gone => {
-                self.incoming = None;
-                self.client.close();
-            }
-            _ => {}
-        }
-        self.arm(before, shared.now);
-        self.tally(shared);
     }
 }

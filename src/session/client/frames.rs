@@ -2,11 +2,12 @@
 //!
 //! Passes messages to `messages`, inflated if they were compressed. Answers control frames: a
 //! Ping with a Pong, and a Close frame with a Close frame if we have not sent one (RFC 6455,
-//! section 5.5). Fails the connection if the client breaks a rule of that RFC. Keeps a message
-//! that takes several turns to inflate or check.
+//! section 5.5). Fails the connection if the client breaks a rule of that RFC. `incoming` keeps
+//! what is unfinished.
 
 use std::borrow::Cow;
 
+use super::incoming::{Unfinished, UnfinishedMessage};
 use crate::expat::UnitCheck;
 use crate::meter::FRAME;
 use crate::proto::ws::deflate::Inflation;
@@ -15,90 +16,14 @@ use crate::session::Session;
 use crate::session::machine::{Event, Phase};
 use crate::session::shared::Shared;
 
-/// The unfinished part of what a client sends.
-#[derive(Default)]
-pub(in crate::session) struct Incoming {
-    reader: ws::Reader,
-    /// A message that takes several turns; later bytes from the client wait for it.
-    message: Option<UnfinishedMessage>,
-}
-
-/// A complete message that takes several turns.
-enum UnfinishedMessage {
-    Inflating {
-        payload: Vec<u8>,
-        inflation: Inflation,
-    },
-    Checking {
-        text: String,
-        check: UnitCheck,
-    },
-}
-
-/// The size of what is unfinished, in bytes.
-#[derive(Default)]
-pub(in crate::session) struct Size {
-    /// Parts of messages.
-    pub held: usize,
-    /// The memory that they take.
-    pub memory: usize,
-    /// The memory of a parser that is not in the pool at the moment.
-    pub parser: usize,
-}
-
-impl Incoming {
-    fn size(&self) -> Size {
-        let (held, memory, parser) = match &self.message {
-            None => (0, 0, 0),
-            Some(UnfinishedMessage::Inflating { payload, inflation }) => (
-                payload.len() + inflation.held(),
-                payload.capacity() + inflation.memory(),
-                0,
-            ),
-            Some(UnfinishedMessage::Checking { text, check }) => {
-                (text.len(), text.capacity(), check.parser().heap_bytes())
-            }
-        };
-        Size {
-            held: held + self.reader.held(),
-            memory: memory + self.reader.memory(),
-            parser,
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.reader.is_idle() && self.message.is_none()
-    }
-}
-
 impl Session {
-    /// Whether a message from the client is being inflated or checked.
-    pub(in crate::session) fn has_unfinished_message(&self) -> bool {
-        let incoming = self.incoming.as_ref();
-        incoming.is_some_and(|incoming| incoming.message.is_some())
-    }
-
-    /// Returns the size of the unfinished part of what the client sends.
-    pub(in crate::session) fn incoming_size(&self) -> Size {
-        let incoming = self.incoming.as_ref();
-        incoming.map_or(Size::default(), |incoming| incoming.size())
-    }
-
-    /// Returns the bytes of memory in parsers that are not in the pool but in use by this
-    /// session.
-    pub fn parser_bytes(&self) -> usize {
-        self.incoming_size().parser + self.server.stream.parser_bytes()
-    }
-
     /// Continues with a message, or drops it if the result does not matter any more.
     pub(super) fn continue_message(&mut self, shared: &mut Shared) {
-        let Some(mut incoming) = self.incoming.take() else {
-            return;
-        };
-        if let Some(message) = incoming.message.take()
+        let mut unfinished = self.incoming.take();
+        if let Some(message) = unfinished.message.take()
             && self.machine.phase().is_open()
         {
-            incoming.message = match message {
+            unfinished.message = match message {
                 UnfinishedMessage::Inflating { payload, inflation } => {
                     self.take_compressed(payload.into(), Some(inflation), shared)
                 }
@@ -107,17 +32,12 @@ impl Session {
                 }
             };
         }
-        if self.machine.phase() < Phase::Lingering && !incoming.is_idle() {
-            self.incoming = Some(incoming);
-        }
+        self.keep(unfinished);
     }
 
     /// Handles frames, and keeps the rest when a queue is full.
     pub(super) fn take_frames(&mut self, mut bytes: &mut [u8], shared: &mut Shared) {
-        let mut incoming = self
-            .incoming
-            .take()
-            .map_or_else(Incoming::default, |incoming| *incoming);
+        let mut unfinished = self.incoming.take();
         while !bytes.is_empty() && self.machine.phase() < Phase::Lingering {
             if self.machine.phase().is_open()
                 && (self.measure().client_waits || shared.meter.is_spent())
@@ -125,9 +45,9 @@ impl Session {
                 self.client.tail.extend(bytes);
                 break;
             }
-            let used = match incoming.reader.next(bytes, &self.frame_limits()) {
+            let used = match unfinished.reader.next(bytes, &self.frame_limits()) {
                 Ok((used, event)) => {
-                    incoming.message = event.and_then(|event| self.take_frame(event, shared));
+                    unfinished.message = event.and_then(|event| self.take_frame(event, shared));
                     used
                 }
                 Err(error) => {
@@ -135,12 +55,17 @@ impl Session {
                     break;
                 }
             };
-            shared.meter.draw(FRAME * incoming.reader.take_count());
+            shared.meter.draw(FRAME * unfinished.reader.take_count());
             bytes = &mut bytes[used..];
         }
-        incoming.reader.release();
-        if self.machine.phase() < Phase::Lingering && !incoming.is_idle() {
-            self.incoming = Some(Box::new(incoming));
+        unfinished.reader.release();
+        self.keep(unfinished);
+    }
+
+    /// Keeps what is unfinished while the client's frames matter.
+    fn keep(&mut self, unfinished: Unfinished) {
+        if self.machine.phase() < Phase::Lingering {
+            self.incoming.keep(unfinished);
         }
     }
 

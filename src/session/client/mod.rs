@@ -6,8 +6,10 @@
 //! server's messages, and `answers` our own.
 
 mod address;
+pub(super) mod admission;
 mod answers;
-pub(super) mod frames;
+mod frames;
+pub(super) mod incoming;
 pub(super) mod message_writer;
 mod messages;
 mod request;
@@ -37,7 +39,7 @@ impl Session {
             if shared.meter.is_spent() {
                 return true;
             }
-            if self.has_unfinished_message() {
+            if self.incoming.has_message() {
                 self.continue_message(shared);
                 continue;
             }

@@ -19,7 +19,7 @@ impl Session {
     pub(super) fn take_request(&mut self, bytes: &[u8], shared: &mut Shared) {
         let mut old_len = self.client.tail.len();
         self.client.tail.extend(bytes);
-        if self.awaits_proxy {
+        if self.admission.awaits_proxy {
             old_len = 0;
             if !self.take_proxy_header(shared) {
                 return;
@@ -43,7 +43,7 @@ impl Session {
     /// Accepts a valid request, unless the client is over a limit.
     fn open_websocket(&mut self, accept: &Accept, shared: &mut Shared) {
         self.take_forwarded_address(accept, shared);
-        let refusal = match self.exceeded {
+        let refusal = match self.admission.exceeded() {
             None => {
                 accept.write(&mut self.client.out);
                 self.deflate = accept.deflate;
@@ -121,7 +121,7 @@ impl Session {
     /// Queues the response to a refused request.
     pub(in crate::session) fn refuse(&mut self, refusal: Refusal, shared: &mut Shared) {
         let address_limit = matches!(refusal, Refusal::AddressOverloaded);
-        let reason = match self.exceeded {
+        let reason = match self.admission.exceeded() {
             Some(limit) if address_limit => limit.key(),
             _ => reason(&refusal),
         };

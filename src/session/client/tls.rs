@@ -62,12 +62,12 @@ impl Session {
                 return true;
             }
         };
-        if self.awaits_proxy {
+        if self.admission.awaits_proxy {
             match proxy_protocol::parse(seen) {
                 // The rest of the header causes an edge.
                 Ok(None) => return false,
                 Ok(Some(header)) => {
-                    self.awaits_proxy = false;
+                    self.admission.awaits_proxy = false;
                     // The bytes that were peeked at can be read.
                     if header.consumed > 0 {
                         self.client

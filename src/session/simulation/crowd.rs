@@ -41,7 +41,7 @@ impl Session {
     ) -> Session {
         let (transport, peer) = (Transport::Simulated(client.clone()), Peer::Ip(address));
         let mut session = Session::with_transport(transport, peer, endpoint, token, shared);
-        session.count_address(shared);
+        session.admission.count(peer, &session.config, shared);
         session
     }
 

@@ -95,7 +95,7 @@ impl Run<'_> {
         let session = &self.session;
         assert!(session.phase() == Phase::Relaying);
         assert_eq!(session.held(), 0, "held by an idle session");
-        assert!(session.incoming.is_none());
+        assert!(session.incoming.is_empty());
         assert!(session.server.route.is_none(), "the way is kept");
         let queues = [&session.client, &session.server.side].map(|side| side.out.capacity());
         assert_eq!(queues, [0, 0], "memory of idle queues");

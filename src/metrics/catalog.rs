@@ -1,6 +1,7 @@
-//! The metrics in the order of the page: names, help texts and values.
+//! The metrics in the order of the page: help texts and values.
 
 use super::counters::{Family, Histogram};
+use super::name::{self, Values};
 use super::process::Usage;
 use super::prometheus::{label, seconds};
 use super::shared::{ByMaster, FIXED_VALUES, since_epoch};
@@ -28,27 +29,27 @@ pub struct Gauges {
 }
 
 impl Snapshot {
-    fn one(&mut self, kind: Kind, name: &'static str, help: &'static str, value: u64) {
-        self.metric(name, kind, help).value(String::new(), value);
+    fn one(&mut self, kind: Kind, metric: Values, help: &'static str, value: u64) {
+        self.metric(metric, kind, help).value(String::new(), value);
     }
 
-    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
-        self.one(Kind::Counter, name, help, value);
+    fn counter(&mut self, metric: Values, help: &'static str, value: u64) {
+        self.one(Kind::Counter, metric, help, value);
     }
 
-    fn gauge(&mut self, name: &'static str, help: &'static str, value: usize) {
-        self.one(Kind::Gauge, name, help, value as u64);
+    fn gauge(&mut self, metric: Values, help: &'static str, value: usize) {
+        self.one(Kind::Gauge, metric, help, value as u64);
     }
 
-    fn family(&mut self, name: &'static str, help: &'static str, by: &str, family: &Family) {
-        self.metric(name, Kind::Counter, help);
+    fn family(&mut self, metric: Values, help: &'static str, by: &str, family: &Family) {
+        self.metric(metric, Kind::Counter, help);
         for (value, count) in family.labels.iter().zip(&family.counts) {
             self.value(label(by, value), *count);
         }
     }
 
-    pub(super) fn histogram(&mut self, name: &'static str, help: &'static str, of: &Histogram) {
-        self.metric(name, Kind::Histogram, help);
+    pub(super) fn histogram(&mut self, metric: Values, help: &'static str, of: &Histogram) {
+        self.metric(metric, Kind::Histogram, help);
         self.per_second(of.per_second);
         for (at, count) in of.counts.iter().enumerate() {
             let bound = match of.bounds.get(at) {
@@ -77,21 +78,21 @@ impl Metrics {
 
     fn list_process(&self, page: &mut Snapshot, by_master: ByMaster) {
         let version = label("version", env!("CARGO_PKG_VERSION"));
-        page.metric("build_info", Kind::Flag, "Build information; always 1.")
+        page.metric(name::BUILD_INFO, Kind::Flag, "Build information; always 1.")
             .value(version, 1);
         let help = "Start time of the first worker, since the epoch.";
         let started = since_epoch(self.started);
-        page.one(Kind::Start, "start_time_seconds", help, started);
+        page.one(Kind::Start, name::START_TIME, help, started);
         page.per_second(1000);
-        page.gauge("workers", "Running worker processes.", 1);
+        page.gauge(name::WORKERS, "Running worker processes.", 1);
         let help =
             "Generation of the daemon: 1 plus the number of upgrades in place since the start.";
-        page.one(Kind::Flag, "generation", help, self.generation.into());
+        page.one(Kind::Flag, name::GENERATION, help, self.generation.into());
         let help = "Older generations of the daemon that still have sessions.";
         let older = (self.older_generations as u64).max(by_master.older_generations);
-        page.one(Kind::Flag, "older_generations", help, older);
+        page.one(Kind::Flag, name::OLDER_GENERATIONS, help, older);
         let help = "1 while the daemon is stopping.";
-        page.one(Kind::Flag, "draining", help, u64::from(self.draining));
+        page.one(Kind::Flag, name::DRAINING, help, u64::from(self.draining));
     }
 
     fn list_configuration(&self, page: &mut Snapshot, by_master: ByMaster) {
@@ -99,46 +100,49 @@ impl Metrics {
         let refused = self.reload_refused.map_or(0, since_epoch);
         let refused = refused.max(by_master.reload_refused);
         let flag = u64::from(refused > 0);
-        page.one(Kind::Flag, "config_reload_refused", help, flag);
+        page.one(Kind::Flag, name::CONFIG_RELOAD_REFUSED, help, flag);
         let help =
             "Time of the last reload, successful or not, since the epoch; 0 if there was none.";
         let reload = refused.max(self.reloaded.map_or(0, since_epoch));
-        page.one(Kind::Flag, "config_last_reload_time_seconds", help, reload);
+        page.one(Kind::Flag, name::CONFIG_LAST_RELOAD_TIME, help, reload);
         page.per_second(1000);
         let help = "Time when the current configuration was read, since the epoch.";
         let configured = since_epoch(self.configured);
-        page.one(Kind::Flag, "config_time_seconds", help, configured);
+        page.one(Kind::Flag, name::CONFIG_TIME, help, configured);
         page.per_second(1000);
         let help = "Expiry time of a listener's certificate, since the epoch.";
         let expiries = self.certificates.iter();
         let expiries = expiries.map(|(name, time)| (label("name", name), *time));
-        page.metric("certificate_expiry_seconds", Kind::Gauge, help)
+        page.metric(name::CERTIFICATE_EXPIRY, Kind::Gauge, help)
             .samples(Samples::Own(expiries.collect()));
     }
 
     fn list_usage(&self, page: &mut Snapshot, usage: Usage) {
         let help = "Processor time, user and system, in seconds.";
-        let name = "process_cpu_seconds_total";
-        page.counter(name, help, usage.cpu_us);
+        page.counter(name::PROCESS_CPU, help, usage.cpu_us);
         page.per_second(1_000_000);
         let help = "Resident memory in bytes.";
-        let name = "process_resident_memory_bytes";
-        page.one(Kind::Gauge, name, help, usage.resident_bytes);
+        page.one(
+            Kind::Gauge,
+            name::PROCESS_RESIDENT_MEMORY,
+            help,
+            usage.resident_bytes,
+        );
         let help = "Open file descriptors.";
-        page.one(Kind::Gauge, "process_open_fds", help, usage.open_fds);
+        page.one(Kind::Gauge, name::PROCESS_OPEN_FDS, help, usage.open_fds);
         let help = "The limit on open file descriptors.";
-        page.one(Kind::Gauge, "process_max_fds", help, usage.max_fds);
+        page.one(Kind::Gauge, name::PROCESS_MAX_FDS, help, usage.max_fds);
         let help = "Start time of the first worker, since the epoch.";
         let started = since_epoch(self.started);
-        page.one(Kind::Start, "process_start_time_seconds", help, started);
+        page.one(Kind::Start, name::PROCESS_START_TIME, help, started);
         page.per_second(1000);
     }
 
     fn list_sessions(&self, page: &mut Snapshot) {
         let help = "Maximum number of open sessions.";
-        page.gauge("sessions_max", help, self.max_sessions);
+        page.gauge(name::SESSIONS_MAX, help, self.max_sessions);
         let help = "Open sessions.";
-        page.metric("sessions", Kind::Gauge, help);
+        page.metric(name::SESSIONS, Kind::Gauge, help);
         for (phase, row) in self.phases.iter().zip(&self.sessions) {
             for (dialect, count) in DIALECTS.iter().zip(row) {
                 let dialect = label("dialect", dialect.map_or("none", Dialect::name));
@@ -146,112 +150,116 @@ impl Metrics {
             }
         }
         let help = "Open sessions that have named their domain, by entry of 'domains'.";
-        page.metric("domain_sessions", Kind::Gauge, help)
+        page.metric(name::DOMAIN_SESSIONS, Kind::Gauge, help)
             .samples(Samples::Domains(Column::Sessions));
         let help = "Sessions that have named their domain, by entry of 'domains'.";
-        page.metric("domain_sessions_total", Kind::Counter, help)
+        page.metric(name::DOMAIN_SESSIONS_TOTAL, Kind::Counter, help)
             .samples(Samples::Domains(Column::Opened));
         let help = "Stream limit max-bytes (XEP-0478) that a client was last told, by entry of \
                     'domains'; 0 if it was told none.";
-        page.metric("domain_stream_max_bytes", Kind::Flag, help)
+        page.metric(name::DOMAIN_STREAM_MAX_BYTES, Kind::Flag, help)
             .samples(Samples::Domains(Column::MaxBytes));
         let help = "Stream limit idle-seconds (XEP-0478) that a client was last told, by entry of \
                     'domains'; 0 if it was told none.";
-        page.metric("domain_stream_idle_seconds", Kind::Flag, help)
+        page.metric(name::DOMAIN_STREAM_IDLE, Kind::Flag, help)
             .samples(Samples::Domains(Column::IdleSeconds));
         let help = "Open sessions that this configured server serves.";
-        page.metric("server_sessions", Kind::Gauge, help)
+        page.metric(name::SERVER_SESSIONS, Kind::Gauge, help)
             .samples(Samples::Servers(Column::Sessions));
         let help = "Sessions that this configured server has served.";
-        page.metric("server_sessions_total", Kind::Counter, help)
+        page.metric(name::SERVER_SESSIONS_TOTAL, Kind::Counter, help)
             .samples(Samples::Servers(Column::Opened));
         let help =
             "Failed attempts to get a connection, TLS or a stream from this configured server.";
-        page.metric("server_failures_total", Kind::Counter, help)
+        page.metric(name::SERVER_FAILURES, Kind::Counter, help)
             .samples(Samples::Servers(Column::Failures));
         let help = "1 if a worker's last attempt to use this configured server failed.";
-        page.metric("server_down", Kind::Flag, help)
+        page.metric(name::SERVER_DOWN, Kind::Flag, help)
             .samples(Samples::Servers(Column::Down));
         let help = "Connections accepted.";
-        page.counter("accepted_connections_total", help, self.accepted);
+        page.counter(name::ACCEPTED_CONNECTIONS, help, self.accepted);
         let help = "Opening handshakes refused.";
-        page.family("refused_requests_total", help, "reason", &self.refused);
+        page.family(name::REFUSED_REQUESTS, help, "reason", &self.refused);
         let help = "Sessions ended, by who ended them and why.";
-        page.metric("closed_sessions_total", Kind::Counter, help);
+        page.metric(name::CLOSED_SESSIONS, Kind::Counter, help);
         for ((by, why), count) in &self.closed {
             let why = label("why", why);
             page.value(format!("{},{why}", label("by", by)), *count);
         }
         let help = "Time from the client's connection to the server's stream header.";
-        page.histogram("time_to_open_seconds", help, &self.time_to_open);
+        page.histogram(name::TIME_TO_OPEN, help, &self.time_to_open);
         let help = "Time from the first message to the server's stream header, including DNS, TCP and TLS.";
-        page.histogram("connect_seconds", help, &self.connect);
+        page.histogram(name::CONNECT, help, &self.connect);
     }
 
     fn list_traffic(&self, page: &mut Snapshot) {
         let both = [("up", self.up), ("down", self.down)];
         let help = "Payload relayed to servers (up) and to browsers (down).";
-        page.metric("relayed_bytes_total", Kind::Counter, help);
+        page.metric(name::RELAYED_BYTES, Kind::Counter, help);
         for (direction, traffic) in both {
             page.value(label("direction", direction), traffic.bytes);
         }
         let help = "Messages relayed to servers (up) and to browsers (down).";
-        page.metric("relayed_messages_total", Kind::Counter, help);
+        page.metric(name::RELAYED_MESSAGES, Kind::Counter, help);
         for (direction, traffic) in both {
             page.value(label("direction", direction), traffic.messages);
         }
         let help = "Time from the wake-up of the loop until the kernel had taken the messages; \
                     measured in one of about 16 turns that relayed messages and left nothing \
                     queued.";
-        page.histogram("relay_latency_seconds", help, &self.relay_latency);
+        page.histogram(name::RELAY_LATENCY, help, &self.relay_latency);
         let help = "Turns that were measured too, but left something queued; \
                     relay_latency_seconds does not have them.";
-        page.counter("relay_held_total", help, self.relay_held);
+        page.counter(name::RELAY_HELD, help, self.relay_held);
         let help = "TLS handshakes with browsers.";
-        let name = "client_tls_handshakes_total";
-        page.family(name, help, "version", &self.client_tls);
+        page.family(
+            name::CLIENT_TLS_HANDSHAKES,
+            help,
+            "version",
+            &self.client_tls,
+        );
         let help = "TLS handshakes with browsers that failed.";
-        page.counter("client_tls_failures_total", help, self.client_tls_failed);
+        page.counter(name::CLIENT_TLS_FAILURES, help, self.client_tls_failed);
         let help = "TLS handshakes with servers.";
         page.family(
-            "server_tls_handshakes_total",
+            name::SERVER_TLS_HANDSHAKES,
             help,
             "version",
             &self.server_tls,
         );
         let help =
             "Connections to servers that were less secure than required, or lost before TLS.";
-        page.counter("server_insecure_total", help, self.server_insecure);
+        page.counter(name::SERVER_INSECURE, help, self.server_insecure);
         let help = "Duration of a turn of the event loop, without waiting. A message waits for at most one turn.";
-        page.histogram("turn_seconds", help, &self.turns);
+        page.histogram(name::TURN, help, &self.turns);
         let help =
             "Turns of a session that took longer than 50 ms, while all other sessions waited.";
-        page.counter("slow_turns_total", help, self.slow_turns);
+        page.counter(name::SLOW_TURNS, help, self.slow_turns);
     }
 }
 
 impl Gauges {
     fn list(&self, page: &mut Snapshot) {
         let help = "Memory held for sessions, by purpose.";
-        page.metric("held_bytes", Kind::Gauge, help);
+        page.metric(name::HELD_BYTES, Kind::Gauge, help);
         for (part, bytes) in self.held_bytes {
             page.value(label("for", part), bytes as u64);
         }
         let help = "Maximum of the memory held for sessions, without TLS; 0 means no limit.";
-        page.gauge("held_bytes_max", help, self.held_bytes_max);
+        page.gauge(name::HELD_BYTES_MAX, help, self.held_bytes_max);
         let help = "Queries sent to the DNS.";
-        page.counter("dns_queries_total", help, self.dns_queries);
+        page.counter(name::DNS_QUERIES, help, self.dns_queries);
         let help = "Queries answered from the cache.";
-        page.counter("dns_cache_hits_total", help, self.dns_hits);
+        page.counter(name::DNS_CACHE_HITS, help, self.dns_hits);
         let help =
             "DNS queries without an answer. A reply that the name does not exist is an answer.";
-        page.counter("dns_failures_total", help, self.dns_failures);
+        page.counter(name::DNS_FAILURES, help, self.dns_failures);
         let help = "Idle XML parsers, kept for later messages.";
-        page.metric("parsers_parked", Kind::Gauge, help);
+        page.metric(name::PARSERS_PARKED, Kind::Gauge, help);
         for (pool, parked) in self.parsers_parked {
             page.value(label("pool", pool), parked as u64);
         }
         let help = "Log lines lost since the log last reported losses.";
-        page.one(Kind::Gauge, "log_lines_lost", help, self.log_lines_lost);
+        page.one(Kind::Gauge, name::LOG_LINES_LOST, help, self.log_lines_lost);
     }
 }

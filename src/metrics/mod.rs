@@ -1,16 +1,17 @@
 //! The metrics of a worker, and how they are published.
 //!
-//! This file has the counters, plain numbers that the rest of the program updates. `catalog`
-//! names the metrics, `snapshot` holds the values at one moment, `shared` has the values of all
-//! workers, `publisher` publishes the values of this worker, `history` keeps the sums of the last
-//! minutes, `prometheus` writes the page, `report` has the values for the status page, and
-//! `process` measures the resource usage. All label values are fixed except domains and
+//! This file has the counters, plain numbers that the rest of the program updates. `name` has the
+//! names of the metrics, `catalog` their help texts and values, `snapshot` holds the values at
+//! one moment, `shared` has the values of all workers, `publisher` publishes the values of this
+//! worker, `history` keeps the sums of the last minutes, `prometheus` writes the page, `report`
+//! has the values for the status page, and `process` measures the resource usage. All label values are fixed except domains and
 //! servers, which come from the configuration. Everything else counts as `other`, so a peer
 //! cannot create a series. Counting a session or a message never allocates.
 
 mod catalog;
 mod counters;
 mod history;
+pub(crate) mod name;
 mod process;
 mod prometheus;
 mod publisher;
@@ -28,6 +29,7 @@ use crate::proto::xmpp::features::StreamLimits;
 pub use catalog::Gauges;
 pub(crate) use counters::Traffic;
 use counters::{Family, Histogram};
+pub(crate) use name::Values;
 pub(crate) use publisher::Publisher;
 pub(crate) use report::{Point, Report};
 pub use shared::SharedMetrics;

@@ -184,6 +184,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::super::counters::Histogram;
+    use super::super::name::all;
     use super::*;
 
     #[test]
@@ -198,12 +199,12 @@ mod tests {
             histogram.observe(value);
         }
         let mut snapshot = Snapshot::default();
-        snapshot.histogram("x_seconds", "X.", &histogram);
-        let gauge = snapshot.metric("d", Kind::Gauge, "D.");
+        snapshot.histogram(all("x_seconds"), "X.", &histogram);
+        let gauge = snapshot.metric(all("d"), Kind::Gauge, "D.");
         gauge.samples(Samples::Domains(Column::Sessions));
-        let counter = snapshot.metric("s_total", Kind::Counter, "S.");
+        let counter = snapshot.metric(all("s_total"), Kind::Counter, "S.");
         counter.samples(Samples::Servers(Column::Failures));
-        let start = snapshot.metric("start_seconds", Kind::Start, "S.");
+        let start = snapshot.metric(all("start_seconds"), Kind::Start, "S.");
         start.value(String::new(), 1_700_000_000_123);
         start.per_second(1000);
         let values = [

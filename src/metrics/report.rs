@@ -1,9 +1,9 @@
 //! The metrics for the status page: what they are, and how they changed in the last minutes.
 //!
-//! A metric is named as in `catalog`. A `part` selects the values with that label value; an
-//! empty one selects all.
+//! `name` says which values there are.
 
 use super::history::{History, KEPT_MS, Sample};
+use super::name::Values;
 use super::snapshot::{Column, Samples, Snapshot};
 use super::{domain_of, server_of};
 use crate::shared_memory::recent_lines::Line;
@@ -51,45 +51,45 @@ pub(crate) struct Part<'a> {
 }
 
 impl Report<'_> {
-    fn samples(&self, name: &str) -> Option<&Samples> {
+    fn samples(&self, values: Values) -> Option<&Samples> {
         let mut metrics = self.snapshot.metrics.iter();
-        let metric = metrics.find(|metric| metric.name == name);
+        let metric = metrics.find(|metric| metric.name == values.metric);
         metric.map(|metric| &metric.samples)
     }
 
     /// Returns the labels of each value of a metric, and its index.
-    fn labels(&self, name: &str) -> impl Iterator<Item = (&str, usize)> {
-        let (first, labels) = match self.samples(name) {
+    fn labels(&self, values: Values) -> impl Iterator<Item = (&str, usize)> {
+        let (first, labels) = match self.samples(values) {
             Some(Samples::Fixed { first, labels }) => (*first, labels.as_slice()),
             _ => (0, &[][..]),
         };
-        debug_assert!(!labels.is_empty(), "there is no metric {name}");
+        debug_assert!(!labels.is_empty(), "there are no {values:?}");
         labels.iter().map(String::as_str).zip(first..)
     }
 
-    fn indices(&self, name: &str, part: &str) -> Vec<usize> {
-        let part = format!("\"{part}\"");
-        let labels = self.labels(name);
-        let wanted = labels.filter(|(labels, _)| part == "\"\"" || labels.contains(&part));
+    fn indices(&self, values: Values) -> Vec<usize> {
+        let label = format!("\"{}\"", values.label);
+        let all = self.labels(values);
+        let wanted = all.filter(|(labels, _)| values.label.is_empty() || labels.contains(&label));
         wanted.map(|(_, at)| at).collect()
     }
 
-    pub fn total(&self, name: &str, part: &str) -> u64 {
-        add(&self.sum, &self.indices(name, part))
+    pub fn total(&self, values: Values) -> u64 {
+        add(&self.sum, &self.indices(values))
     }
 
     /// Returns how much a counter has grown in the last minutes.
-    pub fn growth(&self, name: &str, part: &str) -> u64 {
-        let indices = self.indices(name, part);
+    pub fn growth(&self, values: Values) -> u64 {
+        let indices = self.indices(values);
         let before = self.history.before(self.now, KEPT_MS);
         let before = before.map_or(0, |(_, values)| add(values, &indices));
         add(&self.sum, &indices).saturating_sub(before)
     }
 
     /// Returns each value of a metric.
-    pub fn parts(&self, name: &str) -> Vec<Part<'_>> {
+    pub fn parts(&self, values: Values) -> Vec<Part<'_>> {
         let before = self.history.before(self.now, KEPT_MS);
-        let parts = self.labels(name).map(|(labels, at)| {
+        let parts = self.labels(values).map(|(labels, at)| {
             let total = self.sum[at];
             let before = before.map_or(0, |(_, values)| values[at]);
             Part {
@@ -102,30 +102,27 @@ impl Report<'_> {
     }
 
     /// Returns the values that only this worker has, by name.
-    pub fn own(&self, name: &str) -> impl Iterator<Item = (&str, u64)> {
-        let values = match self.samples(name) {
-            Some(Samples::Own(values)) => values.as_slice(),
+    pub fn own(&self, values: Values) -> impl Iterator<Item = (&str, u64)> {
+        let own = match self.samples(values) {
+            Some(Samples::Own(own)) => own.as_slice(),
             _ => &[],
         };
         let name = |labels| str::split(labels, '"').nth(1).unwrap_or_default();
-        values
-            .iter()
+        own.iter()
             .map(move |(labels, value)| (name(labels), *value))
     }
 
     /// Returns the running workers, each with its number and its values of these metrics.
-    pub fn workers<const N: usize>(&self, names: [&str; N]) -> Vec<(usize, [u64; N])> {
-        let indices = names.map(|name| self.indices(name, ""));
+    pub fn workers<const N: usize>(&self, wanted: [Values; N]) -> Vec<(usize, [u64; N])> {
+        let indices = wanted.map(|values| self.indices(values));
         let running = self.running.iter();
-        let values = |values: &[u64]| indices.each_ref().map(|indices| add(values, indices));
-        running
-            .map(|(worker, own)| (*worker, values(own)))
-            .collect()
+        let of = |own: &[u64]| indices.each_ref().map(|indices| add(own, indices));
+        running.map(|(worker, own)| (*worker, of(own))).collect()
     }
 
     /// Returns the current growth of a counter per second.
-    pub fn rate(&self, name: &str, part: &str) -> f64 {
-        let indices = self.indices(name, part);
+    pub fn rate(&self, values: Values) -> f64 {
+        let indices = self.indices(values);
         let before = self.history.before(self.now, RATE_MS);
         before.map_or(0.0, |(at, values)| {
             per_second(&indices, (at, values), (self.now, &self.sum))
@@ -134,17 +131,17 @@ impl Report<'_> {
 
     /// Returns a quantile of the last minute's observations of a histogram; without any, of
     /// the last minutes' observations.
-    pub fn quantile(&self, name: &str, q: f64) -> Option<f64> {
+    pub fn quantile(&self, histogram: Values, q: f64) -> Option<f64> {
         let of_last = |age_ms| {
             let (_, before) = self.history.before(self.now, age_ms)?;
-            self.quantile_between(name, q, before, &self.sum)
+            self.quantile_between(histogram, q, before, &self.sum)
         };
         of_last(QUANTILE_MS).or_else(|| of_last(KEPT_MS))
     }
 
     /// Estimates a quantile as Prometheus' `histogram_quantile` does.
-    fn quantile_between(&self, name: &str, q: f64, from: &[u64], to: &[u64]) -> Option<f64> {
-        let bounds = self.labels(name).filter_map(|(labels, at)| {
+    fn quantile_between(&self, histogram: Values, q: f64, from: &[u64], to: &[u64]) -> Option<f64> {
+        let bounds = self.labels(histogram).filter_map(|(labels, at)| {
             let bound = labels.strip_prefix("le=\"")?.strip_suffix('"')?;
             let bound = bound.parse().unwrap_or(f64::INFINITY);
             Some((bound, to[at].saturating_sub(from[at]) as f64))
@@ -169,21 +166,21 @@ impl Report<'_> {
     }
 
     /// Returns the values of a gauge in the last minutes.
-    pub fn levels(&self, name: &str, part: &str) -> Vec<Point> {
-        let indices = self.indices(name, part);
+    pub fn levels(&self, values: Values) -> Vec<Point> {
+        let indices = self.indices(values);
         let level = |(at, values): Sample| (self.now - at, add(values, &indices) as f64);
         self.samples_until_now().map(level).collect()
     }
 
     /// Returns the growth of a counter per second in the last minutes.
-    pub fn rates(&self, name: &str, part: &str) -> Vec<Point> {
-        let indices = self.indices(name, part);
+    pub fn rates(&self, values: Values) -> Vec<Point> {
+        let indices = self.indices(values);
         self.changes(|from, to| Some(per_second(&indices, from, to)))
     }
 
     /// Returns a quantile of a histogram in the last minutes, where there were observations.
-    pub fn quantiles(&self, name: &str, q: f64) -> Vec<Point> {
-        self.changes(|(_, from), (_, to)| self.quantile_between(name, q, from, to))
+    pub fn quantiles(&self, histogram: Values, q: f64) -> Vec<Point> {
+        self.changes(|(_, from), (_, to)| self.quantile_between(histogram, q, from, to))
     }
 
     /// Returns the samples of the last minutes and the current values.
@@ -246,7 +243,7 @@ fn per_second(indices: &[usize], from: Sample<'_>, to: Sample<'_>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Gauges, Metrics, Publisher, SharedMetrics};
+    use super::super::{Gauges, Metrics, Publisher, SharedMetrics, name};
     use super::Part;
 
     /// A worker that relays `per_second` messages per second up to `end`, in milliseconds.
@@ -273,9 +270,10 @@ mod tests {
         let mut metrics = Metrics::new(&loaded.config, &["open"], &[("client", "lost")]);
         let gauges = Gauges::default();
         let mut publisher = Publisher::start(SharedMetrics::new(1).unwrap(), 0, &metrics, &gauges);
-        let (name, latency) = ("relayed_messages_total", "relay_latency_seconds");
+        let (messages, latency) = (name::RELAYED_MESSAGES, name::RELAY_LATENCY);
+        let up = messages.with("up");
         let start = publisher.report(&metrics, &gauges, 0);
-        assert_eq!(start.rate(name, "up"), 0.0);
+        assert_eq!(start.rate(up), 0.0);
         assert_eq!(start.quantile(latency, 0.5), None);
         let mut now = 0;
         metrics.count_end(("client", "lost"));
@@ -284,13 +282,13 @@ mod tests {
         run(&mut publisher, &mut metrics, &mut now, 1_000_000, 2);
         let report = publisher.report(&metrics, &gauges, now);
         assert_eq!(
-            (report.rate(name, "up"), report.rate(name, "down")),
+            (report.rate(up), report.rate(messages.with("down"))),
             (2.0, 0.0)
         );
-        assert_eq!(report.rate(name, ""), 2.0);
-        assert_eq!(report.total(name, "up"), 3_800);
-        assert_eq!(report.growth(name, "up"), 4 * 500 + 2 * 100);
-        let rates = report.rates(name, "up");
+        assert_eq!(report.rate(messages), 2.0);
+        assert_eq!(report.total(up), 3_800);
+        assert_eq!(report.growth(up), 4 * 500 + 2 * 100);
+        let rates = report.rates(up);
         assert_eq!((rates.len(), rates[0].1, rates[59].1), (60, 4.0, 2.0));
         assert_eq!((rates[0].0, rates[59].0), (590_000, 0));
         // 400 µs is in the bucket from 250 to 500, 800 µs in the one from 500 to 1000.
@@ -303,11 +301,11 @@ mod tests {
             total: 2,
             recent: 1,
         };
-        assert_eq!(report.parts("closed_sessions_total"), [ended]);
+        assert_eq!(report.parts(name::CLOSED_SESSIONS), [ended]);
         // A minute without messages: the quantile looks back further.
         run(&mut publisher, &mut metrics, &mut now, 1_100_000, 0);
         let report = publisher.report(&metrics, &gauges, now);
-        assert_eq!(report.rate(name, "up"), 0.0);
+        assert_eq!(report.rate(up), 0.0);
         assert!(report.quantile(latency, 0.99).unwrap() > 0.000_5);
         assert_eq!(report.quantiles(latency, 0.99).len(), 50);
     }

@@ -4,6 +4,8 @@
 //! workers, so an index identifies a value. The values of series follow the others, [`COLUMNS`]
 //! for each domain and server.
 
+use super::name::Values;
+
 /// How the values of several workers are combined, and whether a value is kept when its worker
 /// ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,11 +105,11 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     /// Adds a metric; its values follow.
-    pub fn metric(&mut self, name: &'static str, kind: Kind, help: &'static str) -> &mut Self {
+    pub fn metric(&mut self, metric: Values, kind: Kind, help: &'static str) -> &mut Self {
         let first = self.values.len();
         let labels = Vec::new();
         self.metrics.push(Metric {
-            name,
+            name: metric.metric,
             help,
             kind,
             per_second: 1,
@@ -172,6 +174,7 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
+    use super::super::name::all;
     use super::*;
 
     #[test]
@@ -185,9 +188,11 @@ mod tests {
             Kind::Start,
         ];
         for kind in kinds {
-            snapshot.metric("x", kind, "X.").value(String::new(), 0);
+            snapshot
+                .metric(all("x"), kind, "X.")
+                .value(String::new(), 0);
         }
-        let name = snapshot.metric("d", Kind::Gauge, "D.");
+        let name = snapshot.metric(all("d"), Kind::Gauge, "D.");
         name.samples(Samples::Domains(Column::Sessions));
         assert_eq!(snapshot.len(2), 5 + 2 * 7);
         let own = [

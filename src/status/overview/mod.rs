@@ -17,7 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::metrics::Report;
+use crate::metrics::{Report, name};
 use template::{Fields, render};
 use units::span;
 
@@ -57,8 +57,8 @@ pub(super) fn header_lines() -> &'static str {
 pub(super) fn page(report: &Report<'_>, host: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now_ms = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));
-    let since = |name| span(now_ms.saturating_sub(report.total(name, "")) / 1000);
-    let older = report.total("older_generations", "");
+    let since = |time| span(now_ms.saturating_sub(report.total(time)) / 1000);
+    let older = report.total(name::OLDER_GENERATIONS);
     let older = (older > 0).then(|| Fields::default().text("count", older));
     let notices = notices::notices(report, now_ms / 1000);
     let severity = notices::worst(&notices);
@@ -69,10 +69,10 @@ pub(super) fn page(report: &Report<'_>, host: &str) -> String {
         .text("host", host)
         .text("severity", severity)
         .text("version", env!("CARGO_PKG_VERSION"))
-        .text("generation", report.total("generation", ""))
+        .text("generation", report.total(name::GENERATION))
         .rows("older", older)
-        .text("uptime", since("start_time_seconds"))
-        .text("configured", since("config_time_seconds"))
+        .text("uptime", since(name::START_TIME))
+        .text("configured", since(name::CONFIG_TIME))
         .rows("notices", notices)
         .rows("tiles", tiles::tiles(report));
     render(&DOCUMENT.template, &tables::add(report, now_ms, fields))

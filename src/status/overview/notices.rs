@@ -3,7 +3,7 @@
 use super::limited_memory;
 use super::template::Fields;
 use super::units::{bytes, count, span};
-use crate::metrics::Report;
+use crate::metrics::{Report, name};
 
 /// Certificates that expire sooner are an alarm, or a warning.
 const EXPIRES_NOW_SECS: u64 = 7 * 86_400;
@@ -64,22 +64,22 @@ pub(super) fn notices(report: &Report<'_>, now: u64) -> Vec<Notice> {
 
 fn of_process(report: &Report<'_>) -> Vec<Notice> {
     let mut notices = Vec::new();
-    if report.total("draining", "") > 0 {
+    if report.total(name::DRAINING) > 0 {
         let text = "jabsocket is stopping: it accepts no clients and ends its sessions.";
         notices.push(Notice::new(WARN, text));
     } else {
-        let running = report.total("workers", "") as usize;
+        let running = report.total(name::WORKERS) as usize;
         if running < report.slots {
             let text = format!("Only {running} of {} workers are running.", report.slots);
             notices.push(Notice::new(BAD, text));
         }
     }
-    if report.total("config_reload_refused", "") > 0 {
+    if report.total(name::CONFIG_RELOAD_REFUSED) > 0 {
         let text = "The last reload was refused; the old configuration is in force. \
                     'jabsocket --check-config' names the errors.";
         notices.push(Notice::new(BAD, text));
     }
-    let lost = report.total("log_lines_lost", "");
+    let lost = report.total(name::LOG_LINES_LOST);
     if lost > 0 {
         let text = format!("The system log did not accept {} lines.", count(lost));
         notices.push(Notice::new(WARN, text));
@@ -98,7 +98,7 @@ fn of_servers(report: &Report<'_>) -> Vec<Notice> {
 }
 
 fn of_certificates(report: &Report<'_>, now: u64) -> Vec<Notice> {
-    let certificates = report.own("certificate_expiry_seconds");
+    let certificates = report.own(name::CERTIFICATE_EXPIRY);
     let notice = |(name, expiry): (&str, u64)| {
         let left = expiry.saturating_sub(now);
         let text = match left {
@@ -121,12 +121,12 @@ fn of_limits(report: &Report<'_>) -> Vec<Notice> {
             notices.push(Notice::new(WARN, text));
         }
     };
-    let total = |name| report.total(name, "");
-    let (open, most) = (total("sessions"), total("sessions_max"));
+    let total = |values| report.total(values);
+    let (open, most) = (total(name::SESSIONS), total(name::SESSIONS_MAX));
     check(open, most, "sessions (max_connections)", count);
-    let (open, most) = (total("process_open_fds"), total("process_max_fds"));
+    let (open, most) = (total(name::PROCESS_OPEN_FDS), total(name::PROCESS_MAX_FDS));
     check(open, most, "file descriptors (LimitNOFILE)", count);
-    let (held, most) = (limited_memory::held(report), total("held_bytes_max"));
+    let (held, most) = (limited_memory::held(report), total(name::HELD_BYTES_MAX));
     let what = "memory for sessions (max_total_memory)";
     check(held, most, what, |number| bytes(number as f64));
     notices
@@ -135,21 +135,21 @@ fn of_limits(report: &Report<'_>) -> Vec<Notice> {
 /// Notices about events in the last minutes.
 fn of_last_minutes(report: &Report<'_>) -> Vec<Notice> {
     let mut notices = Vec::new();
-    let mut check = |name, part, what| {
-        let growth = report.growth(name, part);
+    let mut check = |values, what| {
+        let growth = report.growth(values);
         if growth > 0 {
             let text = format!("{what}: {} in the last 10 minutes.", count(growth));
             notices.push(Notice::new(WARN, text));
         }
     };
     let what = "Clients refused because max_connections is reached";
-    check("refused_requests_total", "max_connections", what);
+    check(name::REFUSED_REQUESTS.with("max_connections"), what);
     let what = "Sessions ended because max_total_memory is reached";
-    check("closed_sessions_total", "max_total_memory", what);
+    check(name::CLOSED_SESSIONS.with("max_total_memory"), what);
     let what = "Connections to servers given up because TLS failed";
-    check("server_insecure_total", "", what);
-    check("dns_failures_total", "", "DNS queries without an answer");
+    check(name::SERVER_INSECURE, what);
+    check(name::DNS_FAILURES, "DNS queries without an answer");
     let what = "Turns of one session longer than 50 ms, while all others waited";
-    check("slow_turns_total", "", what);
+    check(name::SLOW_TURNS, what);
     notices
 }

@@ -4,7 +4,7 @@ use super::notices::{BAD, GOOD, WARN, of_certificate};
 use super::template::Fields;
 use super::units::{bytes, count, latency, span};
 use crate::log::{Escaped, Level};
-use crate::metrics::Report;
+use crate::metrics::{Report, name};
 
 /// Maximum number of rows of a table.
 const MAX_ROWS: usize = 12;
@@ -28,7 +28,7 @@ pub(super) fn add(report: &Report<'_>, now_ms: u64, fields: Fields) -> Fields {
 }
 
 fn phases(report: &Report<'_>) -> Vec<Fields> {
-    let parts = report.parts("sessions");
+    let parts = report.parts(name::SESSIONS);
     let mut rows: Vec<(&str, [u64; 3])> = Vec::new();
     for part in &parts {
         let [phase, dialect] = part.labels.as_slice() else {
@@ -57,7 +57,7 @@ fn phases(report: &Report<'_>) -> Vec<Fields> {
 }
 
 fn closed(report: &Report<'_>) -> Vec<Fields> {
-    let mut parts = report.parts("closed_sessions_total");
+    let mut parts = report.parts(name::CLOSED_SESSIONS);
     parts.retain(|part| part.total > 0);
     parts.sort_by_key(|part| std::cmp::Reverse((part.recent, part.total)));
     parts.truncate(MAX_ROWS);
@@ -113,10 +113,10 @@ fn domains(report: &Report<'_>) -> Vec<Fields> {
 
 fn workers(report: &Report<'_>) -> Vec<Fields> {
     let workers = report.workers([
-        "sessions",
-        "process_resident_memory_bytes",
-        "process_cpu_seconds_total",
-        "process_open_fds",
+        name::SESSIONS,
+        name::PROCESS_RESIDENT_MEMORY,
+        name::PROCESS_CPU,
+        name::PROCESS_OPEN_FDS,
     ]);
     let row = |(worker, [sessions, memory, cpu_us, descriptors]): (usize, [u64; 4])| {
         Fields::default()
@@ -130,7 +130,7 @@ fn workers(report: &Report<'_>) -> Vec<Fields> {
 }
 
 fn certificates(report: &Report<'_>, now: u64) -> Vec<Fields> {
-    let certificates = report.own("certificate_expiry_seconds");
+    let certificates = report.own(name::CERTIFICATE_EXPIRY);
     let mut certificates: Vec<(&str, u64)> = certificates.collect();
     certificates.sort_by_key(|(_, expiry)| *expiry);
     let certificates = certificates.into_iter().take(MAX_NAMES);
@@ -158,48 +158,48 @@ fn memory(report: &Report<'_>) -> Vec<Fields> {
         ("TLS (not limited)", "tls"),
     ];
     let parts = parts.map(|(what, part)| {
-        let held = report.total("held_bytes", part);
+        let held = report.total(name::HELD_BYTES.with(part));
         row(what, bytes(held as f64))
     });
-    let limit = match report.total("held_bytes_max", "") {
+    let limit = match report.total(name::HELD_BYTES_MAX) {
         0 => "none".to_owned(),
         limit => bytes(limit as f64),
     };
-    let resident = report.total("process_resident_memory_bytes", "") as f64;
+    let resident = report.total(name::PROCESS_RESIDENT_MEMORY) as f64;
     let more = [
         row("Limit (max_total_memory)", limit),
         row("Resident memory", bytes(resident)),
         row(
             "Turns that left bytes in a queue, 10 min",
-            count(report.growth("relay_held_total", "")),
+            count(report.growth(name::RELAY_HELD)),
         ),
     ];
     parts.into_iter().chain(more).collect()
 }
 
 fn work(report: &Report<'_>) -> Vec<Fields> {
-    let turn = report.quantile("turn_seconds", 0.99);
+    let turn = report.quantile(name::TURN, 0.99);
     let descriptors = [
-        report.total("process_open_fds", ""),
-        report.total("process_max_fds", ""),
+        report.total(name::PROCESS_OPEN_FDS),
+        report.total(name::PROCESS_MAX_FDS),
     ];
     let [open, most] = descriptors.map(count);
-    let grown = |name| count(report.growth(name, ""));
+    let grown = |values| count(report.growth(values));
     vec![
         row(
             "Turn of the loop, p99",
             turn.map_or("–".to_owned(), latency),
         ),
-        row("Slow turns, 10 min", grown("slow_turns_total")),
-        row("Requests refused, 10 min", grown("refused_requests_total")),
+        row("Slow turns, 10 min", grown(name::SLOW_TURNS)),
+        row("Requests refused, 10 min", grown(name::REFUSED_REQUESTS)),
         row(
             "TLS failures with browsers, 10 min",
-            grown("client_tls_failures_total"),
+            grown(name::CLIENT_TLS_FAILURES),
         ),
-        row("Insecure servers, 10 min", grown("server_insecure_total")),
-        row("DNS queries, 10 min", grown("dns_queries_total")),
-        row("DNS failures, 10 min", grown("dns_failures_total")),
-        row("Log lines lost", count(report.total("log_lines_lost", ""))),
+        row("Insecure servers, 10 min", grown(name::SERVER_INSECURE)),
+        row("DNS queries, 10 min", grown(name::DNS_QUERIES)),
+        row("DNS failures, 10 min", grown(name::DNS_FAILURES)),
+        row("Log lines lost", count(report.total(name::LOG_LINES_LOST))),
         row("File descriptors", format!("{open} of {most}")),
     ]
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::limited_memory;
 use super::template::Fields;
 use super::units::{bytes, count, latency, rate};
-use crate::metrics::{Point, Report};
+use crate::metrics::{Point, Report, Values, name};
 
 /// The plot's view box.
 const WIDTH: f64 = 300.0;
@@ -27,65 +27,62 @@ pub(super) fn tiles(report: &Report<'_>) -> Vec<Fields> {
     vec![
         sessions(report),
         accepted(report),
-        relayed(
-            report,
-            "Messages per second",
-            "relayed_messages_total",
-            rate,
-        ),
-        relayed(report, "Payload per second", "relayed_bytes_total", bytes),
-        quantiles(report, "Relay latency", "relay_latency_seconds"),
-        quantiles(report, "Time to open", "time_to_open_seconds"),
+        relayed(report, "Messages per second", name::RELAYED_MESSAGES, rate),
+        relayed(report, "Payload per second", name::RELAYED_BYTES, bytes),
+        quantiles(report, "Relay latency", name::RELAY_LATENCY),
+        quantiles(report, "Time to open", name::TIME_TO_OPEN),
         memory(report),
         processor(report),
     ]
 }
 
 fn sessions(report: &Report<'_>) -> Fields {
-    let now = report.total("sessions", "");
+    let now = report.total(name::SESSIONS);
     let series = Series {
         line: "alone",
         value: count(now),
         what: "open",
-        points: report.levels("sessions", ""),
+        points: report.levels(name::SESSIONS),
     };
-    let most = count(report.total("sessions_max", ""));
+    let most = count(report.total(name::SESSIONS_MAX));
     tile("Sessions", &[series], |peak| {
         format!("peak {}, limit {most}", count(peak as u64))
     })
 }
 
 fn accepted(report: &Report<'_>) -> Fields {
-    let name = "accepted_connections_total";
+    let values = name::ACCEPTED_CONNECTIONS;
     let series = Series {
         line: "alone",
-        value: rate(report.rate(name, "")),
+        value: rate(report.rate(values)),
         what: "per second",
-        points: report.rates(name, ""),
+        points: report.rates(values),
     };
     tile("New connections", &[series], |peak| {
         format!("peak {}/s", rate(peak))
     })
 }
 
-fn relayed(report: &Report<'_>, label: &str, name: &str, write: fn(f64) -> String) -> Fields {
+fn relayed(report: &Report<'_>, label: &str, values: Values, write: fn(f64) -> String) -> Fields {
     let series = [("up", "to servers"), ("down", "to browsers")];
     let series = series.map(|(direction, what)| Series {
         line: direction,
-        value: write(report.rate(name, direction)),
+        value: write(report.rate(values.with(direction))),
         what,
-        points: report.rates(name, direction),
+        points: report.rates(values.with(direction)),
     });
     tile(label, &series, |peak| format!("peak {}", write(peak)))
 }
 
-fn quantiles(report: &Report<'_>, label: &str, name: &str) -> Fields {
+fn quantiles(report: &Report<'_>, label: &str, histogram: Values) -> Fields {
     let series = [("up", "median", 0.5), ("down", "p99", 0.99)];
     let series = series.map(|(line, what, q)| Series {
         line,
-        value: report.quantile(name, q).map_or("–".to_owned(), latency),
+        value: report
+            .quantile(histogram, q)
+            .map_or("–".to_owned(), latency),
         what,
-        points: report.quantiles(name, q),
+        points: report.quantiles(histogram, q),
     });
     tile(label, &series, |peak| match peak {
         0.0 => String::new(),
@@ -94,12 +91,11 @@ fn quantiles(report: &Report<'_>, label: &str, name: &str) -> Fields {
 }
 
 fn memory(report: &Report<'_>) -> Fields {
-    let name = "held_bytes";
-    let limit = match report.total("held_bytes_max", "") {
+    let queues = name::HELD_BYTES.with("sessions");
+    let limit = match report.total(name::HELD_BYTES_MAX) {
         0 => "no limit".to_owned(),
         limit => format!("limit {}", bytes(limit as f64)),
     };
-    let queues = report.total(name, "sessions") as f64;
     let series = [
         Series {
             line: "up",
@@ -109,9 +105,9 @@ fn memory(report: &Report<'_>) -> Fields {
         },
         Series {
             line: "down",
-            value: bytes(queues),
+            value: bytes(report.total(queues) as f64),
             what: "in queues",
-            points: report.levels(name, "sessions"),
+            points: report.levels(queues),
         },
     ];
     tile("Memory for sessions", &series, |peak| {
@@ -120,13 +116,13 @@ fn memory(report: &Report<'_>) -> Fields {
 }
 
 fn processor(report: &Report<'_>) -> Fields {
-    let name = "process_cpu_seconds_total";
+    let values = name::PROCESS_CPU;
     // The values are in microseconds.
     let percent = |per_second: f64| per_second / 1e4;
-    let points = report.rates(name, "").into_iter();
+    let points = report.rates(values).into_iter();
     let series = Series {
         line: "alone",
-        value: format!("{:.0} %", percent(report.rate(name, ""))),
+        value: format!("{:.0} %", percent(report.rate(values))),
         what: "of one core",
         points: points.map(|(age, value)| (age, percent(value))).collect(),
     };

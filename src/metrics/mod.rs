@@ -4,9 +4,11 @@
 //! names of the metrics, `catalog` their help texts and values, `snapshot` holds the values at
 //! one moment, `shared` has the values of all workers, `publisher` publishes the values of this
 //! worker, `history` keeps the sums of the last minutes, `prometheus` writes the page, `report`
-//! has the values for the status page, and `process` measures the resource usage. All label values are fixed except domains and
-//! servers, which come from the configuration. Everything else counts as `other`, so a peer
-//! cannot create a series. Counting a session or a message never allocates.
+//! has the values for the status page, and `process` measures the resource usage.
+//!
+//! All label values are fixed except domains and servers, which come from the configuration.
+//! Everything else counts as `other`, so a peer cannot create a series. Counting a session or a
+//! message never allocates.
 
 mod catalog;
 mod counters;

@@ -1,6 +1,6 @@
 //! The metrics for the status page: what they are, and how they changed in the last minutes.
 //!
-//! `name` says which values there are.
+//! `name` has the names of the values.
 
 use super::history::{History, KEPT_MS, Sample};
 use super::name::Values;

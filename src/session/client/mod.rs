@@ -1,9 +1,9 @@
 //! The client's side: reads from the client, and answers it.
 //!
 //! This is the path from the client's socket to the server's queue: `tls` establishes TLS,
-//! `address` determines the client's address, `request` handles the request, `frames` the
-//! frames, and `messages` the messages. In the other direction, `message_writer` writes the
-//! server's messages, and `answers` our own.
+//! `address` determines the client's address, `admission` counts it, `request` handles the
+//! request, `frames` the frames, and `messages` the messages; `incoming` keeps what is unfinished.
+//! In the other direction, `message_writer` writes the server's messages, and `answers` our own.
 
 mod address;
 pub(super) mod admission;

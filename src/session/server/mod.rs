@@ -1,6 +1,7 @@
 //! The server's side: connects to the server, and reads from it.
 //!
-//! `route` finds and dials the server, `redirect` reads its redirects, and `tls` makes the
+//! `server_side` has the state, and this file what passes between it and the machine. `route`
+//! finds and dials the server, `redirect` reads and follows its redirects, and `tls` makes the
 //! connection secure. `reachability` notes how that went. `relay` relays the stream, and reports
 //! its end or loss.
 
@@ -30,12 +31,7 @@ impl Session {
 
     /// Continues to connect to the server, as far as possible without waiting for its bytes.
     pub(super) fn connect(&mut self, shared: &mut Shared) {
-        let answer = self
-            .server
-            .route
-            .as_mut()
-            .and_then(|route| route.look_up.take_answer());
-        if let Some(answer) = answer {
+        if let Some(answer) = self.server.take_answer() {
             self.located(answer, shared);
         }
         let Some(route) = &mut self.server.route else {
@@ -124,12 +120,7 @@ impl Session {
 
     /// Reads from the server before TLS, one piece per call, because the next bytes may be TLS.
     fn read_before_tls(&mut self, shared: &mut Shared, scratch: &mut [u8]) -> bool {
-        if self
-            .server
-            .route
-            .as_ref()
-            .is_some_and(|route| route.shakes_hands())
-        {
+        if self.server.shakes_hands() {
             // Each step may cost a signature, so the number of steps per turn of the loop is
             // limited.
             if !self.server.side.is_readable() || shared.tls_budget == 0 {

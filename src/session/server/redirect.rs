@@ -1,4 +1,4 @@
-//! Reads the target of a server's redirect to another server (RFC 6120, section 4.9.3.19).
+//! Reads and follows a server's redirect to another server (RFC 6120, section 4.9.3.19).
 //!
 //! The machine decides whether the session can still follow the redirect without the client
 //! noticing.

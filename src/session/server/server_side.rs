@@ -1,10 +1,13 @@
-//! The server's side of a session: the way to the server, its connection and its stream.
+//! The server's side of a session: the route to the server, its connection and its stream.
+//!
+//! Carries out the machine's actions that concern only the server.
 
 use std::borrow::Cow;
 
 use mio::event::Event as Edge;
 
 use super::route::Route;
+use crate::net::dns::locator::Answer;
 use crate::proto::xmpp::error::Condition;
 use crate::proto::xmpp::escape;
 use crate::proto::xmpp::server_stream::ServerStream;
@@ -142,6 +145,17 @@ impl ServerSide {
     pub fn has_answer(&self) -> bool {
         let route = self.route.as_ref();
         route.is_some_and(|route| route.look_up.has_answer())
+    }
+
+    /// Takes an answer of the look-up that was known at once.
+    pub(super) fn take_answer(&mut self) -> Option<Answer> {
+        self.route.as_mut()?.look_up.take_answer()
+    }
+
+    /// Whether the TLS handshake is in progress.
+    pub(super) fn shakes_hands(&self) -> bool {
+        let route = self.route.as_ref();
+        route.is_some_and(|route| route.shakes_hands())
     }
 
     /// Returns the condition of the server's stream error; empty if there was none.

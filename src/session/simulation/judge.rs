@@ -96,7 +96,7 @@ impl Run<'_> {
         assert!(session.phase() == Phase::Relaying);
         assert_eq!(session.held(), 0, "held by an idle session");
         assert!(session.incoming.is_empty());
-        assert!(session.server.route.is_none(), "the way is kept");
+        assert!(session.server.route.is_none(), "the route is kept");
         let queues = [&session.client, &session.server.side].map(|side| side.out.capacity());
         assert_eq!(queues, [0, 0], "memory of idle queues");
         assert_eq!(session.parser_bytes(), 0, "a parser is kept");

@@ -28,6 +28,8 @@ pub(super) struct Connection {
     answered: bool,
     /// The rest of the response that is still to be made.
     job: Option<Job>,
+    /// Whether our direction has ended.
+    ended: bool,
     dropped: usize,
     /// When the connection is closed.
     pub deadline: u64,
@@ -45,6 +47,7 @@ impl Connection {
             out: Buf::new(),
             answered: false,
             job: None,
+            ended: false,
             dropped: 0,
             deadline: now + DEADLINE_MS,
             last_deadline: now + LAST_DEADLINE_MS,
@@ -141,10 +144,62 @@ impl Connection {
                 Err(_) => return None,
             }
         }
-        if self.is_written() {
-            // The connection is over once the client has ended its direction.
+        // The connection is over once the client has ended its direction. Each call causes an
+        // edge, even if our direction has ended already.
+        if self.is_written() && !std::mem::replace(&mut self.ended, true) {
             let _ = self.socket.shutdown();
         }
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    use mio::unix::SourceFd;
+    use mio::{Events, Interest, Poll, Token};
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_stays_after_the_response_causes_few_turns() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket: ByteStream = mio::net::TcpStream::from_std(socket).into();
+        let (mut poll, mut events) = (Poll::new().unwrap(), Events::with_capacity(1));
+        let (source, both) = (socket.as_raw_fd(), Interest::READABLE | Interest::WRITABLE);
+        let registry = poll.registry();
+        registry
+            .register(&mut SourceFd(&source), Token(0), both)
+            .unwrap();
+        let mut connection = Connection::new(socket, false, 0);
+        let mut turn = || {
+            let is_over = connection.turn(0, |_, out| {
+                out.extend(b"response");
+                None
+            });
+            assert!(!is_over);
+            connection.is_written()
+        };
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut response = String::new();
+        while !turn() {
+            poll.poll(&mut events, None).unwrap();
+        }
+        client.read_to_string(&mut response).unwrap();
+        assert_eq!(response, "response");
+        for turns in 0.. {
+            poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+            if events.is_empty() {
+                break;
+            }
+            turn();
+            assert!(turns < 5, "the loop turns without work");
+        }
     }
 }

@@ -258,3 +258,20 @@ fn the_status_line_is_logged_at_every_level() {
     assert!(line.contains(text), "{line}");
     stage.daemon.stop();
 }
+
+#[test]
+fn a_storm_of_signals_does_not_keep_the_loop_busy() {
+    let stage = Stage::set("status_listen: 127.0.0.1:0\nlog_level: LOG_NOTICE\n");
+    let reloads = || {
+        let lines = stage.daemon.lines().into_iter();
+        let lines = lines.filter(|line| line.contains("configuration reloaded"));
+        lines.count()
+    };
+    while reloads() < 100 {
+        (0..100).for_each(|_| stage.daemon.signal(Signal::SIGHUP));
+    }
+    // Each turn of the loop serves all others too.
+    let turns = sum(status_address(&stage.daemon))["turn_seconds_count"];
+    assert!(turns >= 100.0, "{turns}");
+    stage.daemon.stop();
+}

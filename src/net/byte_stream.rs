@@ -104,6 +104,14 @@ pub(super) fn set_send_timeout(socket: &impl AsFd, timeout: Duration) {
     let _ = setsockopt(socket, sockopt::TcpUserTimeout, &millis);
 }
 
+/// Whether a socket could not be made because this process or host has no descriptor or memory
+/// left.
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    let code = error.raw_os_error();
+    matches!(code, Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
+
 impl From<TcpStream> for ByteStream {
     fn from(socket: TcpStream) -> ByteStream {
         ByteStream(socket.into())

@@ -13,6 +13,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Registry, Token};
 
 use super::address::Address;
+use super::byte_stream::is_exhausted;
 use super::dns::locator::Target;
 use super::servers::{Caller, Servers};
 use super::step::Step;
@@ -28,6 +29,8 @@ const ATTEMPT_DELAY_MS: u64 = 250;
 const OVERDUE_MS: u64 = 1500;
 /// Time before the next attempt on a unix socket whose queue is full.
 const QUEUE_FULL_MS: u64 = 50;
+/// Time before the next attempt when no descriptor was left.
+const EXHAUSTED_MS: u64 = 1000;
 
 /// Connects to one of the addresses of a server.
 pub(crate) struct Dial {
@@ -120,8 +123,13 @@ impl Dial {
         if !self.under_way.is_empty() || !self.waiting.is_empty() || self.expecting {
             return Progress::Pending;
         }
-        let describe = |(address, error): &(Address, io::Error)| format!("{address}: {error}");
-        Progress::Failed(self.failure.as_ref().map(describe))
+        Progress::Failed(self.last_failure())
+    }
+
+    /// Describes the last attempt that failed, if any.
+    pub(crate) fn last_failure(&self) -> Option<String> {
+        let (address, error) = self.failure.as_ref()?;
+        Some(format!("{address}: {error}"))
     }
 
     /// Takes the attempt that has connected, if any, and closes the others.
@@ -196,6 +204,14 @@ impl Dial {
                 started_at_ms: now_ms,
                 overdue: false,
             }),
+            // This is not the server's fault.
+            Err(error) if is_exhausted(&error) => {
+                servers.observer.tell(&Step::NotConnected(&target, &error));
+                servers.queue.give_back(&self.caller, &target.address);
+                self.failure = Some((target.address.clone(), error));
+                self.next_start_ms = now_ms + EXHAUSTED_MS;
+                self.waiting.push_front(target);
+            }
             Err(error) => {
                 let is_full = error.kind() == io::ErrorKind::WouldBlock;
                 self.fail(&target, error, servers, now_ms);

@@ -15,7 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, UnixAddr, getsockname};
 
-use super::byte_stream::{ByteStream, set_send_timeout};
+use super::byte_stream::{ByteStream, is_exhausted, set_send_timeout};
 use super::listener_choice::Bound;
 use super::peer::Peer;
 use crate::config::ListenAddress;
@@ -107,7 +107,6 @@ impl Socket {
     }
 
     pub fn accept(&self) -> Accepted {
-        use nix::libc::{EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM};
         let accepted = match &self.listening {
             Listening::Tcp(socket) => socket.accept().map(|(stream, peer)| {
                 let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -120,9 +119,10 @@ impl Socket {
         };
         match accepted {
             Ok((stream, peer)) => Accepted::Client(stream, peer),
-            Err(error) => match error.raw_os_error() {
-                Some(EINVAL | EMFILE | ENFILE | ENOBUFS | ENOMEM) => Accepted::Exhausted(error),
-                _ if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => Accepted::Nobody,
+                io::ErrorKind::InvalidInput => Accepted::Exhausted(error),
+                _ if is_exhausted(&error) => Accepted::Exhausted(error),
                 _ => Accepted::Left,
             },
         }

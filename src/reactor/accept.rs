@@ -18,6 +18,8 @@ const ACCEPTS_PER_TURN: usize = 64;
 pub(super) const REFUSALS: usize = 64;
 /// How long the loop stops accepting when no descriptor is left.
 const ACCEPT_REST_MS: Tick = 1000;
+/// Minimum time between two log lines about that.
+const EXHAUSTED_PAUSE_MS: Tick = 60_000;
 
 /// The listeners, and whether they may accept.
 pub(super) struct Acceptor {
@@ -31,8 +33,8 @@ pub(super) struct Acceptor {
     pub due: bool,
     /// When to accept again after running out of descriptors.
     pub rest_until: Option<Tick>,
-    /// Running out of descriptors has been logged.
-    exhausted: bool,
+    /// When running out of descriptors may be logged again.
+    next_line: Tick,
 }
 
 impl Acceptor {
@@ -49,7 +51,7 @@ impl Acceptor {
             refusals: 0,
             due: true,
             rest_until: None,
-            exhausted: false,
+            next_line: 0,
         }
     }
 }
@@ -96,8 +98,10 @@ impl Reactor {
             Accepted::Nobody => false,
             Accepted::Left => true,
             Accepted::Exhausted(error) => {
-                self.acceptor.rest_until = Some(self.shared.now + ACCEPT_REST_MS);
-                if !std::mem::replace(&mut self.acceptor.exhausted, true) {
+                let now = self.shared.now;
+                self.acceptor.rest_until = Some(now + ACCEPT_REST_MS);
+                if now >= self.acceptor.next_line {
+                    self.acceptor.next_line = now + EXHAUSTED_PAUSE_MS;
                     self.shared.log.err(format_args!(
                         "cannot accept with {} sessions open: {error}",
                         self.sessions.len()
@@ -106,7 +110,6 @@ impl Reactor {
                 true
             }
             Accepted::Client(socket, peer) => {
-                self.acceptor.exhausted = false;
                 let endpoint = Rc::clone(&self.acceptor.endpoints[at]);
                 self.begin(socket, peer, &endpoint);
                 true

@@ -229,11 +229,15 @@ impl Route {
     }
 
     /// Describes for the log the addresses that are being dialled, and the one at which the
-    /// session waits for a slot.
+    /// session waits for a slot; without any, the last failure.
     pub fn dialled(&self, awaited: Option<&Address>) -> String {
         let addresses = self.dial.addresses().map(|at| at.to_string());
         let waiting = awaited
             .map(|at| format!("waiting for a turn at {at} (see 'max_connecting_per_server')"));
-        addresses.chain(waiting).collect::<Vec<_>>().join(", ")
+        let all: Vec<String> = addresses.chain(waiting).collect();
+        match all.is_empty() {
+            true => self.dial.last_failure().unwrap_or_default(),
+            false => all.join(", "),
+        }
     }
 }

@@ -149,6 +149,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Creates counters for no domains, for tests of what uses counters.
+    #[cfg(test)]
+    pub(crate) fn of_nothing() -> Metrics {
+        let config = crate::config::parse("-", "").unwrap().config;
+        Metrics::new(&config, &[], &[])
+    }
+
     /// Creates counters for the domains of `config` and for these `phases` and `causes`.
     pub(crate) fn new(config: &Config, phases: &'static [&'static str], causes: &[End]) -> Metrics {
         let now = SystemTime::now();

@@ -9,6 +9,8 @@ use crate::proto::http::{Head, Limits, Refusal, worth_parsing};
 
 /// Maximum lifetime of a connection, except while it takes a long list.
 const DEADLINE_MS: u64 = 5_000;
+/// How long a connection may be idle while another client waits for its place.
+const IDLE_MS: u64 = 50;
 /// Maximum lifetime of a connection that takes a long list.
 const LAST_DEADLINE_MS: u64 = 60_000;
 const LIMITS: Limits = Limits {
@@ -33,7 +35,7 @@ pub(super) struct Connection {
     dropped: usize,
     /// When the connection is closed.
     pub deadline: u64,
-    last_deadline: u64,
+    accepted_at: u64,
     /// Whether there was an edge, or work is left.
     pub ready: bool,
 }
@@ -50,7 +52,7 @@ impl Connection {
             ended: false,
             dropped: 0,
             deadline: now + DEADLINE_MS,
-            last_deadline: now + LAST_DEADLINE_MS,
+            accepted_at: now,
             // The registration causes an edge for bytes that are already there.
             ready: false,
         }
@@ -89,6 +91,13 @@ impl Connection {
                 to_close
             }
         }
+    }
+
+    /// When its place may be given to another client: it has sent no whole request, or only has
+    /// to end. `None` while it is answered.
+    pub(super) fn yields_at(&self) -> Option<u64> {
+        let is_idle = !self.answered || self.is_written();
+        is_idle.then_some(self.accepted_at + IDLE_MS)
     }
 
     fn is_written(&self) -> bool {
@@ -136,7 +145,8 @@ impl Connection {
                 Ok(n) => {
                     self.out.consume(n);
                     if self.job.is_some() {
-                        self.deadline = (now + DEADLINE_MS).min(self.last_deadline);
+                        let last = self.accepted_at + LAST_DEADLINE_MS;
+                        self.deadline = (now + DEADLINE_MS).min(last);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Some(()),

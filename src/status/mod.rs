@@ -30,7 +30,7 @@ pub(crate) use sessions::Sessions;
 
 /// Number of tokens for the listeners and connections.
 pub(crate) const TOKENS: usize = LISTENERS + CONNECTIONS;
-/// Maximum number of connections; further clients wait.
+/// Maximum number of connections; further clients take the places of idle ones, or wait.
 const CONNECTIONS: usize = 16;
 /// Maximum number of addresses to listen on.
 const LISTENERS: usize = 16;
@@ -104,8 +104,8 @@ impl Status {
         }
         let connections = self.connections.iter().flatten();
         let nearest = connections.map(|connection| connection.deadline).min();
-        let has_room = self.connections.iter().any(Option::is_none);
-        let accept = (self.accept_due && has_room).then_some(self.rest_until);
+        let place = self.accept_due.then(|| self.next_place()).flatten();
+        let accept = place.map(|(since, _)| since.max(self.rest_until));
         let deadlines = [nearest, accept, self.publisher.due()];
         deadlines.into_iter().flatten().min()
     }
@@ -152,12 +152,12 @@ impl Status {
     /// Accepts at most as many clients as there may be connections.
     fn accept(&mut self, registry: &Registry, now: u64) {
         for _ in 0..CONNECTIONS {
-            let Some(at) = self.connections.iter().position(Option::is_none) else {
-                return;
-            };
             if !self.accept_due || now < self.rest_until {
                 return;
             }
+            let Some((_, at)) = self.next_place().filter(|(since, _)| *since <= now) else {
+                return;
+            };
             let Some((socket, is_local)) = self.accept_one(now) else {
                 return;
             };
@@ -168,6 +168,18 @@ impl Status {
                 self.connections[at] = Some(Connection::new(socket, is_local, now));
             }
         }
+    }
+
+    /// Returns the place of the next client, and since when it may have it. If all are taken, it
+    /// is that of the client that has been idle longest: otherwise a few clients that send
+    /// nothing would keep health checks waiting.
+    fn next_place(&self) -> Option<(u64, usize)> {
+        let free_since = |entry: &Option<Connection>| match entry {
+            Some(connection) => connection.yields_at(),
+            None => Some(0),
+        };
+        let places = self.connections.iter().map(free_since).zip(0..);
+        places.filter_map(|(since, at)| Some((since?, at))).min()
     }
 
     /// Accepts a client from one of the listeners. Also returns whether that is a unix socket.
@@ -197,5 +209,111 @@ impl Status {
     /// Publishes the metrics for the last time, before the worker ends.
     pub(crate) fn leave(&mut self, view: &View<'_>) {
         self.publisher.leave(view.metrics, &view.gauges, view.now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{SocketAddr, TcpStream};
+
+    use super::*;
+    use crate::log::Log;
+    use crate::metrics::{Gauges, Metrics, SharedMetrics};
+    use crate::session::facts::Facts;
+
+    struct Nobody;
+
+    impl Sessions for Nobody {
+        fn slots(&self) -> usize {
+            0
+        }
+
+        fn facts(&self, _: usize) -> Option<Facts<'_>> {
+            None
+        }
+    }
+
+    /// A status port whose clock the test sets.
+    struct Port {
+        poll: mio::Poll,
+        status: Status,
+        metrics: Metrics,
+        address: SocketAddr,
+    }
+
+    impl Port {
+        fn open() -> Port {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.set_nonblocking(true).unwrap();
+            let address = listener.local_addr().unwrap();
+            let listeners = vec![Socket::ours(listener.into(), 0).unwrap()];
+            let metrics = Metrics::of_nothing();
+            let shared = SharedMetrics::new(1).unwrap();
+            let publisher = Publisher::start(shared, 0, &metrics, &Gauges::default());
+            let poll = mio::Poll::new().unwrap();
+            let status = Status::new(listeners, poll.registry(), 0, publisher).unwrap();
+            Port {
+                poll,
+                status,
+                metrics,
+                address,
+            }
+        }
+
+        fn connect(&self, bytes: &[u8]) -> TcpStream {
+            let mut stream = TcpStream::connect(self.address).unwrap();
+            stream.write_all(bytes).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            stream
+        }
+
+        /// Serves what is there at the time `now`.
+        #[expect(clippy::disallowed_methods, reason = "the time of log lines")]
+        fn serve(&mut self, now: u64) {
+            let log = Log::new(std::time::Instant::now());
+            let view = View {
+                now,
+                metrics: &self.metrics,
+                gauges: Gauges::default(),
+                hosts: &[],
+                log: &log,
+            };
+            let mut events = mio::Events::with_capacity(64);
+            let moment = std::time::Duration::from_millis(10);
+            // An event of a connection comes after the turn that accepted it.
+            for _ in 0..3 {
+                self.poll.poll(&mut events, Some(moment)).unwrap();
+                for event in &events {
+                    self.status.edge(event.token().0);
+                }
+                self.status.serve(self.poll.registry(), &view, &Nobody);
+            }
+        }
+    }
+
+    fn is_open(stream: &mut TcpStream) -> bool {
+        let end = stream.read(&mut [0; 1]);
+        end.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    #[test]
+    fn clients_without_a_request_make_room_for_others() {
+        let mut port = Port::open();
+        let mut idle: Vec<TcpStream> = (0..CONNECTIONS).map(|_| port.connect(b"GET")).collect();
+        port.serve(0);
+        let mut asking = port.connect(b"GET /healthz HTTP/1.0\r\n\r\n");
+        port.serve(49);
+        assert!(is_open(&mut asking) && idle.iter_mut().all(is_open));
+        // Without it the loop would sleep until a deadline of an idle one.
+        assert_eq!(port.status.deadline(), Some(50));
+        port.serve(50);
+        let mut answer = [0; 12];
+        asking.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        let open = idle
+            .iter_mut()
+            .filter_map(|stream| is_open(stream).then_some(()));
+        assert_eq!(open.count(), CONNECTIONS - 1);
     }
 }

@@ -9,18 +9,18 @@
 //! milliseconds when it grows or is swept.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 use super::Tick;
+use super::line_limit::LineLimit;
 use crate::config::Config;
 use crate::log::Log;
 use crate::net::peer::Peer;
 use crate::net::source::Source;
 
-/// Maximum number of log lines per second; the others are only counted.
-const LINES_PER_SECOND: u32 = 10;
+/// The first word of all log lines.
+const KIND: &str = "limit";
 /// One new connection, in the unit of allowances: thousandths, as for seconds.
 const WHOLE: u64 = 1000;
 /// Maximum number of connections over a limit that may stay to get the refusal, per address at
@@ -97,10 +97,7 @@ pub struct Admission {
     tables: [Table; TABLES],
     /// Chooses the table of an address. Clients cannot predict it.
     keys: RandomState,
-    /// The second that `lines` counts in.
-    second: Tick,
-    lines: u32,
-    left_out: u64,
+    lines: LineLimit,
 }
 
 impl Admission {
@@ -177,8 +174,8 @@ impl Admission {
             ConnectionLimit::Connections => {
                 // This is not the client's fault, so the line must not have the form that leads
                 // to a ban.
-                let line = format_args!("limit: max_connections reached, {peer:#} turned away");
-                self.line(log, line, now);
+                let line = format_args!("{KIND}: max_connections reached, {peer:#} turned away");
+                self.lines.warn(log, KIND, line, now);
             }
             _ => self.report(log, peer, limit.key(), "", now),
         }
@@ -187,25 +184,8 @@ impl Admission {
     /// Logs that `peer` exceeded the limit set by `key`; `rest` may have details.
     pub fn report(&mut self, log: &Log, peer: Peer, key: &str, rest: &str, now: Tick) {
         let colon = if rest.is_empty() { "" } else { ": " };
-        let line = format_args!("limit: {peer:#} exceeded {key}{colon}{rest}");
-        self.line(log, line, now);
-    }
-
-    fn line(&mut self, log: &Log, line: fmt::Arguments<'_>, now: Tick) {
-        let second = now / 1000;
-        if second != self.second {
-            (self.second, self.lines) = (second, 0);
-        }
-        if self.lines >= LINES_PER_SECOND {
-            self.left_out += 1;
-            return;
-        }
-        self.lines += 1;
-        if self.left_out > 0 {
-            let left_out = std::mem::take(&mut self.left_out);
-            log.warning(format_args!("limit: {left_out} more lines were suppressed"));
-        }
-        log.warning(line);
+        let line = format_args!("{KIND}: {peer:#} exceeded {key}{colon}{rest}");
+        self.lines.warn(log, KIND, line, now);
     }
 }
 

@@ -9,8 +9,9 @@
 //!
 //! `deadlines` has the time limits, `back_pressure`, `memory` and `ledger` the limits on memory,
 //! and `admission` the limits per client address. `session_log` has the log line, `outages`
-//! limits the lines about unreachable servers, `tally` counts the session in the metrics, `facts`
-//! describes it to an operator, and `step` tells an observer what happens.
+//! limits the lines about unreachable servers and `line_limit` those about bad peers, `tally`
+//! counts the session in the metrics, `facts` describes it to an operator, and `step` tells an
+//! observer what happens.
 
 pub mod admission;
 mod back_pressure;
@@ -20,6 +21,7 @@ mod events;
 pub mod facts;
 mod interner;
 pub mod ledger;
+mod line_limit;
 mod machine;
 mod memory;
 mod outages;

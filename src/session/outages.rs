@@ -8,13 +8,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::Tick;
+use super::line_limit::LineLimit;
 
 /// Minimum time between two lines about a domain.
 const PAUSE_MS: Tick = 60_000;
 /// Maximum number of domains at a time; others are not logged.
 const MAX_DOMAINS: usize = 1024;
-/// Maximum number of lines per second about domains that failed for the first time.
-const LINES_PER_SECOND: u32 = 10;
 
 /// A domain whose server cannot be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +31,8 @@ pub struct Outage {
 #[derive(Debug, Default)]
 pub struct Outages {
     domains: HashMap<Rc<str>, Outage>,
-    second: Tick,
-    lines: u32,
+    /// The lines about domains that failed for the first time.
+    lines: LineLimit,
 }
 
 impl Outages {
@@ -73,19 +72,14 @@ impl Outages {
         if self.domains.len() >= MAX_DOMAINS {
             self.domains.retain(|_, outage| now < outage.next_line);
         }
-        let second = now / 1000;
-        if second != self.second {
-            (self.second, self.lines) = (second, 0);
-        }
-        let room = self.domains.len() < MAX_DOMAINS && self.lines < LINES_PER_SECOND;
-        self.lines += u32::from(room);
-        room
+        self.domains.len() < MAX_DOMAINS && self.lines.admits(now)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::line_limit::LINES_PER_SECOND;
 
     #[test]
     fn one_line_a_domain_and_minute() {

@@ -2,6 +2,7 @@
 //! memory, so that an idle session needs none of its own.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::rc::Rc;
 
 use mio::Registry;
@@ -10,8 +11,10 @@ use super::Tick;
 use super::admission::Admission;
 use super::interner::Interner;
 use super::ledger::{Ledger, Memory};
+use super::line_limit::LineLimit;
 use super::machine::{Cause, Phase};
 use super::outages::Outages;
+use super::session_log::Name;
 use super::settings::Settings;
 use super::step::Observer;
 use crate::config::Config;
@@ -84,6 +87,8 @@ pub struct Shared {
     pub(super) text: Vec<u8>,
     /// Domains whose servers cannot be reached.
     pub(super) outages: Outages,
+    /// The lines about peers that broke a rule.
+    violations: LineLimit,
     pub(super) observer: Observer,
     /// The number of the last session.
     last_session: u32,
@@ -142,6 +147,7 @@ impl Shared {
             names: Interner::default(),
             text: Vec::new(),
             outages: Outages::default(),
+            violations: LineLimit::default(),
             observer: Observer::default(),
             last_session: 0,
             next_query: 0,
@@ -206,6 +212,12 @@ impl Shared {
     pub(super) fn report_limit(&mut self, peer: Peer, key: &str, detail: &str) {
         self.admission
             .report(&self.log, peer, key, detail, self.now);
+    }
+
+    /// Logs that a peer of the session `name` broke a rule.
+    pub(super) fn report_violation(&mut self, name: Name, what: fmt::Arguments<'_>) {
+        let line = format_args!("session {name}: {what}");
+        self.violations.warn(&self.log, "sessions", line, self.now);
     }
 
     /// Counts the results of attempts to use configured servers.

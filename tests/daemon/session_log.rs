@@ -1,5 +1,7 @@
 //! The session line in the log, and what must never appear in the log.
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::common::answering::{Answering, closed, daemon_asking, opening};
 use crate::common::daemon::Daemon;
 use crate::common::dns_server::DnsServer;
@@ -414,4 +416,28 @@ fn a_dns_server_that_is_silent_is_named() {
          {} for d.example",
         dns.address
     ));
+}
+
+#[test]
+fn lines_about_invalid_streams_are_limited() {
+    let stage = Stage::set("log_level: LOG_WARNING\n");
+    let seconds = || {
+        let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
+        usize::try_from(time.tv_sec()).unwrap()
+    };
+    let begun = seconds();
+    for _ in 0..50 {
+        let (mut client, mut server) = stage.framed();
+        server.send("</a>");
+        client.read_text().expect("the stream error");
+    }
+    // Seconds of the daemon that may have begun.
+    let most = seconds() - begun + 2;
+    let daemon = stage.daemon;
+    daemon.wait_for_line("sent an invalid stream");
+    let lines = daemon.lines().into_iter();
+    let lines = lines.filter(|line| line.contains("sent an invalid stream"));
+    let count = lines.count();
+    assert!(count <= 10 * most, "{count} lines in {most} s");
+    daemon.stop();
 }

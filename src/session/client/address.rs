@@ -38,9 +38,7 @@ impl Session {
         error: &proxy_protocol::Error,
         shared: &mut Shared,
     ) {
-        let name = self.log.name;
-        let log = &shared.log;
-        log.warning(format_args!("session {name}: trusted proxy: {error}"));
+        shared.report_violation(self.log.name, format_args!("trusted proxy: {error}"));
         self.refuse(Refusal::Malformed, shared);
         self.step(Event::Refused, &error.to_string(), shared);
     }

@@ -213,11 +213,9 @@ impl Session {
     fn blame_server(&mut self, why: &str, error: StreamError, shared: &mut Shared) {
         // Before that phase, the line about the unreachable server has the reason.
         if self.machine.phase() == Phase::Relaying {
-            shared.log.warning(format_args!(
-                "session {}: the server of {} sent an invalid stream: {why}",
-                self.log.name,
-                Escaped(self.domain.as_deref().unwrap_or_default()),
-            ));
+            let domain = Escaped(self.domain.as_deref().unwrap_or_default());
+            let what = format_args!("the server of {domain} sent an invalid stream: {why}");
+            shared.report_violation(self.log.name, what);
         }
         self.step(Event::ServerViolation(error), why, shared);
     }

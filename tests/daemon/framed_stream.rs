@@ -302,13 +302,16 @@ fn the_end_of_the_servers_stream_closes_the_clients() {
 }
 
 #[test]
-fn a_stream_error_of_the_server_is_passed_on() {
+fn a_stream_error_of_the_server_is_passed_on_and_ends_the_session() {
     let stage = Stage::set("");
-    for end in ["</stream:stream>", ""] {
+    let tag = "</stream:stream>";
+    for (behind, closes) in [(tag, true), ("", true), ("", false), ("<a/>", false)] {
         let (mut client, mut server) = stage.framed();
         let error = "<conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
-        server.send(&format!("<stream:error>{error}{end}"));
-        server.half_close();
+        server.send(&format!("<stream:error>{error}{behind}"));
+        if closes {
+            server.half_close();
+        }
         expect_text(
             &mut client,
             &format!(

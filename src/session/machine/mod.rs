@@ -50,8 +50,6 @@ pub(crate) enum Upstream {
     /// The server does not know about the session.
     None,
     Open,
-    /// The server has sent a stream error, so the end of its connection is not a loss.
-    Erred,
     /// We have ended the stream; the connection is being flushed.
     Ended,
     /// We have cut the stream; the connection is being flushed.
@@ -275,14 +273,12 @@ impl Machine {
                 self.client = ClientStream::AwaitsRestart;
                 Actions::default()
             }
-            Event::ServerErred => {
-                self.exchanged = true;
-                self.upstream = Upstream::Erred;
-                Actions::default()
-            }
             Event::SeeOther { usable } if !self.exchanged => self.see_other(usable),
-            Event::ServerGone if self.upstream == Upstream::Erred => self.server_ended(),
-            Event::ServerEnded => self.server_ended(),
+            // A server that sends a stream error must end its stream. One that does not would keep
+            // the session for ever (RFC 6120, section 4.9.1.1).
+            Event::ServerEnded | Event::ServerErred => self
+                .leave(Phase::Closing, END, Cause::ServerEnded)
+                .end_stream(CloseCode::NORMAL),
             // A redirect that comes too late to be followed without the client noticing. The
             // client will reconnect.
             Event::SeeOther { .. } | Event::ServerGone | Event::ServerStalled => self
@@ -448,11 +444,6 @@ impl Machine {
             ..self.leave(Phase::Closing, end, Cause::ClientEnded)
         }
         .end_stream(CloseCode::NORMAL)
-    }
-
-    fn server_ended(&mut self) -> Actions {
-        self.leave(Phase::Closing, END, Cause::ServerEnded)
-            .end_stream(CloseCode::NORMAL)
     }
 
     /// Follows a redirect without the client noticing.

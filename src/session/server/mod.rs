@@ -113,7 +113,9 @@ impl Session {
                     }
                 }
                 (Read::Nothing, _) | (Read::End, false) => return false,
-                (Read::End | Read::Broken, _) => self.lose_server(shared),
+                (Read::End | Read::Broken, _) => {
+                    self.step(Event::ServerGone, "", shared);
+                }
             }
         }
     }

@@ -162,16 +162,17 @@ impl Session {
         error: Option<server_stream::Error>,
         shared: &mut Shared,
     ) {
-        self.server.stream_error = found.error.or(self.server.stream_error);
         for (event, is_found) in [
             (Event::Greeted, found.header),
             (Event::ServerUnit, found.element),
             (Event::Authenticated, found.authenticated),
-            (Event::ServerErred, found.error.is_some()),
         ] {
             if is_found {
                 self.step(event, "", shared);
             }
+        }
+        if let Some(condition) = found.error {
+            self.step(Event::ServerErred, condition.name(), shared);
         }
         if let Some(to) = found.see_other {
             let (event, detail) = match &mut self.server.route {
@@ -189,7 +190,7 @@ impl Session {
             return;
         }
         if found.end {
-            self.end_server_stream(shared);
+            self.step(Event::ServerEnded, "", shared);
         }
         if let Some(error) = error {
             self.blame_server(&error.to_string(), error.into(), shared);
@@ -197,16 +198,6 @@ impl Session {
             let why = "stream features not well-formed, or over 64 KiB";
             self.blame_server(why, StreamError::BadFormat(why), shared);
         }
-    }
-
-    /// Handles the end tag of the server's stream.
-    fn end_server_stream(&mut self, shared: &mut Shared) {
-        self.step(Event::ServerEnded, self.server.stream_error_name(), shared);
-    }
-
-    /// Handles the end or loss of the connection to the server.
-    pub(super) fn lose_server(&mut self, shared: &mut Shared) {
-        self.step(Event::ServerGone, self.server.stream_error_name(), shared);
     }
 
     /// Handles a server that broke the rule `why`, and gets `error` for it.

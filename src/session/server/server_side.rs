@@ -8,7 +8,6 @@ use mio::event::Event as Edge;
 
 use super::route::Route;
 use crate::net::dns::locator::Answer;
-use crate::proto::xmpp::error::Condition;
 use crate::proto::xmpp::escape;
 use crate::proto::xmpp::server_stream::ServerStream;
 use crate::session::machine::{EndTag, ServerAction};
@@ -28,8 +27,6 @@ pub(in crate::session) struct ServerSide {
     pub stream: ServerStream,
     /// Whether the stream reader has more units without another read.
     pub stream_paused: bool,
-    /// The stream error that the server sent.
-    pub(super) stream_error: Option<Condition>,
     /// Whether SASL mechanisms with channel binding are removed.
     pub strip_channel_binding: bool,
 }
@@ -90,7 +87,6 @@ impl ServerSide {
     /// Starts again with the target of a redirect.
     fn follow(&mut self, shared: &mut Shared) {
         self.disconnect();
-        self.stream_error = None;
         if let Some(route) = &mut self.route {
             shared.servers.queue.leave(route.caller().session);
             route.follow(shared);
@@ -156,10 +152,5 @@ impl ServerSide {
     pub(super) fn shakes_hands(&self) -> bool {
         let route = self.route.as_ref();
         route.is_some_and(|route| route.shakes_hands())
-    }
-
-    /// Returns the condition of the server's stream error; empty if there was none.
-    pub(super) fn stream_error_name(&self) -> &'static str {
-        self.stream_error.map_or("", Condition::name)
     }
 }

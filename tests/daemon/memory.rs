@@ -246,6 +246,28 @@ fn names_of_the_roots_of_clients_are_counted() {
 }
 
 #[test]
+fn unusual_roots_of_servers_are_counted() {
+    let stage = Stage::set(CONFIG);
+    let prefix = "x".repeat(1_500);
+    let header = HEADER
+        .replace("stream:", &format!("{prefix}:"))
+        .replace(":stream=", &format!(":{prefix}="));
+    // The name of the root and the prefix that it declares.
+    in_the_ledger(&stage.daemon, 300 * 2 * prefix.len(), || {
+        let begin = |_| {
+            let (mut client, mut server) = stage.greeting(OPEN, OPEN_UP);
+            server.send(&header);
+            expect_text(&mut client, HEADER_DOWN);
+            // After another element, the header is not held any more.
+            server.send("<a xmlns='u'/>");
+            expect_text(&mut client, "<a xmlns='u'/>");
+            (client, server)
+        };
+        (0..300).map(begin).collect::<Vec<_>>()
+    });
+}
+
+#[test]
 fn records_of_tls_that_do_not_end_are_counted() {
     let stage = WssStage::set(&[&["example.com"]], CONFIG);
     in_the_ledger(&stage.daemon, 200 << 10, || {

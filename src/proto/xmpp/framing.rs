@@ -79,6 +79,13 @@ impl Declarations {
         (added <= MAX_DECLARATIONS).then(|| Declarations::new(default, prefixes))
     }
 
+    /// Returns the bytes of memory that they take.
+    pub(super) fn memory(&self) -> usize {
+        let prefixes = self.prefixes.iter();
+        let prefixes = prefixes.map(|pair| size_of_val(pair) + pair.0.len() + pair.1.len());
+        self.default.len() + self.default_attribute.len() + prefixes.sum::<usize>()
+    }
+
     /// Appends a start tag of a root with these declarations.
     pub(super) fn write_root(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"<r");

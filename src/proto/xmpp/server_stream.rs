@@ -174,9 +174,13 @@ impl ServerStream {
         self.tail.len()
     }
 
-    /// Returns the bytes of memory that the kept bytes take.
+    /// Returns the bytes of memory that the kept bytes and an unusual root take.
     pub fn memory(&self) -> usize {
-        self.tail.capacity()
+        let root = self
+            .root
+            .as_ref()
+            .map_or(0, |root| root.name.len() + root.declarations.memory());
+        self.tail.capacity() + root
     }
 
     /// Returns the bytes of memory in parsers that are not in the pool at the moment.

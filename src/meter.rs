@@ -14,6 +14,9 @@ pub const UNITS_PER_TURN: usize = 16 << 10;
 pub const TLS_RECORD: usize = 512;
 /// Units for creating an XML parser.
 pub const PARSER: usize = 256;
+/// Units for an attribute that Expat reads, besides its bytes: Expat copies and hashes the
+/// namespace of its prefix, which has up to 256 bytes.
+pub const ATTRIBUTE: usize = 8;
 /// Units for looking up a name.
 pub const LOOK_UP: usize = 1024;
 /// Units for a frame, besides its bytes.

@@ -76,6 +76,8 @@ struct Record {
     limits: Limits,
     /// Number of namespace declarations on the start tag that is being reported.
     namespaces: u32,
+    /// Number of attributes of all start tags, with the declarations.
+    attribute_count: u64,
     depth: u32,
     watch: u32,
     failed: Option<Error>,
@@ -115,6 +117,7 @@ impl Parser {
             raw: raw.as_ptr(),
             limits,
             namespaces: 0,
+            attribute_count: 0,
             depth: 0,
             watch,
             failed: None,
@@ -207,6 +210,11 @@ impl Parser {
         self.position.saturating_sub(token) as usize
     }
 
+    /// Returns the number of attributes and declarations that it has read.
+    pub fn attribute_count(&self) -> u64 {
+        self.record().attribute_count
+    }
+
     /// Returns the bytes of memory that this parser holds.
     pub fn heap_bytes(&self) -> usize {
         self.heap
@@ -291,7 +299,7 @@ impl Record {
     ///
     /// # Safety
     /// `atts` is the list that Expat gave to the current handler.
-    unsafe fn counts_within_limits(&self, atts: *mut *const c_char) -> bool {
+    unsafe fn counts_within_limits(&mut self, atts: *mut *const c_char) -> bool {
         let mut attributes = self.namespaces;
         let mut at = atts;
         // SAFETY: the caller guarantees pairs of texts, ending with NULL.
@@ -301,6 +309,7 @@ impl Record {
                 at = at.add(2);
             }
         }
+        self.attribute_count += u64::from(attributes);
         attributes <= self.limits.attributes && self.namespaces <= self.limits.namespaces
     }
 

@@ -6,7 +6,7 @@
 
 use super::limits::Error;
 use super::parser::{Parser, Tag, Token};
-use crate::meter::Meter;
+use crate::meter::{ATTRIBUTE, Meter};
 
 /// Bytes fed at once. Expat copies them to its own buffer, which must not exceed the memory
 /// that an idle parser may keep.
@@ -44,10 +44,11 @@ impl UnitCheck {
             let rest = &unit[self.fed..];
             let slice = &rest[..rest.len().min(SLICE.max(pending))];
             meter.draw(pending + slice.len());
-            let before = self.parser.heap_bytes();
+            let (before, attributes) = (self.parser.heap_bytes(), self.parser.attribute_count());
             self.parser.feed(slice)?;
             let growth = self.parser.heap_bytes().saturating_sub(before);
-            meter.draw(growth / GROWTH_BYTES);
+            let attributes = (self.parser.attribute_count() - attributes) as usize;
+            meter.draw(growth / GROWTH_BYTES + attributes * ATTRIBUTE);
             self.fed += slice.len();
             if slice.len() == rest.len() {
                 return Ok(true);
@@ -142,6 +143,14 @@ mod tests {
         let (old_turns, new_turns) = (turns(&old), turns(&new));
         assert_eq!(old_turns, old.len().div_ceil(UNITS_PER_TURN));
         assert!(new_turns > old_turns, "{new_turns}");
+    }
+
+    #[test]
+    fn attributes_take_more_turns_than_their_bytes() {
+        let unit = format!("<a>{}</a>", "<b c='' d=''/>".repeat(10_000));
+        let (_, turns, _) = check(&unit);
+        let of_bytes = unit.len().div_ceil(UNITS_PER_TURN);
+        assert!(turns > of_bytes + of_bytes / 4, "{turns} turns");
     }
 
     #[test]

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn few_of_an_address_stay_to_be_told() {
+    fn few_of_an_address_stay_to_get_the_refusal() {
         let mut admission = Admission::default();
         let config = limits(1, 0);
         let [one, other] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse().unwrap());
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn forgets_who_left() {
+    fn addresses_without_connections_are_forgotten() {
         let mut admission = Admission::default();
         let config = limits(1, 10);
         for n in 0..100_000u32 {

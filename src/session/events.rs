@@ -1,8 +1,8 @@
 //! Passes events to the state machine, and carries out its actions.
 //!
-//! What an action needs besides the machine stands elsewhere: `client` writes to the client, and
-//! `server::server_side` carries out what concerns the server. Here is also what a new phase
-//! changes: the log, the metrics, and the deadline.
+//! `client` writes what the client is told, and `server::server_side` carries out what concerns
+//! only the server. This file also has what each new phase needs: a log line, the metrics, and
+//! the deadline.
 
 use std::borrow::Cow;
 

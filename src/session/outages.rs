@@ -82,7 +82,7 @@ mod tests {
     use crate::session::line_limit::LINES_PER_SECOND;
 
     #[test]
-    fn one_line_a_domain_and_minute() {
+    fn a_domain_has_one_line_in_a_minute() {
         let mut outages = Outages::default();
         let (a, b): (Rc<str>, Rc<str>) = ("a".into(), "b".into());
         assert_eq!(outages.fail(&a, 5), Some(0));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_strangers_are_bounded() {
+    fn the_number_of_domains_is_bounded() {
         let mut outages = Outages::default();
         let mut lines = 0;
         for n in 0..10_000u64 {

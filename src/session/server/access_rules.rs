@@ -95,3 +95,48 @@ impl AccessRules {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, DomainRule};
+    use crate::net::address::Address;
+
+    /// Whether plain text is allowed with a server that offers no TLS, and whether the server
+    /// gets the bare header.
+    #[test]
+    fn plain_text_is_for_this_machine_and_for_configured_servers() {
+        let listed = |key: &str| format!("domains:\n  - name: a.example\n    {key}\n");
+        for (config, local, remote) in [
+            ("", (true, true), (false, true)),
+            ("server: h.example:5222", (true, true), (true, true)),
+            (&listed("tls: auto"), (true, false), (false, true)),
+            (
+                &listed("server: h.example:5222"),
+                (true, false),
+                (true, false),
+            ),
+            (&listed("tls: required"), (false, true), (false, true)),
+            (&listed("tls: none"), (false, false), (false, false)),
+        ] {
+            let loaded = config::parse("-", config).expect("a good file");
+            let entry = match loaded.config.domain("a.example") {
+                DomainRule::Listed(entry) => Some(entry),
+                DomainRule::Any | DomainRule::Unlisted => None,
+            };
+            let rules = AccessRules::new(entry, &loaded.config);
+            for (address, expected) in [("127.0.0.1:5222", local), ("192.0.2.1:5222", remote)] {
+                let target = Target {
+                    address: Address::Tcp(address.parse().expect("an address")),
+                    direct: false,
+                    is_fallback: false,
+                    backup: false,
+                    server: None,
+                };
+                let plain = rules.allow_plain_text(Some(&target));
+                let bare = rules.want_bare_header(Some(&target));
+                assert_eq!((plain, bare), expected, "{address} with {config:?}");
+            }
+        }
+    }
+}

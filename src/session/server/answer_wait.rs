@@ -86,3 +86,36 @@ impl AnswerWait {
         now >= self.connected_at + SILENCE_MS
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_silent_server_makes_room_for_another() {
+        let alone = AnswerWait::start(10, false);
+        assert!(alone.is_silent() && alone.until() == NEVER);
+        let mut wait = AnswerWait::start(10, true);
+        assert!(!wait.expire(3009) && !wait.had_time(3009));
+        assert!(wait.expire(3010) && wait.had_time(3010));
+        assert!(wait.is_silent() && !wait.expire(NEVER - 1));
+        let mut wait = AnswerWait::start(10, true);
+        wait.note_bytes();
+        assert!(!wait.is_silent() && wait.until() == NEVER);
+    }
+
+    #[test]
+    fn the_features_are_awaited_once() {
+        let mut wait = AnswerWait::start(10, false);
+        wait.expect_features(20);
+        wait.expect_features(30);
+        assert_eq!(wait.until(), 220);
+        // The first bytes were not all of the features.
+        wait.note_bytes();
+        wait.expect_features(40);
+        wait.note_bytes();
+        assert_eq!(wait.until(), 240);
+        wait.stop();
+        assert_eq!(wait.until(), NEVER);
+    }
+}

@@ -82,8 +82,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_of_see_other_host() {
-        let place = |text: &str| host_and_port(text).map(|(host, port)| format!("{host} {port}"));
+    fn hosts_and_ports_of_redirects() {
+        let read = |text: &str| host_and_port(text).map(|(host, port)| format!("{host} {port}"));
         for (text, expected) in [
             ("b.example", "b.example 5222"),
             ("B.example:5333", "b.example 5333"),
@@ -92,12 +92,12 @@ mod tests {
             ("[2001:db8::1]", "2001:db8::1 5222"),
             ("2001:db8::1", "2001:db8::1 5222"),
         ] {
-            assert_eq!(place(text).as_deref(), Some(expected));
+            assert_eq!(read(text).as_deref(), Some(expected));
         }
         for text in [
             "", ":5", "a:0", "a:x", "a:99999", "a b", "u@h", "[::1", "127.1",
         ] {
-            assert_eq!(place(text), None, "{text}");
+            assert_eq!(read(text), None, "{text}");
         }
     }
 }

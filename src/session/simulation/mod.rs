@@ -134,12 +134,12 @@ fn nothing_is_lost_doubled_or_out_of_order() {
     let mut fates = BTreeMap::<Fate, u32>::new();
     let mut bytes = 0;
     for seed in seeds {
-        let told = Told(seed);
+        let report = SeedReport(seed);
         let mut run = Run::new(seed, &mut shared);
         run.play();
         *fates.entry(run.fate).or_default() += 1;
         bytes += run.delivered();
-        std::mem::forget(told);
+        std::mem::forget(report);
     }
     if chosen.is_none() {
         assert_eq!(fates.len(), Fate::ALL.len(), "{fates:?}");
@@ -349,9 +349,9 @@ fn how_many_parsers_a_turn_makes_is_bounded() {
 }
 
 /// Prints the seed if the thread panics.
-struct Told(u64);
+struct SeedReport(u64);
 
-impl Drop for Told {
+impl Drop for SeedReport {
     fn drop(&mut self) {
         eprintln!("the schedule that failed: SEED={}", self.0);
     }

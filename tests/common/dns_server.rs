@@ -160,9 +160,15 @@ impl DnsServer {
 
     /// Waits until this question has been asked.
     pub fn wait_asked(&self, name: &str, kind: u16) {
+        self.wait_asked_times(name, kind, 1);
+    }
+
+    /// Waits until this question was asked so often.
+    pub fn wait_asked_times(&self, name: &str, kind: u16, times: usize) {
         let key = (name.to_owned(), kind);
         let state = self.shared.0.lock().unwrap();
-        let missing = |state: &mut State| !state.asked.contains_key(&key);
+        let count = |state: &State| state.asked.get(&key).map_or(0, HashSet::len);
+        let missing = |state: &mut State| count(state) < times;
         let waited = self.shared.1.wait_timeout_while(state, PATIENCE, missing);
         let timed_out = waited.unwrap().1.timed_out();
         assert!(!timed_out, "nobody asks for {name}, type {kind}");

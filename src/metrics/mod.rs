@@ -1,10 +1,11 @@
 //! The metrics of a worker, and how they are published.
 //!
-//! This file has the counters, plain numbers that the rest of the program updates. `name` has the
-//! names of the metrics, `catalog` their help texts and values, `snapshot` holds the values at
-//! one moment, `shared` has the values of all workers, `publisher` publishes the values of this
-//! worker, `history` keeps the sums of the last minutes, `prometheus` writes the page, `report`
-//! has the values for the status page, and `process` measures the resource usage.
+//! This file has the counters, plain numbers that the rest of the program updates, and `series`
+//! those of domains and servers. `name` has the names of the metrics, `catalog` their help texts
+//! and values, `snapshot` holds the values at one moment, `shared` has the values of all workers,
+//! `publisher` publishes the values of this worker, `history` keeps the sums of the last minutes,
+//! `prometheus` writes the page, `report` has the values for the status page, and `process`
+//! measures the resource usage.
 //!
 //! All label values are fixed except domains and servers, which come from the configuration.
 //! Everything else counts as `other`, so a peer cannot create a series. Counting a session or a
@@ -18,26 +19,24 @@ mod process;
 mod prometheus;
 mod publisher;
 mod report;
+mod series;
 mod shared;
 mod snapshot;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::config::Config;
 use crate::proto::http::Refusal;
 use crate::proto::xmpp::Dialect;
-use crate::proto::xmpp::features::StreamLimits;
 pub use catalog::Gauges;
 pub(crate) use counters::Traffic;
 use counters::{Family, Histogram};
 pub(crate) use name::Values;
 pub(crate) use publisher::Publisher;
 pub(crate) use report::{Point, Report};
+use series::SeriesTable;
 pub use shared::SharedMetrics;
-
-/// Maximum number of domains and servers with series of their own; others count as `other`.
-const MAX_SERIES: usize = 1000;
 
 /// The label value for everything without its own series.
 const OTHER: &str = "other";
@@ -76,20 +75,6 @@ const OPENING_MS: &[u64] = &[
 const TURN_US: &[u64] = &[
     10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000,
 ];
-
-/// The counters of one configured domain or server.
-#[derive(Debug)]
-struct Series {
-    name: String,
-    sessions: u64,
-    opened: u64,
-    /// For a domain: the stream limits that a client was last told.
-    limits: StreamLimits,
-    /// For a server: failed attempts to use it.
-    failures: u64,
-    /// For a server: whether the last attempt to use it failed.
-    is_down: bool,
-}
 
 /// The phase of a session, as an index into the phase names, and its dialect.
 pub(crate) type State = (u8, Option<Dialect>);
@@ -138,10 +123,8 @@ pub struct Metrics {
     phases: &'static [&'static str],
     /// Open sessions by phase and dialect.
     sessions: Vec<[u64; DIALECTS.len()]>,
-    /// The counters of each domain and server; the first are those of `other`.
-    series: Vec<Series>,
-    domain_index: HashMap<String, u16>,
-    server_index: HashMap<String, u16>,
+    /// The counters of each domain and server.
+    pub(crate) series: SeriesTable,
     closed: Vec<(End, u64)>,
     time_to_open: Histogram,
     connect: Histogram,
@@ -159,7 +142,7 @@ impl Metrics {
     /// Creates counters for the domains of `config` and for these `phases` and `causes`.
     pub(crate) fn new(config: &Config, phases: &'static [&'static str], causes: &[End]) -> Metrics {
         let now = SystemTime::now();
-        let mut metrics = Metrics {
+        Metrics {
             max_sessions: 0,
             draining: false,
             generation: 1,
@@ -182,50 +165,12 @@ impl Metrics {
             relay_held: 0,
             phases,
             sessions: vec![Default::default(); phases.len()],
-            series: Vec::new(),
-            domain_index: HashMap::new(),
-            server_index: HashMap::new(),
+            series: SeriesTable::new(config),
             closed: causes.iter().map(|cause| (*cause, 0)).collect(),
             time_to_open: Histogram::new(OPENING_MS, 1000),
             connect: Histogram::new(OPENING_MS, 1000),
             started: now,
-        };
-        metrics.series_index(OTHER);
-        metrics.add_series(config);
-        metrics
-    }
-
-    /// Adds a series for each domain and server of `config`. Earlier series are kept, because
-    /// sessions may still be counted there.
-    pub(crate) fn add_series(&mut self, config: &Config) {
-        for name in series_names(config) {
-            self.series_index(&name);
         }
-    }
-
-    /// Returns the series with this name, or `other` if there is no room for it.
-    fn series_index(&mut self, name: &str) -> u16 {
-        let (index, key) = match name.strip_prefix(SERVER) {
-            Some(server) => (&mut self.server_index, server),
-            None => (&mut self.domain_index, name),
-        };
-        if let Some(at) = index.get(key) {
-            return *at;
-        }
-        let at = u16::try_from(self.series.len()).unwrap_or(u16::MAX);
-        if usize::from(at) > MAX_SERIES {
-            return 0;
-        }
-        self.series.push(Series {
-            name: name.to_owned(),
-            sessions: 0,
-            opened: 0,
-            limits: StreamLimits::default(),
-            failures: 0,
-            is_down: false,
-        });
-        index.insert(key.to_owned(), at);
-        at
     }
 
     /// Moves a session from the state `from` to the state `to`.
@@ -244,52 +189,6 @@ impl Metrics {
         self.sessions
             .iter()
             .map(|by_dialect| by_dialect.iter().sum())
-    }
-
-    /// Counts a session that named its domain. `entry` is the matching entry of `domains`, if
-    /// any. Returns the index of the series.
-    pub(crate) fn enter_domain(&mut self, entry: Option<&str>) -> u16 {
-        let at = entry.map_or(0, |name| self.series_index(name));
-        let domain = &mut self.series[usize::from(at)];
-        domain.sessions += 1;
-        domain.opened += 1;
-        at
-    }
-
-    /// Notes the stream limits that a client was told, in the series of its domain.
-    pub(crate) fn note_limits(&mut self, at: u16, limits: StreamLimits) {
-        self.series[usize::from(at)].limits = limits;
-    }
-
-    /// Counts a session at a configured server. Returns the index of the series, or 0 if there
-    /// is none.
-    pub(crate) fn enter_server(&mut self, server: &str) -> u16 {
-        let at = self.server(server);
-        if at > 0 {
-            let server = &mut self.series[usize::from(at)];
-            server.sessions += 1;
-            server.opened += 1;
-        }
-        at
-    }
-
-    fn server(&self, server: &str) -> u16 {
-        self.server_index.get(server).copied().unwrap_or(0)
-    }
-
-    /// Counts an attempt to use a configured server.
-    pub(crate) fn count_result(&mut self, server: &str, answered: bool) {
-        let at = self.server(server);
-        if at > 0 {
-            let server = &mut self.series[usize::from(at)];
-            server.is_down = !answered;
-            server.failures += u64::from(!answered);
-        }
-    }
-
-    /// Notes the end of a session in this series.
-    pub(crate) fn leave_series(&mut self, at: u16) {
-        self.series[usize::from(at)].sessions -= 1;
     }
 
     /// Counts a session that has ended.
@@ -323,18 +222,6 @@ impl Metrics {
     }
 }
 
-/// The prefix of the name of a server's series. Domains do not contain a space.
-const SERVER: &str = "server ";
-
-/// Returns the names of all series for `config`: its servers and domains.
-fn series_names(config: &Config) -> impl Iterator<Item = String> {
-    let entries = || config.domains.iter().flat_map(|domains| domains.iter());
-    let own = entries().flat_map(|domain| domain.servers.iter());
-    let servers = config.servers.iter().chain(own);
-    let servers = servers.map(|server| format!("{SERVER}{}", server.name));
-    servers.chain(entries().map(|domain| domain.name.clone()))
-}
-
 /// Returns the label value of a refusal.
 pub(crate) fn reason(refusal: &Refusal) -> &'static str {
     match refusal {
@@ -356,35 +243,5 @@ pub(crate) fn reason(refusal: &Refusal) -> &'static str {
             "malformed"
         }
         _ => OTHER,
-    }
-}
-
-/// Returns the server of a series with this name; `None` for a domain's.
-fn server_of(series: &str) -> Option<&str> {
-    series.strip_prefix(SERVER)
-}
-
-/// Returns the domain of a series with this name; `None` for a server's.
-fn domain_of(series: &str) -> Option<&str> {
-    (!series.starts_with(SERVER)).then_some(series)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_of_series_is_bounded() {
-        let mut list = "domains:\n  - other\n".to_owned();
-        for n in 0..2 * MAX_SERIES {
-            list += &format!("  - d{n}.example\n");
-        }
-        let loaded = crate::config::parse("-", &list).unwrap();
-        let mut metrics = Metrics::new(&loaded.config, &[], &[]);
-        metrics.add_series(&loaded.config);
-        assert_eq!(metrics.series.len(), MAX_SERIES + 1);
-        assert_eq!(metrics.series_index("d0.example"), 1);
-        assert_eq!(metrics.series_index("one.too.many"), 0);
-        assert_eq!(metrics.series_index(OTHER), 0);
     }
 }

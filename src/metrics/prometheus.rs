@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use super::series::{domain_of, server_of};
 use super::snapshot::{Column, Kind, Metric, Samples, Snapshot};
-use super::{domain_of, server_of};
 
 const STRING: &str = "writing to a String does not fail";
 

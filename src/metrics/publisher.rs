@@ -82,7 +82,7 @@ impl Publisher {
         let snapshot = metrics.snapshot(gauges, usage, self.shared.by_master());
         let mut values = snapshot.values.clone();
         values.resize(snapshot.len(self.shared.series()), 0);
-        for (series, at) in metrics.series.iter().zip(&self.series) {
+        for (series, at) in metrics.series.all().iter().zip(&self.series) {
             values[snapshot.series_value(*at, Column::Sessions)] += series.sessions;
             values[snapshot.series_value(*at, Column::Opened)] += series.opened;
             values[snapshot.series_value(*at, Column::Known)] = 1;
@@ -123,7 +123,7 @@ impl Publisher {
 
     /// Finds the shared index of each series that is new in this worker.
     fn find_series(&mut self, metrics: &Metrics) {
-        let new = metrics.series[self.series.len()..].iter();
+        let new = metrics.series.all()[self.series.len()..].iter();
         let new = new.map(|series| series.name.as_str());
         if new.len() == 0 {
             return;
@@ -204,7 +204,7 @@ mod tests {
         shared.add_series(&config);
         let mut other = Publisher::start(shared, 1, &old, &gauges);
         old.accepted = 3;
-        old.enter_domain(Some("a.example"));
+        old.series.enter_domain(Some("a.example"));
         Publisher::start(shared, 0, &old, &gauges);
         // Two workers are killed one after the other; the list changes before the third.
         let (config, mut new) = counters("b.example");

@@ -4,8 +4,8 @@
 
 use super::history::{History, KEPT_MS, Sample};
 use super::name::Values;
+use super::series::{domain_of, server_of};
 use super::snapshot::{Column, Samples, Snapshot};
-use super::{domain_of, server_of};
 use crate::shared_memory::recent_lines::Line;
 
 /// The newest sample for a current rate is at least this old.

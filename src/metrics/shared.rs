@@ -13,8 +13,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::SystemTime;
 
+use super::OTHER;
+use super::series::{MAX_SERIES, series_names};
 use super::snapshot::COLUMNS;
-use super::{MAX_SERIES, OTHER, series_names};
 use crate::config::Config;
 use crate::shared_memory::recent_lines::{LINES, Line, RecentLines};
 use crate::shared_memory::{Words, map, read_bytes, words_for, write_bytes};

@@ -158,7 +158,7 @@ impl Shared {
     /// Sets the configuration and the TLS contexts for new sessions.
     pub fn set_config(&mut self, config: Rc<Config>, tls: Contexts) {
         self.parsers.set_limits(xml_limits(&config));
-        self.metrics.add_series(&config);
+        self.metrics.series.add(&config);
         self.servers
             .queue
             .set_most(config.max_connecting_per_server);
@@ -223,7 +223,7 @@ impl Shared {
     /// Counts the results of attempts to use configured servers.
     pub(super) fn count_results(&mut self) {
         for (server, answered) in self.servers.take_results() {
-            self.metrics.count_result(&server, answered);
+            self.metrics.series.count_result(&server, answered);
         }
     }
 

@@ -19,12 +19,12 @@ impl Tally {
     /// Counts the session at the configured server that answered, if it is one.
     pub(super) fn enter_server(&mut self, server: Option<&str>, metrics: &mut Metrics) {
         self.leave_server(metrics);
-        self.server = server.map_or(0, |server| metrics.enter_server(server));
+        self.server = server.map_or(0, |server| metrics.series.enter_server(server));
     }
 
     fn leave_server(&mut self, metrics: &mut Metrics) {
         if self.server > 0 {
-            metrics.leave_series(std::mem::take(&mut self.server));
+            metrics.series.leave(std::mem::take(&mut self.server));
         }
     }
 
@@ -46,14 +46,14 @@ impl Tally {
                 DomainRule::Listed(entry) => Some(entry.name.as_str()),
                 DomainRule::Any | DomainRule::Unlisted => None,
             };
-            self.domain = Some(metrics.enter_domain(entry));
+            self.domain = Some(metrics.series.enter_domain(entry));
         }
     }
 
     /// Notes the stream limits that the client was told, for the entry of its domain.
     pub(super) fn note_limits(&self, limits: StreamLimits, metrics: &mut Metrics) {
         if let Some(domain) = self.domain {
-            metrics.note_limits(domain, limits);
+            metrics.series.note_limits(domain, limits);
         }
     }
 
@@ -63,7 +63,7 @@ impl Tally {
         let Tally { state, domain, .. } = std::mem::take(self);
         metrics.change_state(state, None);
         if let Some(at) = domain {
-            metrics.leave_series(at);
+            metrics.series.leave(at);
         }
     }
 }

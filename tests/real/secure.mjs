@@ -75,6 +75,7 @@ export async function prosodyTests(runner, authority) {
     await works(runner, server, { tls: { direct: server === direct } });
     await pageTest(runner, server);
   }
+  await wssTests(runner, direct, authority);
   await settingTests(runner, direct);
   await prosody.stop();
 }
@@ -133,6 +134,16 @@ function pageTest(runner, server) {
     const session = await new World(server, url).open('stanza', 'romeo', 'any', PAGE);
     equal((await session.close()).code, 1000, 'close code');
   }));
+}
+
+/** For the desktop client. upgrade.mjs and browser.mjs have other clients that come by wss. */
+async function wssTests(runner, server, authority) {
+  const { certificate, key } = authority.issue('localhost');
+  const settings = `tls_certificate: ${certificate}\ntls_key: ${key}\n`;
+  await through([server], async ({ port }) => {
+    const world = new World({ ...server, name: `${server.name}, wss` }, `wss://localhost:${port}/xmpp-websocket`);
+    await clientTests(runner, world, 'nbxmpp');
+  }, settings);
 }
 
 // --- ejabberd -----------------------------------------------------------------

@@ -17,6 +17,9 @@ pub const PARSER: usize = 256;
 /// Units for an attribute that Expat reads, besides its bytes: Expat copies and hashes the
 /// namespace of its prefix, which has up to 256 bytes.
 pub const ATTRIBUTE: usize = 8;
+/// Units for a connect that got no local port: the kernel has tried all of them, which takes up to
+/// 2 ms.
+pub const NO_LOCAL_PORT: usize = UNITS_PER_TURN;
 /// Units for looking up a name.
 pub const LOOK_UP: usize = 1024;
 /// Units for a frame, besides its bytes.

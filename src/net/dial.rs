@@ -18,6 +18,7 @@ use super::dns::locator::Target;
 use super::servers::{Caller, Servers};
 use super::step::Step;
 use super::transport::Transport;
+use crate::meter::{Meter, NO_LOCAL_PORT};
 
 /// Maximum number of simultaneous attempts; a further attempt replaces the oldest.
 pub const LANES: usize = 3;
@@ -92,13 +93,14 @@ impl Dial {
         self.expecting = !last;
     }
 
-    /// Checks all attempts and starts those that are due at `now_ms`. `token` returns the
-    /// token of a lane.
+    /// Checks all attempts and starts those that are due at `now_ms`, until the meter is spent.
+    /// `token` returns the token of a lane.
     pub(crate) fn progress(
         &mut self,
         registry: &Registry,
         token: impl Fn(usize) -> Token,
         servers: &mut Servers,
+        meter: &mut Meter,
         now_ms: u64,
     ) -> Progress {
         if let Some(attempt) = self.take_connected(servers, now_ms) {
@@ -116,9 +118,10 @@ impl Dial {
         }
         self.held_back = false;
         while now_ms >= self.next_start_ms
+            && !meter.is_spent()
             && let Some(target) = self.next_target(servers, now_ms)
         {
-            self.start(target, registry, &token, servers, now_ms);
+            self.start(target, registry, &token, servers, meter, now_ms);
         }
         if !self.under_way.is_empty() || !self.waiting.is_empty() || self.expecting {
             return Progress::Pending;
@@ -191,6 +194,7 @@ impl Dial {
         registry: &Registry,
         token: &impl Fn(usize) -> Token,
         servers: &mut Servers,
+        meter: &mut Meter,
         now_ms: u64,
     ) {
         servers.observer.tell(&Step::Dialled(&target));
@@ -213,6 +217,9 @@ impl Dial {
                 self.waiting.push_front(target);
             }
             Err(error) => {
+                if error.kind() == io::ErrorKind::AddrNotAvailable {
+                    meter.draw(NO_LOCAL_PORT);
+                }
                 let is_full = error.kind() == io::ErrorKind::WouldBlock;
                 self.fail(&target, error, servers, now_ms);
                 if is_full {

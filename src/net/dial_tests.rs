@@ -82,7 +82,8 @@ impl Stage {
 
     fn step(&mut self, dial: &mut Dial) -> Progress {
         let registry = self.poll.registry();
-        dial.progress(registry, Token, &mut self.servers, self.now_ms)
+        let meter = &mut Meter::default();
+        dial.progress(registry, Token, &mut self.servers, meter, self.now_ms)
     }
 
     /// Starts the attempts that are due. Returns the ports of all attempts in progress.

@@ -8,6 +8,7 @@ mod command_line;
 mod daemonize;
 mod documented;
 mod hung_worker;
+mod local_ports;
 mod no_descriptors;
 mod privileges;
 mod process_one;

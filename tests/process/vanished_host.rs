@@ -19,7 +19,7 @@ const THERE: &str = "10.99.0.2";
 
 /// Moves this thread, and what it starts, to a new network namespace; false if that is
 /// not permitted.
-fn leave_the_network() -> bool {
+pub fn leave_the_network() -> bool {
     // SAFETY: the call takes a number and changes only this thread.
     let left = unsafe { nix::libc::unshare(nix::libc::CLONE_NEWNET) } == 0;
     if left {

@@ -163,7 +163,8 @@ impl Route {
         let first = self.dial.caller().session + 1;
         let token = |lane| Token(first + lane);
         let (registry, servers) = (&shared.registry, &mut shared.servers);
-        let progress = self.dial.progress(registry, token, servers, shared.now);
+        let (meter, now) = (&mut shared.meter, shared.now);
+        let progress = self.dial.progress(registry, token, servers, meter, now);
         shared.count_results();
         match progress {
             Progress::Pending => None,

@@ -97,13 +97,19 @@ impl Reactor {
         self.group = group;
     }
 
-    /// Lets a session read; `None` if it does not exist any more.
+    /// Lets a session read; `None` if it does not exist any more, or if it has begun to end: that
+    /// takes longer than to relay a stanza, so it goes on among the busy ones.
     fn read(&mut self, slot: usize) -> Option<HalfTurn> {
         let entry = self.sessions.get_mut(slot)?;
         entry.listed = false;
         let before = self.shared.metrics.relayed();
         let again = entry.session.read(&mut self.shared);
         self.slow_turns.end(now(), &entry.session, &mut self.shared);
+        if !entry.busy && entry.session.is_flushed().is_none() {
+            (entry.busy, entry.listed) = (true, true);
+            self.run_lists.add(slot, true);
+            return None;
+        }
         Some(HalfTurn {
             slot,
             again,

@@ -173,7 +173,6 @@ fn others_wait_for_little_of_what_many_sessions_begin_to_do() {
     assert!((1..=2 * FEW).contains(&served), "{served}");
 }
 
-/// A session that does a little, but often, is busy too.
 /// An end takes longer than a stanza.
 #[test]
 fn others_wait_only_for_a_part_of_many_ends() {
@@ -195,6 +194,7 @@ fn others_wait_only_for_a_part_of_many_ends() {
     assert_eq!(soon + crowd.told().iter().sum::<usize>(), SESSIONS - 1);
 }
 
+/// A session that does a little, but often, is busy too.
 #[test]
 fn a_session_is_busy_while_it_does_much_in_a_second() {
     if !bytes_are_work() {

@@ -26,7 +26,8 @@ impl Reactor {
                 _ => {}
             }
         }
-        if reload && !is_stopping && !self.ending.is_retired() {
+        // A stop may have come with the request to reload.
+        if reload && !self.ending.is_draining() && !self.ending.is_retired() {
             self.reload();
         }
         if report {

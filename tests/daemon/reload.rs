@@ -275,3 +275,23 @@ fn a_storm_of_signals_does_not_keep_the_loop_busy() {
     assert!(turns >= 100.0, "{turns}");
     stage.daemon.stop();
 }
+
+#[test]
+fn a_signal_to_stop_takes_precedence_over_a_reload() {
+    let mut stage = Stage::set("");
+    // All of them are there when the loop looks.
+    for signal in [
+        Signal::SIGSTOP,
+        Signal::SIGHUP,
+        Signal::SIGTERM,
+        Signal::SIGCONT,
+    ] {
+        stage.daemon.signal(signal);
+    }
+    assert!(stage.daemon.wait_exit().success());
+    let lines = stage.daemon.lines();
+    let stop = lines.iter().position(|line| line.contains(": stopping, "));
+    let after = &lines[stop.expect("a line about the stop")..];
+    let reloads = after.iter().filter(|line| line.contains("reload"));
+    assert_eq!(reloads.count(), 0, "{after:?}");
+}

@@ -95,3 +95,15 @@ fn a_session_waits_for_a_descriptor_to_reach_its_server() {
     limit_descriptors(daemon, before + 100);
     let _server = both_headers(&mut client, &stage.server);
 }
+
+#[test]
+fn the_log_says_that_a_session_had_no_descriptor() {
+    let stage = Stage::set("connect_timeout: 1\n");
+    let daemon = &stage.daemon;
+    leave_descriptors(daemon, 1);
+    let mut client = WsClient::dial(daemon.address).unwrap();
+    client.handshake("/", &[], Some("xmpp")).unwrap();
+    client.send_text(OPEN).unwrap();
+    let line = daemon.wait_for_line("cannot reach the server of example.org");
+    assert!(line.contains("Too many open files"), "{line}");
+}

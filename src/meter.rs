@@ -7,7 +7,7 @@
 //!
 //! A unit is the cost of feeding Expat one byte, at most 40 ns.
 
-/// Units for one session in one turn, at most 0.7 ms, if it is not given fewer.
+/// Units for one session in one turn, at most 0.7 ms. A [`Meter`] may have fewer.
 pub const UNITS_PER_TURN: usize = 16 << 10;
 
 /// Units for a TLS record without payload, such as a KeyUpdate.

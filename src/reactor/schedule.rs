@@ -26,8 +26,8 @@ pub(super) const GROUP_BYTES: usize = 64 << 10;
 
 /// Units for a session's turn besides those that it draws: for its system calls.
 const TURN: usize = 128;
-/// A session that does this much work in a turn is busy. Among those with little to do it gets no
-/// more: however much many of them begin to do at once, the others wait for little of it.
+/// A session that does this much work in a turn is busy. It gets no more while it is among those
+/// with little to do, so that these wait only briefly even if many begin to do much at once.
 const BUSY: usize = UNITS_PER_TURN / 8;
 /// So is a session that does this much in about a second.
 const BUSY_FOR_LONG: usize = 64 << 10;

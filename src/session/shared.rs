@@ -227,7 +227,7 @@ impl Shared {
         }
     }
 
-    /// Drops what only saves work, to return its memory.
+    /// Drops what is only kept to save work, to free its memory.
     pub fn drop_caches(&mut self) {
         self.parsers.set_limits(xml_limits(&self.config));
         self.known_features = KnownFeatures::default();

@@ -75,7 +75,7 @@ pub(crate) enum Event {
     ServerGone,
     /// The server has not read its output for too long.
     ServerStalled,
-    /// The server broke a rule of XMPP, which earns it this stream error.
+    /// The server broke a rule of XMPP. It gets this stream error.
     ServerViolation(StreamError),
     /// The deadline of the phase has passed. `silent`: nothing has arrived from the client
     /// since the previous deadline, although it was read.

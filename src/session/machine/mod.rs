@@ -274,8 +274,8 @@ impl Machine {
                 Actions::default()
             }
             Event::SeeOther { usable } if !self.exchanged => self.see_other(usable),
-            // A server that sends a stream error must end its stream. One that does not would keep
-            // the session for ever (RFC 6120, section 4.9.1.1).
+            // A server that sends a stream error must end its stream (RFC 6120, section 4.9.1.1). If
+            // it did not, the session would stay forever.
             Event::ServerEnded | Event::ServerErred => self
                 .leave(Phase::Closing, END, Cause::ServerEnded)
                 .end_stream(CloseCode::NORMAL),
@@ -284,10 +284,10 @@ impl Machine {
             Event::SeeOther { .. } | Event::ServerGone | Event::ServerStalled => self
                 .leave(Phase::Closing, ServerAction::Abort, Cause::ServerLost)
                 .close(CloseCode::GOING_AWAY, SERVER_CLOSED),
-            Event::ServerViolation(its) => {
+            Event::ServerViolation(its_error) => {
                 let error =
                     StreamError::RemoteConnectionFailed("the server sent an invalid stream");
-                self.fail(error, ServerAction::Fail(its), Cause::ServerViolation)
+                self.fail(error, ServerAction::Fail(its_error), Cause::ServerViolation)
             }
             Event::Deadline { silent } => self.ping(silent),
             _ => self.upgraded(event),

@@ -193,15 +193,15 @@ impl Session {
             self.step(Event::ServerEnded, "", shared);
         }
         if let Some(error) = error {
-            self.blame_server(&error.to_string(), error.into(), shared);
+            self.take_violation(&error.to_string(), error.into(), shared);
         } else if found.bad_features {
             let why = "stream features not well-formed, or over 64 KiB";
-            self.blame_server(why, StreamError::BadFormat(why), shared);
+            self.take_violation(why, StreamError::BadFormat(why), shared);
         }
     }
 
     /// Handles a server that broke the rule `why`, and gets `error` for it.
-    fn blame_server(&mut self, why: &str, error: StreamError, shared: &mut Shared) {
+    fn take_violation(&mut self, why: &str, error: StreamError, shared: &mut Shared) {
         // Before that phase, the line about the unreachable server has the reason.
         if self.machine.phase() == Phase::Relaying {
             let domain = Escaped(self.domain.as_deref().unwrap_or_default());

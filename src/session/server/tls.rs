@@ -97,7 +97,7 @@ impl Route {
             Err(error) => {
                 shared.observer.tell(&Step::NoStartTls(&error));
                 if let starttls::Error::Stream(rule) = error {
-                    blame(rule.into(), server, shared);
+                    send_error(rule.into(), server, shared);
                 }
                 self.insecure(&error.to_string(), shared)
             }
@@ -203,7 +203,7 @@ impl Route {
 }
 
 /// Tells a server which rule it broke. What it does not take at once is dropped.
-fn blame(error: StreamError, server: &mut Side, shared: &mut Shared) {
+fn send_error(error: StreamError, server: &mut Side, shared: &mut Shared) {
     shared.text.clear();
     error.write(&mut shared.text);
     shared.text.extend_from_slice(STREAM_END.as_bytes());

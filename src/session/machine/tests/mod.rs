@@ -250,7 +250,7 @@ impl Seen {
                 );
                 let fails = matches!(actions.server, ServerAction::Fail(_));
                 let broke = matches!(step.event, Event::ServerViolation(_));
-                rule!(fails == broke, step, "an error for who broke a rule");
+                rule!(fails == broke, step, "an error for a broken rule");
                 self.finished = true;
             }
             ServerAction::Cut => {

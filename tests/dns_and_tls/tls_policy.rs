@@ -204,6 +204,13 @@ fn tls_is_asked_for_although_it_is_not_offered() {
             .wait_for_line(&format!(" {peer}: cannot reach the server"));
         assert!(line.contains("offers no STARTTLS"), "{answer}: {line}");
     }
+    // A server that has already sent more is not asked.
+    let early = format!("{CLEAR_HEADER}{FEATURES}{PROCEED}");
+    let (mut client, mut server) = scene.arrive();
+    server.expect(OPEN_UP);
+    server.send(&early);
+    assert_eq!(server.read_end(), (End::Fin, String::new()), "{early}");
+    expect_no_way(&mut client, &early);
     // An injection stays one.
     let (mut client, mut server) = scene.arrive();
     server.expect(OPEN_UP);

@@ -82,6 +82,8 @@ pub struct Dialogue {
     step: Step,
     /// What the server sent before it was asked for TLS.
     received: Buf,
+    /// The number of bytes that the server has sent.
+    count: usize,
     /// Whether the server is asked for TLS although it offers none.
     insists: bool,
 }
@@ -106,7 +108,8 @@ impl Dialogue {
         bytes: &[u8],
         meter: &mut Meter,
     ) -> Result<Progress, Error> {
-        if self.received.len() + bytes.len() > MAX_RECEIVED {
+        self.count += bytes.len();
+        if self.count > MAX_RECEIVED {
             return Err(Error::TooMuch);
         }
         if self.step != Step::Proceed {
@@ -171,11 +174,14 @@ impl Dialogue {
     }
 
     /// Asks a server for TLS that offers none: somebody may have removed the offer on the way
-    /// (RFC 7590, section 3.1). The caller sends [`STARTTLS`].
-    pub fn insist(&mut self) {
+    /// (RFC 7590, section 3.1). Returns whether it is asked, and the caller must send
+    /// [`STARTTLS`]. A server that has sent more than its features is not asked, because it could
+    /// have answered already.
+    pub fn insist(&mut self) -> bool {
         self.step = Step::Proceed;
         self.received.clear();
-        self.insists = true;
+        self.insists = self.stream.rest_is_blank();
+        self.insists
     }
 
     /// Whether the server is asked for TLS although it offers none.
@@ -279,6 +285,16 @@ mod tests {
         assert_eq!(dialogue.into_received(), said.as_bytes());
         let old = HEADER.replace("version='1.0' id", "id");
         assert_eq!(talk(&[&old]), [Ok(Progress::NotOffered)]);
+    }
+
+    #[test]
+    fn a_server_has_so_many_bytes_before_tls() {
+        let said = format!("{HEADER}{OFFER}");
+        let blank = " ".repeat(MAX_RECEIVED / 4);
+        let pieces = [&said[..], &blank, &blank, &blank, &blank];
+        assert_eq!(talk(&pieces[..4]), [Ok(Progress::Ask)]);
+        let all = talk(&pieces);
+        assert_eq!(all, [Ok(Progress::Ask), Err(Error::TooMuch)]);
     }
 
     #[test]

@@ -77,13 +77,12 @@ impl Route {
                 None
             }
             Ok(starttls::Progress::Proceed) => self.start_tls(server, shared),
-            Ok(starttls::Progress::NotOffered) if plain_text_will_do => self.go_plain(shared),
-            Ok(starttls::Progress::NotOffered) => {
-                dialogue.insist();
+            Ok(starttls::Progress::NotOffered) if !plain_text_will_do && dialogue.insist() => {
                 self.wait.expect_answer(shared.now);
                 server.out.extend(STARTTLS.as_bytes());
                 None
             }
+            Ok(starttls::Progress::NotOffered) => self.go_plain(shared),
             Ok(starttls::Progress::SeeOther(to)) => Some(self.take_see_other(&to, shared)),
             // If plain text is allowed, the client may see the error itself.
             Err(starttls::Error::Ended(_) | starttls::Error::Unexpected)

@@ -46,3 +46,34 @@ impl LineLimit {
         log.warning(line);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::log::Level;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the time of log lines")]
+    fn lines_that_were_left_out_are_counted_before_the_next() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (path, now) = ("/nonexistent".as_ref(), std::time::Instant::now());
+        let log = Log::with_sinks(path, Some(writer.into()), now);
+        log.set_stderr(true);
+        log.set_level(Level::Warning);
+        let mut limit = LineLimit::default();
+        for (now, text) in [(1999, "a"), (2000, "b"), (2999, "c"), (3000, "d")] {
+            for _ in 0..LINES_PER_SECOND + 2 {
+                limit.warn(&log, "kind", format_args!("{text}"), now);
+            }
+        }
+        drop(log);
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        let count = |text: &str| said.matches(&format!("warning: {text}\n")).count();
+        assert_eq!(["a", "b", "c", "d"].map(count), [10, 10, 0, 10]);
+        assert_eq!(count("kind: 2 more lines were suppressed"), 1);
+        assert_eq!(count("kind: 14 more lines were suppressed"), 1);
+    }
+}

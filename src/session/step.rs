@@ -31,8 +31,10 @@ pub(crate) enum Step<'a> {
         /// Our own address; a Unix socket has none.
         from: Option<SocketAddr>,
     },
-    /// The server offers STARTTLS and was asked for it.
-    StartTls,
+    /// The server was asked for STARTTLS, whether it offers that or not.
+    StartTls {
+        is_offered: bool,
+    },
     /// The server offers no STARTTLS, and plain text is not allowed.
     TlsNotOffered,
     /// The negotiation of STARTTLS has failed.

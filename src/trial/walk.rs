@@ -98,7 +98,13 @@ impl Walk {
                 let address = [("address", json(&self.address))];
                 report.step(Good, "connected", &text, &address);
             }
-            Step::StartTls => report.step(Good, "starttls", "offered", &[]),
+            Step::StartTls { is_offered } => {
+                let (outcome, text) = match is_offered {
+                    true => (Good, "offered"),
+                    false => (Doubtful, "not offered, but asked for"),
+                };
+                report.step(outcome, "starttls", text, &[]);
+            }
             Step::TlsNotOffered => self.explain(Problem::tls_not_offered(&self.address)),
             Step::NoStartTls(error) => {
                 self.explain(Problem::no_starttls(&self.address, error));

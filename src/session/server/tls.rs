@@ -71,13 +71,14 @@ impl Route {
                 None
             }
             Ok(starttls::Progress::Ask) => {
-                shared.observer.tell(&Step::StartTls);
+                shared.observer.tell(&Step::StartTls { is_offered: true });
                 self.wait.stop();
                 server.out.extend(STARTTLS.as_bytes());
                 None
             }
             Ok(starttls::Progress::Proceed) => self.start_tls(server, shared),
             Ok(starttls::Progress::NotOffered) if !plain_text_will_do && dialogue.insist() => {
+                shared.observer.tell(&Step::StartTls { is_offered: false });
                 self.wait.expect_answer(shared.now);
                 server.out.extend(STARTTLS.as_bytes());
                 None

@@ -182,11 +182,12 @@ fn certificates_are_refused_with_a_remedy() {
 fn a_server_without_starttls_is_named() {
     let server = Answering::saying("127.0.0.1:0", "s", LOGIN);
     let config = listing(server.address, &["tls: required"]);
-    Trial::start("example.org", &config).expect_failure(&format!(
+    let printed = Trial::start("example.org", &config).expect_failure(&format!(
         "example.org does not work: {} offers no STARTTLS, and plain text is not allowed; enable \
          TLS there, or set 'tls: direct' if it expects TLS at once.",
         server.address
     ));
+    printed.expect_step("starttls", "not offered, but asked for");
 }
 
 #[test]

@@ -1,11 +1,9 @@
-//! A connect that gets no local port takes the kernel long. However many sessions need one at
-//! the same time, each turn of the loop tries only one.
-
-use std::thread;
+//! If no local port is left, the kernel tries all of them before it says so. Each turn of the loop
+//! tries only one such connect, however many sessions wait.
 
 use nix::sys::signal::Signal;
 
-use super::vanished_host::leave_the_network;
+use super::own_network::in_own_network;
 use crate::common::daemon::Daemon;
 use crate::common::prometheus::{metrics, status_address};
 use crate::common::stage::*;
@@ -15,16 +13,10 @@ const SESSIONS: usize = 100;
 
 #[test]
 fn connects_without_a_local_port_are_spread_over_turns() {
-    // In its own thread, because the other tests need their network.
-    let outcome = thread::spawn(find_no_ports).join();
-    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    in_own_network(find_no_ports);
 }
 
 fn find_no_ports() {
-    if !leave_the_network() {
-        println!("left out: a network of its own takes root's rights");
-        return;
-    }
     // Without its address there is no local port for it.
     let sysctl = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
     std::fs::write(sysctl, "1").expect("no IPv6");

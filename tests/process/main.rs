@@ -10,6 +10,7 @@ mod documented;
 mod hung_worker;
 mod local_ports;
 mod no_descriptors;
+mod own_network;
 mod privileges;
 mod process_one;
 mod socket_activation;

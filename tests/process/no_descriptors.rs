@@ -1,5 +1,6 @@
-//! Without free descriptors clients wait until there are some again. The log says it
-//! once, sessions continue, and the event loop does not spin.
+//! Without free descriptors, clients wait until there are some again, and so do sessions that
+//! connect to their servers. The log says it once, sessions continue, and the event loop does not
+//! spin.
 
 use std::fs;
 use std::io::Write;

@@ -3,10 +3,10 @@
 //! network namespaces, with a veth pair between them that it takes down.
 
 use std::net::TcpListener;
-use std::process::Command;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
+use super::own_network::{in_own_network, ip, leave_the_network};
 use crate::common::daemon::Daemon;
 use crate::common::stage::*;
 use crate::common::ws_client::WsClient;
@@ -16,22 +16,6 @@ use nix::sys::signal::Signal;
 /// The addresses of the daemon's and the other end of the veth pair.
 const HERE: &str = "10.99.0.1";
 const THERE: &str = "10.99.0.2";
-
-/// Moves this thread, and what it starts, to a new network namespace; false if that is
-/// not permitted.
-pub fn leave_the_network() -> bool {
-    // SAFETY: the call takes a number and changes only this thread.
-    let left = unsafe { nix::libc::unshare(nix::libc::CLONE_NEWNET) } == 0;
-    if left {
-        ip("link set lo up");
-    }
-    left
-}
-
-fn ip(words: &str) {
-    let done = Command::new("ip").args(words.split(' ')).status();
-    assert!(done.expect("ip runs").success(), "ip {words}");
-}
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -73,17 +57,10 @@ fn connect(there: &Elsewhere) {
 
 #[test]
 fn sessions_end_whose_peers_host_has_vanished() {
-    // In its own thread: the test runner may use one thread for all tests, and the others
-    // need their network.
-    let outcome = thread::spawn(lose_a_host).join();
-    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    in_own_network(lose_a_host);
 }
 
 fn lose_a_host() {
-    if !leave_the_network() {
-        println!("left out: a network of its own takes root's rights");
-        return;
-    }
     let there = Elsewhere::new();
     connect(&there);
     let far = XmppServer::over(there.run(|| TcpListener::bind((THERE, 0)).expect("bind")));
